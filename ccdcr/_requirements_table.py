@@ -6,7 +6,14 @@ from typing import Any
 
 from ccdcr import _requirement_kinds as kind
 
-__all__ = ["ALIASES", "CRMETHODS", "REQUIREMENTS", "STAGES", "Requirement"]
+__all__ = [
+    "ALIASES",
+    "BOUNDARY_FITS",
+    "CRMETHODS",
+    "REQUIREMENTS",
+    "STAGES",
+    "Requirement",
+]
 
 # In the order of the documented file. The stage says which crmethod uses it.
 _SINGLE = ("lacosmic", "pycosmic", "deepcr", "conn")
@@ -17,6 +24,22 @@ STAGES = {
     "display": CRMETHODS,
     "lacosmic": ("lacosmic", "mm_lacosmic"),
     "mm": ("mmcosmic", *_WITH_MM),
+}
+
+# Which mm_boundary_fit uses a requirement; others are used by all.
+_SIMULATED = ("spline", "piecewise")
+BOUNDARY_FITS = {
+    "mm_crosscorr_region": _SIMULATED,
+    "mm_xy_offsets": _SIMULATED,
+    "mm_false_positives": ("exact",),
+    "mm_knots_splfit": ("spline",),
+    "mm_fixed_points_in_boundary": _SIMULATED,
+    "mm_nsimulations": _SIMULATED,
+    "mm_niter_boundary_extension": ("spline",),
+    "mm_weight_boundary_extension": ("spline",),
+    "mm_synthetic": _SIMULATED,
+    "mm_hist2d_min_neighbors": ("spline",),
+    "mm_seed": _SIMULATED,
 }
 
 ALIASES = {"use_auxmedian": "use_lamedian"}
@@ -293,11 +316,19 @@ _ROWS = (
         ),
         (
             "mm_boundary_fit",
-            "spline",
-            kind.choice("piecewise", "spline"),
+            "exact",
+            kind.choice("exact", "piecewise", "spline"),
             "",
             "MMFIT",
-            "shape of the boundary",
+            "boundary: computed, or simulated and fitted",
+        ),
+        (
+            "mm_false_positives",
+            1.0,
+            _POSITIVE,
+            "pixel",
+            "MMFALSE",
+            "exact boundary: pixels of an image that noise may flag",
         ),
         (
             "mm_knots_splfit",

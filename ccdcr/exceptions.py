@@ -14,6 +14,7 @@ __all__ = [
     "MemoryLimitWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
+    "NoiseModelWarning",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "warn_user",
@@ -42,6 +43,10 @@ class MissingUUIDWarning(CRWarning):
 
 class NoUncertaintyWarning(CRWarning):
     """Nothing is known from which an uncertainty could be computed."""
+
+
+class NoiseModelWarning(CRWarning):
+    """The noise of the exposures is not what gain and read noise explain."""
 
 
 class LocalMedianWarning(CRWarning):

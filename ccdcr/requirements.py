@@ -9,7 +9,12 @@ import yaml
 from astropy.table import Table
 
 from ccdcr._files import atomic_path
-from ccdcr._requirements_table import ALIASES, REQUIREMENTS, STAGES
+from ccdcr._requirements_table import (
+    ALIASES,
+    BOUNDARY_FITS,
+    REQUIREMENTS,
+    STAGES,
+)
 from ccdcr._yaml import load_mapping
 from ccdcr.exceptions import UnknownRequirementError
 
@@ -101,8 +106,12 @@ class Requirements:
         Where offsets between the exposures are measured.
     mm_xy_offsets : list of [dx, dy], optional
         Offsets of the exposures in pixels; excludes ``mm_crosscorr_region``.
-    mm_boundary_fit : {'spline', 'piecewise'}, optional
-        Shape of the Median-Minimum boundary.
+    mm_boundary_fit : {'exact', 'spline', 'piecewise'}, optional
+        The Median-Minimum boundary: computed from the distribution of the noise
+        (the default), a spline through simulations, or straight lines.
+    mm_false_positives : float, optional
+        For the exact boundary: pixels of an image that noise alone may flag.
+        Default is 1.
     mm_knots_splfit : int, optional
         Total knots of the spline. Default is 3.
     mm_fixed_points_in_boundary : list of [x, y] or [x, y, weight], optional
@@ -225,20 +234,25 @@ class Requirements:
 
     def without_effect(self):
         """
-        Return the names that were set but that ``crmethod`` does not use.
+        Return the names that were set but that are not used.
 
         Returns
         -------
         names : list of str
-            Those that were set to another value than the default.
+            Those that were set to another value than the default, and that
+            ``crmethod`` or ``mm_boundary_fit`` do without.
         """
         return [
             row.name
             for row in REQUIREMENTS.values()
             if row.name in self._given
             and getattr(self, row.name) != row.default
-            and self.crmethod not in STAGES[row.stage]
+            and not self._uses(row)
         ]
+
+    def _uses(self, row):
+        fits = BOUNDARY_FITS.get(row.name, (self.mm_boundary_fit,))
+        return self.crmethod in STAGES[row.stage] and self.mm_boundary_fit in fits
 
     @classmethod
     def from_yaml(cls, path):
@@ -378,6 +392,13 @@ def _check_together(values):
         raise ValueError(msg)
     points = values["mm_fixed_points_in_boundary"] or ()
     uses_mm = values["crmethod"] in STAGES["mm"]
+    shifted = values["mm_crosscorr_region"] or values["mm_xy_offsets"]
+    if uses_mm and values["mm_boundary_fit"] == "exact" and shifted:
+        msg = (
+            "mm_boundary_fit='exact' does not allow offsets between the exposures "
+            "(mm_crosscorr_region, mm_xy_offsets); use mm_boundary_fit='spline'"
+        )
+        raise ValueError(msg)
     if uses_mm and values["mm_boundary_fit"] == "piecewise" and len(points) < 2:
         msg = (
             "mm_fixed_points_in_boundary must hold at least two points when "

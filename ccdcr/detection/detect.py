@@ -24,7 +24,7 @@ from ccdcr.detection.masks import (
 )
 from ccdcr.detection.median_minimum import make_criteria
 from ccdcr.detection.offsets import measure_offsets
-from ccdcr.detection.planes import Observed, clean_mean, make_planes
+from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures import load_exposures
 from ccdcr.maskset import CRMaskSet
@@ -144,7 +144,10 @@ def _find_requirements(requirements, overrides):
 
 def _warn_of_unused(requirements):
     if unused := requirements.without_effect():
-        msg = f"no effect with crmethod={requirements.crmethod!r}: {', '.join(unused)}"
+        method = f"crmethod={requirements.crmethod!r}"
+        if requirements.crmethod in STAGES["mm"]:
+            method += f" and mm_boundary_fit={requirements.mm_boundary_fit!r}"
+        msg = f"no effect with {method}: {', '.join(unused)}"
         warn_user(msg, UnusedRequirementWarning)
 
 
@@ -210,9 +213,11 @@ def _detect(exposures, requirements, lists, progress_bar):
     with _timed(timing, "offsets"):
         offsets = _offsets(requirements, observed, images)
     with _timed(timing, "boundary"):
-        criteria = {}
+        criteria, noise_model = {}, None
         if requirements.crmethod in STAGES["mm"]:
-            criteria = make_criteria(observed, requirements, offsets, found)
+            criteria, noise_model = make_criteria(
+                observed, requirements, offsets, found
+            )
     with _timed(timing, "masks"):
         single, mm = _hits(images, found, observed, criteria)
         either = {name: single[name] | mm[name] for name in images}
@@ -237,6 +242,7 @@ def _detect(exposures, requirements, lists, progress_bar):
         offsets=offsets,
         boundaries={name: c.boundary for name, c in criteria.items()},
         diagrams={name: c.diagram for name, c in criteria.items()},
+        noise_model=noise_model,
     )
     return result
 
@@ -250,13 +256,11 @@ def _timed(timing, stage):
 
 def _observe(exposures, requirements, factors):
     """Divide by the flux factors if that is wanted, and make the planes."""
-    stack = exposures.data
+    stack, left = exposures.data, factors
     if requirements.apply_flux_factor_to == "original":
-        if np.any(factors != 1):
-            stack = stack / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
-        factors = np.ones(len(exposures))
+        stack, left = scaled(stack, factors), np.ones(len(exposures))
     planes = make_planes(stack, exposures.bad)
-    return Observed(stack, exposures.bad, planes, factors, exposures.detector)
+    return Observed(stack, exposures.bad, planes, left, exposures.detector, factors)
 
 
 def _find_detector(requirements):
@@ -292,13 +296,14 @@ def _hits(images, found, observed, criteria):
     for name, (image, _) in images.items():
         criterion = criteria.get(name)
         nothing = np.zeros(image.shape, dtype=bool)
-        threshold, reference = 0, observed.planes.minimum
-        mm[name] = nothing
-        if criterion is not None:
-            threshold, reference = criterion.threshold, criterion.reference
+        if criterion is None:
+            mm[name] = nothing
+            threshold, excess = 0, image - observed.planes.minimum
+        else:
             mm[name] = criterion(image)
+            threshold, excess = criterion.threshold, criterion.excess(image)
         single[name] = drop_flat_features(
-            found.masks.get(name, nothing), image - reference, threshold
+            found.masks.get(name, nothing), excess, threshold
         )
     return single, mm
 

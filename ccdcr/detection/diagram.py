@@ -12,16 +12,18 @@ from ccdcr import _kernels as kernels
 from ccdcr._kernels import bands_of
 
 __all__ = [
+    "N_BINS",
     "Diagram",
     "NoiseModel",
     "boundary_points",
+    "count_cells",
     "drop_isolated_cells",
     "expected_exposures",
     "low_reference",
     "simulate_diagrams",
 ]
 
-_BINS = 100
+N_BINS = 100
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def simulate_diagrams(expected, noise, settings, observed, use):
         k: Diagram(
             *edges[k],
             sum(simulation[k] for simulation in counts),
-            _histogram(*pair, edges[k]),
+            count_cells(*pair, edges[k]),
             len(counts),
         )
         for k, pair in observed.items()
@@ -202,10 +204,10 @@ def _simulate(expected, noise, rng, coincidences, use):
 
 def _count(bands, edges):
     """Add up the histograms of the bands."""
-    total = {k: np.zeros((_BINS, _BINS), dtype=np.int64) for k in edges}
+    total = {k: np.zeros((N_BINS, N_BINS), dtype=np.int64) for k in edges}
     for band in bands:
         for k, pair in band.items():
-            total[k] += _histogram(*pair, edges[k])
+            total[k] += count_cells(*pair, edges[k])
     return total
 
 
@@ -218,7 +220,7 @@ def _edges(pairs, settings):
         else (0, 1)
     )
     top = settings.mm_ydiag_max or _top([y for _, y in pairs[1:]], settings)
-    return np.linspace(low, high, _BINS + 1), np.linspace(0, top, _BINS + 1)
+    return np.linspace(low, high, N_BINS + 1), np.linspace(0, top, N_BINS + 1)
 
 
 def _top(every_y, settings):
@@ -227,16 +229,16 @@ def _top(every_y, settings):
     return (4 if shifted else 2) * largest or 1.0
 
 
-def _histogram(x, y, edges):
+def count_cells(x, y, edges):
     """Count; values beyond the ends of x are in the outer cells, of y in none."""
     cells = []
     for values, edge in zip((x, y), edges, strict=True):
-        width = (edge[-1] - edge[0]) / _BINS or 1.0
+        width = (edge[-1] - edge[0]) / N_BINS or 1.0
         cells.append(np.floor((values - edge[0]) / width).astype(np.int32))
-    np.clip(cells[0], 0, _BINS - 1, out=cells[0])
-    inside = (cells[1] >= 0) & (cells[1] < _BINS)
-    flat = cells[0][inside] * _BINS + cells[1][inside]
-    return np.bincount(flat, minlength=_BINS**2).reshape(_BINS, _BINS)
+    np.clip(cells[0], 0, N_BINS - 1, out=cells[0])
+    inside = (cells[1] >= 0) & (cells[1] < N_BINS)
+    flat = cells[0][inside] * N_BINS + cells[1][inside]
+    return np.bincount(flat, minlength=N_BINS**2).reshape(N_BINS, N_BINS)
 
 
 def drop_isolated_cells(counts, neighbors):

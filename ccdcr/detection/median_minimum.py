@@ -1,62 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The Median-Minimum method: pixels above what noise can do."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
-from ccdcr._kernels import bands_of
 from ccdcr.detection.boundary import PiecewiseBoundary, fit_spline
+from ccdcr.detection.criterion import Criterion, candidates_of, least_excess, limit_of
 from ccdcr.detection.diagram import (
-    Diagram,
     NoiseModel,
     boundary_points,
     expected_exposures,
     low_reference,
     simulate_diagrams,
 )
-from ccdcr.detection.masks import dilate
+from ccdcr.detection.exact.criteria import make_exact_criteria
 
-__all__ = ["Criterion", "make_criteria"]
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """
-    What makes a pixel of an image a cosmic ray.
-
-    ``reference`` is the low reference x, ``boundary`` the largest excess over
-    it that noise explains, ``candidates`` are pixels whose maximum over the
-    exposures is high enough, ``threshold`` is the least excess.
-    """
-
-    reference: np.ndarray
-    boundary: object
-    candidates: np.ndarray
-    threshold: float
-    dilation: int
-    diagram: Diagram
-
-    def __call__(self, image):
-        """Return the pixels of an image that are cosmic rays, True = hit."""
-        mask = image > self.limit
-        mask &= self.candidates
-        return dilate(mask, self.dilation)
-
-    @cached_property
-    def limit(self):
-        """What an image must exceed, pixel by pixel."""
-        limit = np.empty_like(self.reference)
-        for rows in bands_of(limit.shape):
-            x = self.reference[rows]
-            limit[rows] = x + np.maximum(self.boundary(x), np.float32(self.threshold))
-        return limit
+__all__ = ["make_criteria"]
 
 
 def make_criteria(observed, settings, offsets, found):
     """
-    Simulate the exposures and derive the boundaries.
+    Derive the boundaries.
 
     Parameters
     ----------
@@ -71,11 +34,24 @@ def make_criteria(observed, settings, offsets, found):
 
     Returns
     -------
-    criteria : dict of `Criterion`
-        The criterion for each mask by name. The median is compared with the
-        mean of the lowest exposures, as ``mm_cr_coincidences`` wants, all else
-        with the minimum: a single clean exposure may well exceed the mean of
-        the lowest by more than the median does.
+    criteria : dict of `~ccdcr.detection.criterion.Criterion`
+        The criterion for each mask by name.
+    noise_model : `~ccdcr.detection.exact.adequacy.NoiseReport` or None
+        How well the noise model describes the exposures; only of exact
+        boundaries.
+    """
+    if settings.mm_boundary_fit == "exact":
+        return make_exact_criteria(observed, settings, found)
+    return _simulated_criteria(observed, settings, offsets, found), None
+
+
+def _simulated_criteria(observed, settings, offsets, found):
+    """
+    Simulate the exposures, and derive the boundaries from them.
+
+    The median is compared with the mean of the lowest exposures, as
+    ``mm_cr_coincidences`` wants, all else with the minimum: a single clean
+    exposure may well exceed the mean of the lowest by more than the median does.
     """
     stack, bad, planes = observed.stack, observed.bad, observed.planes
     sought = min(settings.mm_cr_coincidences, len(stack) - 1)
@@ -95,20 +71,20 @@ def make_criteria(observed, settings, offsets, found):
         {k: (x, planes.median - x) for k, x in references.items()},
         ~flagged if bad is None else ~flagged & ~bad.any(axis=0),
     )
-    readnoise = observed.detector.noise
-    candidates = _highest(stack, bad) > settings.mm_minimum_max2d_rnoise * readnoise
-    threshold = settings.mm_threshold + settings.mm_threshold_rnoise * readnoise
-    criteria = {
-        k: Criterion(
+    candidates = candidates_of(observed, settings)
+    threshold = least_excess(settings, observed.detector)
+    criteria = {}
+    for k, x in references.items():
+        boundary = _boundary(diagrams[k], settings, observed.detector)
+        criteria[k] = Criterion(
             x,
-            _boundary(diagrams[k], settings, observed.detector),
+            limit_of(x, boundary, threshold),
             candidates,
             threshold,
             settings.mm_dilation,
+            boundary,
             diagrams[k],
         )
-        for k, x in references.items()
-    }
     names = ("MEANCRT", "MEANCR", *observed.names)
     return dict.fromkeys(names, criteria[len(stack) - 1]) | {
         "MEDIANCR": criteria[sought]
@@ -133,13 +109,6 @@ def _noise_model(settings, detector):
     is_poisson = settings.mm_photon_distribution == "poisson"
     shape = None if is_poisson else settings.mm_nbinom_shape
     return NoiseModel(detector.gain, detector.noise, shape)
-
-
-def _highest(stack, bad):
-    highest = np.full(stack.shape[1:], -np.inf, dtype=stack.dtype)
-    for i, plane in enumerate(stack):
-        np.maximum(highest, plane, out=highest, where=True if bad is None else ~bad[i])
-    return highest
 
 
 def _boundary(diagram, settings, detector):

@@ -9,7 +9,14 @@ from scipy import ndimage
 
 from ccdcr import _kernels as kernels
 
-__all__ = ["Observed", "Planes", "clean_mean", "fill_from_nearest", "make_planes"]
+__all__ = [
+    "Observed",
+    "Planes",
+    "clean_mean",
+    "fill_from_nearest",
+    "make_planes",
+    "scaled",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class Observed:
 
     ``stack`` is (n, ny, nx) without bias, ``bad`` of the same shape (True =
     takes no part) or None. ``factors`` are the flux factors that the stack
-    still contains, ``detector`` has gain and read noise.
+    still contains, ``exposed`` those with which it was exposed; ``detector`` has
+    gain and read noise.
     """
 
     stack: np.ndarray
@@ -43,6 +51,7 @@ class Observed:
     planes: Planes
     factors: np.ndarray
     detector: Any
+    exposed: np.ndarray | None = None
 
     @property
     def names(self):
@@ -95,6 +104,13 @@ def make_planes(stack, bad=None):
             fill_from_nearest(plane, nogood) for plane in (minimum, median, mean)
         )
     return Planes(minimum, index, median, mean, nogood)
+
+
+def scaled(stack, factors):
+    """Return a stack divided by the flux factors of its exposures."""
+    if np.all(factors == 1):
+        return stack
+    return stack / np.float32(factors)[:, np.newaxis, np.newaxis]
 
 
 def fill_from_nearest(image, bad):

@@ -1,0 +1,146 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""How well the noise model describes the exposures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+
+from ccdcr.detection.exact.boundary import LEVELS
+from ccdcr.exceptions import NoiseModelWarning, warn_user
+
+__all__ = ["NoiseReport", "judge_noise_model"]
+
+_SAMPLE = 1 << 18
+_LEAST = 1000  # pixels of a bin
+_BINS = 12
+_TOLERATED = 0.2
+_LEVEL = 3  # of the surface, p = 0.53
+_REMEDIES = {
+    "readnoise": "check readnoise",
+    "gain": "check gain",
+    "equivalence": "the exposures seem not to be equivalent: register them, or use "
+    "flux_factor='auto'",
+}
+
+
+@dataclass(frozen=True)
+class NoiseReport:
+    """
+    How well the noise model describes the exposures.
+
+    Parameters
+    ----------
+    chi2 : float
+        Pearson's, per cell of the histogram of the minimum, of the deconvolution.
+    expected, observed : float, int
+        Pixels above the boundary of MEDIANCR that noise explains, and all.
+    hit_fraction : float
+        Fraction of the pixels that is hit in each exposure.
+    levels : `~astropy.table.Table`
+        By signal ``x``: number of ``pixels``, and observed ``noise`` in units of
+        the model's.
+    likeliest : {'readnoise', 'gain', 'equivalence'} or None
+        What is likeliest wrong if the noise is off by more than 20 %.
+    """
+
+    chi2: float
+    expected: float
+    observed: int
+    hit_fraction: float
+    levels: Table
+    likeliest: str | None
+
+
+def judge_noise_model(scene, median):
+    """
+    Compare the observed noise with the model, and warn if it is far off.
+
+    Parameters
+    ----------
+    scene : object
+        With ``compared``, ``use``, ``exposures``, ``prior`` and ``n_pixels``.
+    median : `~ccdcr.detection.criterion.Criterion`
+        The criterion of MEDIANCR.
+
+    Returns
+    -------
+    report : `NoiseReport`
+        The findings.
+
+    Warns
+    -----
+    NoiseModelWarning
+        If the noise of clean pixels is off by more than 20 %.
+    """
+    boundary = median.boundary
+    x, y = _sample(median.reference, median.statistic, scene.use)
+    levels = _noise_levels(x, y, boundary)
+    above = median.statistic > median.limit
+    report = NoiseReport(
+        scene.prior.chi2,
+        boundary.p_value * scene.n_pixels,
+        int(np.count_nonzero(above if scene.use is None else above & scene.use)),
+        scene.exposures.hit,
+        levels,
+        _likeliest(levels, boundary),
+    )
+    if report.likeliest is not None:
+        _warn(report)
+    return report
+
+
+def _sample(reference, statistic, use):
+    """Return x and y of every so many pixels."""
+    if use is not None:
+        reference, statistic = reference[use], statistic[use]
+    stride = -(-reference.size // _SAMPLE)
+    x, top = reference.ravel()[::stride], statistic.ravel()[::stride]
+    return x, top - x
+
+
+def _noise_levels(x, y, boundary):
+    """Compare a quantile that hits hardly change with what is expected."""
+    p = np.exp(-(LEVELS[_LEVEL] ** 2))
+    expected = boundary.at_level(x, _LEVEL)
+    order = np.argsort(x, kind="stable")
+    n_bins = min(_BINS, len(x) // _LEAST)
+    rows = []
+    for part in np.array_split(order, n_bins) if n_bins else []:
+        ratio = np.quantile(y[part] / expected[part], 1 - p)
+        rows.append((np.median(x[part]), len(part), ratio))
+    columns = zip(*rows, strict=True) if rows else ([], [], [])
+    return Table(dict(zip(("x", "pixels", "noise"), columns, strict=True)))
+
+
+def _likeliest(levels, boundary):
+    """Return which single error explains the noise best, if it is far off."""
+    signal = np.maximum(np.asarray(levels["x"], dtype=float) * boundary.scale, 0)
+    sigma = boundary.noise.readnoise
+    variance = signal + sigma**2
+    excess = np.asarray(levels["noise"], dtype=float) ** 2 - 1
+    if not np.any(np.abs(np.sqrt(excess + 1) - 1) > _TOLERATED):
+        return None
+    causes = {
+        "readnoise": sigma**2 / variance,
+        "gain": signal / variance,
+        "equivalence": signal**2 / variance,
+    }
+    left = {}
+    for cause, shape in causes.items():
+        size = (shape @ excess) / max(shape @ shape, 1e-300)
+        if cause == "equivalence":
+            size = max(size, 0)
+        left[cause] = np.sum((excess - size * shape) ** 2)
+    return min(left, key=left.get)
+
+
+def _warn(report):
+    ratio = np.asarray(report.levels["noise"])
+    worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
+    msg = (
+        f"the noise of the exposures is {ratio[worst]:.2f} times what gain and "
+        f"readnoise explain at a signal of {report.levels['x'][worst]:.4g}; "
+        f"{_REMEDIES[report.likeliest]}"
+    )
+    warn_user(msg, NoiseModelWarning)

@@ -1,0 +1,198 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The boundary of constant p-value in the Median-Minimum diagram."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+
+from ccdcr.detection.exact.noise import PhotonNoise
+from ccdcr.detection.exact.tables import STEP
+
+__all__ = ["ExactBoundary", "invert"]
+
+# Levels of sqrt(-ln p) at which the p-value surface is kept.
+LEVELS = 0.2 * np.arange(1, 36)
+
+
+@dataclass(frozen=True)
+class ExactBoundary:
+    """
+    What noise exceeds with a given chance, from the distribution of the noise.
+
+    Called with the low reference of pixels, (ny, nx) in the unit of the data, it
+    returns the excess over it that only a fraction ``p_value`` of clean pixels
+    reach.
+
+    Parameters
+    ----------
+    statistic : str
+        What is compared with the low reference, such as ``median``.
+    n_exposures : int
+        Number of exposures.
+    p_value : float
+        The chance of a clean pixel to be above.
+    scale : float
+        Electrons per unit of the data.
+    noise : `~ccdcr.detection.exact.noise.PhotonNoise`
+        The noise.
+    first : int
+        First point of the grid of x.
+    excess : 1D `~numpy.ndarray`
+        The boundary on the grid, in standard deviations of a signal x.
+    surface : 2D `~numpy.ndarray`
+        Excess at the levels of sqrt(-ln p), (grid, levels), in the same unit.
+    fewer : tuple of `ExactBoundary`, optional
+        What holds where some of the exposures are bad.
+
+    Notes
+    -----
+    Linear in the coordinate of `PhotonNoise`. Below the grid x + y is constant,
+    above it y grows like the noise.
+    """
+
+    statistic: str
+    n_exposures: int
+    p_value: float
+    scale: float
+    noise: PhotonNoise
+    first: int
+    excess: np.ndarray
+    surface: np.ndarray
+    fewer: tuple = ()
+
+    def __call__(self, x):
+        """Return the boundary at x as float32."""
+        place, deviation, below = self._places(x)
+        grid = np.arange(len(self.excess))
+        y = np.interp(place, grid, self.excess) * deviation / self.scale
+        return (y + below).astype(np.float32)
+
+    def survival(self, x, y):
+        """
+        Return the chance of a clean pixel to lie above points of the diagram.
+
+        Parameters
+        ----------
+        x, y : `~numpy.ndarray` or float
+            Low reference, and excess of the statistic over it, in the unit of
+            the data.
+
+        Returns
+        -------
+        p : `~numpy.ndarray`
+            The p-values; 5e-22 stands for all that are smaller.
+        """
+        place, deviation, below = self._places(x)
+        wanted = (np.asarray(y) - below) * self.scale / deviation
+        grid = np.arange(len(self.excess))
+        level = np.zeros(np.broadcast(place, wanted).shape)
+        lower = np.zeros_like(level)
+        for column in self.surface.T:
+            upper = np.interp(place, grid, column)
+            step = (wanted - lower) / np.maximum(upper - lower, 1e-12)
+            level += np.clip(step, 0, 1) * LEVELS[0]
+            lower = upper
+        return np.exp(-(level**2))
+
+    def at_level(self, x, index):
+        """Return the excess at x for one level of the surface."""
+        place, deviation, below = self._places(x)
+        grid = np.arange(len(self.excess))
+        y = np.interp(place, grid, self.surface[:, index])
+        return y * deviation / self.scale + below
+
+    @property
+    def x(self):
+        """Low reference at the support points, in the unit of the data."""
+        grid = STEP * (self.first + np.arange(len(self.excess)))
+        return self.noise.signal(grid) / self.scale
+
+    @property
+    def y(self):
+        """The boundary at the support points, in the unit of the data."""
+        signal = self.x * self.scale
+        return self.excess * self.noise.deviation(signal) / self.scale
+
+    @property
+    def table(self):
+        """The support points as a `~astropy.table.Table`."""
+        return Table({"x": self.x, "y": self.y})
+
+    def plot(self, ax=None, **kwargs):
+        """
+        Draw the boundary.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Where. Default is the current axes.
+        **kwargs
+            Arguments of `~matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        line : `~matplotlib.lines.Line2D`
+            The line.
+        """
+        if ax is None:
+            import matplotlib.pyplot as plt  # noqa: PLC0415
+
+            ax = plt.gca()
+        kwargs = {"label": f"{self.statistic}, p = {self.p_value:.1e}", **kwargs}
+        (line,) = ax.plot(self.x, self.y, **kwargs)
+        return line
+
+    def __repr__(self):
+        return (
+            f"<ExactBoundary({self.statistic} of {self.n_exposures}, "
+            f"p = {self.p_value:.2e}, x = {self.x[0]:.4g} to {self.x[-1]:.4g})>"
+        )
+
+    def _places(self, x):
+        """Return grid places, deviations in electrons and what y gains below."""
+        signal = np.multiply(x, self.scale, dtype=float)
+        lowest = self.noise.signal(STEP * self.first)
+        inside = np.maximum(signal, lowest)
+        place = self.noise.coordinate(inside) / STEP - self.first
+        below = (inside - signal) / self.scale
+        return place, self.noise.deviation(inside), below
+
+
+def invert(kernel, exceeding, noise, first, levels):
+    """
+    Return the excess at which the p-value falls to given levels.
+
+    Parameters
+    ----------
+    kernel, exceeding : `~numpy.ndarray`
+        Densities as from `~ccdcr.detection.exact.order_statistics.minimum`.
+    noise : `~ccdcr.detection.exact.noise.PhotonNoise`
+        The noise that defines the grid.
+    first : int
+        First point of the grid.
+    levels : 1D `~numpy.ndarray`
+        Values of sqrt(-ln p).
+
+    Returns
+    -------
+    excess : 2D `~numpy.ndarray`
+        y in standard deviations, (grid, levels).
+    """
+    p = exceeding / kernel[:, np.newaxis]
+    depth = np.sqrt(-np.log(np.clip(p, 1e-300, 1)))
+    depth = np.maximum.accumulate(depth, axis=1)
+    rows, columns = depth.shape
+    signal = noise.signal(STEP * (first + np.arange(rows + columns)))
+    ahead = np.arange(rows)[:, np.newaxis] + np.arange(columns)
+    y = (signal[ahead] - signal[:rows, np.newaxis]) / noise.deviation(
+        signal[:rows, np.newaxis]
+    )
+    excess = np.empty((rows, len(levels)))
+    i = np.arange(rows)
+    for k, level in enumerate(levels):
+        upper = np.clip(np.sum(depth < level, axis=1), 1, columns - 1)
+        d0, d1 = depth[i, upper - 1], depth[i, upper]
+        part = np.clip((level - d0) / np.maximum(d1 - d0, 1e-12), 0, 1)
+        excess[:, k] = y[i, upper - 1] + part * (y[i, upper] - y[i, upper - 1])
+    return excess

@@ -1,0 +1,209 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The exact Median-Minimum method: what makes a pixel a cosmic ray."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from ccdcr.detection.criterion import (
+    Criterion,
+    candidates_of,
+    least_excess,
+    limit_of,
+)
+from ccdcr.detection.exact.adequacy import judge_noise_model
+from ccdcr.detection.exact.diagram import diagram_of
+from ccdcr.detection.exact.exposures import EqualExposures, exposures_of
+from ccdcr.detection.exact.fit import find_prior, histogram_of, make_surfaces
+from ccdcr.detection.exact.order_statistics import Given, Ordered
+from ccdcr.detection.exact.statistics import (
+    Compared,
+    compared_planes,
+    hit_fraction,
+    lowest_used,
+    rank_of,
+)
+from ccdcr.detection.exact.unequal import GivenIndex
+from ccdcr.detection.masks import dilate
+from ccdcr.detection.planes import make_planes, scaled
+
+__all__ = ["make_exact_criteria"]
+
+COINCIDENCE, ANY, GIVEN = "coincidence", "any exposure", "given exposure"
+_MOST_LENIENT = 1e-3  # p-value of a given exposure next to hits
+
+
+def make_exact_criteria(observed, settings, found):
+    """
+    Derive the boundaries from the distribution of the noise.
+
+    Parameters
+    ----------
+    observed : `~ccdcr.detection.planes.Observed`
+        The exposures.
+    settings : `~ccdcr.Requirements`
+        The requirements.
+    found : `~ccdcr.detection.detectors.SingleImage`
+        What the single-image detector found.
+
+    Returns
+    -------
+    criteria : dict of `~ccdcr.detection.criterion.Criterion`
+        The criterion for each mask by name.
+    noise_model : `~ccdcr.detection.exact.adequacy.NoiseReport`
+        How well the noise model describes the exposures.
+
+    Notes
+    -----
+    MEDIANCR tests the exposure that is a hit if the coincidences sought
+    happened, MEANCRT the highest exposure, and CRMASKi the i-th one. The last
+    count only next to pixels of MEANCRT, so that their p-value may be larger
+    for the same number of false ones.
+    """
+    scene = _observe_scene(observed, settings)
+    if scene is None:
+        return {}, None
+    wanted = settings.mm_false_positives
+    p_value = min(wanted / scene.n_pixels, 0.5)
+    compared, names = scene.compared, observed.names
+    make = partial(_criterion, scene, (observed, settings))
+    median = make(COINCIDENCE, p_value, compared.ordered, diagram=True)
+    highest = make(ANY, p_value, compared.highest, diagram=True)
+    near = _neighbourhood((median, highest), found)
+    near_p = max(p_value, min(wanted / max(near, 1), _MOST_LENIENT))
+    criteria = {"MEDIANCR": median, "MEANCRT": highest}
+    if scene.equal:
+        criteria |= dict.fromkeys(names, make(GIVEN, near_p, None))
+        criteria["MEANCR"] = replace(median, statistic=None)
+    else:
+        for i, name in enumerate(names):
+            criteria[name] = make(f"{GIVEN} {i + 1}", near_p, scene.stack[i])
+    return criteria, judge_noise_model(scene, median)
+
+
+def _criterion(scene, context, name, p_value, statistic, *, diagram=False):
+    observed, settings = context
+    reference = scene.compared.reference
+    boundary = scene.boundary(name, p_value)
+    threshold = least_excess(settings, observed.detector)
+    counted = None
+    if diagram:
+        excess = statistic - reference
+        counted = diagram_of(
+            reference, excess, scene.use, boundary, settings.mm_ydiag_max
+        )
+    return Criterion(
+        reference,
+        limit_of(reference, boundary, threshold, scene.compared.number),
+        candidates_of(observed, settings),
+        threshold,
+        settings.mm_dilation,
+        boundary,
+        counted,
+        statistic,
+    )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """
+    The exposures as the boundaries see them.
+
+    ``stack`` is at one level, ``use`` are the pixels with all exposures good
+    (None = all), ``surfaces`` are the `Surfaces` of all exposures, and of fewer.
+    """
+
+    stack: np.ndarray
+    compared: Compared
+    use: np.ndarray | None
+    n_pixels: int
+    prior: object
+    surfaces: tuple
+
+    @property
+    def exposures(self):
+        """The exposures where all are good."""
+        return self.surfaces[0].exposures
+
+    @property
+    def equal(self):
+        """Whether the exposures are equal."""
+        return isinstance(self.exposures, EqualExposures)
+
+    def boundary(self, name, p_value):
+        """Return the boundary of a statistic, with those of fewer exposures."""
+        first, *fewer = (
+            surfaces.boundary(_name_in(surfaces, name), p_value)
+            for surfaces in self.surfaces
+        )
+        return replace(first, fewer=tuple(fewer))
+
+
+def _name_in(surfaces, name):
+    """Return the name of a statistic; unequal exposures have their own."""
+    return name if name in surfaces.exceeding else GIVEN
+
+
+def _observe_scene(observed, settings):
+    factors = np.ones(len(observed.stack))
+    if observed.exposed is not None:
+        factors = np.asarray(observed.exposed, dtype=float)
+    stack, bad = scaled(observed.stack, observed.factors), observed.bad
+    is_poisson = settings.mm_photon_distribution == "poisson"
+    exposures = exposures_of(
+        observed.detector,
+        factors,
+        np.inf if is_poisson else settings.mm_nbinom_shape,
+        _step_of(observed.stack, bad),
+    )
+    equal = isinstance(exposures, EqualExposures)
+    k = settings.mm_cr_coincidences
+    planes = observed.planes
+    if stack is not observed.stack:
+        planes = make_planes(stack, bad)
+    compared = compared_planes(stack, bad, planes, k, equal=equal)
+    use = None if bad is None else compared.number == len(stack)
+    if use is not None and not use.any():
+        return None
+    exposures = replace(exposures, hit=hit_fraction(compared, exposures, use))
+    prior = find_prior(histogram_of(compared.minimum, use, exposures), exposures)
+    surfaces = [_surfaces(exposures, prior, k)]
+    if bad is not None:
+        fewer = [n for n in np.unique(compared.number) if 2 <= n < len(stack)]
+        surfaces += [_surfaces(*exposures.fewer(int(n), prior), k) for n in fewer]
+    n_pixels = compared.minimum.size if bad is None else int(np.sum(~bad.all(axis=0)))
+    return _Scene(stack, compared, use, n_pixels, prior, tuple(surfaces))
+
+
+def _step_of(stack, bad):
+    """Return the step of rounded values: 1 if all are whole numbers, else 0."""
+    some = slice(64)
+    for i, plane in enumerate(stack):
+        values = plane[some] if bad is None else plane[some][~bad[i][some]]
+        if np.any(values != np.rint(values)):
+            return 0.0
+    return 1.0
+
+
+def _surfaces(exposures, prior, coincidences):
+    n, equal = exposures.n, isinstance(exposures, EqualExposures)
+    statistics = {COINCIDENCE: Ordered(rank_of(n, coincidences)), ANY: Ordered(n)}
+    if equal:
+        statistics[GIVEN] = Given(n)
+    else:
+        statistics |= {f"{GIVEN} {i + 1}": GivenIndex(i) for i in range(n)}
+    lowest = lowest_used(n, coincidences, equal=equal)
+    return make_surfaces(prior, exposures, lowest, statistics)
+
+
+def _neighbourhood(criteria, found):
+    """
+    Return about the number of pixels that MEANCRT will hold.
+
+    As with one dilation, whatever ``dilation`` is: masks must grow with it.
+    """
+    hit = criteria[0](None) | criteria[1](None)
+    for name in ("MEDIANCR", "MEANCRT"):
+        hit |= found.mask(name, hit.shape)
+    return np.count_nonzero(dilate(hit, 2))
