@@ -4,7 +4,7 @@
 from ccdcr._version import __version__
 from ccdcr.combiner import CRCombiner
 from ccdcr.combining import combine
-from ccdcr.detection import detect_cosmic_rays
+from ccdcr.detection.detect import detect_cosmic_rays
 from ccdcr.exceptions import (
     CRMasksFileError,
     CRWarning,

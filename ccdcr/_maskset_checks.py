@@ -8,6 +8,7 @@ from astropy import units as u
 from astropy.nddata import NDData
 
 from ccdcr._requirement_kinds import boxes, short_repr
+from ccdcr.detection.exact.boundary import ExactBoundary
 from ccdcr.requirements import Requirements
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "as_requirements",
     "check_shape",
     "clean_image",
+    "exact_boundaries",
     "flux_factors",
     "mask_array",
     "pixel_boxes",
@@ -133,6 +135,19 @@ def _plain_number(name, value, unit):
     except (TypeError, ValueError, OverflowError) as err:
         msg = f"{name} must be one number, got {short_repr(value)}"
         raise TypeError(msg) from err
+
+
+def exact_boundaries(value):
+    """Return a dict of exact boundaries by name of the mask."""
+    boundaries = dict(value or {})
+    for name, boundary in boundaries.items():
+        if not isinstance(boundary, ExactBoundary):
+            msg = (
+                "boundaries must hold exact boundaries by name of the mask, got "
+                f"{type(boundary).__name__} for {name!r}"
+            )
+            raise TypeError(msg)
+    return boundaries
 
 
 def text(name, value):

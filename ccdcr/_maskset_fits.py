@@ -19,6 +19,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
+from ccdcr._maskset_boundaries import boundaries_to_hdus
 from ccdcr._maskset_format import (
     CLEANED,
     DETECTOR,
@@ -95,6 +96,7 @@ def to_hdulist(masks, *, auxclean=False):
     if masks.local_median_pixels is not None:
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))
+    hdus += boundaries_to_hdus(masks.boundaries)
     hdus += [hdu.copy() for hdu in masks.extra_hdus]
     primary = fits.PrimaryHDU(header=_primary_header(masks, len(hdus)))
     return fits.HDUList([primary, *hdus])
@@ -213,6 +215,7 @@ def from_hdulist(hdulist, name):
         "lamedian": file.cleaned(),
         "flux_factor": file.flux_factors(len(crmasks)),
         "local_median_pixels": file.boxes(),
+        "boundaries": file.boundaries(),
         "requirements": requirements,
         "uuid": file.uuid(),
         "meta": _read_meta(header),

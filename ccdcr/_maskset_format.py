@@ -4,6 +4,7 @@
 import re
 
 __all__ = [
+    "BOUNDARY",
     "CLEANED",
     "CRMASK",
     "DETECTOR",
@@ -19,6 +20,7 @@ CRMASK = re.compile(r"CRMASK([1-9]\d*)$")
 REQUIRED = ("MEDIANCR", "MEANCRT")
 CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
 TABLE = "RPMEDIAN"
+BOUNDARY = "MMBOUND"  # one for each exact boundary
 FORMAT = {*REQUIRED, *CLEANED, "MEANCR", TABLE}  # and CRMASKi
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 

@@ -5,8 +5,10 @@ import numpy as np
 from astropy import log
 from astropy import units as u
 
+from ccdcr._maskset_boundaries import hdus_to_boundaries
 from ccdcr._maskset_checks import pixel_boxes
 from ccdcr._maskset_format import (
+    BOUNDARY,
     CLEANED,
     CRMASK,
     EXTENSIONS,
@@ -26,13 +28,16 @@ class Source:
     def __init__(self, hdulist, name):
         self.name = name
         self.hdus = {}
+        self.tables = []
         self.others = []
         self.shape = None
         if len(hdulist) == 0:
             self.fail("PRIMARY", "missing", "it")
         self.header = hdulist[0].header
         for hdu in hdulist[1:]:
-            if hdu.name not in FORMAT and not CRMASK.match(hdu.name):
+            if hdu.name == BOUNDARY:
+                self.tables.append(hdu)
+            elif hdu.name not in FORMAT and not CRMASK.match(hdu.name):
                 self.others.append(hdu)
             elif hdu.name in self.hdus:
                 self.fail(hdu.name, "found twice", "one")
@@ -111,6 +116,13 @@ class Source:
         except (TypeError, ValueError) as err:
             self.fail(TABLE, str(err), "boxes of the image")
 
+    def boundaries(self):
+        """Return the exact boundaries by name of the mask."""
+        try:
+            return hdus_to_boundaries(self.tables)
+        except ValueError as err:
+            self.fail(BOUNDARY, str(err), "an exact boundary")
+
     def flux_factors(self, n):
         """Return the flux factors of the primary header."""
         if f"FLUXF{n + 1}" in self.header:
@@ -136,7 +148,7 @@ class Source:
 
     def check_number(self):
         """Refuse a file that was cut between two extensions."""
-        found = len(self.hdus) + len(self.others)
+        found = len(self.hdus) + len(self.tables) + len(self.others)
         if EXTENSIONS in self.header and found < self.number(EXTENSIONS):
             expected = f"{self.header[EXTENSIONS]} ({EXTENSIONS})"
             self.fail("PRIMARY", f"{found} extensions follow", expected)

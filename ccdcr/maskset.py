@@ -17,6 +17,7 @@ from ccdcr._maskset_checks import (
     as_requirements,
     check_shape,
     clean_image,
+    exact_boundaries,
     flux_factors,
     mask_array,
     pixel_boxes,
@@ -116,6 +117,8 @@ class CRMaskSet:
         Read noise in electron.
     bias : float, optional
         Bias level that the exposures still contain, in their unit.
+    boundaries : dict of `~ccdcr.detection.exact.boundary.ExactBoundary`, optional
+        The exact Median-Minimum boundaries by name of the mask.
     uuid : str, optional
         Identity of the set, written to combined images. Default is a new one.
     meta : mapping, optional
@@ -174,6 +177,7 @@ class CRMaskSet:
         gain=None,
         readnoise=None,
         bias=None,
+        boundaries=None,
         uuid=None,
         meta=None,
     ):
@@ -188,6 +192,7 @@ class CRMaskSet:
         self._gain = scalar("gain", gain, u.electron / u.adu, above=0)
         self._readnoise = scalar("readnoise", readnoise, u.electron, minimum=0)
         self._bias = scalar("bias", bias, None)
+        self._boundaries = exact_boundaries(boundaries)
         self._uuid = str(uuid4()) if uuid is None else text("uuid", uuid)
         self._meta = as_meta(meta)
         self._diagnostics = {}
@@ -252,6 +257,11 @@ class CRMaskSet:
     def bias(self):
         """Bias level that the exposures contain, in their unit; or None."""
         return self._bias
+
+    @property
+    def boundaries(self):
+        """The exact Median-Minimum boundaries by name of the mask; a dict."""
+        return dict(self._boundaries)
 
     @property
     def uuid(self):
@@ -348,6 +358,7 @@ class CRMaskSet:
             gain=self.gain,
             readnoise=self.readnoise,
             bias=self.bias,
+            boundaries=self.boundaries,
             uuid=self.uuid,
             meta=self.meta,
         )

@@ -1,6 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Detection of cosmic rays: from exposures to a mask set."""
-
-from ccdcr.detection.detect import detect_cosmic_rays
-
-__all__ = ["detect_cosmic_rays"]

@@ -235,7 +235,14 @@ def _detect(exposures, requirements, lists, progress_bar):
         masks["MEANCR"] = residual_mask(
             seeds, observed.planes.nogood, lists, requirements.dilation
         )
-    result = _mask_set(masks, found, factors, exposures, requirements)
+    result = _mask_set(
+        masks,
+        exposures,
+        requirements,
+        lamedian=_lamedian(found, exposures, requirements),
+        flux_factor=factors,
+        boundaries=_exact_boundaries(criteria, requirements),
+    )
     result.diagnostics.update(
         flags=flag_origins(masks, single, mm, lists),
         timing=timing,
@@ -308,22 +315,27 @@ def _hits(images, found, observed, criteria):
     return single, mm
 
 
-def _mask_set(masks, found, factors, exposures, requirements):
+def _mask_set(masks, exposures, requirements, **parts):
     names = [f"CRMASK{i}" for i in range(1, len(exposures) + 1)]
     return CRMaskSet(
         masks["MEDIANCR"],
         masks["MEANCRT"],
         np.stack([masks[name] for name in names]),
         meancr=masks["MEANCR"],
-        lamedian=_lamedian(found, exposures, requirements),
-        flux_factor=factors,
         local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
         requirements=requirements,
         gain=exposures.detector.gain,
         readnoise=exposures.detector.readnoise,
         bias=exposures.detector.bias,
         meta={f"FILE{i}": n for i, n in enumerate(exposures.names, start=1) if n},
+        **parts,
     )
+
+
+def _exact_boundaries(criteria, requirements):
+    if requirements.mm_boundary_fit != "exact":
+        return None
+    return {name: criterion.boundary for name, criterion in criteria.items()}
 
 
 def _lamedian(found, exposures, requirements):
