@@ -17,11 +17,18 @@ _PER_ADU = u.electron / u.adu
 
 @dataclass(frozen=True)
 class Detector:
-    """Gain (electron per unit of the data), read noise (electron), bias (data)."""
+    """
+    Gain (electron per unit of the data), read noise (electron), bias (data).
+
+    ``readnoise`` stands for all exposures and pixels; ``readnoises`` are those
+    of each exposure or None, ``readnoise_map`` that of each pixel or None.
+    """
 
     gain: float
     readnoise: float
     bias: float
+    readnoises: tuple | None = None
+    readnoise_map: np.ndarray | None = None
 
     @property
     def noise(self):
@@ -39,7 +46,8 @@ class Exposures:
     Exposures as plain arrays.
 
     ``data`` is (n, ny, nx) float32 without bias; ``bad`` is (n, ny, nx), True =
-    masked or not finite, or None where nothing is.
+    masked or not finite, or None where nothing is. Where the gain is a map the
+    data are scaled to its median, by ``gain_ratio``.
     """
 
     data: np.ndarray
@@ -47,6 +55,7 @@ class Exposures:
     unit: u.UnitBase
     detector: Detector
     names: tuple
+    gain_ratio: np.ndarray | None = None
 
     def __len__(self):
         return len(self.data)
@@ -167,16 +176,43 @@ def load_exposures(ccd_iter, *, gain, readnoise, bias, minimum):
     """
     ccds, names = load_ccds(ccd_iter, minimum=minimum)
     unit = ccds[0].unit
+    gain, ratio = _split_gain_map(gain, ccds[0].shape)
     detector = find_detector(ccds, gain=gain, readnoise=readnoise, bias=bias)
     data = np.empty((len(ccds), *ccds[0].shape), dtype=np.float32)
     bad = np.empty(data.shape, dtype=bool)
     for i, ccd in enumerate(ccds):
         with np.errstate(over="ignore"):  # beyond float32 is not finite either
             np.subtract(ccd.data, detector.bias, out=data[i], casting="unsafe")
+        if ratio is not None:
+            data[i] *= ratio
         np.logical_not(np.isfinite(data[i]), out=bad[i])
         if ccd.mask is not None:
             bad[i] |= np.asarray(ccd.mask, dtype=bool)
-    return Exposures(data, bad if bad.any() else None, unit, detector, names)
+    return Exposures(data, bad if bad.any() else None, unit, detector, names, ratio)
+
+
+def _split_gain_map(gain, shape):
+    """Return a gain, and what the data must be multiplied by to have it."""
+    values = getattr(gain, "value", gain)
+    if not isinstance(values, np.ndarray) or values.ndim == 0:
+        return gain, None
+    _check_map("gain", values, shape, above=True)
+    median = float(np.median(values))
+    ratio = (values / median).astype(np.float32)
+    return median * getattr(gain, "unit", 1), ratio
+
+
+def _check_map(name, values, shape, *, above=False):
+    if values.shape != shape:
+        msg = (
+            f"{name} must be one number or a map of the shape of the exposures, "
+            f"{shape}, got shape {values.shape}"
+        )
+        raise ValueError(msg)
+    allowed = values > 0 if above else values >= 0
+    if not (np.isfinite(values) & allowed).all():
+        msg = f"{name} must be finite and {'>' if above else '>='} 0 in each pixel"
+        raise ValueError(msg)
 
 
 def find_detector(ccds, *, gain, readnoise, bias):
@@ -206,12 +242,44 @@ def find_detector(ccds, *, gain, readnoise, bias):
             "or the name of a header keyword"
         )
         raise ValueError(msg)
-    readnoise = _value(ccds, "readnoise", readnoise)
+    readnoise = _per_exposure(ccds, readnoise)
     if isinstance(readnoise, u.Quantity) and readnoise.unit.is_equivalent(u.adu):
         readnoise = readnoise * (gain * u.electron / unit)
-    readnoise = _number("readnoise", readnoise, u.electron, minimum=0)
+    known = _readnoises(ccds, readnoise)
     bias = 0.0 if bias is None else _value(ccds, "bias", bias)
-    return Detector(gain, readnoise, _number("bias", bias, unit))
+    return Detector(gain, bias=_number("bias", bias, unit), **known)
+
+
+def _per_exposure(ccds, readnoise):
+    """Look the read noise up in the headers, where exposures may differ."""
+    if not isinstance(readnoise, str):
+        return readnoise
+    values = [_keyword(ccd, "readnoise", readnoise, i) for i, ccd in enumerate(ccds, 1)]
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _readnoises(ccds, readnoise):
+    """Return the read noise: of all, of each exposure, of each pixel."""
+    if np.ndim(readnoise) == 0:
+        return {"readnoise": _number("readnoise", readnoise, u.electron, minimum=0)}
+    if isinstance(readnoise, u.Quantity):
+        readnoise = readnoise.to_value(u.electron)
+    values = np.asarray(readnoise, dtype=float)
+    if values.ndim == 2:
+        _check_map("readnoise", values, ccds[0].shape)
+        return {
+            "readnoise": float(np.median(values)),
+            "readnoise_map": values.astype(np.float32),
+        }
+    if values.shape != (len(ccds),):
+        msg = (
+            f"readnoise must be one number, one for each of the {len(ccds)} exposures "
+            f"or a map, got shape {values.shape}"
+        )
+        raise ValueError(msg)
+    each = tuple(_number("readnoise", v, u.electron, minimum=0) for v in values)
+    known = {"readnoise": float(np.sqrt(np.mean(np.square(each))))}
+    return known if len(set(each)) == 1 else known | {"readnoises": each}
 
 
 def _find_gain(ccds, gain, unit):
@@ -238,21 +306,23 @@ def _value(ccds, name, value):
     """Look a value up in the headers when it is the name of a keyword."""
     if not isinstance(value, str):
         return value
-    values = []
-    for number, ccd in enumerate(ccds, start=1):
-        found = ccd.header.get(value)
-        if isinstance(found, bool) or not isinstance(found, (int, float)):
-            what = "is missing" if found is None else f"is {found!r}"
-            msg = (
-                f"{name}={value!r} must name a header keyword that holds a number; "
-                f"it {what} in exposure {number}"
-            )
-            raise ValueError(msg)  # noqa: TRY004
-        values.append(found)
+    values = [_keyword(ccd, name, value, i) for i, ccd in enumerate(ccds, start=1)]
     if len(set(values)) > 1:
         msg = f"{name}={value!r} must be the same in all exposures, got {values}"
         raise ValueError(msg)
     return values[0]
+
+
+def _keyword(ccd, name, keyword, number):
+    found = ccd.header.get(keyword)
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        what = "is missing" if found is None else f"is {found!r}"
+        msg = (
+            f"{name}={keyword!r} must name a header keyword that holds a number; "
+            f"it {what} in exposure {number}"
+        )
+        raise ValueError(msg)  # noqa: TRY004
+    return found
 
 
 def _number(name, value, unit, *, minimum=-np.inf, above=False):

@@ -54,12 +54,15 @@ def detect_cosmic_rays(
         part and are never flagged.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or the YAML file that holds them.
-    gain : float, `~astropy.units.Quantity` or str, optional
-        Gain in electron / adu, or the name of a header keyword. Must be given
-        for exposures in adu, and not for those in electron.
-    readnoise : float, `~astropy.units.Quantity` or str
-        Read noise: a number in electron, a Quantity in electron or adu, or the
-        name of a header keyword.
+    gain : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str, optional
+        Gain in electron / adu, a map (ny, nx) of it, or the name of a header
+        keyword. Must be given for exposures in adu, and not for those in
+        electron. Of a map, the mask set records the median.
+    readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str
+        Read noise: a number in electron, one for each exposure, a map (ny, nx), a
+        Quantity in electron or adu of these, or the name of a header keyword.
+        Detectors that know one number only, and the mask set, take the root mean
+        square of the exposures or the median of a map.
     bias : float, `~astropy.units.Quantity` or str, optional
         Bias level that the exposures still contain, in their unit. Default
         is 0.
@@ -343,6 +346,8 @@ def _lamedian(found, exposures, requirements):
     cleaned = found.cleaned.get("MEDIANCR")
     if cleaned is None:
         return None
+    if exposures.gain_ratio is not None and not requirements.la_gain_apply:
+        cleaned = cleaned / exposures.gain_ratio
     if not requirements.la_gain_apply:
         return u.Quantity(cleaned, exposures.unit)
     return u.Quantity(cleaned * np.float32(exposures.detector.gain), u.electron)

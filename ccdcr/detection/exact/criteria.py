@@ -32,11 +32,15 @@ __all__ = ["make_exact_criteria"]
 
 COINCIDENCE, ANY, GIVEN = "coincidence", "any exposure", "given exposure"
 _MOST_LENIENT = 1e-3  # p-value of a given exposure next to hits
+_CLASSES = 8  # of read noise, at most
 
 
 def make_exact_criteria(observed, settings, found):
     """
     Derive the boundaries from the distribution of the noise.
+
+    A map of the read noise is cut into classes, each with boundaries of its own;
+    those of the largest class are kept.
 
     Parameters
     ----------
@@ -61,7 +65,65 @@ def make_exact_criteria(observed, settings, found):
     count only next to pixels of MEANCRT, so that their p-value may be larger
     for the same number of false ones.
     """
-    scene = _observe_scene(observed, settings)
+    readnoise = observed.detector.readnoise_map
+    if readnoise is None:
+        return _criteria_of(observed, settings, found)
+    results = []
+    for value, inside in readnoise_classes(readnoise):
+        detector = replace(observed.detector, readnoise=value, readnoise_map=None)
+        part = replace(observed, detector=detector)
+        results.append((inside, *_criteria_of(part, settings, found, inside)))
+    return _merged(results)
+
+
+def readnoise_classes(readnoise):
+    """
+    Cut a map of the read noise into classes.
+
+    Parameters
+    ----------
+    readnoise : 2D `~numpy.ndarray`
+        Read noise in electrons.
+
+    Returns
+    -------
+    classes : list of tuple
+        Read noise, the root mean square of the class, and its pixels as a mask.
+        A class spans 5 %, or more where there would be more than eight.
+    """
+    safe = np.maximum(readnoise, 0.1)
+    low, high = np.log(safe.min()), np.log(safe.max())
+    n = int(np.clip(np.ceil((high - low) / np.log(1.05)), 1, _CLASSES))
+    edges = np.linspace(low, high, n + 1)[1:-1]
+    index = np.digitize(np.log(safe), edges)
+    masks = [index == i for i in range(n)]
+    return [
+        (float(np.sqrt(np.mean(np.square(readnoise[mask], dtype=float)))), mask)
+        for mask in masks
+        if mask.any()
+    ]
+
+
+def _merged(results):
+    """Put the criteria of classes of pixels together."""
+    results = sorted(results, key=lambda part: -np.count_nonzero(part[0]))
+    results = [part for part in results if part[1]]
+    if not results:
+        return {}, None
+    (_, first, report), *others = results
+    merged = {}
+    for name, criterion in first.items():
+        limit, candidates = criterion.limit.copy(), criterion.candidates.copy()
+        for inside, criteria, _ in others:
+            np.copyto(limit, criteria[name].limit, where=inside)
+            np.copyto(candidates, criteria[name].candidates, where=inside)
+        merged[name] = replace(criterion, limit=limit, candidates=candidates)
+    return merged, report
+
+
+def _criteria_of(observed, settings, found, inside=None):
+    """Return the criteria for the pixels of one read noise; None = all."""
+    scene = _observe_scene(observed, settings, inside)
     if scene is None:
         return {}, None
     wanted = settings.mm_false_positives
@@ -70,8 +132,8 @@ def make_exact_criteria(observed, settings, found):
     make = partial(_criterion, scene, (observed, settings))
     median = make(COINCIDENCE, p_value, compared.ordered, diagram=True)
     highest = make(ANY, p_value, compared.highest, diagram=True)
-    near = _neighbourhood((median, highest), found)
-    near_p = max(p_value, min(wanted / max(near, 1), _MOST_LENIENT))
+    near = _neighbourhood((median, highest), found, inside)
+    near_p = max(p_value, min(p_value * scene.n_inside / max(near, 1), _MOST_LENIENT))
     criteria = {"MEDIANCR": median, "MEANCRT": highest}
     if scene.equal:
         criteria |= dict.fromkeys(names, make(GIVEN, near_p, None))
@@ -110,20 +172,23 @@ class _Scene:
     """
     The exposures as the boundaries see them.
 
-    ``stack`` is at one level, ``use`` are the pixels with all exposures good
-    (None = all), ``surfaces`` are the `Surfaces` of all exposures, and of fewer.
+    ``stack`` is at one level, ``use`` are the pixels that the prior describes
+    (None = all), ``n_pixels`` all that can be flagged, ``n_inside`` those that the
+    criteria are for. ``surfaces`` are the `Surfaces` of most pixels, then those
+    of other numbers of good exposures.
     """
 
     stack: np.ndarray
     compared: Compared
     use: np.ndarray | None
     n_pixels: int
+    n_inside: int
     prior: object
     surfaces: tuple
 
     @property
     def exposures(self):
-        """The exposures where all are good."""
+        """The exposures of most pixels."""
         return self.surfaces[0].exposures
 
     @property
@@ -145,35 +210,67 @@ def _name_in(surfaces, name):
     return name if name in surfaces.exceeding else GIVEN
 
 
-def _observe_scene(observed, settings):
-    factors = np.ones(len(observed.stack))
-    if observed.exposed is not None:
-        factors = np.asarray(observed.exposed, dtype=float)
+def _observe_scene(observed, settings, inside):
     stack, bad = scaled(observed.stack, observed.factors), observed.bad
-    is_poisson = settings.mm_photon_distribution == "poisson"
-    exposures = exposures_of(
-        observed.detector,
-        factors,
-        np.inf if is_poisson else settings.mm_nbinom_shape,
-        _step_of(observed.stack, bad),
-    )
-    equal = isinstance(exposures, EqualExposures)
+    exposures = _describe(observed, settings)
     k = settings.mm_cr_coincidences
     planes = observed.planes
     if stack is not observed.stack:
         planes = make_planes(stack, bad)
+    equal = isinstance(exposures, EqualExposures)
     compared = compared_planes(stack, bad, planes, k, equal=equal)
-    use = None if bad is None else compared.number == len(stack)
-    if use is not None and not use.any():
+    use, numbers, n_pixels, n_inside = _usable(compared, inside)
+    if numbers and numbers[0] != exposures.n:
+        exposures = exposures.as_equal(numbers[0])
+    if not numbers:
         return None
     exposures = replace(exposures, hit=hit_fraction(compared, exposures, use))
     prior = find_prior(histogram_of(compared.minimum, use, exposures), exposures)
     surfaces = [_surfaces(exposures, prior, k)]
-    if bad is not None:
-        fewer = [n for n in np.unique(compared.number) if 2 <= n < len(stack)]
-        surfaces += [_surfaces(*exposures.fewer(int(n), prior), k) for n in fewer]
-    n_pixels = compared.minimum.size if bad is None else int(np.sum(~bad.all(axis=0)))
-    return _Scene(stack, compared, use, n_pixels, prior, tuple(surfaces))
+    surfaces += [_surfaces(*exposures.fewer(n, prior), k) for n in numbers[1:]]
+    return _Scene(stack, compared, use, n_pixels, n_inside, prior, tuple(surfaces))
+
+
+def _describe(observed, settings):
+    factors = np.ones(len(observed.stack))
+    if observed.exposed is not None:
+        factors = np.asarray(observed.exposed, dtype=float)
+    is_poisson = settings.mm_photon_distribution == "poisson"
+    return exposures_of(
+        observed.detector,
+        factors,
+        np.inf if is_poisson else settings.mm_nbinom_shape,
+        _step_of(observed.stack, observed.bad),
+    )
+
+
+def _usable(compared, inside):
+    """
+    Return what pixels there are.
+
+    Returns
+    -------
+    use : 2D `~numpy.ndarray` of bool or None
+        Those of the commonest number of good exposures; None = all.
+    numbers : list of int
+        Numbers of good exposures that occur, the commonest first; 2 or more.
+    n_pixels, n_inside : int
+        Pixels that can be flagged, in all and inside.
+    """
+    if compared.number is None:
+        size = compared.minimum.size
+        n_inside = size if inside is None else np.count_nonzero(inside)
+        return inside, [compared.n], size, n_inside
+    number = compared.number
+    some = number[inside] if inside is not None else number.ravel()
+    counts = np.bincount(some, minlength=3)[2:]
+    order = np.argsort(-counts, kind="stable")
+    numbers = [int(n) + 2 for n in order if counts[n]]
+    use = number == numbers[0] if numbers else None
+    if use is not None and inside is not None:
+        use &= inside
+    n_pixels = int(np.count_nonzero(number >= 2))
+    return use, numbers, n_pixels, int(counts.sum())
 
 
 def _step_of(stack, bad):
@@ -197,7 +294,7 @@ def _surfaces(exposures, prior, coincidences):
     return make_surfaces(prior, exposures, lowest, statistics)
 
 
-def _neighbourhood(criteria, found):
+def _neighbourhood(criteria, found, inside):
     """
     Return about the number of pixels that MEANCRT will hold.
 
@@ -206,4 +303,6 @@ def _neighbourhood(criteria, found):
     hit = criteria[0](None) | criteria[1](None)
     for name in ("MEDIANCR", "MEANCRT"):
         hit |= found.mask(name, hit.shape)
+    if inside is not None:
+        hit &= inside
     return np.count_nonzero(dilate(hit, 2))

@@ -49,9 +49,13 @@ class EqualExposures:
         function = minimum if lowest == 1 else low_pair
         return function(prior.tables[0], prior.weights, rows, self._chances, statistics)
 
+    def as_equal(self, n):
+        """Return ``n`` of them."""
+        return replace(self, n=n)
+
     def fewer(self, n, prior):
         """Return what is left where exposures are bad, with its prior."""
-        return replace(self, n=n), prior
+        return self.as_equal(n), prior
 
     @property
     def _chances(self):
@@ -110,21 +114,21 @@ class UnequalExposures:
         tables = prior.tables
         return unequal_minimum(tables, prior.weights, rows, self.hit, statistics)
 
-    def as_equal(self):
-        """Return equal exposures of about the same noise."""
+    def as_equal(self, n):
+        """Return ``n`` equal exposures of about the same noise."""
         inverse = float(np.mean([1 / factor for factor in self.factors]))
         pairs = zip(self.exposures, self.factors, strict=True)
         variance = np.mean([(noise.readnoise / f) ** 2 for noise, f in pairs])
         noise = PhotonNoise(float(np.sqrt(variance)) / inverse, self.noise.shape)
-        return EqualExposures(noise, self.n, self.scale / inverse, self.hit)
+        return EqualExposures(noise, n, self.scale / inverse, self.hit)
 
     def fewer(self, n, prior):
         """Return about what is left where exposures are bad, with its prior."""
-        equal = self.as_equal()
+        equal = self.as_equal(n)
         signal = self.noise.signal(prior.nodes) * equal.scale / self.scale
         nodes = equal.noise.coordinate(signal)
         prior = Prior(nodes, equal.tabulate(nodes), prior.weights, prior.chi2)
-        return replace(equal, n=n), prior
+        return equal, prior
 
 
 def exposures_of(detector, factors, shape=np.inf, step=0.0):
@@ -153,22 +157,27 @@ def exposures_of(detector, factors, shape=np.inf, step=0.0):
         If there are more unequal exposures than the exact boundary allows.
     """
     n, gain = len(factors), detector.gain
-    variance = detector.readnoise**2 + (step * gain) ** 2 / 12
-    noise = PhotonNoise(max(float(np.sqrt(variance)), _QUIETEST), shape)
+    readnoises = np.array(detector.readnoises or (detector.readnoise,) * n)
+    sigmas = np.sqrt(readnoises**2 + (step * gain) ** 2 / 12)
+    sigmas = np.maximum(sigmas, _QUIETEST)
     relative = factors / factors.max()
     unequal = UnequalExposures(
-        noise, (noise,) * n, tuple(relative.tolist()), gain * float(factors.max())
+        PhotonNoise(float((sigmas / relative).min()), shape),
+        tuple(PhotonNoise(sigma, shape) for sigma in sigmas.tolist()),
+        tuple(relative.tolist()),
+        gain * float(factors.max()),
     )
     spread = np.abs(factors / factors.mean() - 1).max()
+    spread = max(spread, np.abs(sigmas / sigmas.mean() - 1).max())
     if spread < _SAME:
-        return EqualExposures(noise, n, gain * float(factors.mean()))
+        return EqualExposures(unequal.noise, n, gain * float(factors.mean()))
     if n > 3 and spread <= _SIMILAR:
-        return unequal.as_equal()
+        return unequal.as_equal(n)
     if n > _MANY:
         msg = (
             f"mm_boundary_fit='exact' allows {_MANY} exposures at most if their flux "
-            f"factors differ by more than 10 %, got {n} exposures with "
-            f"{np.round(factors, 3).tolist()}; use mm_boundary_fit='spline'"
+            f"factors or readnoise differ by more than 10 %, got {n} exposures with "
+            f"factors {np.round(factors, 3).tolist()}; use mm_boundary_fit='spline'"
         )
         raise ValueError(msg)
     return unequal

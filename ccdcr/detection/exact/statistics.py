@@ -20,8 +20,10 @@ class Compared:
 
     ``minimum``; ``reference``, the minimum or the mean of the two lowest;
     ``ordered``, the value that the coincidences sought make a hit; ``highest``;
-    ``number`` of good exposures, or None where all are good.
+    ``number`` of good exposures, or None where all ``n`` are good.
     """
+
+    n: int
 
     minimum: np.ndarray
     reference: np.ndarray
@@ -99,7 +101,7 @@ def compared_planes(stack, bad, planes, coincidences, *, equal=True):
     if planes.nogood is not None:
         for plane in (reference, ordered, highest):
             np.copyto(plane, planes.minimum, where=planes.nogood)
-    return Compared(planes.minimum, reference, ordered, highest, number)
+    return Compared(n, planes.minimum, reference, ordered, highest, number)
 
 
 def _by_number(values, good, coincidences, *, equal):
