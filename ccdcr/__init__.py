@@ -2,6 +2,7 @@
 """Combine a few long exposures and remove the cosmic rays the median leaves."""
 
 from ccdcr._version import __version__
+from ccdcr.blocks import BlockResult, run_blocks
 from ccdcr.combiner import CRCombiner
 from ccdcr.combining import combine
 from ccdcr.detection import detect_cosmic_rays
@@ -20,6 +21,7 @@ from ccdcr.observing_block import ObservingBlock
 from ccdcr.requirements import Requirements
 
 __all__ = [
+    "BlockResult",
     "CRCombiner",
     "CRMaskSet",
     "CRMasksFileError",
@@ -35,4 +37,5 @@ __all__ = [
     "__version__",
     "combine",
     "detect_cosmic_rays",
+    "run_blocks",
 ]

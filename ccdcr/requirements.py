@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from ccdcr._files import atomic_path
 from ccdcr._requirements_table import ALIASES, REQUIREMENTS, STAGES
-from ccdcr._yaml import load_mapping
+from ccdcr._yaml import load_mapping, none_if_named
 from ccdcr.exceptions import UnknownRequirementError
 
 __all__ = ["Requirements"]
@@ -287,7 +287,7 @@ class Requirements:
                 f"got {type(mapping).__name__}"
             )
             raise TypeError(msg)
-        return cls(**{name: _none(value) for name, value in mapping.items()})
+        return cls(**{name: none_if_named(value) for name, value in mapping.items()})
 
     def to_yaml(self, path=None, *, overwrite=False):
         """
@@ -390,10 +390,6 @@ def _exclude(values, first, second):
     if values[first] and values[second]:
         msg = f"{first} and {second} exclude each other; give one of them"
         raise ValueError(msg)
-
-
-def _none(value):
-    return None if isinstance(value, str) and value in {"none", "None"} else value
 
 
 def _yaml_value(value):

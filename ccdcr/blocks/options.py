@@ -1,0 +1,122 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Options of a combination, and changes to what a block says."""
+
+import dataclasses
+import inspect
+
+from ccdcr._requirement_kinds import boolean, short_repr
+from ccdcr._requirements_table import ALIASES, REQUIREMENTS
+from ccdcr._yaml import none_if_named
+from ccdcr.combination.methods import METHODS
+from ccdcr.combining import combine
+from ccdcr.exceptions import UnknownRequirementError
+
+__all__ = ["METHOD_KWARGS", "PLAIN", "check_changes", "check_method", "with_changes"]
+
+PLAIN = ("average", "median", "sum")
+_NOT_IN_YAML = {
+    "crmasks",
+    "overwrite_output",
+    "progress_bar",
+    "combine_uncertainty_function",
+}
+METHOD_KWARGS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(combine).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in _NOT_IN_YAML
+}
+_OF_BLOCK = ("method", "crmasks")
+
+
+def check_method(block):
+    """
+    Check the method of a combination and its options.
+
+    Parameters
+    ----------
+    block : `~ccdcr.ObservingBlock`
+        A combination.
+
+    Returns
+    -------
+    method : str
+        The method.
+    method_kwargs : dict
+        The options by name.
+    """
+    if block.method not in {*METHODS, *PLAIN}:
+        allowed = ", ".join([*METHODS, *PLAIN])
+        msg = f"method must be one of {allowed}, got {block.method!r}"
+        raise ValueError(msg)
+    if (block.method in METHODS) != (block.crmasks is not None):
+        rule = "needs" if block.method in METHODS else "does not use"
+        msg = f"method {block.method} {rule} crmasks, got {block.crmasks!r}"
+        raise ValueError(msg)
+    for name in ("crmasks", "method_kwargs"):
+        kind = dict if name == "method_kwargs" else (str, type(None))
+        if not isinstance(value := getattr(block, name), kind):
+            what = "a mapping" if kind is dict else "a file name"
+            msg = f"{name} must be {what}, got {short_repr(value)}"
+            raise TypeError(msg)
+    given = {
+        ALIASES.get(name, name): none_if_named(value)
+        for name, value in block.method_kwargs.items()
+    }
+    for name, value in given.items():
+        _check_option(name, value)
+    return block.method, given
+
+
+def _check_option(name, value):
+    if name not in METHOD_KWARGS:
+        msg = (
+            f"method_kwargs must be among {', '.join(METHOD_KWARGS)}, "
+            f"got {short_repr(name)}"
+        )
+        raise ValueError(msg)
+    if isinstance(METHOD_KWARGS[name], bool):
+        boolean(value, name)
+
+
+def check_changes(changes):
+    """Refuse names that no block can have."""
+    known = {*REQUIREMENTS, *ALIASES, *METHOD_KWARGS, *_OF_BLOCK}
+    if unknown := [name for name in changes if name not in known]:
+        msg = (
+            f"unknown names {', '.join(map(repr, unknown))}; "
+            "Requirements.table() and ccdcr.combine say which there are"
+        )
+        raise UnknownRequirementError(msg)
+
+
+def with_changes(block, changes):
+    """
+    Return a block with other requirements or options.
+
+    Parameters
+    ----------
+    block : `~ccdcr.ObservingBlock`
+        The block.
+    changes : dict
+        New values by name; names that the block cannot have are left out.
+
+    Returns
+    -------
+    block : `~ccdcr.ObservingBlock`
+        The changed block.
+    """
+    if block.requirements is not None:
+        names = {*REQUIREMENTS, *ALIASES}
+        given = {name: value for name, value in changes.items() if name in names}
+        requirements = block.requirements.replace(**given)
+        return dataclasses.replace(block, requirements=requirements)
+    of_block = {name: value for name, value in changes.items() if name in _OF_BLOCK}
+    kwargs = {
+        name: value
+        for name, value in changes.items()
+        if ALIASES.get(name, name) in METHOD_KWARGS
+    }
+    # Under their own names, so that a change wins over the other name.
+    old = {ALIASES.get(name, name): v for name, v in block.method_kwargs.items()}
+    new = {ALIASES.get(name, name): v for name, v in kwargs.items()}
+    return dataclasses.replace(block, method_kwargs=old | new, **of_block)

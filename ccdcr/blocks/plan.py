@@ -1,0 +1,316 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From observing blocks to tasks: files found, options checked, nothing run."""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from astropy import log
+from astropy.io import fits
+
+from ccdcr._files import check_output
+from ccdcr.blocks.frames import find_frames, folders_of
+from ccdcr.blocks.options import check_method, with_changes
+from ccdcr.blocks.record import fingerprint, read_record
+from ccdcr.blocks.tasks import BlockResult, Task, failure
+from ccdcr.observing_block import ObservingBlock
+
+__all__ = ["Plan", "Settings", "make_plan"]
+
+DETECTION_MODE = "MegaraCrDetection"
+_BAD_ID = re.compile(r"[/\\\x00-\x1f]")
+_REMEDY = "use overwrite (--overwrite)"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all blocks of a run."""
+
+    output_folder: Path = Path()
+    datadir: Path | None = None
+    detector: dict = field(default_factory=dict)
+    extension: Any = None
+    unit: Any = None
+    overwrite: bool = False
+    resume: bool = False
+    changes: dict = field(default_factory=dict)
+    output: Path | None = None  # in place of the folder, for a single block
+
+
+@dataclass
+class Plan:
+    """Tasks to be run, and results that are known before."""
+
+    tasks: list = field(default_factory=list)
+    results: list = field(default_factory=list)
+
+
+def make_plan(blocks, settings):
+    """
+    Find out what is to be done.
+
+    Parameters
+    ----------
+    blocks : iterable of `~ccdcr.ObservingBlock`, str or `~pathlib.Path`
+        The blocks, or YAML files of blocks.
+    settings : `Settings`
+        What holds for all of them.
+
+    Returns
+    -------
+    plan : `Plan`
+        The tasks, and the results of blocks that cannot be run or need not.
+    """
+    plan = Plan()
+    drafts = [draft for block in blocks for draft in _drafts(block, settings, plan)]
+    _warn_of_interactive(drafts)
+    # Detections first: a combination may need what they are going to make.
+    drafts.sort(key=lambda draft: draft[1].kind == "combination")
+    made = {}
+    for block, task in drafts:
+        try:
+            complete = _complete(block, task, settings, made)
+            skip = _may_be_skipped(complete, settings)
+        except Exception as err:  # noqa: BLE001 - other blocks go on
+            plan.results.append(failure(task, err))
+            continue
+        made[complete.output] = complete
+        if skip:
+            plan.results.append(
+                BlockResult(complete.id, complete.source, "skipped", complete.files)
+            )
+        else:
+            plan.tasks.append(complete)
+    return plan
+
+
+def _drafts(item, settings, plan):
+    """Return pairs of blocks and tasks; what fails becomes a result of the plan."""
+    if isinstance(item, ObservingBlock):
+        blocks = [item]
+    else:
+        try:
+            blocks = ObservingBlock.list_from_yaml(item)
+        except Exception as err:  # noqa: BLE001 - other blocks go on
+            unknown = Task(Path(item).stem, str(item), "detection", (), Path())
+            plan.results.append(failure(unknown, err))
+            return []
+    drafts = []
+    for number, block in enumerate(blocks, start=1):
+        name = _name(block, number)
+        source = "" if block.path is None else str(block.path)
+        draft = Task(name, source, "detection", (), Path())
+        try:
+            block = with_changes(block, settings.changes)  # noqa: PLW2901
+            drafts.append((block, _draft(block, draft, settings)))
+        except Exception as err:  # noqa: BLE001 - other blocks go on
+            plan.results.append(failure(draft, err))
+    return drafts
+
+
+def _name(block, number):
+    if block.id is not None:
+        return str(block.id)
+    name = "block" if block.path is None else block.path.stem
+    return name if number == 1 else f"{name}_{number}"
+
+
+def _draft(block, draft, settings):
+    """Fill in all that does not depend on other blocks."""
+    kind = _kind(block)
+    detector = {
+        name: getattr(block, name) if value is None else value
+        for name, value in (
+            (name, settings.detector.get(name))
+            for name in ("gain", "readnoise", "bias")
+        )
+    }
+    method, method_kwargs = None, {}
+    if kind == "combination":
+        method, method_kwargs = check_method(block)
+    extension = block.extnum if settings.extension is None else settings.extension
+    return replace(
+        draft,
+        kind=kind,
+        frames=find_frames(block, settings.datadir),
+        output=_output(draft.id, kind, method, settings),
+        detector=detector if kind == "detection" else {},
+        extension=extension,
+        unit=settings.unit,
+        requirements=block.requirements,
+        method=method,
+        method_kwargs=method_kwargs,
+    )
+
+
+def _kind(block):
+    combines = block.method is not None or block.crmasks is not None
+    if combines and block.mode != DETECTION_MODE:
+        return "combination"
+    if not combines and block.mode in {None, DETECTION_MODE}:
+        return "detection"
+    msg = (
+        f"mode {block.mode} must be {DETECTION_MODE} for a detection, or another one "
+        "with requirements method and crmasks for a combination"
+    )
+    raise ValueError(msg)
+
+
+def _output(name, kind, method, settings):
+    if settings.output is not None:
+        return Path(os.path.normpath(Path(settings.output).absolute()))
+    if _BAD_ID.search(name):
+        msg = f"id must be usable as the name of a folder, got {name!r}"
+        raise ValueError(msg)
+    base = Path(settings.output_folder).absolute()
+    folder = base / f"obsid{name}_results"
+    if not folder.resolve().is_relative_to(base.resolve()):
+        msg = f"{folder} leads out of the output folder {base}; remove that link"
+        raise ValueError(msg)
+    return folder / ("crmasks.fits" if kind == "detection" else f"{method}.fits")
+
+
+def _warn_of_interactive(drafts):
+    names = [
+        task.id
+        for _, task in drafts
+        if task.requirements is not None and task.requirements.interactive
+    ]
+    if names:
+        log.warning(
+            "interactive and verify_cr have no effect here, nothing is shown or "
+            f"asked: {', '.join(names)}"
+        )
+
+
+def _complete(block, task, settings, made):
+    """Add the masks and the fingerprint; refuse a second task of one file."""
+    if task.output in made:
+        other = made[task.output]
+        msg = (
+            f"{task.output} is also written by {other.id} ({other.source}); "
+            "give them different ids"
+        )
+        raise ValueError(msg)
+    if task.kind == "combination" and block.crmasks is not None:
+        crmasks = _find_crmasks(block, task, settings, made)
+        task = replace(task, crmasks=crmasks)
+    return replace(task, fingerprint=_fingerprint(task, made))
+
+
+def _fingerprint(task, made):
+    masks = task.crmasks
+    return fingerprint(
+        {
+            "frames": [_state(path) for path in task.frames],
+            "detector": task.detector,
+            "extension": task.extension,
+            "unit": task.unit,
+            "requirements": task.requirements and task.requirements.to_dict(),
+            "method": task.method,
+            "method_kwargs": task.method_kwargs,
+            "crmasks": made[masks].fingerprint
+            if masks in made
+            else masks and _state(masks),
+        }
+    )
+
+
+def _state(path):
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def _find_crmasks(block, task, settings, made):
+    """Return the file of masks: one that is there, or one that will be made."""
+    name = Path(block.crmasks)
+    data, base = folders_of(block, settings.datadir)
+    # As the documented files have it: relative to a folder beside the data.
+    folders = (task.output.parent, data, base)
+    places = [Path(os.path.normpath(folder / name)) for folder in folders]
+    places.insert(1, data / name.name)
+    made_here = [path for path, other in made.items() if other.kind == "detection"]
+    for path in places:
+        if path in made_here:
+            return path
+    earlier = _of_same_frames(made_here, name.name, task, made)
+    for path in places:
+        if path.is_file():
+            if earlier is not None:
+                log.warning(f"{task.id}: {path} is used, not {earlier}")
+            return path
+    if earlier is None:
+        earlier = _of_earlier_run(name.name, task, settings)
+    if earlier is None:
+        tried = ", ".join(map(str, dict.fromkeys(places)))
+        msg = (
+            f"crmasks {block.crmasks} does not exist; looked for {tried}, and for "
+            "masks of these frames in the output folder"
+        )
+        raise FileNotFoundError(msg)
+    log.info(f"{task.id}: the masks are {earlier}")
+    return earlier
+
+
+def _of_same_frames(paths, name, task, made):
+    """Return the masks that a block of this run makes of the same frames."""
+    found = [
+        path
+        for path in paths
+        if path.name == name and set(made[path].frames) == set(task.frames)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _of_earlier_run(name, task, settings):
+    """Return the masks in the output folder whose header names the same frames."""
+    frames = [path.name for path in task.frames]
+    folder = Path(settings.output_folder).absolute()
+    found = [
+        path
+        for path in sorted(folder.glob("obsid*_results/*.fits"))
+        if path.name == name and _frames_of(path) == frames
+    ]
+    if len(found) > 1:
+        listed = ", ".join(map(str, found))
+        msg = f"crmasks {name} may be any of {listed}; name one with its folder"
+        raise ValueError(msg)
+    return found[0] if found else None
+
+
+def _frames_of(path):
+    header = fits.getheader(path)
+    names = [header.get(f"FILE{i}") for i in range(1, header.get("NEXTEND", 0) + 1)]
+    return [name for name in names if name is not None]
+
+
+def _may_be_skipped(task, settings):
+    """Return whether a task has been done; refuse to replace its files."""
+    _check_folder(task, settings)
+    existing = [path for path in task.files if path.exists()]
+    record = read_record(task.record)
+    done = record.get("status") == "done"
+    if settings.resume and done and len(existing) == len(task.files):
+        if record.get("fingerprint") == task.fingerprint:
+            return True
+    # What is left of a block that failed is no result.
+    if record and not done and (settings.resume or not _results(existing)):
+        return False
+    for path in existing:
+        check_output(path, overwrite=settings.overwrite, remedy=_REMEDY)
+    return False
+
+
+def _results(paths):
+    return [path for path in paths if path.suffix not in {".log", ".json"}]
+
+
+def _check_folder(task, settings):
+    if settings.output is not None:
+        for path in task.files:
+            check_output(path, overwrite=True, remedy=_REMEDY)
+    elif not Path(settings.output_folder).is_dir():
+        msg = f"the output folder {settings.output_folder} does not exist"
+        raise FileNotFoundError(msg)
