@@ -16,6 +16,7 @@ __all__ = [
     "NoUncertaintyWarning",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
+    "describe_error",
     "warn_user",
 ]
 
@@ -60,3 +61,11 @@ def warn_user(message, category):
     ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def describe_error(err):
+    """Return an error as one line; one that is not expected with its class."""
+    text = " ".join(str(err).split())
+    if isinstance(err, (OSError, TypeError, ValueError)) and text:
+        return text
+    return f"{type(err).__name__}: {text}".rstrip(": ")

@@ -13,7 +13,7 @@ from ccdcr._requirements_table import ALIASES, REQUIREMENTS, STAGES
 from ccdcr._yaml import load_mapping, none_if_named
 from ccdcr.exceptions import UnknownRequirementError
 
-__all__ = ["Requirements"]
+__all__ = ["Requirements", "yaml_value"]
 
 
 class Requirements:
@@ -307,7 +307,7 @@ class Requirements:
         """
         lines = ["requirements:"]
         for name, row in REQUIREMENTS.items():
-            value = _yaml_value(getattr(self, name))
+            value = yaml_value(getattr(self, name))
             lines.append(f"  {name}: {value}  # {row.meaning}")
         text = "\n".join(lines) + "\n"
         if path is not None:
@@ -392,7 +392,8 @@ def _exclude(values, first, second):
         raise ValueError(msg)
 
 
-def _yaml_value(value):
+def yaml_value(value):
+    """Return a plain value as YAML in one line."""
     if value is None:
         return "none"
     if isinstance(value, tuple):

@@ -10,11 +10,18 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 
-__all__ = ["find_detector_keywords", "find_frames", "folders_of", "read_exposure"]
+__all__ = [
+    "GAIN_KEYWORDS",
+    "READNOISE_KEYWORDS",
+    "find_detector_keywords",
+    "find_frames",
+    "folders_of",
+    "read_exposure",
+]
 
 # Tried in this order where neither the block nor the caller gives a value.
-_GAIN = ("GAIN", "EGAIN")
-_READNOISE = ("RDNOISE", "READNOIS", "RON", "ENOISE")
+GAIN_KEYWORDS = ("GAIN", "EGAIN")
+READNOISE_KEYWORDS = ("RDNOISE", "READNOIS", "RON", "ENOISE")
 _STRUCTURE = {"SIMPLE", "EXTEND", "NEXTEND", "CHECKSUM", "DATASUM"}
 
 
@@ -165,9 +172,9 @@ def find_detector_keywords(ccds, *, gain, readnoise):
         ``gain`` and ``readnoise``, None where no keyword is known.
     """
     if gain is None and ccds[0].unit != u.electron:
-        gain = _keyword(ccds, "gain", _GAIN)
+        gain = _keyword(ccds, "gain", GAIN_KEYWORDS)
     if readnoise is None:
-        readnoise = _keyword(ccds, "readnoise", _READNOISE)
+        readnoise = _keyword(ccds, "readnoise", READNOISE_KEYWORDS)
     return {"gain": gain, "readnoise": readnoise}
 
 

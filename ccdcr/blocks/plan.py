@@ -17,11 +17,10 @@ from ccdcr.blocks.record import fingerprint, read_record
 from ccdcr.blocks.tasks import BlockResult, Task, failure
 from ccdcr.observing_block import ObservingBlock
 
-__all__ = ["Plan", "Settings", "make_plan"]
+__all__ = ["Plan", "Settings", "kind_of", "make_plan"]
 
 DETECTION_MODE = "MegaraCrDetection"
 _BAD_ID = re.compile(r"[/\\\x00-\x1f]")
-_REMEDY = "use overwrite (--overwrite)"
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Settings:
     resume: bool = False
     changes: dict = field(default_factory=dict)
     output: Path | None = None  # in place of the folder, for a single block
+    remedy: str = "use overwrite=True"
 
 
 @dataclass
@@ -65,7 +65,6 @@ def make_plan(blocks, settings):
     """
     plan = Plan()
     drafts = [draft for block in blocks for draft in _drafts(block, settings, plan)]
-    _warn_of_interactive(drafts)
     # Detections first: a combination may need what they are going to make.
     drafts.sort(key=lambda draft: draft[1].kind == "combination")
     made = {}
@@ -83,6 +82,7 @@ def make_plan(blocks, settings):
             )
         else:
             plan.tasks.append(complete)
+    _warn_of_interactive(plan.tasks)
     return plan
 
 
@@ -119,7 +119,7 @@ def _name(block, number):
 
 def _draft(block, draft, settings):
     """Fill in all that does not depend on other blocks."""
-    kind = _kind(block)
+    kind = kind_of(block)
     detector = {
         name: getattr(block, name) if value is None else value
         for name, value in (
@@ -145,7 +145,8 @@ def _draft(block, draft, settings):
     )
 
 
-def _kind(block):
+def kind_of(block):
+    """Return whether a block is a 'detection' or a 'combination'."""
     combines = block.method is not None or block.crmasks is not None
     if combines and block.mode != DETECTION_MODE:
         return "combination"
@@ -172,16 +173,16 @@ def _output(name, kind, method, settings):
     return folder / ("crmasks.fits" if kind == "detection" else f"{method}.fits")
 
 
-def _warn_of_interactive(drafts):
+def _warn_of_interactive(tasks):
     names = [
         task.id
-        for _, task in drafts
+        for task in tasks
         if task.requirements is not None and task.requirements.interactive
     ]
     if names:
         log.warning(
-            "interactive and verify_cr have no effect here, nothing is shown or "
-            f"asked: {', '.join(names)}"
+            "interactive and verify_cr have no effect here: nothing is shown, nothing "
+            f"is asked, all detections are taken ({', '.join(names)})"
         )
 
 
@@ -292,14 +293,14 @@ def _may_be_skipped(task, settings):
     existing = [path for path in task.files if path.exists()]
     record = read_record(task.record)
     done = record.get("status") == "done"
-    if settings.resume and done and len(existing) == len(task.files):
-        if record.get("fingerprint") == task.fingerprint:
-            return True
+    same = record.get("fingerprint") == task.fingerprint
+    if settings.resume and done and same and len(existing) == len(task.files):
+        return True
     # What is left of a block that failed is no result.
     if record and not done and (settings.resume or not _results(existing)):
         return False
     for path in existing:
-        check_output(path, overwrite=settings.overwrite, remedy=_REMEDY)
+        check_output(path, overwrite=settings.overwrite, remedy=settings.remedy)
     return False
 
 
@@ -310,7 +311,7 @@ def _results(paths):
 def _check_folder(task, settings):
     if settings.output is not None:
         for path in task.files:
-            check_output(path, overwrite=True, remedy=_REMEDY)
+            check_output(path, overwrite=True, remedy=settings.remedy)
     elif not Path(settings.output_folder).is_dir():
         msg = f"the output folder {settings.output_folder} does not exist"
         raise FileNotFoundError(msg)

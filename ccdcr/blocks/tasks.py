@@ -20,6 +20,7 @@ from ccdcr.combining import combine
 from ccdcr.detection import detect_cosmic_rays
 from ccdcr.detection.detect import _check_counts
 from ccdcr.detection.masks import user_lists
+from ccdcr.exceptions import describe_error
 from ccdcr.exposures import load_ccds, load_exposures
 from ccdcr.maskset import CRMaskSet
 from ccdcr.requirements import Requirements
@@ -149,17 +150,10 @@ def failure(task, err, **more):
         task.id,
         task.source,
         "failed",
-        error=describe(err),
+        error=describe_error(err),
         traceback="".join(traceback.format_exception(err)),
         **more,
     )
-
-
-def describe(err):
-    """Return an error as one line; unexpected ones with their class."""
-    text = " ".join(str(err).split())
-    expected = isinstance(err, (OSError, TypeError, ValueError)) and text
-    return text if expected else f"{type(err).__name__}: {text}".rstrip(": ")
 
 
 def _leave_record(task, result, messages):
