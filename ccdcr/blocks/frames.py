@@ -110,17 +110,13 @@ def read_exposure(path, *, extension=None, unit=None):
     ccd : `~astropy.nddata.CCDData`
         The exposure; keywords of the primary header are added to its header.
     """
-    with fits.open(path) as hdulist:
-        number = _extension(hdulist, extension, path)
-        primary, header = hdulist[0].header.copy(), hdulist[number].header
-        if unit is None and not str(header.get("BUNIT", "")).strip():
-            unit = str(primary.get("BUNIT", "")).strip() or None
-            if unit is None or unit.lower() == "adu":
-                unit = u.adu
-                log.debug(f"{path}: the unit is taken as adu")
     try:
+        with fits.open(path) as hdulist:
+            number = _extension(hdulist, extension)
+            primary = hdulist[0].header.copy()
+            unit = _unit(hdulist[number].header, primary) if unit is None else unit
         ccd = CCDData.read(path, hdu=number, unit=unit)
-    except ValueError as err:
+    except (OSError, TypeError, ValueError) as err:
         msg = f"{path}: {err}"
         raise ValueError(msg) from err
     if number > 0:
@@ -130,23 +126,31 @@ def read_exposure(path, *, extension=None, unit=None):
     return ccd
 
 
-def _extension(hdulist, extension, path):
+def _unit(header, primary):
+    """Return the unit where astropy would not find one, or None."""
+    if str(header.get("BUNIT", "")).strip():
+        return None
+    unit = str(primary.get("BUNIT", "")).strip()
+    return u.adu if unit.lower() in {"", "adu"} else unit
+
+
+def _extension(hdulist, extension):
     """Return the number of the extension with the image."""
     if extension is None or (extension == 0 and not _is_image(hdulist[0])):
         for number, hdu in enumerate(hdulist):
             if _is_image(hdu):
                 return number
-        msg = f"{path} holds no image"
+        msg = "the file holds no image"
         raise ValueError(msg)
     try:
         number = hdulist.index_of(extension)
         hdu = hdulist[number]
     except (KeyError, IndexError) as err:
         names = ", ".join(f"{i} {hdu.name}" for i, hdu in enumerate(hdulist))
-        msg = f"{path} has no extension {extension!r}; it has {names}"
+        msg = f"the file has no extension {extension!r}; it has {names}"
         raise ValueError(msg) from err
     if not _is_image(hdu):
-        msg = f"extension {extension!r} of {path} holds no image"
+        msg = f"extension {extension!r} holds no image"
         raise ValueError(msg)
     return number
 

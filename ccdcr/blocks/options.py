@@ -2,6 +2,7 @@
 """Options of a combination, and changes to what a block says."""
 
 import dataclasses
+import difflib
 import inspect
 
 from ccdcr._requirement_kinds import boolean, short_repr
@@ -80,13 +81,12 @@ def _check_option(name, value):
 
 def check_changes(changes):
     """Refuse names that no block can have."""
-    known = {*REQUIREMENTS, *ALIASES, *METHOD_KWARGS, *_OF_BLOCK}
-    if unknown := [name for name in changes if name not in known]:
-        msg = (
-            f"unknown names {', '.join(map(repr, unknown))}; "
-            "Requirements.table() and ccdcr.combine say which there are"
-        )
-        raise UnknownRequirementError(msg)
+    known = [*REQUIREMENTS, *ALIASES, *METHOD_KWARGS, *_OF_BLOCK]
+    for name in changes:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            msg = f"unknown name {name!r}; did you mean {nearest!r}?"
+            raise UnknownRequirementError(msg)
 
 
 def with_changes(block, changes):

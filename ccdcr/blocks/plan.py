@@ -120,6 +120,11 @@ def _name(block, number):
 def _draft(block, draft, settings):
     """Fill in all that does not depend on other blocks."""
     kind = kind_of(block)
+    frames = find_frames(block, settings.datadir)
+    least = 3 if kind == "detection" else 1
+    if len(frames) < least:
+        msg = f"frames must be at least {least} exposures, got {len(frames)}"
+        raise ValueError(msg)
     detector = {
         name: getattr(block, name) if value is None else value
         for name, value in (
@@ -134,7 +139,7 @@ def _draft(block, draft, settings):
     return replace(
         draft,
         kind=kind,
-        frames=find_frames(block, settings.datadir),
+        frames=frames,
         output=_output(draft.id, kind, method, settings),
         detector=detector if kind == "detection" else {},
         extension=extension,
@@ -162,7 +167,7 @@ def kind_of(block):
 def _output(name, kind, method, settings):
     if settings.output is not None:
         return Path(os.path.normpath(Path(settings.output).absolute()))
-    if _BAD_ID.search(name):
+    if not name.strip() or _BAD_ID.search(name):
         msg = f"id must be usable as the name of a folder, got {name!r}"
         raise ValueError(msg)
     base = Path(settings.output_folder).absolute()
@@ -227,64 +232,77 @@ def _state(path):
 def _find_crmasks(block, task, settings, made):
     """Return the file of masks: one that is there, or one that will be made."""
     name = Path(block.crmasks)
-    data, base = folders_of(block, settings.datadir)
+    by_name = not name.is_absolute() and name.parent.name in {"", "data"}
+    places = _places(name, by_name, task, folders_of(block, settings.datadir))
+    for place in places:
+        if _is_detection(made.get(place)):
+            return place
+    found = _of_same_frames(name.name, task, made) if by_name else []
+    for place in places:
+        if place.is_file():
+            for path in found:
+                log.warning(f"{task.id}: the masks {place} are used, not {path}")
+            return place
+    if by_name and not found:
+        found = _of_earlier_runs(name.name, task, settings)
+    if len(found) == 1:
+        log.info(f"{task.id}: the masks are {found[0]}")
+        return found[0]
+    if found:
+        listed = ", ".join(map(str, found))
+        msg = f"crmasks {name} may be any of {listed}; name one with its folder"
+        raise ValueError(msg)
+    msg = (
+        f"crmasks {name} does not exist; looked for {', '.join(map(str, places))}"
+        f"{', and for masks of these frames in the output folder' if by_name else ''}"
+    )
+    raise FileNotFoundError(msg)
+
+
+def _places(name, by_name, task, folders):
+    """Return where a file of masks may be, in the order of the search."""
+    data, base = folders
     # As the documented files have it: relative to a folder beside the data.
-    folders = (task.output.parent, data, base)
-    places = [Path(os.path.normpath(folder / name)) for folder in folders]
-    places.insert(1, data / name.name)
-    made_here = [path for path, other in made.items() if other.kind == "detection"]
-    for path in places:
-        if path in made_here:
-            return path
-    earlier = _of_same_frames(made_here, name.name, task, made)
-    for path in places:
-        if path.is_file():
-            if earlier is not None:
-                log.warning(f"{task.id}: {path} is used, not {earlier}")
-            return path
-    if earlier is None:
-        earlier = _of_earlier_run(name.name, task, settings)
-    if earlier is None:
-        tried = ", ".join(map(str, dict.fromkeys(places)))
-        msg = (
-            f"crmasks {block.crmasks} does not exist; looked for {tried}, and for "
-            "masks of these frames in the output folder"
-        )
-        raise FileNotFoundError(msg)
-    log.info(f"{task.id}: the masks are {earlier}")
-    return earlier
+    places = [task.output.parent / name, data / name, base / name]
+    if by_name:
+        places.insert(1, data / name.name)
+    return list(dict.fromkeys(Path(os.path.normpath(place)) for place in places))
 
 
-def _of_same_frames(paths, name, task, made):
-    """Return the masks that a block of this run makes of the same frames."""
-    found = [
+def _is_detection(task):
+    return task is not None and task.kind == "detection"
+
+
+def _of_same_frames(name, task, made):
+    """Return the masks that blocks of this run make of the same frames."""
+    return [
         path
-        for path in paths
-        if path.name == name and set(made[path].frames) == set(task.frames)
+        for path, other in made.items()
+        if path.name == name
+        and _is_detection(other)
+        and set(other.frames) == set(task.frames)
     ]
-    return found[0] if len(found) == 1 else None
 
 
-def _of_earlier_run(name, task, settings):
+def _of_earlier_runs(name, task, settings):
     """Return the masks in the output folder whose header names the same frames."""
-    frames = [path.name for path in task.frames]
+    frames = {path.name for path in task.frames}
     folder = Path(settings.output_folder).absolute()
-    found = [
+    return [
         path
         for path in sorted(folder.glob("obsid*_results/*.fits"))
         if path.name == name and _frames_of(path) == frames
     ]
-    if len(found) > 1:
-        listed = ", ".join(map(str, found))
-        msg = f"crmasks {name} may be any of {listed}; name one with its folder"
-        raise ValueError(msg)
-    return found[0] if found else None
 
 
 def _frames_of(path):
-    header = fits.getheader(path)
-    names = [header.get(f"FILE{i}") for i in range(1, header.get("NEXTEND", 0) + 1)]
-    return [name for name in names if name is not None]
+    try:
+        header = fits.getheader(path)
+    except OSError:  # not a FITS file
+        return set()
+    return {
+        value for key, value in header.items() if re.fullmatch(r"FILE[1-9]\d*", key)
+    }
 
 
 def _may_be_skipped(task, settings):

@@ -200,9 +200,12 @@ def _write_text(task, ending, text):
 
 def _read(task, progress_bar):
     paths = _staged(progress_bar, task, "reading")(task.frames)
-    return [
+    ccds = [
         read_exposure(path, extension=task.extension, unit=task.unit) for path in paths
     ]
+    if task.unit is None and not all("BUNIT" in ccd.header for ccd in ccds):
+        log.info("the unit of exposures without the keyword BUNIT is taken as adu")
+    return ccds
 
 
 def _staged(progress_bar, task, stage):
