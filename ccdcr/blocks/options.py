@@ -53,12 +53,6 @@ def check_method(block):
         rule = "needs" if block.method in METHODS else "does not use"
         msg = f"method {block.method} {rule} crmasks, got {block.crmasks!r}"
         raise ValueError(msg)
-    for name in ("crmasks", "method_kwargs"):
-        kind = dict if name == "method_kwargs" else (str, type(None))
-        if not isinstance(value := getattr(block, name), kind):
-            what = "a mapping" if kind is dict else "a file name"
-            msg = f"{name} must be {what}, got {short_repr(value)}"
-            raise TypeError(msg)
     given = {
         ALIASES.get(name, name): none_if_named(value)
         for name, value in block.method_kwargs.items()
@@ -66,6 +60,15 @@ def check_method(block):
     for name, value in given.items():
         _check_option(name, value)
     return block.method, given
+
+
+def _check_kinds(block):
+    for name in ("crmasks", "method_kwargs"):
+        kind = dict if name == "method_kwargs" else (str, type(None))
+        if not isinstance(value := getattr(block, name), kind):
+            what = "a mapping" if kind is dict else "a file name"
+            msg = f"{name} must be {what}, got {short_repr(value)}"
+            raise TypeError(msg)
 
 
 def _check_option(name, value):
@@ -110,6 +113,7 @@ def with_changes(block, changes):
         given = {name: value for name, value in changes.items() if name in names}
         requirements = block.requirements.replace(**given)
         return dataclasses.replace(block, requirements=requirements)
+    _check_kinds(block)
     of_block = {name: value for name, value in changes.items() if name in _OF_BLOCK}
     kwargs = {
         name: value
