@@ -157,8 +157,8 @@ class TestProgram:
         process = program("template")
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait() == 1
         process.stderr.close()
+        assert process.wait() == 1
 
     @pytest.mark.parametrize(
         ("args", "message"),
@@ -330,7 +330,7 @@ class TestDetectAndCombine:
             frames(), gain="GAIN", readnoise="RDNOISE", mm_seed=1, dilation=2
         )
         assert output.startswith("crmasks: done, crmasks.fits and 4 more, ")
-        assert f"MEANCRT  {masks.meancrt.sum()}" in output
+        assert re.search(rf"MEANCRT +{masks.meancrt.sum()} ", output)
         args = ["combine", "exposure?.fits", "--crmasks", "crmasks.fits"]
         assert main([*args, "--method", "mediancr", "--use-lamedian"]) == 0
         expected = combine(
@@ -455,7 +455,7 @@ class TestProgress:
     def test_lines(self, monkeypatch):
         """Stage, exposure, number and time left."""
         monkeypatch.setenv("COLUMNS", "200")
-        clock = iter([0.0, 0.0, 30.0, 4000.0])
+        clock = iter([0.0, 0.0, 30.0])
         monkeypatch.setattr(time, "monotonic", lambda: next(clock))
         stream = io.StringIO()
         bar = ProgressBar(stream)
