@@ -293,6 +293,26 @@ class TestValues:
         assert header["CRUUID"] == masks.uuid
         assert masks.requirements.use_lamedian is True
 
+    def test_no_effect(self):
+        """A change that no block can have is warned of."""
+        text = f"id: a\nframes: [{FRAMES}]\nrequirements: {{method: sum}}\n"
+        Path("a.yaml").write_text(text)
+        with log.log_to_list() as messages:
+            run("a.yaml", mm_seed=1, dilation=2, method="median")
+        warnings = [m.message for m in messages if m.levelname == "WARNING"]
+        assert warnings == ["no effect, no block has it: mm_seed, dilation"]
+        assert Path("obsida_results/median.fits").exists()
+
+    def test_electron(self):
+        """The keyword GAIN of exposures in electron is not their gain."""
+        sim = simulate_exposures((64, 64), unit="electron", seed=3)
+        for number, ccd in enumerate(sim.exposures, start=1):
+            ccd.header["GAIN"] = 1.5
+            ccd.write(f"data/exposure{number}.fits", overwrite=True)
+        (result,) = run(write("a.yaml"), gain=None, readnoise=None)
+        assert result.error is None
+        assert CRMaskSet.read(result.files[0]).gain == 1
+
     def test_unknown(self):
         """Unknown names are refused with a suggestion, before anything."""
         message = "unknown name 'mm_sed'; did you mean 'mm_seed'"

@@ -12,7 +12,14 @@ from ccdcr.combination.methods import METHODS
 from ccdcr.combining import combine
 from ccdcr.exceptions import UnknownRequirementError
 
-__all__ = ["METHOD_KWARGS", "PLAIN", "check_changes", "check_method", "with_changes"]
+__all__ = [
+    "METHOD_KWARGS",
+    "PLAIN",
+    "can_have",
+    "check_changes",
+    "check_method",
+    "with_changes",
+]
 
 PLAIN = ("average", "median", "sum")
 _NOT_IN_YAML = {
@@ -54,7 +61,7 @@ def check_method(block):
         msg = f"method {block.method} {rule} crmasks, got {block.crmasks!r}"
         raise ValueError(msg)
     given = {
-        ALIASES.get(name, name): none_if_named(value)
+        _known(name): none_if_named(value)
         for name, value in block.method_kwargs.items()
     }
     for name, value in given.items():
@@ -92,6 +99,13 @@ def check_changes(changes):
             raise UnknownRequirementError(msg)
 
 
+def can_have(block, name):
+    """Return whether a change of this name is one of this block."""
+    if block.requirements is not None:
+        return name in {*REQUIREMENTS, *ALIASES}
+    return name in _OF_BLOCK or _known(name) in METHOD_KWARGS
+
+
 def with_changes(block, changes):
     """
     Return a block with other requirements or options.
@@ -108,19 +122,20 @@ def with_changes(block, changes):
     block : `~ccdcr.ObservingBlock`
         The changed block.
     """
+    changes = {name: v for name, v in changes.items() if can_have(block, name)}
     if block.requirements is not None:
-        names = {*REQUIREMENTS, *ALIASES}
-        given = {name: value for name, value in changes.items() if name in names}
-        requirements = block.requirements.replace(**given)
+        requirements = block.requirements.replace(**changes)
         return dataclasses.replace(block, requirements=requirements)
     _check_kinds(block)
-    of_block = {name: value for name, value in changes.items() if name in _OF_BLOCK}
+    of_block = {name: v for name, v in changes.items() if name in _OF_BLOCK}
     kwargs = {
-        name: value
-        for name, value in changes.items()
-        if ALIASES.get(name, name) in METHOD_KWARGS
+        # Under one name, so that a change by another name wins, too.
+        _known(name): value
+        for name, value in [*block.method_kwargs.items(), *changes.items()]
+        if name not in _OF_BLOCK
     }
-    # Under their own names, so that a change wins over the other name.
-    old = {ALIASES.get(name, name): v for name, v in block.method_kwargs.items()}
-    new = {ALIASES.get(name, name): v for name, v in kwargs.items()}
-    return dataclasses.replace(block, method_kwargs=old | new, **of_block)
+    return dataclasses.replace(block, method_kwargs=kwargs, **of_block)
+
+
+def _known(name):
+    return ALIASES.get(name, name)

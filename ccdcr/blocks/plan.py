@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from ccdcr._files import check_output
 from ccdcr.blocks.frames import find_frames, folders_of
-from ccdcr.blocks.options import check_method, with_changes
+from ccdcr.blocks.options import can_have, check_method, with_changes
 from ccdcr.blocks.record import fingerprint, read_record
 from ccdcr.blocks.tasks import BlockResult, Task, failure
 from ccdcr.observing_block import ObservingBlock
@@ -65,6 +65,7 @@ def make_plan(blocks, settings):
     """
     plan = Plan()
     drafts = [draft for block in blocks for draft in _drafts(block, settings, plan)]
+    _warn_of_unused_changes([block for block, _ in drafts], settings)
     # Detections first: a combination may need what they are going to make.
     drafts.sort(key=lambda draft: draft[1].kind == "combination")
     made = {}
@@ -176,6 +177,16 @@ def _output(name, kind, method, settings):
         msg = f"{folder} leads out of the output folder {base}; remove that link"
         raise ValueError(msg)
     return folder / ("crmasks.fits" if kind == "detection" else f"{method}.fits")
+
+
+def _warn_of_unused_changes(blocks, settings):
+    unused = [
+        name
+        for name in settings.changes
+        if blocks and not any(can_have(block, name) for block in blocks)
+    ]
+    if unused:
+        log.warning(f"no effect, no block has it: {', '.join(unused)}")
 
 
 def _warn_of_interactive(tasks):

@@ -149,7 +149,7 @@ def say_result(result, task, options, console):
     if result.status == "failed":
         source = f" ({result.source})" if result.source else ""
         if options.debug and result.traceback:
-            console.error(result.traceback)
+            console.write(result.traceback)
         console.error(f"{result.id}{source}: {result.error}")
     elif result.status == "skipped":
         console.say(f"{result.id}: done before, skipped")

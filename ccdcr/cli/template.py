@@ -43,7 +43,7 @@ def _run(options, console):
     frames = [os.path.relpath(path, folder) for path in expanded(options.frames)]
     text = write_template(frames, block_id=options.id, only=options.only)
     if options.output is None:
-        print(text, end="")
+        print(text, end="", flush=True)
         return 0
     remedy = "use --overwrite"
     overwrite = options.overwrite
