@@ -432,6 +432,27 @@ class TestMasks:
         uuid = CRMaskSet.read("obsidc_results/crmasks.fits").uuid
         assert fits.getheader(result.files[0])["CRUUID"] == uuid
 
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_same_yaml(self, at_once):
+        """Of several sets of masks, that of the same YAML file."""
+        for name in "cd":
+            values = {"id": f"{name}2", "method": "meancr", "crmasks": "crmasks.fits"}
+            combination = COMBINATION.format(frames=FRAMES, **values)
+            detection = DETECTION.format(id=name, frames=FRAMES)
+            Path(f"{name}.yaml").write_text(f"{combination}---\n{detection}")
+        if at_once:
+            results = run("c.yaml", "d.yaml")
+        else:
+            results = [*run("c.yaml"), *run("d.yaml")]
+            shutil.rmtree("obsidc2_results")
+            # The detection of c is refused here: its masks exist.
+            results += [r for r in run("c.yaml") if r.id == "c2"]
+        assert {result.status for result in results} == {"done"}
+        for name in "cd":
+            masks = CRMaskSet.read(f"obsid{name}_results/crmasks.fits")
+            header = fits.getheader(f"obsid{name}2_results/meancr.fits")
+            assert header["CRUUID"] == masks.uuid
+
     def test_other_frames(self):
         """Masks of other frames are not taken by their name."""
         run(write("a.yaml"))
@@ -493,11 +514,12 @@ class TestFiles:
         assert "leads out of the output folder" in result.error
         assert visible(night / "elsewhere") == []
 
-    def test_same_files(self):
+    def test_same_files(self, night):
         """Two blocks of one name."""
         first, second = run(write("a.yaml"), write("b.yaml"))
         assert (first.status, second.status) == ("failed", "done")
-        assert "is also written by a (a.yaml); give them different ids" in first.error
+        text = f"is also written by a ({night / 'a.yaml'}); give them different ids"
+        assert text in first.error
 
     def test_overwrite(self):
         """Existing files are only replaced when that is asked for."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from astropy import log
-from astropy.io import fits
 
 from ccdcr._files import check_output
-from ccdcr.blocks.frames import find_frames, folders_of
+from ccdcr.blocks.frames import find_frames
+from ccdcr.blocks.masks import find_crmasks
 from ccdcr.blocks.options import can_have, check_method, with_changes
 from ccdcr.blocks.record import fingerprint, read_record
 from ccdcr.blocks.tasks import BlockResult, Task, failure
@@ -95,13 +95,15 @@ def _drafts(item, settings, plan):
         try:
             blocks = ObservingBlock.list_from_yaml(item)
         except Exception as err:  # noqa: BLE001 - other blocks go on
-            unknown = Task(Path(item).stem, str(item), "detection", (), Path())
+            unknown = Task(
+                Path(item).stem, str(Path(item).absolute()), "detection", (), Path()
+            )
             plan.results.append(failure(unknown, err))
             return []
     drafts = []
     for number, block in enumerate(blocks, start=1):
         name = _name(block, number)
-        source = "" if block.path is None else str(block.path)
+        source = "" if block.path is None else str(block.path.absolute())
         draft = Task(name, source, "detection", (), Path())
         try:
             block = with_changes(block, settings.changes)  # noqa: PLW2901
@@ -212,7 +214,7 @@ def _complete(block, task, settings, made):
         )
         raise ValueError(msg)
     if task.kind == "combination" and block.crmasks is not None:
-        crmasks = _find_crmasks(block, task, settings, made)
+        crmasks = find_crmasks(block, task, settings, made)
         task = replace(task, crmasks=crmasks)
     return replace(task, fingerprint=_fingerprint(task, made))
 
@@ -238,82 +240,6 @@ def _fingerprint(task, made):
 def _state(path):
     status = path.stat()
     return str(path), status.st_size, status.st_mtime_ns
-
-
-def _find_crmasks(block, task, settings, made):
-    """Return the file of masks: one that is there, or one that will be made."""
-    name = Path(block.crmasks)
-    by_name = not name.is_absolute() and name.parent.name in {"", "data"}
-    places = _places(name, by_name, task, folders_of(block, settings.datadir))
-    for place in places:
-        if _is_detection(made.get(place)):
-            return place
-    found = _of_same_frames(name.name, task, made) if by_name else []
-    for place in places:
-        if place.is_file():
-            for path in found:
-                log.warning(f"{task.id}: the masks {place} are used, not {path}")
-            return place
-    if by_name and not found:
-        found = _of_earlier_runs(name.name, task, settings)
-    if len(found) == 1:
-        log.info(f"{task.id}: the masks are {found[0]}")
-        return found[0]
-    if found:
-        listed = ", ".join(map(str, found))
-        msg = f"crmasks {name} may be any of {listed}; name one with its folder"
-        raise ValueError(msg)
-    msg = (
-        f"crmasks {name} does not exist; looked for {', '.join(map(str, places))}"
-        f"{', and for masks of these frames in the output folder' if by_name else ''}"
-    )
-    raise FileNotFoundError(msg)
-
-
-def _places(name, by_name, task, folders):
-    """Return where a file of masks may be, in the order of the search."""
-    data, base = folders
-    # As the documented files have it: relative to a folder beside the data.
-    places = [task.output.parent / name, data / name, base / name]
-    if by_name:
-        places.insert(1, data / name.name)
-    return list(dict.fromkeys(Path(os.path.normpath(place)) for place in places))
-
-
-def _is_detection(task):
-    return task is not None and task.kind == "detection"
-
-
-def _of_same_frames(name, task, made):
-    """Return the masks that blocks of this run make of the same frames."""
-    return [
-        path
-        for path, other in made.items()
-        if path.name == name
-        and _is_detection(other)
-        and set(other.frames) == set(task.frames)
-    ]
-
-
-def _of_earlier_runs(name, task, settings):
-    """Return the masks in the output folder whose header names the same frames."""
-    frames = {path.name for path in task.frames}
-    folder = Path(settings.output_folder).absolute()
-    return [
-        path
-        for path in sorted(folder.glob("obsid*_results/*.fits"))
-        if path.name == name and _frames_of(path) == frames
-    ]
-
-
-def _frames_of(path):
-    try:
-        header = fits.getheader(path)
-    except OSError:  # not a FITS file
-        return set()
-    return {
-        value for key, value in header.items() if re.fullmatch(r"FILE[1-9]\d*", key)
-    }
 
 
 def _may_be_skipped(task, settings):
