@@ -1,40 +1,42 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Combine a few long exposures and remove the cosmic rays the median leaves."""
 
-from ccdcr._version import __version__
-from ccdcr.combiner import CRCombiner
-from ccdcr.combining import combine
-from ccdcr.detection.detect import detect_cosmic_rays
-from ccdcr.exceptions import (
-    CRMasksFileError,
-    CRWarning,
-    LocalMedianWarning,
-    MemoryLimitWarning,
-    MissingUUIDWarning,
-    NoiseModelWarning,
-    NoUncertaintyWarning,
-    UnknownRequirementError,
-    UnusedRequirementWarning,
-)
-from ccdcr.maskset import CRMaskSet
-from ccdcr.observing_block import ObservingBlock
-from ccdcr.requirements import Requirements
+from importlib import import_module
 
-__all__ = [
-    "CRCombiner",
-    "CRMaskSet",
-    "CRMasksFileError",
-    "CRWarning",
-    "LocalMedianWarning",
-    "MemoryLimitWarning",
-    "MissingUUIDWarning",
-    "NoUncertaintyWarning",
-    "NoiseModelWarning",
-    "ObservingBlock",
-    "Requirements",
-    "UnknownRequirementError",
-    "UnusedRequirementWarning",
-    "__version__",
-    "combine",
-    "detect_cosmic_rays",
-]
+from ccdcr._version import __version__
+
+# Modules are imported when their names are used: help of the command is quick.
+_MODULES = {
+    "BlockResult": "blocks",
+    "CRCombiner": "combiner",
+    "CRMaskSet": "maskset",
+    "CRMasksFileError": "exceptions",
+    "CRWarning": "exceptions",
+    "LocalMedianWarning": "exceptions",
+    "MemoryLimitWarning": "exceptions",
+    "MissingUUIDWarning": "exceptions",
+    "NoUncertaintyWarning": "exceptions",
+    "NoiseModelWarning": "exceptions",
+    "ObservingBlock": "observing_block",
+    "Requirements": "requirements",
+    "UnknownRequirementError": "exceptions",
+    "UnusedRequirementWarning": "exceptions",
+    "combine": "combining",
+    "detect_cosmic_rays": "detection.detect",
+    "run_blocks": "blocks",
+}
+
+__all__ = [*_MODULES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

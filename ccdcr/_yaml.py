@@ -7,7 +7,7 @@ import yaml
 
 from ccdcr._requirement_kinds import short_repr
 
-__all__ = ["load_mapping"]
+__all__ = ["load_mapping", "load_mappings", "load_value", "none_if_named"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,18 +33,47 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_mapping(path):
-    """Return the mapping at the top of a YAML file."""
+    """Return the mapping at the top of a YAML file of one document."""
+    mappings = load_mappings(path)
+    if len(mappings) > 1:
+        msg = (
+            f"{path} is not a valid YAML file: one document is needed, "
+            f"found {len(mappings)}"
+        )
+        raise ValueError(msg)
+    return mappings[0]
+
+
+def load_mappings(path):
+    """Return the mappings of all documents of a YAML file; empty ones are left out."""
     content = Path(path).read_bytes()
     try:
         # _Loader is a SafeLoader: plain data only, nothing is evaluated.
-        content = yaml.load(content.decode(), Loader=_Loader)  # noqa: S506
+        documents = list(yaml.load_all(content.decode(), Loader=_Loader))
     except Exception as err:  # the package raises anything for impossible values
         msg = f"{path} is not a valid YAML file: {err}"
         raise ValueError(msg) from err
-    if not isinstance(content, dict):
-        msg = (
-            f"{path} must hold a mapping of names to values, "
-            f"found {type(content).__name__}"
-        )
-        raise ValueError(msg)  # noqa: TRY004
-    return content
+    documents = [document for document in documents if document is not None] or [None]
+    for document in documents:
+        if not isinstance(document, dict):
+            msg = (
+                f"{path} must hold a mapping of names to values, "
+                f"found {type(document).__name__}"
+            )
+            raise ValueError(msg)  # noqa: TRY004
+    return documents
+
+
+def load_value(text):
+    """Return the value that a YAML text stands for; 'none' is None."""
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506
+    except Exception as err:
+        msg = f"{text!r} is not a valid YAML value"
+        raise ValueError(msg) from err
+    return none_if_named(value)
+
+
+def none_if_named(value):
+    """Return None for the strings that stand for it."""
+    return None if isinstance(value, str) and value in {"none", "None"} else value

@@ -17,6 +17,7 @@ __all__ = [
     "NoiseModelWarning",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
+    "describe_error",
     "warn_user",
 ]
 
@@ -65,3 +66,11 @@ def warn_user(message, category):
     ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def describe_error(err):
+    """Return an error as one line; one that is not expected with its class."""
+    text = " ".join(str(err).split())
+    if isinstance(err, (OSError, TypeError, ValueError)) and text:
+        return text
+    return f"{type(err).__name__}: {text}".rstrip(": ")

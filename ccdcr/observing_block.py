@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The documented YAML files: a detection or a combination of some frames."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from astropy import log
@@ -9,12 +11,13 @@ from astropy import units as u
 
 from ccdcr._requirement_kinds import number, short_repr
 from ccdcr._requirements_table import ALIASES, REQUIREMENTS
-from ccdcr._yaml import load_mapping
+from ccdcr._yaml import load_mappings, none_if_named
 from ccdcr.requirements import Requirements
 
 __all__ = ["ObservingBlock"]
 
 _COMBINATION = ("method", "method_kwargs", "crmasks")
+_KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{0,7}")
 _PIPELINE = {
     "diffuse_light_image",
     "extraction_offset",
@@ -61,14 +64,17 @@ class ObservingBlock:
         Options of the combination method.
     crmasks : str or None
         File of the masks of a combination.
-    gain : `~astropy.units.Quantity` or None
-        Gain in electron / adu.
-    readnoise : `~astropy.units.Quantity` or None
-        Read noise in adu, as the file gives it.
-    bias : `~astropy.units.Quantity` or None
-        Bias in adu.
+    gain : `~astropy.units.Quantity`, str or None
+        Gain in electron / adu, or the name of a header keyword.
+    readnoise : `~astropy.units.Quantity`, str or None
+        Read noise in adu (``rnoise``) or electron (``readnoise``), as the file
+        gives it, or the name of a header keyword.
+    bias : `~astropy.units.Quantity`, str or None
+        Bias in adu, or the name of a header keyword.
     other : dict
         Everything else, such as requirements of an instrument's pipeline.
+    path : `~pathlib.Path` or None
+        The YAML file of the block; names of files are relative to its folder.
 
     Examples
     --------
@@ -100,10 +106,11 @@ class ObservingBlock:
     method: str | None = None
     method_kwargs: dict = field(default_factory=dict)
     crmasks: str | None = None
-    gain: u.Quantity | None = None
-    readnoise: u.Quantity | None = None
-    bias: u.Quantity | None = None
+    gain: u.Quantity | str | None = None
+    readnoise: u.Quantity | str | None = None
+    bias: u.Quantity | str | None = None
     other: dict = field(default_factory=dict)
+    path: Path | None = None
 
     @classmethod
     def from_yaml(cls, path):
@@ -114,8 +121,10 @@ class ObservingBlock:
         ----------
         path : str or `~pathlib.Path`
             The YAML file: ``id``, ``mode``, ``instrument``, ``frames`` and
-            ``requirements``, or ``images``, ``extnum``, ``gain``, ``rnoise``,
-            ``bias`` (these three per adu and in adu) and ``requirements``.
+            ``requirements``, or ``images``, ``extnum`` and ``requirements``;
+            in both ``gain``, ``rnoise`` and ``bias`` (per adu and in adu) or
+            ``readnoise`` (in electron). Upper-case names in place of numbers
+            (but not of ``rnoise``) are header keywords.
 
         Returns
         -------
@@ -125,10 +134,37 @@ class ObservingBlock:
         Raises
         ------
         TypeError, ValueError
-            If the file is not a YAML mapping, holds no list of frames, or
-            holds a value that is not allowed.
+            If the file is not a YAML mapping, holds several blocks, no list of
+            frames, or a value that is not allowed.
         """
-        content = load_mapping(path)
+        blocks = cls.list_from_yaml(path)
+        if len(blocks) > 1:
+            msg = (
+                f"{path} holds {len(blocks)} observing blocks; "
+                "use ObservingBlock.list_from_yaml"
+            )
+            raise ValueError(msg)
+        return blocks[0]
+
+    @classmethod
+    def list_from_yaml(cls, path):
+        """
+        Read a file of one or more observing blocks, separated by ``---``.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            The YAML file, as for `from_yaml`.
+
+        Returns
+        -------
+        blocks : list of `ObservingBlock`
+            The blocks, in the order of the file.
+        """
+        return [cls._from_mapping(content, path) for content in load_mappings(path)]
+
+    @classmethod
+    def _from_mapping(cls, content, path):
         frames = _frames(content, path)
         requirements = content.pop("requirements", None)
         requirements = {} if requirements is None else requirements
@@ -140,7 +176,7 @@ class ObservingBlock:
             raise TypeError(msg)
         names = ("id", "mode", "instrument", "extnum")
         known = {name: _pop(content, name) for name in names}
-        known |= {"frames": frames, **_detector(content)}
+        known |= {"frames": frames, "path": Path(path), **_detector(content)}
         parts = _split(requirements, content)
         if parts["other"]:
             names = ", ".join(parts["other"])
@@ -149,8 +185,7 @@ class ObservingBlock:
 
 
 def _pop(mapping, key):
-    value = mapping.pop(key, None)
-    return None if value in ("none", "None") else value
+    return none_if_named(mapping.pop(key, None))
 
 
 def _frames(content, path):
@@ -167,18 +202,26 @@ def _frames(content, path):
 
 
 def _detector(content):
-    keys = {
-        "gain": ("gain", u.electron / u.adu, number(0, above=True)),
-        "rnoise": ("readnoise", u.adu, number(0)),
-        "bias": ("bias", u.adu, number()),
-    }
+    if content.get("rnoise") is not None and content.get("readnoise") is not None:
+        msg = "rnoise (adu) and readnoise (electron) exclude each other; give one"
+        raise ValueError(msg)
+    readnoise = _quantity(content, "readnoise", u.electron, number(0))
+    rnoise = _quantity(content, "rnoise", u.adu, number(0), keyword=False)
     return {
-        name: None
-        if (value := _pop(content, key)) is None
-        # A Quantity, so that nobody takes adu for electrons.
-        else kind(value, key) * unit
-        for key, (name, unit, kind) in keys.items()
+        "gain": _quantity(content, "gain", u.electron / u.adu, number(0, above=True)),
+        "readnoise": readnoise if rnoise is None else rnoise,
+        "bias": _quantity(content, "bias", u.adu, number()),
     }
+
+
+def _quantity(content, key, unit, kind, *, keyword=True):
+    value = _pop(content, key)
+    if value is None:
+        return None
+    if keyword and isinstance(value, str) and _KEYWORD.fullmatch(value):
+        return value
+    # A Quantity, so that nobody takes adu for electrons.
+    return kind(value, key) * unit
 
 
 def _split(requirements, other):

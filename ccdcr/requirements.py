@@ -15,10 +15,10 @@ from ccdcr._requirements_table import (
     REQUIREMENTS,
     STAGES,
 )
-from ccdcr._yaml import load_mapping
+from ccdcr._yaml import load_mapping, none_if_named
 from ccdcr.exceptions import UnknownRequirementError
 
-__all__ = ["Requirements"]
+__all__ = ["Requirements", "yaml_value"]
 
 
 class Requirements:
@@ -301,7 +301,7 @@ class Requirements:
                 f"got {type(mapping).__name__}"
             )
             raise TypeError(msg)
-        return cls(**{name: _none(value) for name, value in mapping.items()})
+        return cls(**{name: none_if_named(value) for name, value in mapping.items()})
 
     def to_yaml(self, path=None, *, overwrite=False):
         """
@@ -321,7 +321,7 @@ class Requirements:
         """
         lines = ["requirements:"]
         for name, row in REQUIREMENTS.items():
-            value = _yaml_value(getattr(self, name))
+            value = yaml_value(getattr(self, name))
             lines.append(f"  {name}: {value}  # {row.meaning}")
         text = "\n".join(lines) + "\n"
         if path is not None:
@@ -413,11 +413,8 @@ def _exclude(values, first, second):
         raise ValueError(msg)
 
 
-def _none(value):
-    return None if isinstance(value, str) and value in {"none", "None"} else value
-
-
-def _yaml_value(value):
+def yaml_value(value):
+    """Return a plain value as YAML in one line."""
     if value is None:
         return "none"
     if isinstance(value, tuple):

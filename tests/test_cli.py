@@ -1,15 +1,36 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the command line."""
 
+import io
+import json
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import log
+from astropy.io import fits
 from astropy.nddata import CCDData
 
-from ccdcr import CRMaskSet, __version__
+from ccdcr import (
+    CRMaskSet,
+    ObservingBlock,
+    Requirements,
+    __version__,
+    combine,
+    detect_cosmic_rays,
+)
 from ccdcr.cli import main
+from ccdcr.cli.progress import ProgressBar
+from ccdcr.simulation import simulate_exposures
+
+YAML = Path(__file__).parent / "yaml"
 
 FILES = [
     "average.fits",
@@ -65,17 +86,429 @@ def test_demo(tmp_path, capsys):
     assert main(["demo", "-o", str(folder), "--overwrite", "--no-figure"]) == 0
 
 
-def test_command():
-    """The module runs as a program."""
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import ccdcr.cli as c; raise SystemExit(c.main())",
-            "-h",
-        ],
-        capture_output=True,
+@pytest.fixture(scope="module")
+def exposures(tmp_path_factory):
+    """Three simulated exposures as files; the folder that holds them."""
+    folder = tmp_path_factory.mktemp("exposures")
+    sim = simulate_exposures((64, 70), gain=1.5, cr_rate=4.0, seed=3)
+    for number, ccd in enumerate(sim.exposures, start=1):
+        ccd.write(folder / f"exposure{number}.fits")
+    return folder
+
+
+@pytest.fixture
+def night(exposures, tmp_path, monkeypatch):
+    """A folder of exposures and the documented files; the current one."""
+    shutil.copytree(exposures, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(YAML, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def visible():
+    """Return the names of all files here, hidden ones too."""
+    return sorted(str(path) for path in Path().rglob("*") if path.is_file())
+
+
+def frames():
+    """Return the names of the exposures."""
+    return [f"exposure{number}.fits" for number in (1, 2, 3)]
+
+
+def program(*args, **kwargs):
+    """Start the program."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ccdcr", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=True,
+        **kwargs,
     )
-    assert "ccdcr demo --scene stars" in result.stdout
+
+
+class TestProgram:
+    """The program as a whole."""
+
+    @pytest.mark.parametrize("command", ["", "run", "detect", "template"])
+    def test_help(self, command):
+        """Help has examples and imports nothing heavy."""
+        script = (
+            "import sys, ccdcr.cli as c\n"
+            "try: c.main(sys.argv[1:])\n"
+            "finally: print({'numpy', 'astropy', 'ccdproc'} & set(sys.modules))"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script, *command.split(), "-h"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"usage: ccdcr {command}" in result.stdout
+        assert result.stdout.endswith("set()\n")
+
+    def test_module(self):
+        """The package runs as a program."""
+        process = program("--version")
+        assert process.communicate() == (f"ccdcr {__version__}\n", "")
+        assert process.returncode == 0
+
+    def test_closed_pipe(self):
+        """Nothing is said when nobody reads on."""
+        process = program("template")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        assert process.wait() == 1
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            ("run", "the following arguments are required: FILE.yaml"),
+            ("run a.yaml --jobs 0", "must be an integer >= 1, got '0'"),
+            ("run a.yaml --set dilation", "must be NAME=VALUE, got 'dilation'"),
+            ("run a.yaml --set dilation=[", "'[' is not a valid YAML value"),
+            ("run a.yaml --set dilatoin=1", "did you mean 'dilation'?"),
+            ("run a.yaml --log-level LOUD", "invalid choice: 'LOUD'"),
+            ("detect a.yaml b.yaml", "one YAML file is allowed"),
+        ],
+    )
+    def test_usage(self, args, message, capsys):
+        """Wrong usage exits with 2, before any work."""
+        with pytest.raises(SystemExit, match="2"):
+            main(args.split())
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("night")
+class TestRun:
+    """Running the documented files."""
+
+    def test_documented(self, capsys):
+        """All four at once: the same as in Python."""
+        files = sorted(str(path) for path in Path().glob("*.yaml"))
+        assert len(files) == 4
+        assert main(["run", *files]) == 0
+        output, error = capsys.readouterr()
+        lines = output.splitlines()
+        assert re.match(r"8_LR-R_crmasks: done, obsid8_LR-R_crmasks_results", lines[0])
+        assert lines[-1] == "4 blocks: 4 done"
+        assert error.count("interactive and verify_cr have no effect here") == 1
+        assert "reference_extinction" in error
+        masks = CRMaskSet.read("obsid8_LR-R_crmasks_results/crmasks.fits")
+        assert masks == detect_cosmic_rays(
+            frames(), "8_generate_crmasks.yaml", gain="GAIN", readnoise="RDNOISE"
+        )
+        for method in ("mediancr", "meancrt", "meancr"):
+            expected = combine(frames(), method=method, crmasks=masks)
+            image = fits.getdata(f"obsid8_LcbImage_LR-R_results/{method}.fits")
+            np.testing.assert_array_equal(image, expected.data)
+
+    def test_one_line(self, capsys):
+        """An error is one line with block, file and reason; status is 1."""
+        Path("exposure2.fits").unlink()
+        assert main(["run", "8_generate_crmasks.yaml"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        here = Path.cwd()
+        assert line == (
+            f"ccdcr run: 8_LR-R_crmasks ({here / '8_generate_crmasks.yaml'}): the "
+            f"frame exposure2.fits does not exist in {here / 'data'}, {here}"
+        )
+
+    def test_debug(self, capsys):
+        """The traceback is shown when it is asked for."""
+        Path("exposure2.fits").unlink()
+        assert main(["run", "8_generate_crmasks.yaml", "--debug"]) == 1
+        assert "Traceback (most recent call last)" in capsys.readouterr().err
+        assert main(["info", "exposure1.fits", "--debug"]) == 1
+        assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+    def test_overwrite(self, capsys):
+        """Running again is refused, resumed, or replaces the files."""
+        args = ["run", "8_generate_crmasks.yaml", "--set", "crmethod=lacosmic"]
+        assert main(args) == 0
+        assert main(args) == 1
+        assert "exists; use --overwrite to replace it" in capsys.readouterr().err
+        assert main([*args, "--resume"]) == 0
+        assert capsys.readouterr().out == "8_LR-R_crmasks: done before, skipped\n"
+        assert main([*args, "--overwrite"]) == 0
+
+    def test_dry_run(self, capsys):
+        """It says what it would do, and does not do it."""
+        before = visible()
+        assert main(["run", "8_generate_crmasks.yaml", "--dry-run"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"8_LR-R_crmasks: detection of {', '.join(frames())}"
+        folder = Path("obsid8_LR-R_crmasks_results")
+        assert lines[1] == f"  would write {folder / 'crmasks.fits'}"
+        assert len(lines) == 6
+        assert visible() == before
+
+    def test_options(self, capsys):
+        """Detector, requirements, folder; the file of numina is not used."""
+        Path("out").mkdir()
+        args = "run 8_generate_crmasks.yaml -r control.yaml -o out --gain 2 -q"
+        args += " --readnoise 2adu --bias 0 --set la_sigclip=[6,3] --set mm_seed=none"
+        assert main(args.split()) == 0
+        assert capsys.readouterr() == ("", "")
+        masks = CRMaskSet.read("out/obsid8_LR-R_crmasks_results/crmasks.fits")
+        assert (masks.gain, masks.readnoise) == (2, 4)
+        assert masks.requirements.la_sigclip == (6, 3)
+        assert masks.requirements.mm_seed is None
+
+    def test_wildcards(self, capsys):
+        """Wildcards that the shell leaves are expanded."""
+        assert main(["run", "8_Lcb*.yaml", "8_gen*.yaml", "--dry-run"]) == 0
+        assert "4 blocks: 4 checked" in capsys.readouterr().out
+        assert main(["run", "no*.yaml"]) == 1
+        assert "no*.yaml" in capsys.readouterr().err
+
+    def test_log(self, capsys):
+        """Messages by level, and to a file."""
+        args = ["run", "8_generate_crmasks.yaml", "--log-level", "WARNING"]
+        assert main([*args, "--log-file", "run.log"]) == 0
+        error = capsys.readouterr().err
+        assert error.startswith("WARNING: interactive")
+        assert "header keyword" not in error
+        assert "INFO gain is 1.5, from the header" in Path("run.log").read_text()
+        assert main(["info", "x.fits", "--log-file", "no/run.log"]) == 1
+
+    def test_logger_restored(self):
+        """The logger is left as it was, for those who call main."""
+        before = (list(log.handlers), log.level)
+        main(["info", "x.fits"])
+        assert (list(log.handlers), log.level) == before
+
+    def test_jobs(self, capsys):
+        """Blocks in processes; one fails, the others are completed."""
+        text = Path("8_LcbImage_meancr.yaml").read_text()
+        Path("bad.yaml").write_text(text.replace("exposure3", "exposure4"))
+        files = ["8_generate_crmasks.yaml", "8_LcbImage_meancr.yaml", "bad.yaml"]
+        assert main(["run", *files, "--jobs", "2"]) == 1
+        output, error = capsys.readouterr()
+        assert output.splitlines()[-1] == "3 blocks: 1 failed, 2 done"
+        assert (
+            "(" + str(Path.cwd() / "bad.yaml") + "): the frame exposure4.fits" in error
+        )
+        masks = CRMaskSet.read("obsid8_LR-R_crmasks_results/crmasks.fits")
+        expected = combine(frames(), method="meancr", crmasks=masks)
+        image = fits.getdata("obsid8_LcbImage_LR-R_results/meancr.fits")
+        np.testing.assert_array_equal(image, expected.data)
+
+    @pytest.mark.parametrize("jobs", ["1", "2"])
+    def test_interrupt(self, jobs):
+        """Ctrl-C leaves no results and nothing half-written."""
+        sim = simulate_exposures((1200, 1200), seed=1)
+        for name, ccd in zip(frames(), sim.exposures, strict=True):
+            ccd.write(name, overwrite=True)
+        before = visible()
+        process = program("run", "8_generate_crmasks.yaml", "--jobs", jobs)
+        record = Path("obsid8_LR-R_crmasks_results/crmasks.json")
+        while not record.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate()
+        assert process.returncode == 1
+        assert error.splitlines()[-1] == "ccdcr run: interrupted"
+        assert "Traceback" not in error
+        assert output == ""
+        assert visible() == sorted([*before, str(record)])
+        assert json.loads(record.read_text())["status"] == "interrupted"
+
+
+@pytest.mark.usefixtures("night")
+class TestDetectAndCombine:
+    """One step from the command line."""
+
+    def test_images(self, capsys):
+        """From images to masks to a combination."""
+        args = ["detect", *frames(), "--set", "mm_seed=1", "--set", "dilation=2"]
+        assert main(args) == 0
+        output = capsys.readouterr().out
+        masks = CRMaskSet.read("crmasks.fits")
+        assert masks == detect_cosmic_rays(
+            frames(), gain="GAIN", readnoise="RDNOISE", mm_seed=1, dilation=2
+        )
+        assert output.startswith("crmasks: done, crmasks.fits and 4 more, ")
+        assert re.search(rf"MEANCRT +{masks.meancrt.sum()} ", output)
+        args = ["combine", "exposure?.fits", "--crmasks", "crmasks.fits"]
+        assert main([*args, "--method", "mediancr", "--use-lamedian"]) == 0
+        expected = combine(
+            frames(), method="mediancr", crmasks=masks, use_lamedian=True
+        )
+        image = fits.getdata("mediancr.fits")
+        np.testing.assert_array_equal(image, expected.data)
+        assert (image != combine(frames(), method="median").data).any()
+
+    def test_standalone(self):
+        """The YAML of the standalone script: images, extnum, gain, rnoise, bias."""
+        content = Path("8_generate_crmasks.yaml").read_text()
+        requirements = content[content.index("requirements:") :]
+        lines = ["images:", *(f" - {name}" for name in frames())]
+        lines += ["extnum: 0", "gain: 1.7", "rnoise: 2.0", "bias: 10", requirements]
+        Path("params.yaml").write_text("\n".join(lines))
+        assert main(["detect", "params.yaml", "-o", "masks.fits"]) == 0
+        assert main(["run", "params.yaml"]) == 0
+        masks = CRMaskSet.read("masks.fits")
+        assert (masks.gain, masks.readnoise, masks.bias) == (1.7, 3.4, 10)
+        assert masks == CRMaskSet.read("obsidparams_results/crmasks.fits")
+
+    def test_yaml_and_images(self):
+        """Images of the command line win over those of the file."""
+        for name in frames():
+            Path(name).rename(f"x_{name}")
+        args = ["detect", "8_generate_crmasks.yaml", "x_*.fits"]
+        assert main([*args, "--set", "crmethod=lacosmic"]) == 0
+        assert CRMaskSet.read("crmasks.fits").meta["FILE1"] == "x_exposure1.fits"
+        args = ["combine", "8_LcbImage_meancrt.yaml", "x_*.fits", "-o", "m.fits"]
+        assert main([*args, "--crmasks", "crmasks.fits", "--apply-flux-factor"]) == 0
+        assert fits.getheader("m.fits")["CRUUID"] == CRMaskSet.read("crmasks.fits").uuid
+
+    def test_wrong_kind(self, capsys):
+        """A file without such a block."""
+        assert main(["combine", "8_generate_crmasks.yaml"]) == 1
+        error = capsys.readouterr().err
+        assert "must hold one combination, found 0; ccdcr run runs all blocks" in error
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("--extension SCI", "exposure1.fits: the file has no extension 'SCI'"),
+            ("--gain NOKEY", "gain='NOKEY' must name a header keyword"),
+            ("--gain 3m", "gain must be in electron / adu, got m"),
+            ("--unit furlong", "exposure1.fits: 'furlong' did not parse as unit"),
+            ("-o no/crmasks.fits", "the folder of the output file "),
+        ],
+    )
+    def test_wrong_options(self, options, message, capsys):
+        """One line that says what and where."""
+        args = ["detect", *frames(), "--set", "crmethod=lacosmic", *options.split()]
+        assert main([*args, "--log-level", "ERROR"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("ccdcr detect: crmasks: ")
+        assert message in line
+        assert not Path("crmasks.fits").exists()
+
+
+@pytest.mark.usefixtures("night")
+class TestTemplate:
+    """A file with everything, to be edited."""
+
+    def test_complete(self, capsys):
+        """All requirements with default and meaning; the file can be read."""
+        assert main(["template"]) == 0
+        text = capsys.readouterr().out
+        Path("t.yaml").write_text(text)
+        detection, combination = ObservingBlock.list_from_yaml("t.yaml")
+        assert detection.requirements == Requirements()
+        assert detection.frames == combination.frames == tuple(frames())
+        assert combination.method == "meancr"
+        words = " ".join(text.replace("#", " ").split())
+        for row in Requirements.table():
+            assert f"\n  {row['name']}: " in text
+            unit = f" [{row['unit']}]" if row["unit"] else ""
+            assert f"{row['meaning']}{unit}: {row['allowed']}" in words
+        assert max(map(len, text.splitlines())) <= 88
+
+    def test_run(self, capsys):
+        """The file runs as it is when it names the exposures."""
+        Path("x").mkdir()
+        args = ["template", "exposure?.fits", "--id", "n 1", "-o", "x/t.yaml"]
+        assert main(args) == 0
+        assert main(args) == 1
+        assert "x/t.yaml exists; use --overwrite" in capsys.readouterr().err
+        assert main([*args, "--overwrite"]) == 0
+        assert "../exposure1.fits" in Path("x/t.yaml").read_text()
+        assert main(["run", "x/t.yaml", "--set", "crmethod=lacosmic"]) == 0
+        assert Path("obsidn 1_crmasks_results/crmasks.fits").exists()
+        assert Path("obsidn 1_results/meancr.fits").exists()
+
+    @pytest.mark.parametrize("only", ["detection", "combination"])
+    def test_only(self, only, capsys):
+        """One of the two blocks."""
+        assert main(["template", "--only", only]) == 0
+        Path("t.yaml").write_text(capsys.readouterr().out)
+        block = ObservingBlock.from_yaml("t.yaml")
+        assert (block.requirements is None) == (only == "combination")
+
+
+@pytest.mark.usefixtures("night")
+def test_info(capsys):
+    """Masks, how they were made, and the summary."""
+    args = ["--set", "dilation=2", "--set", "crmethod=lacosmic", "-q"]
+    assert main(["detect", *frames(), *args]) == 0
+    assert main(["info", "crmasks.fits"]) == 0
+    output = capsys.readouterr().out
+    masks = CRMaskSet.read("crmasks.fits")
+    for line in [*str(masks).splitlines(), *masks.summary().pformat(max_lines=-1)]:
+        assert line in output.splitlines()
+    assert "gain: 1.5 electron/adu" in output
+    assert "<Requirements(crmethod='lacosmic', dilation=2)>" in output
+    assert "exposure 3: exposure3.fits" in output
+    assert main(["info", "exposure1.fits"]) == 1
+    assert "exposure1.fits[MEDIANCR]: missing" in capsys.readouterr().err
+
+
+class TestProgress:
+    """The progress bar."""
+
+    def test_lines(self, monkeypatch):
+        """Stage, exposure, number and time left."""
+        monkeypatch.setenv("COLUMNS", "200")
+        clock = iter([0.0, 0.0, 30.0])
+        monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+        stream = io.StringIO()
+        bar = ProgressBar(stream)
+        items = {"MEDIANCR": 1, "CRMASK1": 2, "CRMASK2": 3}.items()
+        assert list(bar(items, desc="detecting")) == list(items)
+        lines = stream.getvalue().split("\r\x1b[K")
+        empty, full = "." * 20, "#" * 20
+        assert lines == [
+            "",
+            f"detecting [{empty}] 0/3",
+            f"detecting MEDIANCR [{empty}] 0/3",
+            "detecting CRMASK1 [######..............] 1/3, 0:00 left",
+            "detecting CRMASK2 [#############.......] 2/3, 0:15 left",
+            f"detecting [{full}] 3/3",
+        ]
+
+    def test_narrow(self, monkeypatch):
+        """One line in a narrow terminal, and nothing after it is cleared."""
+        monkeypatch.setenv("COLUMNS", "30")
+        stream = io.StringIO()
+        bar = ProgressBar(stream)
+        list(bar([Path("a/name-of-an-exposure.fits")], desc="reading"))
+        lines = stream.getvalue().split("\r\x1b[K")
+        assert max(map(len, lines)) <= 29
+        bar.clear()
+        bar.clear()
+        assert stream.getvalue().count("\r\x1b[K") == len(lines)
+
+    @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
+    @pytest.mark.parametrize("quiet", [False, True])
+    def test_terminal(self, night, quiet):
+        """On a terminal only, and not if it is to be quiet."""
+        parent, child = os.openpty()
+        args = ["run", "8_generate_crmasks.yaml", *(["-q"] if quiet else [])]
+        with subprocess.Popen(
+            [sys.executable, "-m", "ccdcr", *args],
+            cwd=night,
+            stdout=subprocess.DEVNULL,
+            stderr=child,
+        ) as process:
+            os.close(child)
+            output = b""
+            try:
+                while chunk := os.read(parent, 4096):
+                    output += chunk
+            except OSError:  # the other end is closed
+                pass
+        os.close(parent)
+        assert process.returncode == 0
+        assert (b"8_LR-R_crmasks: detecting CRMASK3" in output) == (not quiet)
+
+    @pytest.mark.usefixtures("night")
+    def test_pipe(self, capfd):
+        """None in a pipe."""
+        assert main(["run", "8_generate_crmasks.yaml"]) == 0
+        assert "\r" not in capfd.readouterr().err

@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 
 from ccdcr import CRMaskSet, combine, detect_cosmic_rays
+from ccdcr.cli import main
 
 KAST = Path(__file__).resolve().parents[2] / "shared" / "data" / "kast-red-2018gdg"
 GAIN, READNOISE = 1.9, 3.8
@@ -132,3 +133,26 @@ def test_mask_file(masks_file, exposures):
     summary = masks.summary()
     # The listed pixels alone are 48, within a third of the columns.
     assert summary["pixels"][list(summary["mask"]).index("COINCIDENT")] >= 48
+
+
+def test_command_line(exposures, ccds, coincident, tmp_path, monkeypatch):
+    """A template, edited and run, as the README has it."""
+    monkeypatch.chdir(tmp_path)
+    names = [str(path) for path in exposures]
+    assert main(["template", *names, "-o", "night1.yaml"]) == 0
+    template = Path("night1.yaml")
+    text = template.read_text()
+    for name, value in (("gain", GAIN), ("readnoise", READNOISE)):
+        text = text.replace(f"\n{name}: none", f"\n{name}: {value}")
+    text = text.replace("crmethod: mm_lacosmic", "crmethod: lacosmic")
+    template.write_text(text.replace("la_fsmode: convolve", "la_fsmode: median"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old keywords of the headers
+        assert main(["run", "night1.yaml"]) == 0
+    masks = CRMaskSet.read("obsidnight1_crmasks_results/crmasks.fits")
+    assert np.count_nonzero(masks.mediancr[coincident]) > 24
+    combined = combine(ccds, method="meancr", crmasks=masks)
+    with fits.open("obsidnight1_results/meancr.fits") as hdulist:
+        assert [hdu.name for hdu in hdulist] == ["PRIMARY", "MASK", "UNCERT", "NUSED"]
+        np.testing.assert_array_equal(hdulist[0].data, combined.data)
+        assert hdulist[0].header["OBJECT"] == "2018gdg"

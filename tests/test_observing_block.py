@@ -291,6 +291,24 @@ class TestStandalone:
         with pytest.raises(error, match=f"^{key} must be {rule}"):
             read(f"{SHORT}{key}: {value}\n")
 
+    @pytest.mark.parametrize("key", ["gain", "readnoise", "bias"])
+    def test_keyword(self, read, key):
+        """Upper-case names are header keywords."""
+        assert getattr(read(f"{SHORT}{key}: RD_NOISE\n"), key) == "RD_NOISE"
+        with pytest.raises(TypeError, match=f"{key} must be a finite number"):
+            read(f"{SHORT}{key}: TOO-LONG-A\n")
+
+    def test_rnoise_keyword(self, read):
+        """The unit of a keyword is electron: not for rnoise, which is in adu."""
+        with pytest.raises(TypeError, match=r"rnoise must be a finite .+ got 'RON'"):
+            read(f"{SHORT}rnoise: RON\n")
+
+    def test_readnoise(self, read):
+        """In electron, and not together with the one in adu."""
+        assert read(f"{SHORT}readnoise: 3\n").readnoise == 3 * u.electron
+        with pytest.raises(ValueError, match=r"rnoise .+ and readnoise .+ exclude"):
+            read(f"{SHORT}readnoise: 3\nrnoise: 2\n")
+
     def test_negative_bias(self, read):
         """A bias below zero is possible, and no read noise too."""
         block = read(f"{SHORT}bias: -5\nrnoise: 0\n")
@@ -334,6 +352,33 @@ class TestFrames:
 
 class TestFile:
     """The file as a whole."""
+
+    def test_path(self, read, tmp_path):
+        """A block knows its file."""
+        assert read(SHORT).path == tmp_path / "block.yaml"
+
+    def test_several(self, read, tmp_path):
+        """Blocks are separated by three hyphens; empty ones are left out."""
+        path = tmp_path / "blocks.yaml"
+        combination = COMBINATION.format(method="meancr")
+        path.write_text(f"---\n{DETECTION}---\n---\n{combination}---\n")
+        blocks = ObservingBlock.list_from_yaml(path)
+        assert [block.id for block in blocks] == ["8_LR-R_crmasks", "8_LcbImage_LR-R"]
+        assert blocks[0].requirements == Requirements(interactive=True)
+        assert blocks[1].method == "meancr"
+        with pytest.raises(ValueError, match=r"holds 2 observing blocks; use .+list"):
+            ObservingBlock.from_yaml(path)
+        assert ObservingBlock.list_from_yaml(path)[0] == blocks[0]
+        with pytest.raises(ValueError, match="document is needed, found 2"):
+            Requirements.from_yaml(path)
+        assert [read(f"{SHORT}---\n").path.name] == ["block.yaml"]
+
+    def test_one_is_wrong(self, tmp_path):
+        """Each document must be a mapping."""
+        path = tmp_path / "blocks.yaml"
+        path.write_text(f"{SHORT}---\n5\n")
+        with pytest.raises(ValueError, match=r"a mapping of names .+ found int"):
+            ObservingBlock.list_from_yaml(path)
 
     def test_unknown_keys(self, read):
         """Other keys of the file are kept, with one message."""

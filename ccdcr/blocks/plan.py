@@ -1,0 +1,272 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From observing blocks to tasks: files found, options checked, nothing run."""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from astropy import log
+
+from ccdcr._files import check_output
+from ccdcr.blocks.frames import find_frames
+from ccdcr.blocks.masks import find_crmasks
+from ccdcr.blocks.options import can_have, check_method, with_changes
+from ccdcr.blocks.record import fingerprint, read_record
+from ccdcr.blocks.tasks import BlockResult, Task, failure
+from ccdcr.observing_block import ObservingBlock
+
+__all__ = ["Plan", "Settings", "kind_of", "make_plan"]
+
+DETECTION_MODE = "MegaraCrDetection"
+_BAD_ID = re.compile(r"[/\\\x00-\x1f]")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all blocks of a run."""
+
+    output_folder: Path = Path()
+    datadir: Path | None = None
+    detector: dict = field(default_factory=dict)
+    extension: Any = None
+    unit: Any = None
+    overwrite: bool = False
+    resume: bool = False
+    changes: dict = field(default_factory=dict)
+    output: Path | None = None  # in place of the folder, for a single block
+    remedy: str = "use overwrite=True"
+
+
+@dataclass
+class Plan:
+    """Tasks to be run, and results that are known before."""
+
+    tasks: list = field(default_factory=list)
+    results: list = field(default_factory=list)
+
+
+def make_plan(blocks, settings):
+    """
+    Find out what is to be done.
+
+    Parameters
+    ----------
+    blocks : iterable of `~ccdcr.ObservingBlock`, str or `~pathlib.Path`
+        The blocks, or YAML files of blocks.
+    settings : `Settings`
+        What holds for all of them.
+
+    Returns
+    -------
+    plan : `Plan`
+        The tasks, and the results of blocks that cannot be run or need not.
+    """
+    plan = Plan()
+    drafts = [draft for block in blocks for draft in _drafts(block, settings, plan)]
+    _warn_of_unused_changes([block for block, _ in drafts], settings)
+    # Detections first: a combination may need what they are going to make.
+    drafts.sort(key=lambda draft: draft[1].kind == "combination")
+    made = {}
+    for block, task in drafts:
+        try:
+            complete = _complete(block, task, settings, made)
+            skip = _may_be_skipped(complete, settings)
+        except Exception as err:  # noqa: BLE001 - other blocks go on
+            plan.results.append(failure(task, err))
+            continue
+        made[complete.output] = complete
+        if skip:
+            plan.results.append(
+                BlockResult(complete.id, complete.source, "skipped", complete.files)
+            )
+        else:
+            plan.tasks.append(complete)
+    _warn_of_interactive(plan.tasks)
+    return plan
+
+
+def _drafts(item, settings, plan):
+    """Return pairs of blocks and tasks; what fails becomes a result of the plan."""
+    if isinstance(item, ObservingBlock):
+        blocks = [item]
+    else:
+        try:
+            blocks = ObservingBlock.list_from_yaml(item)
+        except Exception as err:  # noqa: BLE001 - other blocks go on
+            unknown = Task(
+                Path(item).stem, str(Path(item).absolute()), "detection", (), Path()
+            )
+            plan.results.append(failure(unknown, err))
+            return []
+    drafts = []
+    for number, block in enumerate(blocks, start=1):
+        name = _name(block, number)
+        source = "" if block.path is None else str(block.path.absolute())
+        draft = Task(name, source, "detection", (), Path())
+        try:
+            block = with_changes(block, settings.changes)  # noqa: PLW2901
+            drafts.append((block, _draft(block, draft, settings)))
+        except Exception as err:  # noqa: BLE001 - other blocks go on
+            plan.results.append(failure(draft, err))
+    return drafts
+
+
+def _name(block, number):
+    if block.id is not None:
+        return str(block.id)
+    name = "block" if block.path is None else block.path.stem
+    return name if number == 1 else f"{name}_{number}"
+
+
+def _draft(block, draft, settings):
+    """Fill in all that does not depend on other blocks."""
+    kind = kind_of(block)
+    frames = find_frames(block, settings.datadir)
+    least = 3 if kind == "detection" else 1
+    if len(frames) < least:
+        msg = f"frames must be at least {least} exposures, got {len(frames)}"
+        raise ValueError(msg)
+    detector = {
+        name: getattr(block, name) if value is None else value
+        for name, value in (
+            (name, settings.detector.get(name))
+            for name in ("gain", "readnoise", "bias")
+        )
+    }
+    method, method_kwargs = None, {}
+    if kind == "combination":
+        method, method_kwargs = check_method(block)
+    extension = block.extnum if settings.extension is None else settings.extension
+    return replace(
+        draft,
+        kind=kind,
+        frames=frames,
+        output=_output(draft.id, kind, method, settings),
+        detector=detector if kind == "detection" else {},
+        extension=extension,
+        unit=settings.unit,
+        requirements=block.requirements,
+        method=method,
+        method_kwargs=method_kwargs,
+    )
+
+
+def kind_of(block):
+    """Return whether a block is a 'detection' or a 'combination'."""
+    combines = block.method is not None or block.crmasks is not None
+    if combines and block.mode != DETECTION_MODE:
+        return "combination"
+    if not combines and block.mode in {None, DETECTION_MODE}:
+        return "detection"
+    msg = (
+        f"mode {block.mode} must be {DETECTION_MODE} for a detection, or another one "
+        "with requirements method and crmasks for a combination"
+    )
+    raise ValueError(msg)
+
+
+def _output(name, kind, method, settings):
+    if settings.output is not None:
+        return Path(os.path.normpath(Path(settings.output).absolute()))
+    if not name.strip() or _BAD_ID.search(name):
+        msg = f"id must be usable as the name of a folder, got {name!r}"
+        raise ValueError(msg)
+    base = Path(settings.output_folder).absolute()
+    folder = base / f"obsid{name}_results"
+    if not folder.resolve().is_relative_to(base.resolve()):
+        msg = f"{folder} leads out of the output folder {base}; remove that link"
+        raise ValueError(msg)
+    return folder / ("crmasks.fits" if kind == "detection" else f"{method}.fits")
+
+
+def _warn_of_unused_changes(blocks, settings):
+    unused = [
+        name
+        for name in settings.changes
+        if blocks and not any(can_have(block, name) for block in blocks)
+    ]
+    if unused:
+        log.warning(f"no effect, no block has it: {', '.join(unused)}")
+
+
+def _warn_of_interactive(tasks):
+    names = [
+        task.id
+        for task in tasks
+        if task.requirements is not None and task.requirements.interactive
+    ]
+    if names:
+        log.warning(
+            "interactive and verify_cr have no effect here: nothing is shown, nothing "
+            f"is asked, all detections are taken ({', '.join(names)})"
+        )
+
+
+def _complete(block, task, settings, made):
+    """Add the masks and the fingerprint; refuse a second task of one file."""
+    if task.output in made:
+        other = made[task.output]
+        msg = (
+            f"{task.output} is also written by {other.id} ({other.source}); "
+            "give them different ids"
+        )
+        raise ValueError(msg)
+    if task.kind == "combination" and block.crmasks is not None:
+        crmasks = find_crmasks(block, task, settings, made)
+        task = replace(task, crmasks=crmasks)
+    return replace(task, fingerprint=_fingerprint(task, made))
+
+
+def _fingerprint(task, made):
+    masks = task.crmasks
+    return fingerprint(
+        {
+            "frames": [_state(path) for path in task.frames],
+            "detector": task.detector,
+            "extension": task.extension,
+            "unit": task.unit,
+            "requirements": task.requirements and task.requirements.to_dict(),
+            "method": task.method,
+            "method_kwargs": task.method_kwargs,
+            "crmasks": made[masks].fingerprint
+            if masks in made
+            else masks and _state(masks),
+        }
+    )
+
+
+def _state(path):
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def _may_be_skipped(task, settings):
+    """Return whether a task has been done; refuse to replace its files."""
+    _check_folder(task, settings)
+    existing = [path for path in task.files if path.exists()]
+    record = read_record(task.record)
+    done = record.get("status") == "done"
+    same = record.get("fingerprint") == task.fingerprint
+    if settings.resume and done and same and len(existing) == len(task.files):
+        return True
+    # What is left of a block that failed is no result.
+    if record and not done and (settings.resume or not _results(existing)):
+        return False
+    for path in existing:
+        check_output(path, overwrite=settings.overwrite, remedy=settings.remedy)
+    return False
+
+
+def _results(paths):
+    return [path for path in paths if path.suffix not in {".log", ".json"}]
+
+
+def _check_folder(task, settings):
+    if settings.output is not None:
+        for path in task.files:
+            check_output(path, overwrite=True, remedy=settings.remedy)
+    elif not Path(settings.output_folder).is_dir():
+        msg = f"the output folder {settings.output_folder} does not exist"
+        raise FileNotFoundError(msg)

@@ -1,0 +1,105 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Where a command writes: results, messages, errors, and the progress bar."""
+
+import logging
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccdcr.cli.progress import ProgressBar
+
+__all__ = ["LEVELS", "Console"]
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Console:
+    """
+    Output of a command.
+
+    Parameters
+    ----------
+    options : `~argparse.Namespace`
+        With command, quiet, log_level and log_file.
+    """
+
+    def __init__(self, options):
+        self.command = options.command
+        self.quiet = options.quiet
+        self.level = "ERROR" if options.quiet else options.log_level
+        self.log_file = options.log_file
+        self.progress = None
+        if not options.quiet and sys.stderr.isatty():
+            self.progress = ProgressBar(sys.stderr)
+
+    def say(self, text):
+        """Print a result to the standard output, unless that is to be quiet."""
+        if not self.quiet:
+            self._clear()
+            print(text, flush=True)
+
+    def error(self, text):
+        """Print an error in one line."""
+        self.write(f"ccdcr {self.command}: {text}")
+
+    def warn(self, text):
+        """Print a warning in one line."""
+        if not self.quiet:
+            self.write(f"WARNING: {text}")
+
+    def write(self, text):
+        """Print a line to the standard error."""
+        self._clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def _clear(self):
+        if self.progress is not None:
+            self.progress.clear()
+
+    @contextmanager
+    def logging(self):
+        """Send the messages of the library to the standard error and a file."""
+        from astropy import log
+
+        handlers = [_Handler(self)]
+        handlers[0].setLevel(self.level)
+        if self.log_file is not None:
+            path = Path(self.log_file)
+            handlers.append(logging.FileHandler(path, delay=False, encoding="utf-8"))
+            handlers[1].setFormatter(
+                logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+            )
+        before, level = list(log.handlers), log.level
+        for handler in before:
+            log.removeHandler(handler)
+        log.setLevel("DEBUG" if self.level == "DEBUG" else "INFO")
+        for handler in handlers:
+            log.addHandler(handler)
+        try:
+            yield
+        finally:
+            self._clear()
+            for handler in handlers:
+                log.removeHandler(handler)
+                handler.close()
+            for handler in before:
+                log.addHandler(handler)
+            log.setLevel(level)
+
+
+class _Handler(logging.Handler):
+    """Messages in one line; a warning only once."""
+
+    def __init__(self, console):
+        super().__init__()
+        self._console = console
+        self._seen = set()
+
+    def emit(self, record):
+        """Print a message."""
+        text = " ".join(record.getMessage().split())
+        if record.levelno == logging.WARNING:
+            if text in self._seen:
+                return
+            self._seen.add(text)
+        self._console.write(f"{record.levelname}: {text}")
