@@ -10,6 +10,7 @@ __all__ = [
     "ALIASES",
     "BOUNDARY_FITS",
     "CRMETHODS",
+    "DOCUMENTED",
     "REQUIREMENTS",
     "STAGES",
     "Requirement",
@@ -41,6 +42,9 @@ BOUNDARY_FITS = {
     "mm_hist2d_min_neighbors": ("spline",),
     "mm_seed": _SIMULATED,
 }
+
+# What the documented files say without meaning it.
+DOCUMENTED = {"mm_boundary_fit": "spline"}
 
 ALIASES = {"use_auxmedian": "use_lamedian"}
 

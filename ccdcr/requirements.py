@@ -12,6 +12,7 @@ from ccdcr._files import atomic_path
 from ccdcr._requirements_table import (
     ALIASES,
     BOUNDARY_FITS,
+    DOCUMENTED,
     REQUIREMENTS,
     STAGES,
 )
@@ -247,6 +248,7 @@ class Requirements:
             for row in REQUIREMENTS.values()
             if row.name in self._given
             and getattr(self, row.name) != row.default
+            and getattr(self, row.name) != DOCUMENTED.get(row.name, row.default)
             and not self._uses(row)
         ]
 

@@ -92,7 +92,9 @@ class TestDocumentedFiles:
         lines = [len(path.read_text().splitlines()) for path in sorted(YAML.iterdir())]
         assert lines == [16, 16, 16, 62]
         block = ObservingBlock.from_yaml(YAML / "8_generate_crmasks.yaml")
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == Requirements(
+            interactive=True, mm_boundary_fit="spline"
+        )
 
     def test_same_as_python(self, results, night):
         """Masks and images are those of the Python functions, bit by bit."""
@@ -129,7 +131,7 @@ class TestDocumentedFiles:
         summary = Table.read(files["crmasks_summary.ecsv"])
         assert list(summary["pixels"]) == list(masks.summary()["pixels"])
         requirements = Requirements.from_yaml(files["crmasks_requirements.yaml"])
-        assert requirements == Requirements(interactive=True)
+        assert requirements == Requirements(interactive=True, mm_boundary_fit="spline")
         assert "header keyword RDNOISE" in files["crmasks.log"].read_text()
         record = json.loads(files["crmasks.json"].read_text())
         assert record["status"] == "done"
@@ -686,7 +688,7 @@ class TestDryRun:
         assert "must fit the exposures: 3 of shape (50, 110)" in result.error
 
     def test_lamedian(self):
-        """LAMEDIAN must be there when it is asked for."""
+        run(path, crmethod="mmcosmic", bias=200.0)
         path = write("a.yaml")
         run(path, crmethod="mmcosmic")
         path = write("b.yaml", COMBINATION, id="b", crmasks="crmasks.fits")

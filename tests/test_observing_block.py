@@ -132,7 +132,9 @@ class TestDetection:
         assert block.instrument == "MEGARA"
         assert block.frames == FRAMES
         # the file holds the defaults, except for one
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == Requirements(
+            interactive=True, mm_boundary_fit="spline"
+        )
         for name in ("extnum", "method", "crmasks", "gain", "readnoise", "bias"):
             assert getattr(block, name) is None
         assert block.method_kwargs == {}
@@ -148,7 +150,9 @@ class TestDetection:
         """The requirements alone can be read from the same file."""
         path = tmp_path / "block.yaml"
         path.write_text(DETECTION, encoding="utf-8")
-        assert Requirements.from_yaml(path) == Requirements(interactive=True)
+        assert Requirements.from_yaml(path) == Requirements(
+            interactive=True, mm_boundary_fit="spline"
+        )
 
     def test_changed_values(self, read):
         """Values of the file are used, lists in it too."""
@@ -166,7 +170,9 @@ class TestDetection:
         with log.log_to_list() as messages:
             block = read(text)
         assert block.other == {"master_bias": "bias.fits", "extraction_offset": [3]}
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == Requirements(
+            interactive=True, mm_boundary_fit="spline"
+        )
         (message,) = messages
         assert message.levelname == "INFO"
         assert "master_bias" in message.message
@@ -257,7 +263,9 @@ class TestStandalone:
         assert block.readnoise == 3.4 * u.adu
         assert block.bias == 2000 * u.adu
         assert (block.gain.unit, block.readnoise.unit) == (u.electron / u.adu, u.adu)
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == Requirements(
+            interactive=True, mm_boundary_fit="spline"
+        )
         assert block.id is block.mode is block.instrument is None
 
     @pytest.mark.parametrize("key", ["gain", "rnoise", "bias", "extnum"])
@@ -364,7 +372,9 @@ class TestFile:
         path.write_text(f"---\n{DETECTION}---\n---\n{combination}---\n")
         blocks = ObservingBlock.list_from_yaml(path)
         assert [block.id for block in blocks] == ["8_LR-R_crmasks", "8_LcbImage_LR-R"]
-        assert blocks[0].requirements == Requirements(interactive=True)
+        assert blocks[0].requirements == Requirements(
+            interactive=True, mm_boundary_fit="spline"
+        )
         assert blocks[1].method == "meancr"
         with pytest.raises(ValueError, match=r"holds 2 observing blocks; use .+list"):
             ObservingBlock.from_yaml(path)
