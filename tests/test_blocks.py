@@ -688,9 +688,9 @@ class TestDryRun:
         assert "must fit the exposures: 3 of shape (50, 110)" in result.error
 
     def test_lamedian(self):
-        run(path, crmethod="mmcosmic", bias=200.0)
+        """LAMEDIAN must be there when it is asked for."""
         path = write("a.yaml")
-        run(path, crmethod="mmcosmic")
+        run(path, crmethod="mmcosmic", bias=200.0)
         path = write("b.yaml", COMBINATION, id="b", crmasks="crmasks.fits")
         (result,) = run(path, dry_run=True, use_lamedian=True)
         assert result.error.startswith("use_lamedian needs the extension LAMEDIAN")
