@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The Combiner that knows where cosmic rays are."""
 
-import copy
 import os
 from dataclasses import replace
 from functools import partial
@@ -9,17 +8,18 @@ from functools import partial
 import ccdproc
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData, StdDevUncertainty
 
 from ccdcr._kernels import bands_of, count
 from ccdcr._parent import stack_of
-from ccdcr.combination.local_median import replace_by_local_median
+from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.combination.noise import has_variance, model_variance, variance_of
-from ccdcr.exceptions import LocalMedianWarning, NoUncertaintyWarning, warn_user
+from ccdcr.exceptions import NoUncertaintyWarning, warn_user
 from ccdcr.maskset import CRMaskSet
 
-__all__ = ["CRCombiner"]
+__all__ = ["CRCombiner", "keywords_of"]
+
+_CACHE = 1 << 18  # values of a stack that are worked on at once
 
 _OPTIONS = """
         Parameters
@@ -244,19 +244,29 @@ class CRCombiner(ccdproc.Combiner):
             If the method is not known, or if there is no mask set for it.
         """
         masks = self._masks_for(method)
-        data, bad = stack_of(self)
-        bad = bad | ~np.isfinite(data)
+        number = np.empty(self.crmasks.shape, dtype=np.int16)
+        data, mask = stack_of(self)
+        for rows in self._bands():
+            bad = mask[:, rows] | ~np.isfinite(data[:, rows])
+            cut = {name: plane[..., rows, :] for name, plane in masks.items()}
+            number[rows] = self._number(method, cut, bad, rows)
+        return number
+
+    def _number(self, method, masks, bad, rows):
+        """Return the number of exposures used in some rows."""
+        n = len(bad)
         if "CRMASKS" in masks:
             unused = bad | masks["CRMASKS"]
             if self.weights is not None:
-                per_exposure = (-1, 1, 1) if self.weights.ndim == 1 else bad.shape
-                unused |= np.reshape(self.weights == 0, per_exposure)
-            number = count(unused, len(data))
+                per_pixel = self.weights.ndim > 1
+                weights = self.weights[:, rows] if per_pixel else self.weights
+                unused |= (weights if per_pixel else weights.reshape(n, 1, 1)) == 0
+            number = count(unused, n)
             replaced = (number == 0) | masks.get("MEANCR", False)
         else:
-            number = count(bad, len(data))
+            number = count(bad, n)
             replaced = masks[METHODS[method][1][0]]
-        number = np.where(replaced, np.int16(1), number)
+        number[replaced] = 1
         number[bad.all(axis=0)] = 0
         return number
 
@@ -276,33 +286,59 @@ class CRCombiner(ccdproc.Combiner):
         return {name: available[name] for name in needed}
 
     def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
+        images = self._images(
+            method, use_lamedian, apply_flux_factor, uncertainty, scale_to
+        )
+        images.replace_by_local_median(self.crmasks.local_median_pixels)
+        keywords = keywords_of(
+            len(self._ccds),
+            method,
+            self.crmasks.uuid,
+            apply_flux_factor,
+            use_lamedian,
+            images.replaced,
+        )
+        return images.to_ccd(self._ccds[0], self.unit, keywords)
+
+    def _images(
+        self,
+        method,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scale_to=None,
+        *,
+        number=False,
+    ):
+        """Return the combined images, without the local medians."""
         masks = self._masks_for(method)
         self._check_combiner()
-        scale = self._scale(apply_flux_factor, scale_to)
-        substitute = self._lamedian() if use_lamedian else None
-        variances = self._variances(uncertainty)
-        value = np.empty(self.crmasks.shape, dtype=self.dtype)
-        variance = None if variances is None else np.empty(value.shape)
-        nogood = np.empty(value.shape, dtype=bool)
-        replaced = 0
-        for rows in bands_of(value.shape):
-            stack, nogood[rows] = self._stack(rows, scale, variances, substitute)
-            stack = replace(stack, scatter=uncertainty == "scatter")
-            part = METHODS[method][0](
-                stack, {name: mask[..., rows, :] for name, mask in masks.items()}
-            )
-            value[rows] = part.value
-            if variance is not None:
-                variance[rows] = part.variance
-            replaced += np.count_nonzero(part.replaced & ~nogood[rows])
-        self._replace_by_local_median(value, nogood, variance)
-        for image in (value,) if variance is None else (value, variance):
-            image[nogood] = np.nan
-        result = self._result(value, nogood, variance)
-        result.meta.update(
-            _keywords(method, self.crmasks, apply_flux_factor, use_lamedian, replaced)
+        function, scatter = METHODS[method][0], uncertainty == "scatter"
+        inputs = {
+            "scale": self._scale(apply_flux_factor, scale_to),
+            "substitute": self._lamedian() if use_lamedian else None,
+            "variances": self._variances(uncertainty),
+        }
+        images = allocate(
+            np.empty,
+            self.crmasks.shape,
+            self.dtype,
+            sigma=inputs["variances"] is not None,
+            number=number,
         )
-        return result
+        arrays = stack_of(self)
+        for rows in self._bands():
+            stack, bad = self._stack(*arrays, rows, **inputs)
+            stack = replace(stack, scatter=scatter)
+            cut = {name: mask[..., rows, :] for name, mask in masks.items()}
+            flat = {n: m.reshape(*m.shape[:-2], -1) for n, m in cut.items()}
+            images.put(rows, _finish(function(stack, flat), bad))
+            if number:
+                images.number[rows] = self._number(method, cut, bad, rows)
+        return images
+
+    def _bands(self):
+        return bands_of(self.crmasks.shape, max(_CACHE // len(self._ccds), 1))
 
     def _check_combiner(self):
         if np.dtype(self.dtype).kind != "f":
@@ -332,34 +368,37 @@ class CRCombiner(ccdproc.Combiner):
             raise ValueError(msg)
         return scale / self.crmasks.flux_factor if apply_flux_factor else scale
 
-    def _stack(self, rows, scale, variances, substitute):
-        """Return the exposures of some rows, and where none of them is good."""
-        data, mask = stack_of(self)
-        data, bad = data[:, rows], mask[:, rows] | ~np.isfinite(data[:, rows])
-        nogood = bad.all(axis=0)
-        bad = bad if bad.any() else None
-        noise = None if variances is None else [v(rows) for v in variances]
+    def _stack(self, data, mask, rows, scale, substitute, variances):
+        """Return the exposures of some rows, flat, and what is bad, (n, rows, nx)."""
+        data = data[:, rows]
+        bad = mask[:, rows] | ~np.isfinite(data)
+        noise = None if variances is None else [v(rows).ravel() for v in variances]
         if scale is not None:
             # Values that take no part may be anything.
             with np.errstate(over="ignore", invalid="ignore"):
                 data = data * scale.astype(data.dtype)[:, np.newaxis, np.newaxis]
-                noise = noise and [v * s**2 for v, s in zip(noise, scale, strict=True)]
+                factors = [float(s) ** 2 for s in scale]
+                noise = noise and [v * f for v, f in zip(noise, factors, strict=True)]
         weights = self.weights
         if weights is not None and weights.ndim > 1:
-            weights = weights[:, rows]
-        substitute = None if substitute is None else substitute[rows]
-        stack = Stack(data, bad, weights, noise, substitute=substitute)
-        return stack, nogood
+            weights = weights[:, rows].reshape(len(data), -1)
+        stack = Stack(
+            data.reshape(len(data), -1),
+            bad.reshape(len(bad), -1) if bad.any() else None,
+            weights,
+            noise,
+            substitute=None if substitute is None else substitute(rows).ravel(),
+        )
+        return stack, bad
 
     def _lamedian(self):
-        """Return LAMEDIAN in the unit and on the zero level of the exposures."""
+        """Return a function of rows: LAMEDIAN in the unit of the exposures."""
         masks = self.crmasks
         image = masks.lamedian
         if image is None:
             msg = "use_lamedian=True needs LAMEDIAN, which the mask set does not have"
             raise ValueError(msg)
         unit = getattr(image, "unit", self.unit)
-        values = np.asarray(image, dtype=np.float64)
         if {unit, self.unit} == {u.electron, u.adu} and masks.gain is not None:
             factor = masks.gain if unit == u.adu else 1 / masks.gain
         else:
@@ -371,7 +410,12 @@ class CRCombiner(ccdproc.Combiner):
                     "the mask set records no gain to convert it"
                 )
                 raise ValueError(msg) from err
-        return values * factor + self._bias()
+        image = np.asarray(image)
+
+        def substitute(rows):
+            return np.multiply(image[rows], factor, dtype=np.float64) + self._bias()
+
+        return substitute
 
     def _bias(self):
         """Return the recorded bias in the unit of the exposures."""
@@ -390,9 +434,13 @@ class CRCombiner(ccdproc.Combiner):
             )
             raise ValueError(msg)
         known = sum(has_variance(ccd) for ccd in self._ccds)
-        if known == len(self._ccds):
-            return [partial(variance_of, ccd) for ccd in self._ccds]
         model = self._noise_model()
+        if known == len(self._ccds):
+            others = model or [None] * known
+            return [
+                partial(_known_variance, ccd, other)
+                for ccd, other in zip(self._ccds, others, strict=True)
+            ]
         if model is not None:
             return model
         msg = (
@@ -413,45 +461,45 @@ class CRCombiner(ccdproc.Combiner):
         if self.unit not in {u.adu, u.electron}:
             return None
         gain = masks.gain if self.unit == u.adu else 1.0
+        bias = self._bias()
         data, _ = stack_of(self)
 
         def variance(i, rows):
-            return model_variance(data[i, rows], gain, masks.readnoise, self._bias())
+            return model_variance(data[i, rows], gain, masks.readnoise, bias)
 
         return [partial(variance, i) for i in range(len(data))]
 
-    def _replace_by_local_median(self, value, nogood, variance):
-        if self.crmasks.local_median_pixels is None:
-            return
-        failed = replace_by_local_median(
-            value, nogood, self.crmasks.local_median_pixels, variance
-        )
-        if failed:
-            msg = f"no usable neighbour, left as they are: pixels [X, Y] {failed}"
-            warn_user(msg, LocalMedianWarning)
 
-    def _result(self, value, nogood, variance):
-        first = self._ccds[0]
-        result = CCDData(
-            value,
-            unit=self.unit,
-            mask=nogood,
-            meta=copy.deepcopy(first.meta),
-            wcs=copy.deepcopy(first.wcs),
-        )
-        if variance is not None:
-            result.uncertainty = StdDevUncertainty(
-                np.sqrt(variance).astype(value.dtype, copy=False)
-            )
-        result.meta["NCOMBINE"] = len(self._ccds)
-        return result
+def _known_variance(ccd, model, rows):
+    """Return the variance of an exposure; by a model where it is 0, < 0 or NaN."""
+    variance = variance_of(ccd, rows)
+    unknown = ~(variance > 0)
+    if unknown.any():
+        other = np.inf if model is None else model(rows)
+        variance = np.where(unknown, other, variance)
+    return variance
 
 
-def _keywords(method, masks, apply_flux_factor, use_lamedian, replaced):
+def _finish(combined, bad):
+    """Return what a method made of some rows as images."""
+    nogood = bad.all(axis=0)
+    value = combined.value.reshape(nogood.shape)
+    value[nogood] = np.nan
+    sigma = combined.variance
+    if sigma is not None:
+        sigma = np.sqrt(sigma).reshape(nogood.shape)
+        sigma[nogood] = np.nan
+    replaced = combined.replaced.reshape(nogood.shape)
+    replaced = np.count_nonzero(replaced) - np.count_nonzero(replaced & nogood)
+    return Images(value, nogood, sigma, replaced=replaced)
+
+
+def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, replaced):
     """Return what is recorded in the header of a combined image."""
     return {
+        "NCOMBINE": n,
         "CRMETHOD": method,
-        "CRUUID": masks.uuid,
+        "CRUUID": uuid,
         "CRFLUXF": bool(apply_flux_factor),
         "CRLAMED": bool(use_lamedian),
         "CRNREPL": int(replaced),
