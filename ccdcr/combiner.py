@@ -8,6 +8,7 @@ from functools import partial
 import ccdproc
 import numpy as np
 from astropy import units as u
+from astropy.nddata import CCDData
 
 from ccdcr._kernels import bands_of, count
 from ccdcr._parent import stack_of
@@ -15,11 +16,19 @@ from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.combination.noise import has_variance, model_variance, variance_of
 from ccdcr.exceptions import NoUncertaintyWarning, warn_user
+from ccdcr.exposures import check_arrays
 from ccdcr.maskset import CRMaskSet
 
-__all__ = ["CRCombiner", "keywords_of"]
+__all__ = [
+    "VALUES_AT_ONCE",
+    "CRCombiner",
+    "check_dtype",
+    "check_fit",
+    "check_weights",
+    "keywords_of",
+]
 
-_CACHE = 1 << 18  # values of a stack that are worked on at once
+VALUES_AT_ONCE = 1 << 18  # of a stack, so that they stay in the cache
 
 _OPTIONS = """
         Parameters
@@ -92,7 +101,8 @@ class CRCombiner(ccdproc.Combiner):
     Raises
     ------
     TypeError
-        If exposures are no CCDData, or differ in shape or unit.
+        If exposures are no CCDData, differ in shape or unit, or hold arrays
+        that are not of numpy.
     ValueError
         If the mask set does not fit the exposures.
 
@@ -114,6 +124,8 @@ class CRCombiner(ccdproc.Combiner):
         if ccds == []:
             msg = "ccd_iter must hold at least one exposure, got none"
             raise ValueError(msg)
+        if ccds is not None and all(isinstance(ccd, CCDData) for ccd in ccds):
+            check_arrays(ccds)
         super().__init__(ccds, dtype=dtype)
         self._ccds = ccds
         self.crmasks = crmasks
@@ -128,23 +140,13 @@ class CRCombiner(ccdproc.Combiner):
         if isinstance(value, (str, os.PathLike)):
             value = CRMaskSet.read(value)
         if value is not None:
-            self._check_masks(value)
+            if not isinstance(value, CRMaskSet):
+                msg = (
+                    f"crmasks must be a CRMaskSet or a file, got {type(value).__name__}"
+                )
+                raise TypeError(msg)
+            check_fit(value, len(self._ccds), self._ccds[0].shape)
         self._crmasks = value
-
-    def _check_masks(self, masks):
-        if not isinstance(masks, CRMaskSet):
-            msg = f"crmasks must be a CRMaskSet or a file, got {type(masks).__name__}"
-            raise TypeError(msg)
-        n, shape = len(self._ccds), self._ccds[0].shape
-        if len(masks) != n:
-            msg = f"crmasks must hold the masks of {n} exposures, got {len(masks)}"
-            raise ValueError(msg)
-        if masks.shape != shape:
-            msg = (
-                f"crmasks must have the shape of the exposures, {shape}, "
-                f"got {masks.shape}"
-            )
-            raise ValueError(msg)
 
     @_with_options(" at every MEDIANCR pixel")
     def mediancr_combine(
@@ -286,6 +288,8 @@ class CRCombiner(ccdproc.Combiner):
         return {name: available[name] for name in needed}
 
     def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
+        check_dtype(self.dtype)
+        check_weights(self.weights)
         images = self._images(
             method, use_lamedian, apply_flux_factor, uncertainty, scale_to
         )
@@ -296,7 +300,7 @@ class CRCombiner(ccdproc.Combiner):
             self.crmasks.uuid,
             apply_flux_factor,
             use_lamedian,
-            images.replaced,
+            replaced=images.replaced,
         )
         return images.to_ccd(self._ccds[0], self.unit, keywords)
 
@@ -312,7 +316,6 @@ class CRCombiner(ccdproc.Combiner):
     ):
         """Return the combined images, without the local medians."""
         masks = self._masks_for(method)
-        self._check_combiner()
         function, scatter = METHODS[method][0], uncertainty == "scatter"
         inputs = {
             "scale": self._scale(apply_flux_factor, scale_to),
@@ -338,18 +341,7 @@ class CRCombiner(ccdproc.Combiner):
         return images
 
     def _bands(self):
-        return bands_of(self.crmasks.shape, max(_CACHE // len(self._ccds), 1))
-
-    def _check_combiner(self):
-        if np.dtype(self.dtype).kind != "f":
-            msg = f"dtype must be a floating-point type, got {np.dtype(self.dtype)}"
-            raise TypeError(msg)
-        weights = self.weights
-        if weights is not None and not (
-            np.all(np.isfinite(weights)) and np.all(weights >= 0) and np.any(weights)
-        ):
-            msg = "weights must be finite numbers >= 0, not all of them 0"
-            raise ValueError(msg)
+        return bands_of(self.crmasks.shape, max(VALUES_AT_ONCE // len(self._ccds), 1))
 
     def _scale(self, apply_flux_factor, scale_to):
         """Return the factor of each exposure, or None if all are 1."""
@@ -368,7 +360,7 @@ class CRCombiner(ccdproc.Combiner):
             raise ValueError(msg)
         return scale / self.crmasks.flux_factor if apply_flux_factor else scale
 
-    def _stack(self, data, mask, rows, scale, substitute, variances):
+    def _stack(self, data, mask, rows, *, scale, substitute, variances):
         """Return the exposures of some rows, flat, and what is bad, (n, rows, nx)."""
         data = data[:, rows]
         bad = mask[:, rows] | ~np.isfinite(data)
@@ -470,6 +462,36 @@ class CRCombiner(ccdproc.Combiner):
         return [partial(variance, i) for i in range(len(data))]
 
 
+def check_fit(masks, n, shape):
+    """Refuse masks of another number or shape of exposures."""
+    if len(masks) != n:
+        msg = f"crmasks must hold the masks of {n} exposures, got {len(masks)}"
+        raise ValueError(msg)
+    if masks.shape != shape:
+        msg = (
+            f"crmasks must have the shape of the exposures, {shape}, got {masks.shape}"
+        )
+        raise ValueError(msg)
+
+
+def check_dtype(dtype):
+    """Refuse a type of the data that has no NaN."""
+    dtype = np.dtype(dtype or float)
+    if dtype.kind != "f":
+        msg = f"dtype must be a floating-point type, got {dtype}"
+        raise TypeError(msg)
+
+
+def check_weights(weights):
+    """Refuse weights that are negative, not finite or all 0."""
+    if weights is None:
+        return
+    lowest, highest = np.min(weights), np.max(weights)
+    if not (lowest >= 0 and 0 < highest < np.inf):  # also of NaN
+        msg = "weights must be finite numbers >= 0, not all of them 0"
+        raise ValueError(msg)
+
+
 def _known_variance(ccd, model, rows):
     """Return the variance of an exposure; by a model where it is 0, < 0 or NaN."""
     variance = variance_of(ccd, rows)
@@ -494,7 +516,7 @@ def _finish(combined, bad):
     return Images(value, nogood, sigma, replaced=replaced)
 
 
-def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, replaced):
+def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
     """Return what is recorded in the header of a combined image."""
     return {
         "NCOMBINE": n,

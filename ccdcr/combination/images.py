@@ -42,6 +42,14 @@ class Images:
             getattr(self, name)[rows] = plane
         self.replaced += part.replaced
 
+    def whole(self):
+        """Return the images as arrays, also where their planes are in files."""
+        arrays = {
+            name: plane if isinstance(plane, np.ndarray) else plane.whole()
+            for name, plane in self.planes.items()
+        }
+        return Images(**arrays, replaced=self.replaced)
+
     def replace_by_local_median(self, boxes):
         """Replace pixels by the median of their box, where boxes are given."""
         if boxes is None:
