@@ -4,6 +4,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import shutil
 import tempfile
 
@@ -90,11 +91,14 @@ def opened(stack, path, folder=None):
     file.seek(0)
     if start not in _OPENERS:
         return file
-    unpacked = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+    unpacked = stack.enter_context(
+        tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    )
     with _OPENERS[start](file) as packed:
         shutil.copyfileobj(packed, unpacked, _BLOCK)
     unpacked.seek(0)
-    return unpacked
+    # Astropy wants a file that is open for reading only.
+    return stack.enter_context(os.fdopen(os.dup(unpacked.fileno()), "rb"))
 
 
 def rows_of(hdu, file, folder=None, *, memmap=True):

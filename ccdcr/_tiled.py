@@ -98,9 +98,7 @@ def combine_tiles(
             replaced=images.replaced,
         )
         boxes = masks.local_median_pixels
-    whole = images.whole()
-    whole.replace_by_local_median(boxes)
-    del whole
+    images.replace_by_local_median(boxes)
     return images.whole().to_ccd(exposures[0], exposures[0].unit, keywords), images
 
 
