@@ -226,7 +226,8 @@ def _unit(header, unit, path):
 def _unscaled(header, dtype):
     """Return the header as it is once the image is scaled."""
     header = header.copy()
-    if dtype.kind == "f" and header["BITPIX"] > 0:
+    scaled = (header.get("BSCALE", 1), header.get("BZERO", 0)) != (1, 0)
+    if scaled and dtype.kind != "u":
         header["BITPIX"] = -8 * dtype.itemsize
         for keyword in ("BSCALE", "BZERO", "BLANK"):
             header.remove(keyword, ignore_missing=True)

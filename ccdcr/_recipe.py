@@ -11,6 +11,7 @@ __all__ = ["Recipe", "bytes_per_pixel", "tiles_of"]
 
 _images = CRCombiner._images  # noqa: SLF001  (without the local medians)
 _USED = 0.75  # of mem_limit; the rest is for what is not counted
+_ENOUGH = 1 << 28  # bytes of a tile above which nothing is gained
 
 
 class Recipe:
@@ -149,7 +150,7 @@ def tiles_of(shape, per_pixel, limit, n, *, align=1):
         If a row needs more memory than there is.
     """
     held, passing = per_pixel
-    limit *= _USED
+    limit = min(limit * _USED, _ENOUGH)
     at_once = VALUES_AT_ONCE // n
     pixels = limit / (held + passing)
     if pixels > at_once:

@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import tempfile
+import weakref
 
 import numpy as np
 from astropy.io import fits
@@ -47,6 +48,7 @@ class Scratch(Mapped):
     def __init__(self, shape, dtype, folder=None):
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         super().__init__(file, dtype, shape)
+        weakref.finalize(self, file.close)
         file.truncate(int(np.prod(shape)) * self.dtype.itemsize)
 
     def __setitem__(self, rows, values):

@@ -238,7 +238,8 @@ def _combine_plain(
     items, method, uncertainty_function, *, clipping, scale, ccdkwargs, **settings
 ):
     """Combine as `ccdproc.combine` does."""
-    ccds, _ = load_ccds(items, name="img_list", **ccdkwargs)
+    allowed = ("numpy", "dask")
+    ccds, _ = load_ccds(items, name="img_list", allowed=allowed, **ccdkwargs)
     return ccdproc.combine(
         ccds,
         method=method,

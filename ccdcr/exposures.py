@@ -67,7 +67,9 @@ class Exposures:
         return self.data.shape[1:]
 
 
-def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
+def load_ccds(
+    ccd_iter, *, minimum=1, name="ccd_iter", allowed=("numpy",), **read_kwargs
+):
     """
     Return exposures as CCDData objects, together with their file names.
 
@@ -79,6 +81,8 @@ def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
         Least number of exposures.
     name : str, optional
         Name of the parameter in messages.
+    allowed : sequence of str, optional
+        Packages whose arrays the exposures may hold.
     **read_kwargs
         Arguments for `astropy.nddata.CCDData.read`.
 
@@ -91,7 +95,7 @@ def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
     """
     items, names = list_exposures(ccd_iter, minimum=minimum, name=name)
     ccds = [_read(item, read_kwargs) for item in items]
-    check_arrays(ccds, names)
+    check_arrays(ccds, names, allowed)
     check_alike(ccds, names)
     return ccds, names
 

@@ -12,7 +12,7 @@ from ccdcr.exceptions import LocalMedianWarning, warn_user
 
 __all__ = ["Images", "allocate"]
 
-_ROWS = 64
+_ROWS = 16
 
 
 @dataclass
