@@ -5,13 +5,12 @@ import os
 from dataclasses import replace
 from functools import partial
 
-import ccdproc
 import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
 from ccdcr._kernels import bands_of, count
-from ccdcr._parent import stack_of
+from ccdcr._parent import LateCombiner, rows_of
 from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.combination.noise import has_variance, model_variance, variance_of
@@ -82,7 +81,7 @@ def _with_options(where):
     return decorate
 
 
-class CRCombiner(ccdproc.Combiner):
+class CRCombiner(LateCombiner):
     """
     A `ccdproc.Combiner` with three methods that remove cosmic rays.
 
@@ -247,9 +246,9 @@ class CRCombiner(ccdproc.Combiner):
         """
         masks = self._masks_for(method)
         number = np.empty(self.crmasks.shape, dtype=np.int16)
-        data, mask = stack_of(self)
         for rows in self._bands():
-            bad = mask[:, rows] | ~np.isfinite(data[:, rows])
+            data, mask = rows_of(self, rows)
+            bad = mask | ~np.isfinite(data)
             cut = {name: plane[..., rows, :] for name, plane in masks.items()}
             number[rows] = self._number(method, cut, bad, rows)
         return number
@@ -329,9 +328,8 @@ class CRCombiner(ccdproc.Combiner):
             sigma=inputs["variances"] is not None,
             number=number,
         )
-        arrays = stack_of(self)
         for rows in self._bands():
-            stack, bad = self._stack(*arrays, rows, **inputs)
+            stack, bad = self._stack(rows, **inputs)
             stack = replace(stack, scatter=scatter)
             cut = {name: mask[..., rows, :] for name, mask in masks.items()}
             flat = {n: m.reshape(*m.shape[:-2], -1) for n, m in cut.items()}
@@ -360,11 +358,14 @@ class CRCombiner(ccdproc.Combiner):
             raise ValueError(msg)
         return scale / self.crmasks.flux_factor if apply_flux_factor else scale
 
-    def _stack(self, data, mask, rows, *, scale, substitute, variances):
+    def _stack(self, rows, *, scale, substitute, variances):
         """Return the exposures of some rows, flat, and what is bad, (n, rows, nx)."""
-        data = data[:, rows]
-        bad = mask[:, rows] | ~np.isfinite(data)
-        noise = None if variances is None else [v(rows).ravel() for v in variances]
+        data, mask = rows_of(self, rows)
+        bad = mask | ~np.isfinite(data)
+        noise = None
+        if variances is not None:
+            planes = zip(variances, data, strict=True)
+            noise = [variance(plane, rows).ravel() for variance, plane in planes]
         if scale is not None:
             # Values that take no part may be anything.
             with np.errstate(over="ignore", invalid="ignore"):
@@ -416,7 +417,7 @@ class CRCombiner(ccdproc.Combiner):
         return bias * self.crmasks.gain if in_electrons else bias
 
     def _variances(self, uncertainty):
-        """Return functions of rows that give each exposure's variance, or None."""
+        """Return functions of data and rows, the variance of each exposure; or None."""
         if uncertainty is None:
             return None
         if uncertainty not in {"propagate", "scatter"}:
@@ -454,12 +455,11 @@ class CRCombiner(ccdproc.Combiner):
             return None
         gain = masks.gain if self.unit == u.adu else 1.0
         bias = self._bias()
-        data, _ = stack_of(self)
 
-        def variance(i, rows):
-            return model_variance(data[i, rows], gain, masks.readnoise, bias)
+        def variance(plane, _):
+            return model_variance(plane, gain, masks.readnoise, bias)
 
-        return [partial(variance, i) for i in range(len(data))]
+        return [variance] * len(self._ccds)
 
 
 def check_fit(masks, n, shape):
@@ -492,12 +492,12 @@ def check_weights(weights):
         raise ValueError(msg)
 
 
-def _known_variance(ccd, model, rows):
+def _known_variance(ccd, model, plane, rows):
     """Return the variance of an exposure; by a model where it is 0, < 0 or NaN."""
     variance = variance_of(ccd, rows)
     unknown = ~(variance > 0)
     if unknown.any():
-        other = np.inf if model is None else model(rows)
+        other = np.inf if model is None else model(plane, rows)
         variance = np.where(unknown, other, variance)
     return variance
 
@@ -505,14 +505,16 @@ def _known_variance(ccd, model, rows):
 def _finish(combined, bad):
     """Return what a method made of some rows as images."""
     nogood = bad.all(axis=0)
-    value = combined.value.reshape(nogood.shape)
-    value[nogood] = np.nan
+    shape = nogood.shape
+    value = combined.value.reshape(shape)
     sigma = combined.variance
     if sigma is not None:
-        sigma = np.sqrt(sigma).reshape(nogood.shape)
-        sigma[nogood] = np.nan
-    replaced = combined.replaced.reshape(nogood.shape)
-    replaced = np.count_nonzero(replaced) - np.count_nonzero(replaced & nogood)
+        sigma = np.sqrt(sigma).reshape(shape)
+    replaced = np.count_nonzero(combined.replaced)
+    if nogood.any():
+        replaced -= np.count_nonzero(combined.replaced & nogood.ravel())
+        for image in filter(lambda image: image is not None, (value, sigma)):
+            image[nogood] = np.nan
     return Images(value, nogood, sigma, replaced=replaced)
 
 
