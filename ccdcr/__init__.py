@@ -13,7 +13,6 @@ _MODULES = {
     "CRMasksFileError": "exceptions",
     "CRWarning": "exceptions",
     "LocalMedianWarning": "exceptions",
-    "MemoryLimitWarning": "exceptions",
     "MissingUUIDWarning": "exceptions",
     "NoUncertaintyWarning": "exceptions",
     "NoiseModelWarning": "exceptions",

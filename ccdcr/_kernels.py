@@ -6,18 +6,27 @@ A stack is an array (n, ...) of n exposures; ``bad`` is a boolean array of the
 same shape, True = takes no part, or None. Values under ``bad`` may be anything.
 """
 
+from functools import lru_cache
+
 import numpy as np
+
+try:
+    import bottleneck
+except ImportError:
+    bottleneck = None
 
 __all__ = ["bands_of", "count", "lowest", "mean", "median", "without"]
 
 
 _BAND = 1 << 20  # pixels that are worked on at once
+_MOST = 64  # exposures up to which networks are faster than sorting
 
 
-def bands_of(shape):
+def bands_of(shape, pixels=None):
     """Return slices that cut an image (ny, nx) into bands of whole rows."""
-    height = max(_BAND // shape[1], 1)
-    return [slice(y, y + height) for y in range(0, shape[0], height)]
+    height = max((pixels or _BAND) // shape[1], 1)
+    stops = range(height, shape[0] + height, height)
+    return [slice(stop - height, min(stop, shape[0])) for stop in stops]
 
 
 def count(bad, n):
@@ -85,14 +94,16 @@ def mean(stack, bad=None, weights=None):
     value : `~numpy.ndarray` of float64
         The mean; NaN where no exposure takes part.
     """
-    total = np.zeros(stack.shape[1:])
-    norm = np.zeros(stack.shape[1:] if bad is not None or weights is not None else ())
+    total, norm = None, 0.0
     for i, plane in enumerate(_planes(stack, bad, 0)):
         weight = 1.0 if weights is None else weights[i]
         if weights is not None:
             plane = np.multiply(plane, weight, dtype=np.float64)  # noqa: PLW2901
-        total += plane
-        norm += weight if bad is None else weight * ~bad[i]
+        if total is None:
+            total = plane.astype(np.float64)
+        else:
+            total += plane
+        norm = norm + (weight if bad is None else weight * ~bad[i])
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.divide(total, norm, out=total)
 
@@ -113,53 +124,99 @@ def median(stack, bad=None):
     value : `~numpy.ndarray`
         The median; NaN where all exposures are bad.
     """
-    if bad is None or not bad.any():
-        return _dense_median(stack)
-    value = _dense_median(_planes(stack, bad, 0))
-    # Few pixels have a bad exposure: only these need counting.
-    some = bad.any(axis=0)
-    value[some] = _counted_median(stack[:, some], bad[:, some])
+    with np.errstate(invalid="ignore", over="ignore"):  # bad values may be anything
+        value = _dense_median(stack)
+    if bad is not None:
+        # Few pixels have a bad exposure: only these need counting.
+        some = bad.any(axis=0)
+        if some.any():
+            value[some] = _counted_median(stack[:, some], bad[:, some])
     return value
 
 
 def _dense_median(planes):
     n = len(planes)
-    if n in _NETWORKS:
-        return _NETWORKS[n](*planes)
-    return np.median(planes, axis=0)
+    low, high = (n - 1) // 2, n // 2
+    if n > _MOST:
+        return _general_median(np.asarray(planes), low, high)
+    ordered = _apply(_network(n, (low, high)), planes)
+    # Adding 0 makes the sign of a zero independent of the order.
+    return ordered[low] + 0 if low == high else _middle(ordered[low], ordered[high])
+
+
+def _general_median(stack, low, high):
+    if bottleneck is not None:
+        return bottleneck.median(stack, axis=0) + stack.dtype.type(0)
+    ordered = np.partition(stack, (low, high), axis=0)
+    return ordered[low] + 0 if low == high else _middle(ordered[low], ordered[high])
 
 
 def _counted_median(columns, bad):
-    ordered = np.sort(np.where(bad, columns.dtype.type(np.inf), columns), axis=0)
-    good = count(bad, len(columns))
+    n = len(columns)
+    filled = np.where(bad, columns.dtype.type(np.inf), columns)
+    if n > _MOST:
+        ordered = np.sort(filled, axis=0)
+    else:
+        ordered = np.stack(_apply(_network(n, tuple(range(n))), filled))
+    good = count(bad, n)
     middle = [
         np.take_along_axis(ordered, rank[np.newaxis].astype(np.intp), axis=0)[0]
-        for rank in (np.maximum(good - 1, 0) // 2, np.minimum(good, len(columns)) // 2)
+        for rank in (np.maximum(good - 1, 0) // 2, np.minimum(good // 2, n - 1))
     ]
-    return np.where(good == 0, np.nan, _middle(*middle)).astype(columns.dtype)
+    value = np.where(middle[0] == middle[1], middle[0] + 0, _middle(*middle))
+    return np.where(good == 0, np.nan, value).astype(columns.dtype)
 
 
 def _middle(low, high):
-    return (low + high) * low.dtype.type(0.5)
+    return (low + high) * low.dtype.type(0.5) + 0
 
 
-def _median_of_3(a, b, c):
-    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+def _apply(network, planes):
+    """Return the planes in order, as far as the network gives it."""
+    planes = list(planes)
+    for i, j, lower, upper in network:
+        first, second = planes[i], planes[j]
+        planes[i] = np.minimum(first, second) if lower else None
+        planes[j] = np.maximum(first, second) if upper else None
+    return planes
 
 
-def _inner_two(a, b, c, d):
-    """Return the second and third of four values."""
-    return (
-        np.maximum(np.minimum(a, b), np.minimum(c, d)),
-        np.minimum(np.maximum(a, b), np.maximum(c, d)),
-    )
+@lru_cache(maxsize=128)
+def _network(n, ranks):
+    """
+    Return a network of minima and maxima that sorts n planes.
+
+    Parameters
+    ----------
+    n : int
+        Number of planes.
+    ranks : tuple of int
+        The ranks that are wanted; what they do not need is left out.
+
+    Returns
+    -------
+    network : list of tuple
+        Two planes, and whether their minimum and their maximum are needed.
+
+    References
+    ----------
+    .. [1] D. E. Knuth, "The Art of Computer Programming", vol. 3, 2nd ed.,
+       Addison-Wesley 1998, algorithm 5.2.2 M (merge exchange)
+    """
+    needed, network = set(ranks), []
+    for i, j in reversed(list(_exchanges(n))):
+        if needed & {i, j}:
+            network.append((i, j, i in needed, j in needed))
+            needed |= {i, j}
+    return network[::-1]
 
 
-# Without sorting: each extreme of two pairs cannot be the median.
-_NETWORKS = {
-    1: np.copy,
-    2: _middle,
-    3: _median_of_3,
-    4: lambda *planes: _middle(*_inner_two(*planes)),
-    5: lambda a, *planes: _median_of_3(a, *_inner_two(*planes)),
-}
+def _exchanges(n):
+    top = 1 << max((n - 1).bit_length() - 1, 0)
+    p = top
+    while p:
+        q, r, d = top, 0, p
+        while d > 0:
+            yield from ((i, i + d) for i in range(n - d) if i & p == r)
+            d, q, r = q - p, q >> 1, p
+        p >>= 1

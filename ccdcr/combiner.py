@@ -1,25 +1,33 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The Combiner that knows where cosmic rays are."""
 
-import copy
 import os
 from dataclasses import replace
 from functools import partial
 
-import ccdproc
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.nddata import CCDData
 
 from ccdcr._kernels import bands_of, count
-from ccdcr._parent import stack_of
-from ccdcr.combination.local_median import replace_by_local_median
+from ccdcr._parent import LateCombiner, rows_of
+from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.combination.noise import has_variance, model_variance, variance_of
-from ccdcr.exceptions import LocalMedianWarning, NoUncertaintyWarning, warn_user
+from ccdcr.exceptions import NoUncertaintyWarning, warn_user
+from ccdcr.exposures import check_arrays
 from ccdcr.maskset import CRMaskSet
 
-__all__ = ["CRCombiner"]
+__all__ = [
+    "VALUES_AT_ONCE",
+    "CRCombiner",
+    "check_dtype",
+    "check_fit",
+    "check_weights",
+    "keywords_of",
+]
+
+VALUES_AT_ONCE = 1 << 18  # of a stack, so that they stay in the cache
 
 _OPTIONS = """
         Parameters
@@ -73,7 +81,7 @@ def _with_options(where):
     return decorate
 
 
-class CRCombiner(ccdproc.Combiner):
+class CRCombiner(LateCombiner):
     """
     A `ccdproc.Combiner` with three methods that remove cosmic rays.
 
@@ -92,7 +100,8 @@ class CRCombiner(ccdproc.Combiner):
     Raises
     ------
     TypeError
-        If exposures are no CCDData, or differ in shape or unit.
+        If exposures are no CCDData, differ in shape or unit, or hold arrays
+        that are not of numpy.
     ValueError
         If the mask set does not fit the exposures.
 
@@ -114,6 +123,8 @@ class CRCombiner(ccdproc.Combiner):
         if ccds == []:
             msg = "ccd_iter must hold at least one exposure, got none"
             raise ValueError(msg)
+        if ccds is not None and all(isinstance(ccd, CCDData) for ccd in ccds):
+            check_arrays(ccds)
         super().__init__(ccds, dtype=dtype)
         self._ccds = ccds
         self.crmasks = crmasks
@@ -128,23 +139,13 @@ class CRCombiner(ccdproc.Combiner):
         if isinstance(value, (str, os.PathLike)):
             value = CRMaskSet.read(value)
         if value is not None:
-            self._check_masks(value)
+            if not isinstance(value, CRMaskSet):
+                msg = (
+                    f"crmasks must be a CRMaskSet or a file, got {type(value).__name__}"
+                )
+                raise TypeError(msg)
+            check_fit(value, len(self._ccds), self._ccds[0].shape)
         self._crmasks = value
-
-    def _check_masks(self, masks):
-        if not isinstance(masks, CRMaskSet):
-            msg = f"crmasks must be a CRMaskSet or a file, got {type(masks).__name__}"
-            raise TypeError(msg)
-        n, shape = len(self._ccds), self._ccds[0].shape
-        if len(masks) != n:
-            msg = f"crmasks must hold the masks of {n} exposures, got {len(masks)}"
-            raise ValueError(msg)
-        if masks.shape != shape:
-            msg = (
-                f"crmasks must have the shape of the exposures, {shape}, "
-                f"got {masks.shape}"
-            )
-            raise ValueError(msg)
 
     @_with_options(" at every MEDIANCR pixel")
     def mediancr_combine(
@@ -244,19 +245,29 @@ class CRCombiner(ccdproc.Combiner):
             If the method is not known, or if there is no mask set for it.
         """
         masks = self._masks_for(method)
-        data, bad = stack_of(self)
-        bad = bad | ~np.isfinite(data)
+        number = np.empty(self.crmasks.shape, dtype=np.int16)
+        for rows in self._bands():
+            data, mask = rows_of(self, rows)
+            bad = mask | ~np.isfinite(data)
+            cut = {name: plane[..., rows, :] for name, plane in masks.items()}
+            number[rows] = self._number(method, cut, bad, rows)
+        return number
+
+    def _number(self, method, masks, bad, rows):
+        """Return the number of exposures used in some rows."""
+        n = len(bad)
         if "CRMASKS" in masks:
             unused = bad | masks["CRMASKS"]
             if self.weights is not None:
-                per_exposure = (-1, 1, 1) if self.weights.ndim == 1 else bad.shape
-                unused |= np.reshape(self.weights == 0, per_exposure)
-            number = count(unused, len(data))
+                per_pixel = self.weights.ndim > 1
+                weights = self.weights[:, rows] if per_pixel else self.weights
+                unused |= (weights if per_pixel else weights.reshape(n, 1, 1)) == 0
+            number = count(unused, n)
             replaced = (number == 0) | masks.get("MEANCR", False)
         else:
-            number = count(bad, len(data))
+            number = count(bad, n)
             replaced = masks[METHODS[method][1][0]]
-        number = np.where(replaced, np.int16(1), number)
+        number[replaced] = 1
         number[bad.all(axis=0)] = 0
         return number
 
@@ -276,44 +287,59 @@ class CRCombiner(ccdproc.Combiner):
         return {name: available[name] for name in needed}
 
     def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
-        masks = self._masks_for(method)
-        self._check_combiner()
-        scale = self._scale(apply_flux_factor, scale_to)
-        substitute = self._lamedian() if use_lamedian else None
-        variances = self._variances(uncertainty)
-        value = np.empty(self.crmasks.shape, dtype=self.dtype)
-        variance = None if variances is None else np.empty(value.shape)
-        nogood = np.empty(value.shape, dtype=bool)
-        replaced = 0
-        for rows in bands_of(value.shape):
-            stack, nogood[rows] = self._stack(rows, scale, variances, substitute)
-            stack = replace(stack, scatter=uncertainty == "scatter")
-            part = METHODS[method][0](
-                stack, {name: mask[..., rows, :] for name, mask in masks.items()}
-            )
-            value[rows] = part.value
-            if variance is not None:
-                variance[rows] = part.variance
-            replaced += np.count_nonzero(part.replaced & ~nogood[rows])
-        self._replace_by_local_median(value, nogood, variance)
-        for image in (value,) if variance is None else (value, variance):
-            image[nogood] = np.nan
-        result = self._result(value, nogood, variance)
-        result.meta.update(
-            _keywords(method, self.crmasks, apply_flux_factor, use_lamedian, replaced)
+        check_dtype(self.dtype)
+        check_weights(self.weights)
+        images = self._images(
+            method, use_lamedian, apply_flux_factor, uncertainty, scale_to
         )
-        return result
+        images.replace_by_local_median(self.crmasks.local_median_pixels)
+        keywords = keywords_of(
+            len(self._ccds),
+            method,
+            self.crmasks.uuid,
+            apply_flux_factor,
+            use_lamedian,
+            replaced=images.replaced,
+        )
+        return images.to_ccd(self._ccds[0], self.unit, keywords)
 
-    def _check_combiner(self):
-        if np.dtype(self.dtype).kind != "f":
-            msg = f"dtype must be a floating-point type, got {np.dtype(self.dtype)}"
-            raise TypeError(msg)
-        weights = self.weights
-        if weights is not None and not (
-            np.all(np.isfinite(weights)) and np.all(weights >= 0) and np.any(weights)
-        ):
-            msg = "weights must be finite numbers >= 0, not all of them 0"
-            raise ValueError(msg)
+    def _images(
+        self,
+        method,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scale_to=None,
+        *,
+        number=False,
+    ):
+        """Return the combined images, without the local medians."""
+        masks = self._masks_for(method)
+        function, scatter = METHODS[method][0], uncertainty == "scatter"
+        inputs = {
+            "scale": self._scale(apply_flux_factor, scale_to),
+            "substitute": self._lamedian() if use_lamedian else None,
+            "variances": self._variances(uncertainty),
+        }
+        images = allocate(
+            np.empty,
+            self.crmasks.shape,
+            self.dtype,
+            sigma=inputs["variances"] is not None,
+            number=number,
+        )
+        for rows in self._bands():
+            stack, bad = self._stack(rows, **inputs)
+            stack = replace(stack, scatter=scatter)
+            cut = {name: mask[..., rows, :] for name, mask in masks.items()}
+            flat = {n: m.reshape(*m.shape[:-2], -1) for n, m in cut.items()}
+            images.put(rows, _finish(function(stack, flat), bad))
+            if number:
+                images.number[rows] = self._number(method, cut, bad, rows)
+        return images
+
+    def _bands(self):
+        return bands_of(self.crmasks.shape, max(VALUES_AT_ONCE // len(self._ccds), 1))
 
     def _scale(self, apply_flux_factor, scale_to):
         """Return the factor of each exposure, or None if all are 1."""
@@ -332,34 +358,40 @@ class CRCombiner(ccdproc.Combiner):
             raise ValueError(msg)
         return scale / self.crmasks.flux_factor if apply_flux_factor else scale
 
-    def _stack(self, rows, scale, variances, substitute):
-        """Return the exposures of some rows, and where none of them is good."""
-        data, mask = stack_of(self)
-        data, bad = data[:, rows], mask[:, rows] | ~np.isfinite(data[:, rows])
-        nogood = bad.all(axis=0)
-        bad = bad if bad.any() else None
-        noise = None if variances is None else [v(rows) for v in variances]
+    def _stack(self, rows, *, scale, substitute, variances):
+        """Return the exposures of some rows, flat, and what is bad, (n, rows, nx)."""
+        data, mask = rows_of(self, rows)
+        bad = mask | ~np.isfinite(data)
+        noise = None
+        if variances is not None:
+            planes = zip(variances, data, strict=True)
+            noise = [variance(plane, rows).ravel() for variance, plane in planes]
         if scale is not None:
             # Values that take no part may be anything.
             with np.errstate(over="ignore", invalid="ignore"):
                 data = data * scale.astype(data.dtype)[:, np.newaxis, np.newaxis]
-                noise = noise and [v * s**2 for v, s in zip(noise, scale, strict=True)]
+                factors = [float(s) ** 2 for s in scale]
+                noise = noise and [v * f for v, f in zip(noise, factors, strict=True)]
         weights = self.weights
         if weights is not None and weights.ndim > 1:
-            weights = weights[:, rows]
-        substitute = None if substitute is None else substitute[rows]
-        stack = Stack(data, bad, weights, noise, substitute=substitute)
-        return stack, nogood
+            weights = weights[:, rows].reshape(len(data), -1)
+        stack = Stack(
+            data.reshape(len(data), -1),
+            bad.reshape(len(bad), -1) if bad.any() else None,
+            weights,
+            noise,
+            substitute=None if substitute is None else substitute(rows).ravel(),
+        )
+        return stack, bad
 
     def _lamedian(self):
-        """Return LAMEDIAN in the unit and on the zero level of the exposures."""
+        """Return a function of rows: LAMEDIAN in the unit of the exposures."""
         masks = self.crmasks
         image = masks.lamedian
         if image is None:
             msg = "use_lamedian=True needs LAMEDIAN, which the mask set does not have"
             raise ValueError(msg)
         unit = getattr(image, "unit", self.unit)
-        values = np.asarray(image, dtype=np.float64)
         if {unit, self.unit} == {u.electron, u.adu} and masks.gain is not None:
             factor = masks.gain if unit == u.adu else 1 / masks.gain
         else:
@@ -371,7 +403,12 @@ class CRCombiner(ccdproc.Combiner):
                     "the mask set records no gain to convert it"
                 )
                 raise ValueError(msg) from err
-        return values * factor + self._bias()
+        image = np.asarray(image)
+
+        def substitute(rows):
+            return np.multiply(image[rows], factor, dtype=np.float64) + self._bias()
+
+        return substitute
 
     def _bias(self):
         """Return the recorded bias in the unit of the exposures."""
@@ -380,7 +417,7 @@ class CRCombiner(ccdproc.Combiner):
         return bias * self.crmasks.gain if in_electrons else bias
 
     def _variances(self, uncertainty):
-        """Return functions of rows that give each exposure's variance, or None."""
+        """Return functions of data and rows, the variance of each exposure; or None."""
         if uncertainty is None:
             return None
         if uncertainty not in {"propagate", "scatter"}:
@@ -390,9 +427,13 @@ class CRCombiner(ccdproc.Combiner):
             )
             raise ValueError(msg)
         known = sum(has_variance(ccd) for ccd in self._ccds)
-        if known == len(self._ccds):
-            return [partial(variance_of, ccd) for ccd in self._ccds]
         model = self._noise_model()
+        if known == len(self._ccds):
+            others = model or [None] * known
+            return [
+                partial(_known_variance, ccd, other)
+                for ccd, other in zip(self._ccds, others, strict=True)
+            ]
         if model is not None:
             return model
         msg = (
@@ -413,45 +454,76 @@ class CRCombiner(ccdproc.Combiner):
         if self.unit not in {u.adu, u.electron}:
             return None
         gain = masks.gain if self.unit == u.adu else 1.0
-        data, _ = stack_of(self)
+        bias = self._bias()
 
-        def variance(i, rows):
-            return model_variance(data[i, rows], gain, masks.readnoise, self._bias())
+        def variance(plane, _):
+            return model_variance(plane, gain, masks.readnoise, bias)
 
-        return [partial(variance, i) for i in range(len(data))]
+        return [variance] * len(self._ccds)
 
-    def _replace_by_local_median(self, value, nogood, variance):
-        if self.crmasks.local_median_pixels is None:
-            return
-        failed = replace_by_local_median(
-            value, nogood, self.crmasks.local_median_pixels, variance
+
+def check_fit(masks, n, shape):
+    """Refuse masks of another number or shape of exposures."""
+    if len(masks) != n:
+        msg = f"crmasks must hold the masks of {n} exposures, got {len(masks)}"
+        raise ValueError(msg)
+    if masks.shape != shape:
+        msg = (
+            f"crmasks must have the shape of the exposures, {shape}, got {masks.shape}"
         )
-        if failed:
-            msg = f"no usable neighbour, left as they are: pixels [X, Y] {failed}"
-            warn_user(msg, LocalMedianWarning)
-
-    def _result(self, value, nogood, variance):
-        first = self._ccds[0]
-        result = CCDData(
-            value,
-            unit=self.unit,
-            mask=nogood,
-            meta=copy.deepcopy(first.meta),
-            wcs=copy.deepcopy(first.wcs),
-        )
-        if variance is not None:
-            result.uncertainty = StdDevUncertainty(
-                np.sqrt(variance).astype(value.dtype, copy=False)
-            )
-        result.meta["NCOMBINE"] = len(self._ccds)
-        return result
+        raise ValueError(msg)
 
 
-def _keywords(method, masks, apply_flux_factor, use_lamedian, replaced):
+def check_dtype(dtype):
+    """Refuse a type of the data that has no NaN."""
+    dtype = np.dtype(dtype or float)
+    if dtype.kind != "f":
+        msg = f"dtype must be a floating-point type, got {dtype}"
+        raise TypeError(msg)
+
+
+def check_weights(weights):
+    """Refuse weights that are negative, not finite or all 0."""
+    if weights is None:
+        return
+    lowest, highest = np.min(weights), np.max(weights)
+    if not (lowest >= 0 and 0 < highest < np.inf):  # also of NaN
+        msg = "weights must be finite numbers >= 0, not all of them 0"
+        raise ValueError(msg)
+
+
+def _known_variance(ccd, model, plane, rows):
+    """Return the variance of an exposure; by a model where it is 0, < 0 or NaN."""
+    variance = variance_of(ccd, rows)
+    unknown = ~(variance > 0)
+    if unknown.any():
+        other = np.inf if model is None else model(plane, rows)
+        variance = np.where(unknown, other, variance)
+    return variance
+
+
+def _finish(combined, bad):
+    """Return what a method made of some rows as images."""
+    nogood = bad.all(axis=0)
+    shape = nogood.shape
+    value = combined.value.reshape(shape)
+    sigma = combined.variance
+    if sigma is not None:
+        sigma = np.sqrt(sigma).reshape(shape)
+    replaced = np.count_nonzero(combined.replaced)
+    if nogood.any():
+        replaced -= np.count_nonzero(combined.replaced & nogood.ravel())
+        for image in filter(lambda image: image is not None, (value, sigma)):
+            image[nogood] = np.nan
+    return Images(value, nogood, sigma, replaced=replaced)
+
+
+def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
     """Return what is recorded in the header of a combined image."""
     return {
+        "NCOMBINE": n,
         "CRMETHOD": method,
-        "CRUUID": masks.uuid,
+        "CRUUID": uuid,
         "CRFLUXF": bool(apply_flux_factor),
         "CRLAMED": bool(use_lamedian),
         "CRNREPL": int(replaced),

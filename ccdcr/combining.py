@@ -8,10 +8,11 @@ import numpy as np
 from astropy.io import fits
 
 from ccdcr._files import check_output, write_hdulist
+from ccdcr._fits_stream import write_images
+from ccdcr._tiled import combine_tiles
+from ccdcr.combination.images import Images
 from ccdcr.combination.methods import METHODS
-from ccdcr.combiner import CRCombiner
-from ccdcr.exceptions import MemoryLimitWarning, warn_user
-from ccdcr.exposures import load_ccds
+from ccdcr.exposures import list_exposures, load_ccds
 
 __all__ = ["combine"]
 
@@ -78,8 +79,11 @@ def combine(
         Factors of the exposures, or a function of the data of an exposure that
         returns its factor.
     mem_limit : float, optional
-        Memory that may be used, in bytes. Default is 16e9. The exposures are
-        combined as a whole; a warning says when they need more.
+        Memory that may be used, in bytes, beside what the interpreter and its
+        packages and the caller's own arrays take. Default is 16e9. Files are
+        read, and exposures combined, in tiles that fit; the result is the same
+        whatever their size. Where the combined image itself is large, it is in
+        a temporary file.
     clip_extrema : bool, optional
         Clip with `ccdproc.Combiner.clip_extrema`.
     nlow, nhigh : int, optional
@@ -101,7 +105,8 @@ def combine(
     overwrite_output : bool, optional
         Whether an existing ``output_file`` is replaced. Default is False.
     progress_bar : callable, optional
-        Wraps an iterable of the files that are read, such as ``tqdm``.
+        Wraps an iterable, such as ``tqdm``: first that of the exposures or
+        files, then, if there are several, that of the tiles.
     **ccdkwargs
         Arguments for `astropy.nddata.CCDData.read`, such as ``unit``.
 
@@ -115,14 +120,10 @@ def combine(
     ------
     TypeError, ValueError
         If a parameter is not allowed, if the exposures are not alike or if the
-        mask set does not fit them.
+        mask set does not fit them. If arrays are neither of numpy nor of dask,
+        or if ``mem_limit`` is less than the smallest tile needs.
     FileExistsError
         If ``output_file`` exists and ``overwrite_output`` is False.
-
-    Warns
-    -----
-    MemoryLimitWarning
-        If the exposures need more memory than ``mem_limit``.
 
     Examples
     --------
@@ -156,37 +157,36 @@ def combine(
     _check_method(method, {"crmasks": crmasks, **options}, combine_uncertainty_function)
     _check_mem_limit(mem_limit)
     if output_file is not None:
-        check_output(output_file, overwrite=overwrite_output, remedy=_REMEDY)
-    ccds = _load(img_list, progress_bar, ccdkwargs)
-    number = None
-    if callable(scale):
-        scale = [scale(ccd.data) for ccd in ccds]
-    if method in _PLAIN:
-        combined = ccdproc.combine(
-            ccds,
-            method=method,
-            weights=weights,
-            scale=scale,
-            mem_limit=mem_limit,
-            dtype=dtype,
-            combine_uncertainty_function=combine_uncertainty_function,
-            **{
-                key: value
-                for key, value in clipping.items()
-                # None is ccdproc's default of these two only by leaving it out.
-                if value is not None or not key.endswith("_func")
-            },
+        output_file = check_output(
+            output_file, overwrite=overwrite_output, remedy=_REMEDY
         )
+    items, names = _listed(img_list, progress_bar)
+    settings = {
+        "clipping": clipping,
+        "weights": weights,
+        "scale": scale,
+        "mem_limit": mem_limit,
+        "dtype": dtype,
+        "ccdkwargs": ccdkwargs,
+    }
+    if method in _PLAIN:
+        function = combine_uncertainty_function
+        combined = _combine_plain(items, method, function, **settings)
+        images = None
     else:
-        _warn_of_memory(ccds, dtype, mem_limit)
-        combiner = CRCombiner(ccds, crmasks, dtype=dtype)
-        combiner.weights, combiner.scaling = weights, scale
-        _clip(combiner, clipping)
-        combined = getattr(combiner, f"{method}_combine")(**options)
-        if output_file is not None:
-            number = combiner.exposure_map(method)
+        combined, images = combine_tiles(
+            items,
+            names,
+            crmasks,
+            method,
+            options,
+            number=output_file is not None,
+            folder=None if output_file is None else output_file.parent,
+            progress_bar=progress_bar,
+            **settings,
+        )
     if output_file is not None:
-        _write(combined, number, output_file, overwrite=overwrite_output)
+        _write(combined, images, output_file, overwrite=overwrite_output)
     return combined
 
 
@@ -224,44 +224,53 @@ def _check_mem_limit(mem_limit):
         raise ValueError(msg)
 
 
-def _load(img_list, progress_bar, ccdkwargs):
+def _listed(img_list, progress_bar):
     if isinstance(img_list, str) and "," in img_list:
         img_list = [name.strip() for name in img_list.split(",")]
     elif isinstance(img_list, np.ndarray):
         img_list = img_list.tolist()
     if progress_bar is not None:
         img_list = progress_bar(img_list)
-    return load_ccds(img_list, name="img_list", **ccdkwargs)[0]
+    return list_exposures(img_list, name="img_list")
 
 
-def _warn_of_memory(ccds, dtype, mem_limit):
-    # The stack with its mask, and masks, result and uncertainty.
-    planes = len(ccds) * (np.dtype(dtype or float).itemsize + 2) + 24
-    needed = planes * ccds[0].data.size
-    if needed > mem_limit:
-        msg = (
-            f"about {needed / 1e9:.1f} GB are needed, more than mem_limit = "
-            f"{mem_limit / 1e9:g} GB; the exposures are combined as a whole"
-        )
-        warn_user(msg, MemoryLimitWarning)
+def _combine_plain(
+    items, method, uncertainty_function, *, clipping, scale, ccdkwargs, **settings
+):
+    """Combine as `ccdproc.combine` does."""
+    allowed = ("numpy", "dask")
+    ccds, _ = load_ccds(items, name="img_list", allowed=allowed, **ccdkwargs)
+    return ccdproc.combine(
+        ccds,
+        method=method,
+        scale=[scale(ccd.data) for ccd in ccds] if callable(scale) else scale,
+        combine_uncertainty_function=uncertainty_function,
+        **settings,
+        **{
+            key: value
+            for key, value in clipping.items()
+            # None is ccdproc's default of these two only by leaving it out.
+            if value is not None or not key.endswith("_func")
+        },
+    )
 
 
-def _clip(combiner, clipping):
-    """Clip as `ccdproc.combine` does."""
-    if clipping["clip_extrema"]:
-        combiner.clip_extrema(nlow=clipping["nlow"], nhigh=clipping["nhigh"])
-    if clipping["minmax_clip"]:
-        combiner.minmax_clipping(
-            clipping["minmax_clip_min"], clipping["minmax_clip_max"]
-        )
-    if clipping["sigma_clip"]:
-        names = ("low_thresh", "high_thresh", "func", "dev_func")
-        given = {name: clipping[f"sigma_clip_{name}"] for name in names}
-        combiner.sigma_clipping(**{k: v for k, v in given.items() if v is not None})
+def _write(combined, images, path, *, overwrite):
+    options = {"overwrite": overwrite, "remedy": _REMEDY}
+    if images is None:
+        write_hdulist(combined.to_hdu(), path, checksum=True, **options)
+        return
+    planes = list(images.planes.values())
+    headers = _headers(combined, images)
+    write_images(path, list(zip(headers, planes, strict=True)), **options)
 
 
-def _write(combined, number, path, *, overwrite):
-    hdulist = combined.to_hdu()
-    if number is not None:
-        hdulist.append(fits.ImageHDU(number, name="NUSED"))
-    write_hdulist(hdulist, path, overwrite=overwrite, remedy=_REMEDY, checksum=True)
+def _headers(combined, images):
+    """Return the headers of the extensions, made of an image of one pixel."""
+    pixel = Images(**{name: plane[:1][:, :1] for name, plane in images.planes.items()})
+    hdulist = pixel.to_ccd(combined, combined.unit, {}).to_hdu()
+    hdulist.append(fits.ImageHDU(pixel.number, name="NUSED"))
+    hdulist.verify("exception")
+    for hdu in hdulist:
+        hdu.header["NAXIS2"], hdu.header["NAXIS1"] = combined.shape
+    return [hdu.header for hdu in hdulist]

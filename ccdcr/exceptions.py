@@ -11,7 +11,6 @@ __all__ = [
     "CRMasksFileError",
     "CRWarning",
     "LocalMedianWarning",
-    "MemoryLimitWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
     "NoiseModelWarning",
@@ -52,10 +51,6 @@ class NoiseModelWarning(CRWarning):
 
 class LocalMedianWarning(CRWarning):
     """Pixels to be replaced by their local median have no usable neighbour."""
-
-
-class MemoryLimitWarning(CRWarning):
-    """A combination needs more memory than ``mem_limit`` allows."""
 
 
 def warn_user(message, category):

@@ -10,7 +10,17 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
-__all__ = ["Detector", "Exposures", "load_ccds", "load_exposures"]
+__all__ = [
+    "Detector",
+    "Exposures",
+    "array_kind",
+    "check_alike",
+    "check_arrays",
+    "list_exposures",
+    "load_ccds",
+    "load_exposures",
+    "no_unit_message",
+]
 
 _PER_ADU = u.electron / u.adu
 
@@ -66,7 +76,9 @@ class Exposures:
         return self.data.shape[1:]
 
 
-def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
+def load_ccds(
+    ccd_iter, *, minimum=1, name="ccd_iter", allowed=("numpy",), **read_kwargs
+):
     """
     Return exposures as CCDData objects, together with their file names.
 
@@ -78,6 +90,8 @@ def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
         Least number of exposures.
     name : str, optional
         Name of the parameter in messages.
+    allowed : sequence of str, optional
+        Packages whose arrays the exposures may hold.
     **read_kwargs
         Arguments for `astropy.nddata.CCDData.read`.
 
@@ -88,6 +102,15 @@ def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
     names : tuple of str
         Their file names, empty for those that are not from a file.
     """
+    items, names = list_exposures(ccd_iter, minimum=minimum, name=name)
+    ccds = [_read(item, read_kwargs) for item in items]
+    check_arrays(ccds, names, allowed)
+    check_alike(ccds, names)
+    return ccds, names
+
+
+def list_exposures(ccd_iter, *, minimum=1, name="ccd_iter"):
+    """Return exposures as a list, not yet read, and the names of their files."""
     if isinstance(ccd_iter, (str, bytes, os.PathLike, CCDData)) or not isinstance(
         ccd_iter, Iterable
     ):
@@ -101,13 +124,11 @@ def load_ccds(ccd_iter, *, minimum=1, name="ccd_iter", **read_kwargs):
         msg = f"{name} must hold at least {minimum} exposures, got {len(items)}"
         raise ValueError(msg)
     _check_kinds(items, name)
-    ccds = [_read(item, read_kwargs) for item in items]
     names = tuple(
         Path(item).name if isinstance(item, (str, os.PathLike)) else ""
         for item in items
     )
-    _check_alike(ccds, names)
-    return ccds, names
+    return items, names
 
 
 def _check_kinds(items, name):
@@ -128,20 +149,75 @@ def _read(item, read_kwargs):
     except ValueError as err:
         if "unit" not in str(err):
             raise
-        msg = (
-            f"{item} does not say its unit (keyword BUNIT); "
-            "give CCDData.read(file, unit='adu') in its place"
-        )
-        raise ValueError(msg) from err
+        raise ValueError(no_unit_message(item)) from err
 
 
-def _check_alike(ccds, names):
-    labels = [name or f"exposure {i}" for i, name in enumerate(names, start=1)]
+def no_unit_message(path):
+    """Return what is said of a file without a unit."""
+    return (
+        f"{path} does not say its unit (keyword BUNIT); "
+        "give CCDData.read(file, unit='adu') in its place"
+    )
+
+
+def array_kind(array):
+    """Return the package that an array is of, such as ``'numpy'``."""
+    if isinstance(array, np.ndarray):
+        return "numpy"
+    return type(array).__module__.partition(".")[0]
+
+
+def check_arrays(ccds, names=None, allowed=("numpy",)):
+    """
+    Refuse exposures whose arrays are of other packages than those allowed.
+
+    Parameters
+    ----------
+    ccds : list of `~astropy.nddata.CCDData`
+        The exposures.
+    names : sequence of str, optional
+        Names of their files.
+    allowed : sequence of str, optional
+        Names of the packages.
+
+    Raises
+    ------
+    TypeError
+        If an array is of another package.
+    """
+    for label, ccd in zip(_labels(names or [""] * len(ccds)), ccds, strict=True):
+        uncertainty = None if ccd.uncertainty is None else ccd.uncertainty.array
+        for what, array in (
+            ("data", ccd.data),
+            ("mask", ccd.mask),
+            ("uncertainty", uncertainty),
+        ):
+            kind = array_kind(array)
+            if array is None or np.ndim(array) == 0 or kind in allowed:
+                continue
+            remedy = "convert them to numpy arrays first"
+            if kind == "dask":
+                remedy = "use ccdcr.combine, or call compute() first"
+            msg = (
+                f"the exposures must be {' or '.join(allowed)} arrays, the {what} of "
+                f"{label} is {type(array).__module__}.{type(array).__name__}; {remedy}"
+            )
+            raise TypeError(msg)
+
+
+def _labels(names):
+    return [name or f"exposure {i}" for i, name in enumerate(names, start=1)]
+
+
+def check_alike(ccds, names):
+    """Refuse what is no 2D image of real numbers, or differs in shape or unit."""
+    labels = _labels(names)
     for ccd, label in zip(ccds, labels, strict=True):
-        if ccd.data.ndim != 2 or ccd.data.size == 0 or ccd.data.dtype.kind not in "iuf":
+        dtype = ccd.data.dtype
+        if len(ccd.shape) != 2 or 0 in ccd.shape or dtype.kind not in "iuf":
             msg = (
                 f"exposures must be 2D images of real numbers, {label} has shape "
-                f"{ccd.shape} and dtype {ccd.data.dtype}"
+                f"{ccd.shape} and dtype {dtype}"
             )
             raise ValueError(msg)
     for what, values in (

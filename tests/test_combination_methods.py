@@ -7,7 +7,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr.combination.methods import (
     METHODS,
-    Combined,
     Stack,
     meancr,
     meancrt,
@@ -45,13 +44,12 @@ class TestStack:
         assert np.isnan(variance[3])
 
     def test_mean(self):
-        """The mean leaves out what is handed to it, and only that."""
-        stack = Stack(DATA, np.array([mask(0), NONE, NONE]), variances=VARIANCES)
+        """The mean leaves out what is bad, and only that."""
         bad = np.array([mask(1), NONE, mask(2)])
-        value, variance = stack.mean(bad)
+        value, variance = Stack(DATA, bad, variances=VARIANCES).mean()
         assert_allclose(value, [4, 6.5, 7.5, 3])
         assert_allclose(variance, [169 / 9, 160 / 4, 25 / 4, 169 / 9])
-        value, variance = stack.mean(None)
+        value, variance = Stack(DATA).mean()
         assert_allclose(value, [4, 6, 20 / 3, 3])
 
     @pytest.mark.parametrize("per_pixel", [False, True])
@@ -60,7 +58,7 @@ class TestStack:
         weights = np.array([4.0, 3.0, 0.0])
         if per_pixel:
             weights = np.repeat(weights[:, np.newaxis], 4, axis=1)
-        value, variance = Stack(DATA, weights=weights, variances=VARIANCES).mean(None)
+        value, variance = Stack(DATA, weights=weights, variances=VARIANCES).mean()
         assert_allclose(value, np.array([13, 32, 53, 11]) / 7)
         assert_allclose(variance, 288 / 49)
 
@@ -88,16 +86,14 @@ class TestStack:
     @pytest.mark.parametrize("kind", ["median", "mean", "lowest"])
     def test_no_variance(self, kind):
         """No variance is made of none."""
-        stack = Stack(DATA)
-        args = (None,) if kind == "mean" else ()
-        assert getattr(stack, kind)(*args)[1] is None
+        assert getattr(Stack(DATA), kind)()[1] is None
 
     def test_scatter(self):
         """The scatter, and the given variance where there is none."""
         data = np.array([[1.0, 2], [3, 2], [8, 2]])
         stack = Stack(data, variances=[v[:2] for v in VARIANCES], scatter=True)
         # deviations -3, -1, 4 from the mean; 2, 0, 5 from the median
-        assert_allclose(stack.mean(None)[1], [26 / 9, 169 / 9])
+        assert_allclose(stack.mean()[1], [26 / 9, 169 / 9])
         assert_allclose(
             stack.median()[1],
             [(1.482602218505602 * 2) ** 2 / 3, 169 / 9 * FACTOR3],
@@ -109,13 +105,13 @@ class TestStack:
     @pytest.mark.parametrize("per_pixel", [False, True])
     @pytest.mark.parametrize("with_all", [False, True])
     def test_at(self, per_pixel, with_all):
-        """The pixels of a mask, of all arrays that there are."""
+        """Some pixels of all arrays that there are."""
         weights = np.arange(12.0).reshape(3, 4) if per_pixel else np.arange(3.0)
         bad = np.array([mask(0), mask(1), mask(2)])
         stack = Stack(DATA)
         if with_all:
             stack = Stack(DATA, bad, weights, VARIANCES, True, np.arange(4.0))
-        part = stack.at(mask(1, 3))
+        part = stack.at(np.array([1, 3]))
         assert_array_equal(part.data, [[5, 2], [4, 1], [9, 6]])
         assert part.scatter is with_all
         if not with_all:
@@ -126,22 +122,6 @@ class TestStack:
         assert_array_equal(part.weights, expected)
         assert_array_equal(part.variances, [[9, 9], [16, 16], [144, 144]])
         assert_array_equal(part.substitute, [1, 3])
-
-
-class TestCombined:
-    """The combined image."""
-
-    @pytest.mark.parametrize("variance", [None, [5.0, 6, 7, 8]])
-    def test_put(self, variance):
-        """Value and variance are put where the mask is."""
-        variance = None if variance is None else np.array(variance)
-        combined = Combined(np.arange(4.0), variance, mask(0))
-        combined.put(mask(1, 3), (np.array([9, 8]), np.array([3, 2])))
-        assert_array_equal(combined.value, [0, 9, 2, 8])
-        if variance is None:
-            assert combined.variance is None
-        else:
-            assert_array_equal(combined.variance, [5, 3, 7, 2])
 
 
 class TestMethods:

@@ -11,7 +11,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ccdcr.combining
-from ccdcr import CRCombiner, CRMaskSet, MemoryLimitWarning, combine
+from ccdcr import CRCombiner, CRMaskSet, combine
 
 SHAPE = (6, 7)
 CR_METHODS = ["mediancr", "meancrt", "meancr", "meancr2"]
@@ -81,7 +81,8 @@ def fixture_never_read(monkeypatch):
     def load(*_, **__):
         pytest.fail("exposures were loaded")
 
-    monkeypatch.setattr(ccdcr.combining, "load_ccds", load)
+    for name in ("load_ccds", "list_exposures"):
+        monkeypatch.setattr(ccdcr.combining, name, load)
 
 
 class TestMethods:
@@ -448,12 +449,12 @@ class TestOutput:
         if overwrite:
             path.write_text("old")
 
-        def writeto(_, name, **__):
-            Path(name).write_text("half")
+        def half_written(file, *_):
+            file.write(b"half")
             msg = "No space left on device"
             raise OSError(msg)
 
-        monkeypatch.setattr(fits.HDUList, "writeto", writeto)
+        monkeypatch.setattr(ccdcr._fits_stream, "_write", half_written)
         with pytest.raises(OSError, match="No space left on device"):
             combine(exposures(), path, crmasks=mask_set(), overwrite_output=overwrite)
         assert [file.name for file in tmp_path.iterdir()] == ["out.fits"] * overwrite
@@ -532,37 +533,3 @@ class TestRefused:
         """The masks of another number of exposures."""
         with pytest.raises(ValueError, match="masks of 4 exposures, got 5"):
             combine(exposures()[:4], crmasks=mask_set())
-
-
-class TestMemory:
-    """The warning of large stacks."""
-
-    @pytest.mark.parametrize("dtype", [None, "float32"])
-    def test_warning(self, dtype):
-        """Images that need more than the limit are combined all the same."""
-        pixels = NUMBER * SHAPE[0] * SHAPE[1]
-        limit = pixels * np.dtype(dtype or float).itemsize  # the data alone
-        message = r"GB are needed, more than mem_limit = .* GB; the exposures are"
-        with pytest.warns(MemoryLimitWarning, match=message) as record:
-            result = combine(
-                exposures(), crmasks=mask_set(), dtype=dtype, mem_limit=limit
-            )
-        assert len(record) == 1
-        assert record[0].filename == __file__
-        same(result, combine(exposures(), crmasks=mask_set(), dtype=dtype))
-
-    @pytest.mark.parametrize("dtype", [None, "float32"])
-    def test_no_warning(self, dtype):
-        """Three times the data are enough."""
-        pixels = NUMBER * SHAPE[0] * SHAPE[1]
-        limit = 3 * pixels * np.dtype(dtype or float).itemsize
-        combine(exposures(), crmasks=mask_set(), dtype=dtype, mem_limit=limit)
-
-    def test_numbers(self):
-        """The numbers are in GB."""
-        ccds = [CCDData(np.broadcast_to(1.0, (1, 10)), unit="adu")] * 2
-        masks = CRMaskSet(
-            np.zeros((1, 10), bool), np.zeros((1, 10), bool), np.zeros((2, 1, 10), bool)
-        )
-        with pytest.warns(MemoryLimitWarning, match="more than mem_limit = 1e-09 GB"):
-            combine(ccds, crmasks=masks, mem_limit=1, uncertainty=None)

@@ -15,14 +15,14 @@ from ccdcr.combination.local_median import replace_by_local_median
 DATA = np.arange(1.0, 13).reshape(3, 4)
 
 
-def run(boxes, masked=(), data=DATA, variance=None):
+def run(boxes, masked=(), data=DATA, sigma=None):
     """Return the image after the replacement and the pixels that failed."""
     data = data.copy()
     mask = np.zeros(data.shape, bool)
     for x, y in masked:
         mask[y - 1, x - 1] = True
         data[y - 1, x - 1] = np.nan
-    failed = replace_by_local_median(data, mask, np.array(boxes), variance)
+    failed = replace_by_local_median(data, mask, np.array(boxes), sigma)
     return data, failed
 
 
@@ -77,15 +77,15 @@ class TestReplaceByLocalMedian:
 
     def test_no_neighbour(self):
         """Nothing is changed if all neighbours are masked; the rest is done."""
-        variance = np.ones(DATA.shape)
+        sigma = np.ones(DATA.shape)
         boxes = [(1, 1, 3, 1), (4, 3, 3, 1), (3, 1, 3, 1)]
-        data, failed = run(boxes, masked=[(2, 1), (3, 3)], variance=variance)
+        data, failed = run(boxes, masked=[(2, 1), (3, 3)], sigma=sigma)
         assert failed == [(1, 1), (4, 3)]
         assert all(type(value) is int for pixel in failed for value in pixel)
         assert data[0, 0] == 1
         assert data[2, 3] == 12
         assert data[0, 2] == 4
-        assert variance[0, 0] == variance[2, 3] == 1
+        assert sigma[0, 0] == sigma[2, 3] == 1
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_random(self, dtype):
@@ -112,8 +112,8 @@ class TestReplaceByLocalMedian:
         assert image.dtype == dtype
 
 
-class TestVariance:
-    """The variance of the median of the neighbours."""
+class TestSigma:
+    """The standard deviation of the median of the neighbours."""
 
     @pytest.mark.parametrize(
         ("box", "expected"),
@@ -128,15 +128,15 @@ class TestVariance:
     )
     def test_by_hand(self, box, expected):
         """Variances 1, 4, 9 and 25."""
-        variance = np.array([[1.0, 4, 9, 25]])
-        run([box], data=DATA[:1], variance=variance)
-        assert variance[0, box[0] - 1] == pytest.approx(expected, rel=1e-6)
+        sigma = np.array([[1.0, 2, 3, 5]])
+        run([box], data=DATA[:1], sigma=sigma)
+        assert sigma[0, box[0] - 1] ** 2 == pytest.approx(expected, rel=1e-6)
 
     def test_masked(self):
         """Masked neighbours take no part."""
-        variance = np.array([[np.nan, 4, 9, 25]])
-        run([(2, 1, 3, 1)], masked=[(1, 1)], data=DATA[:1], variance=variance)
-        assert_array_equal(variance, [[np.nan, 9, 9, 25]])
+        sigma = np.array([[np.nan, 2, 3, 5]])
+        run([(2, 1, 3, 1)], masked=[(1, 1)], data=DATA[:1], sigma=sigma)
+        assert_array_equal(sigma, [[np.nan, 3, 3, 5]])
 
     @pytest.mark.parametrize("width", [3, 5, 13])
     def test_monte_carlo(self, width):
@@ -147,8 +147,9 @@ class TestVariance:
         values, mask = np.empty(n), np.zeros((width, width), bool)
         for i in range(n):
             image = rng.normal(0, 3, mask.shape)
-            variance = np.full(mask.shape, 9.0)
-            replace_by_local_median(image, mask, boxes, variance)
+            sigma = np.full(mask.shape, 3.0)
+            replace_by_local_median(image, mask, boxes, sigma)
             values[i] = image[center - 1, center - 1]
         # the error of a variance is sqrt(2 / n) = 2.6 %
-        assert values.var() == pytest.approx(variance[center - 1, center - 1], rel=0.1)
+        variance = sigma[center - 1, center - 1] ** 2
+        assert values.var() == pytest.approx(variance, rel=0.1)

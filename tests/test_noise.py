@@ -101,7 +101,7 @@ class TestModelVariance:
         data = np.array([[10, 20], [5, 110]], dtype=dtype)
         result = model_variance(data, 2.0, 6.0, 10.0)
         assert_array_equal(result, [[9, 14], [9, 59]])
-        assert result.dtype == np.float64
+        assert result.dtype == ("float32" if dtype == "float32" else "float64")
 
     @pytest.mark.parametrize("gain", [0.5, 1.0, 3.0])
     def test_monte_carlo(self, gain):

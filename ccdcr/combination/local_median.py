@@ -8,7 +8,7 @@ from ccdcr._statistics import median_factor
 __all__ = ["replace_by_local_median"]
 
 
-def replace_by_local_median(data, mask, boxes, variance=None):
+def replace_by_local_median(data, mask, boxes, sigma=None):
     """
     Replace pixels by the median of their box, in place and in order.
 
@@ -21,8 +21,8 @@ def replace_by_local_median(data, mask, boxes, variance=None):
     boxes : `~numpy.ndarray` of int
         Rows of X, Y, X_width, Y_width; the first pixel is (1, 1). A box is cut
         at the edge of the image, and its own pixel takes no part.
-    variance : 2D `~numpy.ndarray`, optional
-        The variance; changed alike.
+    sigma : 2D `~numpy.ndarray`, optional
+        The standard deviation; changed alike.
 
     Returns
     -------
@@ -39,9 +39,9 @@ def replace_by_local_median(data, mask, boxes, variance=None):
             failed.append((int(x), int(y)))
             continue
         data[y - 1, x - 1] = np.median(data[cut][usable])
-        if variance is not None:
-            mean = variance[cut][usable].mean()
-            variance[y - 1, x - 1] = mean / n * median_factor(min(n, 100)) ** 2
+        if sigma is not None:
+            variance = np.square(sigma[cut][usable], dtype=np.float64).mean() / n
+            sigma[y - 1, x - 1] = np.sqrt(variance) * median_factor(min(n, 100))
     return failed
 
 

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The combination methods as functions of arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ __all__ = ["METHODS", "Combined", "Stack", "meancr", "meancrt", "mediancr"]
 @dataclass(frozen=True)
 class Stack:
     """
-    The exposures of a combination, scaled, each array (n, ...).
+    The exposures of a combination, scaled, each array (n, pixels).
 
     ``bad`` is True where an exposure takes no part, or None. ``weights`` are
     one number per exposure or one per pixel, or None. ``variances`` are those
@@ -31,27 +31,44 @@ class Stack:
     scatter: bool = False
     substitute: np.ndarray | None = None
 
-    def at(self, where):
-        """Return the stack of the pixels of a mask, each array (n, pixels)."""
+    def at(self, index):
+        """Return the stack of some pixels."""
         per_pixel = self.weights is not None and self.weights.ndim > 1
         return Stack(
-            self.data[:, where],
-            None if self.bad is None else self.bad[:, where],
-            self.weights[:, where] if per_pixel else self.weights,
-            None if self.variances is None else [v[where] for v in self.variances],
+            self.data.take(index, axis=1),
+            None if self.bad is None else self.bad.take(index, axis=1),
+            self.weights.take(index, axis=1) if per_pixel else self.weights,
+            None if self.variances is None else [v[index] for v in self.variances],
             self.scatter,
-            None if self.substitute is None else self.substitute[where],
+            None if self.substitute is None else self.substitute[index],
         )
 
     def median(self):
         """Return the median and its variance."""
-        value = kernels.median(self.data, self.bad)
-        return value, self._variance("median", self.bad)
+        return self._without_bad(Stack._median)
 
-    def mean(self, bad):
-        """Return the weighted mean without ``bad`` pixels, and its variance."""
-        value = kernels.mean(self.data, bad, self.weights)
-        return value, self._variance("mean", bad)
+    def mean(self):
+        """Return the weighted mean and its variance."""
+        return self._without_bad(Stack._mean)
+
+    def _without_bad(self, statistic):
+        # Few pixels have a bad exposure: the others need no look at the masks.
+        with np.errstate(invalid="ignore", over="ignore"):  # of bad values
+            value, variance = statistic(replace(self, bad=None))
+        if self.bad is None:
+            return value, variance
+        some = np.flatnonzero(self.bad.any(axis=0))
+        if some.size:
+            _put((value, variance), some, statistic(self.at(some)))
+        return value, variance
+
+    def _median(self):
+        value = kernels.median(self.data, self.bad)
+        return value, self._variance("median", noise.median_variance)
+
+    def _mean(self):
+        value = kernels.mean(self.data, self.bad, self.weights)
+        return value, self._variance("mean", noise.mean_variance, self.weights)
 
     def lowest(self):
         """Return the minimum, or what stands in for it, and its variance."""
@@ -60,18 +77,15 @@ class Stack:
             value = np.where(np.isfinite(self.substitute), self.substitute, value)
         if self.variances is None:
             return value, None
-        return value, np.choose(index, self.variances)
+        return value, np.asarray(self.variances)[index, np.arange(index.size)]
 
-    def _variance(self, kind, bad):
+    def _variance(self, kind, propagate, *weights):
         if self.variances is None:
             return None
-        if kind == "median":
-            variance = noise.median_variance(self.variances, bad)
-        else:
-            variance = noise.mean_variance(self.variances, bad, self.weights)
+        variance = propagate(self.variances, self.bad, *weights)
         if not self.scatter:
             return variance
-        scatter = noise.scatter_variance(self.data, bad, kind)
+        scatter = noise.scatter_variance(self.data, self.bad, kind)
         return np.where(scatter > 0, scatter, variance)
 
 
@@ -83,12 +97,20 @@ class Combined:
     variance: np.ndarray | None
     replaced: np.ndarray
 
-    def put(self, where, values):
-        """Put the value and variance of some pixels in place."""
-        value, variance = values
-        self.value[where] = value
-        if self.variance is not None:
-            self.variance[where] = variance
+
+def _put(images, where, others):
+    """Put values and variances (or None) of some pixels in place."""
+    for image, other in zip(images, others, strict=True):
+        if image is not None:
+            image[where] = other
+
+
+def _replace(value, variance, replaced, substitute):
+    """Return the combined image after a substitute took its place somewhere."""
+    index = np.flatnonzero(replaced)
+    if index.size:
+        _put((value, variance), index, substitute(index))
+    return Combined(value, variance, replaced)
 
 
 def mediancr(stack, masks):
@@ -107,10 +129,9 @@ def mediancr(stack, masks):
     combined : `Combined`
         The combined image.
     """
-    replaced = masks["MEDIANCR"]
-    combined = Combined(*stack.median(), replaced)
-    combined.put(replaced, stack.at(replaced).lowest())
-    return combined
+    return _replace(
+        *stack.median(), masks["MEDIANCR"], lambda index: stack.at(index).lowest()
+    )
 
 
 def meancrt(stack, masks):
@@ -129,12 +150,14 @@ def meancrt(stack, masks):
     combined : `Combined`
         The combined image.
     """
-    value, variance = stack.mean(stack.bad)
+
+    def inner(index):
+        part = mediancr(stack.at(index), {"MEDIANCR": masks["MEDIANCR"][index]})
+        return part.value, part.variance
+
+    value, variance = stack.mean()
     replaced = masks["MEANCRT"] | np.isnan(value)  # also where all weights are 0
-    combined = Combined(value, variance, replaced)
-    inner = mediancr(stack.at(replaced), {"MEDIANCR": masks["MEDIANCR"][replaced]})
-    combined.put(replaced, (inner.value, inner.variance))
-    return combined
+    return _replace(value, variance, replaced, inner)
 
 
 def meancr(stack, masks):
@@ -146,7 +169,7 @@ def meancr(stack, masks):
     stack : `Stack`
         The exposures.
     masks : dict of `~numpy.ndarray` of bool
-        ``CRMASKS``, (n, ...), True = hit; optionally ``MEANCR``, True = the
+        ``CRMASKS``, (n, pixels), True = hit; optionally ``MEANCR``, True = the
         minimum is taken anyway.
 
     Returns
@@ -156,13 +179,11 @@ def meancr(stack, masks):
     """
     crmasks = masks["CRMASKS"]
     unused = crmasks if stack.bad is None else stack.bad | crmasks
-    value, variance = stack.mean(unused)
+    value, variance = replace(stack, bad=unused).mean()
     replaced = np.isnan(value)
     if "MEANCR" in masks:
         replaced |= masks["MEANCR"]
-    combined = Combined(value, variance, replaced)
-    combined.put(replaced, stack.at(replaced).lowest())
-    return combined
+    return _replace(value, variance, replaced, lambda index: stack.at(index).lowest())
 
 
 # Each method: its function, and the masks it uses.
