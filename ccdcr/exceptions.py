@@ -11,9 +11,11 @@ __all__ = [
     "CRMasksFileError",
     "CRWarning",
     "LocalMedianWarning",
+    "MatchingFailedWarning",
     "MemoryLimitWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
+    "NotEquivalentWarning",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "warn_user",
@@ -46,6 +48,14 @@ class NoUncertaintyWarning(CRWarning):
 
 class LocalMedianWarning(CRWarning):
     """Pixels to be replaced by their local median have no usable neighbour."""
+
+
+class NotEquivalentWarning(CRWarning):
+    """The exposures differ by more than noise, and were matched to each other."""
+
+
+class MatchingFailedWarning(NotEquivalentWarning):
+    """The exposures differ by more than matching can mend."""
 
 
 class MemoryLimitWarning(CRWarning):

@@ -39,7 +39,7 @@ class Exposures:
     Exposures as plain arrays.
 
     ``data`` is (n, ny, nx) float32 without bias; ``bad`` is (n, ny, nx), True =
-    masked or not finite, or None where nothing is.
+    masked or not finite, or None where nothing is. ``headers`` are as they came.
     """
 
     data: np.ndarray
@@ -47,6 +47,7 @@ class Exposures:
     unit: u.UnitBase
     detector: Detector
     names: tuple
+    headers: tuple = ()
 
     def __len__(self):
         return len(self.data)
@@ -176,7 +177,9 @@ def load_exposures(ccd_iter, *, gain, readnoise, bias, minimum):
         np.logical_not(np.isfinite(data[i]), out=bad[i])
         if ccd.mask is not None:
             bad[i] |= np.asarray(ccd.mask, dtype=bool)
-    return Exposures(data, bad if bad.any() else None, unit, detector, names)
+    headers = tuple(ccd.meta for ccd in ccds)
+    bad = bad if bad.any() else None
+    return Exposures(data, bad, unit, detector, names, headers)
 
 
 def find_detector(ccds, *, gain, readnoise, bias):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr.equivalence import TERMS
 
 __all__ = [
-    "TERMS",
     "TileFits",
     "Tiling",
     "fit_tiles",
@@ -23,14 +23,13 @@ __all__ = [
     "weights",
 ]
 
-TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
-
 # What is expected of each term: this stops the fit to noise.
 _PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
 # The first tolerance keeps bright structure in the fit, however much it deviates.
 _ANNEALING = (0.5, 0.12, 0.03)
-# How much the noise of the reference pretends to be structure, by term.
-_NOISE = np.array([0.35, 0.18, 0.18, 7.0, 0.0])
+_CLEAR = np.float32(9.0)  # squared sigmas of structure that noise does not reach
+# Of the whole image more is learnt: a wider prior, and what is not learnt.
+_WIDE, _LEAST = 10.0, 10.0
 _CUT = np.float32(1 / 16)  # Tukey's biweight ends at 4 sigma
 
 
@@ -81,14 +80,35 @@ class TileFits:
     """
     The fitted terms.
 
-    ``coefficients`` and ``information`` are (n, tiles along y, tiles along x,
-    5), in the order of `TERMS`. The information is the inverse variance that
-    the structure alone gives, without the noise of the reference.
+    ``coefficients`` are (n, tiles along y, tiles along x, 5), in the order of
+    the terms. ``normal`` (..., 5, 5) and ``right`` (..., 5) are the normal
+    equations of the first step, on clear structure only, and ``scatter`` (...,
+    5, 5) is the variance of ``right``.
     """
 
     tiling: Tiling
     coefficients: np.ndarray
-    information: np.ndarray
+    normal: np.ndarray
+    right: np.ndarray
+    scatter: np.ndarray
+
+    def whole_image(self):
+        """
+        Return the terms of the whole image and their errors, each (n, 5).
+
+        They are from the first step, whose tolerance is so wide that also
+        exposures that cannot be matched leave nothing out.
+        """
+        normal, right, scatter = (
+            part.sum(axis=(1, 2)) for part in (self.normal, self.right, self.scatter)
+        )
+        prior = (_WIDE * _PRIOR) ** -2
+        inverse = np.linalg.inv(normal + np.diag(prior))
+        variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
+        # Of what is not there nothing is learnt.
+        known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
+        error = np.where(known, np.sqrt(variance), np.inf)
+        return (inverse @ right[..., np.newaxis])[..., 0], error
 
     def correction(self, i, rows, terms):
         """Return what exposure i exceeds the reference by, in a band."""
@@ -188,8 +208,8 @@ def fit_tiles(frames, reference, structure, tile):
     faint ground is left out from the start.
     """
     tiling = Tiling.of(reference.shape, tile)
-    shape = (len(frames), *tiling.number, len(TERMS))
-    results = np.zeros(shape), np.zeros(shape)
+    shape, k = (len(frames), *tiling.number), len(TERMS)
+    results = [np.zeros((*shape, *size)) for size in ((k,), (k, k), (k,), (k, k))]
 
     def work(rows):
         place = tiling.rows_of_tiles(rows)
@@ -201,7 +221,8 @@ def fit_tiles(frames, reference, structure, tile):
             parts = _parts(frames, reference, tiling, rows, i)
             found = _fit(terms, level, *parts)
             for target, value in zip(results, found, strict=True):
-                target[i, place] = value.reshape(-1, tiling.number[1], len(TERMS))
+                rows_of_tiles = value.reshape(-1, tiling.number[1], *value.shape[1:])
+                target[i, place] = rows_of_tiles
 
     in_threads(work, tiling.bands())
     return TileFits(tiling, *results)
@@ -226,18 +247,27 @@ def match_variance(m, noise, i):
 
 
 def _fit(terms, level, difference, floor, usable):
-    """Return coefficients and information of some tiles of one exposure."""
-    residual = difference
+    """Return coefficients and first equations of tiles of one exposure."""
+    residual, first = difference, None
     usable = None if usable.all() else usable
     for q in _ANNEALING:
         weight = weights(residual, floor + np.float32(q**2) * level, usable)
-        weighted = terms * weight[:, np.newaxis]
-        normal = np.matmul(weighted, terms.swapaxes(1, 2)).astype(np.float64)
-        right = np.matmul(weighted, difference[:, :, np.newaxis]).astype(np.float64)
-        solution = np.linalg.solve(normal + np.diag(_PRIOR**-2), right)
+        normal, right = _normal_equations(terms, weight, difference)
+        if first is None:
+            weight *= level > _CLEAR * floor
+            first = _normal_equations(terms, weight, difference)
+            weight *= weight * floor
+            first += _normal_equations(terms, weight, difference)[:1]
+        solution = np.linalg.solve(
+            normal + np.diag(_PRIOR**-2), right[:, :, np.newaxis]
+        )
         fit = np.matmul(solution.swapaxes(1, 2).astype(terms.dtype), terms)
         residual = difference - fit[:, 0]
-    noise = (weight * floor).sum(axis=1, dtype=np.float64)
-    information = np.diagonal(normal, axis1=1, axis2=2)
-    information = np.maximum(information - _NOISE * noise[:, np.newaxis], 0)
-    return solution[:, :, 0], information
+    return solution[:, :, 0], *first
+
+
+def _normal_equations(terms, weight, difference):
+    weighted = terms * weight[:, np.newaxis]
+    normal = np.matmul(weighted, terms.swapaxes(1, 2))
+    right = np.matmul(weighted, difference[:, :, np.newaxis])
+    return normal.astype(np.float64), right[:, :, 0].astype(np.float64)
