@@ -4,13 +4,16 @@
 from ccdcr._version import __version__
 from ccdcr.combiner import CRCombiner
 from ccdcr.combining import combine
-from ccdcr.detection import detect_cosmic_rays
+from ccdcr.detection import check_equivalence, detect_cosmic_rays
+from ccdcr.equivalence import Equivalence
 from ccdcr.exceptions import (
     CRMasksFileError,
     CRWarning,
     LocalMedianWarning,
+    MatchingFailedWarning,
     MemoryLimitWarning,
     MissingUUIDWarning,
+    NotEquivalentWarning,
     NoUncertaintyWarning,
     UnknownRequirementError,
     UnusedRequirementWarning,
@@ -24,15 +27,19 @@ __all__ = [
     "CRMaskSet",
     "CRMasksFileError",
     "CRWarning",
+    "Equivalence",
     "LocalMedianWarning",
+    "MatchingFailedWarning",
     "MemoryLimitWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
+    "NotEquivalentWarning",
     "ObservingBlock",
     "Requirements",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "__version__",
+    "check_equivalence",
     "combine",
     "detect_cosmic_rays",
 ]

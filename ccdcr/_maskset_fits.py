@@ -20,8 +20,10 @@ from astropy.utils.exceptions import AstropyWarning
 from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
 from ccdcr._maskset_format import (
+    BRIGHT,
     CLEANED,
     DETECTOR,
+    EQUIVALENCE,
     EXTENSIONS,
     REQUIRED,
     TABLE,
@@ -95,9 +97,23 @@ def to_hdulist(masks, *, auxclean=False):
     if masks.local_median_pixels is not None:
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))
+    hdus += _report_hdus(masks)
     hdus += [hdu.copy() for hdu in masks.extra_hdus]
     primary = fits.PrimaryHDU(header=_primary_header(masks, len(hdus)))
     return fits.HDUList([primary, *hdus])
+
+
+def _report_hdus(masks):
+    """Return the tables that say how good exposures and masks are."""
+    tables = {} if masks.bright is None else {BRIGHT: masks.bright}
+    if masks.equivalence is not None:
+        for name, extension in EQUIVALENCE.items():
+            tables[extension] = getattr(masks.equivalence, name)
+    hdus = [fits.BinTableHDU(table, name=name) for name, table in tables.items()]
+    for hdu in hdus:
+        if hdu.name == EQUIVALENCE["levels"]:
+            hdu.header["NUSABLE"] = (masks.equivalence.number, "usable values")
+    return hdus
 
 
 def _cleaned_hdu(image, name):
@@ -214,6 +230,8 @@ def from_hdulist(hdulist, name):
         "flux_factor": file.flux_factors(len(crmasks)),
         "local_median_pixels": file.boxes(),
         "requirements": requirements,
+        "equivalence": file.equivalence(),
+        "bright": file.bright(),
         "uuid": file.uuid(),
         "meta": _read_meta(header),
         **detector,

@@ -4,9 +4,11 @@
 import re
 
 __all__ = [
+    "BRIGHT",
     "CLEANED",
     "CRMASK",
     "DETECTOR",
+    "EQUIVALENCE",
     "EXTENSIONS",
     "FORMAT",
     "REQUIRED",
@@ -19,7 +21,11 @@ CRMASK = re.compile(r"CRMASK([1-9]\d*)$")
 REQUIRED = ("MEDIANCR", "MEANCRT")
 CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
 TABLE = "RPMEDIAN"
-FORMAT = {*REQUIRED, *CLEANED, "MEANCR", TABLE}  # and CRMASKi
+# Small tables: terms, levels and tiles of the equivalence; bright and faint.
+EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
+BRIGHT = "BRIGHT"
+FORMAT = {*REQUIRED, *CLEANED, "MEANCR", TABLE, *EQUIVALENCE.values(), BRIGHT}
+# and CRMASKi
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # Everything else in the primary header, beside UUID, FLUXFi and requirements.

@@ -4,9 +4,55 @@
 from functools import lru_cache
 
 import numpy as np
+from astropy.table import Table
 from scipy import stats
 
-__all__ = ["chance_of_all", "chance_of_majority", "median_factor"]
+__all__ = [
+    "chance_of_all",
+    "chance_of_majority",
+    "flagged_fractions",
+    "median_factor",
+]
+
+_SAMPLE = 100_000  # pixels that are enough for percentiles
+_FAINT, _BRIGHT = 50, 95  # percentiles
+
+
+def flagged_fractions(masks, image):
+    """
+    Return how much is flagged on bright and on faint pixels.
+
+    Parameters
+    ----------
+    masks : dict of 2D `~numpy.ndarray` of bool
+        The masks by name, True = flagged.
+    image : 2D `~numpy.ndarray`
+        A clean image of the scene.
+
+    Returns
+    -------
+    fractions : `~astropy.table.Table`
+        Columns: mask, bright and faint, the flagged fraction of the brightest
+        5% of the pixels and of the fainter half.
+
+    Notes
+    -----
+    Cosmic rays do not care where they fall: a much larger fraction on bright
+    pixels means that real signal is flagged.
+    """
+    sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
+    low, high = np.percentile(sample, (_FAINT, _BRIGHT))
+    parts = {"bright": image > high, "faint": image <= low}
+    rows = {"mask": list(masks)} | {
+        name: [_fraction(mask, part) for mask in masks.values()]
+        for name, part in parts.items()
+    }
+    return Table(rows)
+
+
+def _fraction(mask, part):
+    number = np.count_nonzero(part)
+    return np.count_nonzero(mask & part) / number if number else np.nan
 
 
 def chance_of_all(chances):

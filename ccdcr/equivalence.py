@@ -9,14 +9,20 @@ from ccdcr.exceptions import (
     warn_user,
 )
 
-__all__ = ["NEEDED", "TERMS", "UNITS", "Equivalence", "warn_of"]
+__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "warn_of"]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
+COLUMNS = {
+    "terms": ("exposure", *TERMS, "noise"),
+    "levels": ("level", "values", "before", "after"),
+    "tiles": ("exposure", "y", "x", *TERMS),
+}
 UNITS = {"shift_x": "pixel", "shift_y": "pixel", "seeing": "pixel2"}
 
 # What is too much for matching.
 _MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.5, 2.0, 3.0
 _LEAST_MEASURED = 0.5
+_SHIFTS = ("shift_x", "shift_y")
 # What needs it; a term is known if its error is a third of this, or a fifth of it.
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
@@ -91,7 +97,7 @@ class Equivalence:
     def failures(self):
         """Why matching is not enough, a list of text with remedies; or empty."""
         found = []
-        shift = _largest(np.hypot(self.terms["shift_x"], self.terms["shift_y"]))
+        shift = _largest(np.hypot(*(np.nan_to_num(self.terms[k]) for k in _SHIFTS)))
         if shift > _MAX_SHIFT:
             found.append(
                 f"shifts of {shift:.2f} pixel are above {_MAX_SHIFT}: "

@@ -13,6 +13,8 @@ from scipy import ndimage
 
 from ccdcr import _maskset_fits
 from ccdcr._maskset_checks import (
+    as_bright,
+    as_equivalence,
     as_meta,
     as_requirements,
     check_shape,
@@ -116,6 +118,11 @@ class CRMaskSet:
         Read noise in electron.
     bias : float, optional
         Bias level that the exposures still contain, in their unit.
+    equivalence : `~ccdcr.equivalence.Equivalence`, optional
+        How far the exposures are from being equivalent.
+    bright : `~astropy.table.Table`, optional
+        Columns mask, bright and faint: the flagged fraction of the brightest 5%
+        of the pixels and of the fainter half.
     uuid : str, optional
         Identity of the set, written to combined images. Default is a new one.
     meta : mapping, optional
@@ -174,6 +181,8 @@ class CRMaskSet:
         gain=None,
         readnoise=None,
         bias=None,
+        equivalence=None,
+        bright=None,
         uuid=None,
         meta=None,
     ):
@@ -188,6 +197,8 @@ class CRMaskSet:
         self._gain = scalar("gain", gain, u.electron / u.adu, above=0)
         self._readnoise = scalar("readnoise", readnoise, u.electron, minimum=0)
         self._bias = scalar("bias", bias, None)
+        self._equivalence = as_equivalence(equivalence, len(self))
+        self._bright = as_bright(bright)
         self._uuid = str(uuid4()) if uuid is None else text("uuid", uuid)
         self._meta = as_meta(meta)
         self._diagnostics = {}
@@ -252,6 +263,16 @@ class CRMaskSet:
     def bias(self):
         """Bias level that the exposures contain, in their unit; or None."""
         return self._bias
+
+    @property
+    def equivalence(self):
+        """How far the exposures are from being equivalent; None if unknown."""
+        return self._equivalence
+
+    @property
+    def bright(self):
+        """The flagged fraction on bright and faint pixels; None if unknown."""
+        return self._bright
 
     @property
     def uuid(self):
@@ -348,6 +369,7 @@ class CRMaskSet:
             gain=self.gain,
             readnoise=self.readnoise,
             bias=self.bias,
+            equivalence=self.equivalence,
             uuid=self.uuid,
             meta=self.meta,
         )
@@ -371,7 +393,11 @@ class CRMaskSet:
             one (``EVERY``) for those masked in every exposure. Columns: mask,
             pixels, fraction, groups (8-connected) and, in the last two rows,
             expected: the pixels expected by chance from the fractions of the
-            exposures' masks, dilation included (masked elsewhere).
+            exposures' masks, dilation included (masked elsewhere). Where it is
+            known, bright and faint are the flagged fractions of the brightest 5%
+            of the pixels and of the fainter half. Cosmic rays do not care where
+            they fall: more on bright pixels, or many more coincidences than
+            expected, mean that real signal is flagged.
         """
         planes = self.planes | {
             "COINCIDENT": self._hits > len(self) / 2,
@@ -387,6 +413,12 @@ class CRMaskSet:
         table["expected"] = MaskedColumn(
             expected * self.mediancr.size, mask=masked, format=".1f"
         )
+        if self.bright is not None:
+            known = {row["mask"]: row for row in self.bright}
+            for name in ("bright", "faint"):
+                values = [known[m][name] if m in known else 0 for m in table["mask"]]
+                missing = [m not in known for m in table["mask"]]
+                table[name] = MaskedColumn(values, mask=missing, format=".6f")
         return table
 
     @cached_property
