@@ -15,10 +15,11 @@ __all__ = [
 ]
 
 _SAMPLE = 100_000  # pixels that are enough for percentiles
-_FAINT, _BRIGHT = 50, 95  # percentiles
+_PERCENTILE = 95
+_FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
 
 
-def flagged_fractions(masks, image):
+def flagged_fractions(masks, image, noise_of):
     """
     Return how much is flagged on bright and on faint pixels.
 
@@ -28,12 +29,15 @@ def flagged_fractions(masks, image):
         The masks by name, True = flagged.
     image : 2D `~numpy.ndarray`
         A clean image of the scene.
+    noise_of : callable
+        Returns the noise at a signal.
 
     Returns
     -------
     fractions : `~astropy.table.Table`
-        Columns: mask, bright and faint, the flagged fraction of the brightest
-        5% of the pixels and of the fainter half.
+        Columns: mask, bright and faint, the flagged fraction of the pixels of
+        structure, the brightest 5% at most, and of those near the median of the
+        image or below; NaN if there are none.
 
     Notes
     -----
@@ -41,8 +45,13 @@ def flagged_fractions(masks, image):
     pixels means that real signal is flagged.
     """
     sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
-    low, high = np.percentile(sample, (_FAINT, _BRIGHT))
-    parts = {"bright": image > high, "faint": image <= low}
+    middle, high = np.percentile(sample, (50, _PERCENTILE))
+    # Beyond the noise: the median is higher where an exposure is hit.
+    sigma = noise_of(middle)
+    parts = {
+        "bright": image > max(high, middle + _BRIGHT * sigma),
+        "faint": image <= middle + _FAINT * sigma,
+    }
     rows = {"mask": list(masks)} | {
         name: [_fraction(mask, part) for mask in masks.values()]
         for name, part in parts.items()

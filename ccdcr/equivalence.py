@@ -27,6 +27,7 @@ _SHIFTS = ("shift_x", "shift_y")
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
 _NEEDED_RATIO = 1.25
+_NEEDED_VALUES = 2000  # ten of them above the quantile
 
 
 class Equivalence:
@@ -91,7 +92,9 @@ class Equivalence:
             for name, limit in NEEDED.items()
         )
         large |= _largest(np.abs(self.terms["noise"])) > _NEEDED_BACKGROUND
-        return bool(large or self.ratio[0] > _NEEDED_RATIO or self.failures)
+        sure = np.asarray(self.levels["values"]) >= _NEEDED_VALUES
+        large |= _largest(np.asarray(self.levels["before"])[sure]) > _NEEDED_RATIO
+        return bool(large or self.failures)
 
     @property
     def failures(self):

@@ -121,8 +121,8 @@ class CRMaskSet:
     equivalence : `~ccdcr.equivalence.Equivalence`, optional
         How far the exposures are from being equivalent.
     bright : `~astropy.table.Table`, optional
-        Columns mask, bright and faint: the flagged fraction of the brightest 5%
-        of the pixels and of the fainter half.
+        Columns mask, bright and faint: the flagged fraction of the pixels of
+        structure (the brightest 5% at most) and of those near the background.
     uuid : str, optional
         Identity of the set, written to combined images. Default is a new one.
     meta : mapping, optional
@@ -394,10 +394,11 @@ class CRMaskSet:
             pixels, fraction, groups (8-connected) and, in the last two rows,
             expected: the pixels expected by chance from the fractions of the
             exposures' masks, dilation included (masked elsewhere). Where it is
-            known, bright and faint are the flagged fractions of the brightest 5%
-            of the pixels and of the fainter half. Cosmic rays do not care where
-            they fall: more on bright pixels, or many more coincidences than
-            expected, mean that real signal is flagged.
+            known, bright and faint are the flagged fractions of the pixels of
+            structure (the brightest 5% at most) and of those near the background.
+            Cosmic rays do not care where they fall: many more on bright pixels,
+            or many more coincidences than expected, mean that real signal is
+            flagged.
         """
         planes = self.planes | {
             "COINCIDENT": self._hits > len(self) / 2,

@@ -257,7 +257,9 @@ def _detect(exposures, requirements, lists, progress_bar):
         masks["MEANCR"] = residual_mask(
             seeds, observed.planes.nogood, lists, requirements.dilation
         )
-    bright = flagged_fractions(masks, observed.planes.median)
+    planes = observed.planes
+    clean = np.where(masks["MEDIANCR"], planes.minimum, planes.median)
+    bright = flagged_fractions(masks, clean, exposures.detector.noise_of)
     result = _mask_set(masks, found, factors, exposures, requirements, bright=bright)
     result.diagnostics.update(
         flags=flag_origins(masks, single, mm, lists),
@@ -289,7 +291,9 @@ def _detect_matched(exposures, requirements, lists, progress_bar):
         masks, flags = planes_of(
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
-    bright = flagged_fractions(masks, hits.matched.reference)
+    bright = flagged_fractions(
+        masks, hits.matched.reference, exposures.detector.noise_of
+    )
     result = _mask_set(
         masks,
         found,

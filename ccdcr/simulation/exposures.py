@@ -91,10 +91,10 @@ class Simulation:
     flux: np.ndarray
     shift: np.ndarray
     seeing: np.ndarray
-    sky_lines: np.ndarray
-    background: np.ndarray
     scene: str
     seed: int | None
+    sky_lines: np.ndarray | None = None
+    background: np.ndarray | None = None
 
     def __repr__(self):
         return (

@@ -138,7 +138,8 @@ def planes_of(hits, everywhere, frames, lists, dilation):
     masks["MEANCRT"] = union
     masks["MEANCR"] = residual_mask(left, observed.planes.nogood, lists, 0)
     single = dict.fromkeys(masks, everywhere)
-    return masks, flag_origins(masks, single, compared | {"MEANCR": left}, lists)
+    compared["MEANCR"] = left & compared["MEANCRT"]
+    return masks, flag_origins(masks, single, compared, lists)
 
 
 def _observed(frames):

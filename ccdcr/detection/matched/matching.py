@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from ccdcr import _kernels as kernels
 from ccdcr.detection.matched.bands import bands, in_threads
 from ccdcr.detection.matched.dispersion import (
     Dispersion,
@@ -162,6 +163,9 @@ def _tails(free, stack, frames, scene, part):
     unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
     level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))
     use = measured_pixels(scene.hit[part], level)
+    if unused is not None:
+        # Of fewer than three, any hit puts one far below the other.
+        use &= kernels.count(unused, len(stack)) >= min(len(stack), 3)
     below, usable = [], []
     for i, low in enumerate(low_references(stack, unused)[0]):
         below.append((low - free[i]) / np.sqrt(noise.variance(reference, i)))

@@ -64,7 +64,8 @@ def _summarize(fits, noise):
     for name, error in zip(TERMS, errors.T, strict=True):
         size = np.abs(columns[name] - (name == "flux"))
         known = error < np.maximum(NEEDED.get(name, np.inf) / 3, size / 5)
-        columns[name] = np.where(known, columns[name], np.nan)
+        if not known.any():
+            columns[name] = np.full(len(terms), np.nan)
     # The structure alone tells little of the background.
     columns["background"] = np.median(
         _relative(fits.coefficients)["background"], axis=(1, 2)

@@ -27,7 +27,7 @@ __all__ = [
 _PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
 # The first tolerance keeps bright structure in the fit, however much it deviates.
 _ANNEALING = (0.5, 0.12, 0.03)
-_CLEAR = np.float32(9.0)  # squared sigmas of structure that noise does not reach
+_CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
 # Of the whole image more is learnt: a wider prior, and what is not learnt.
 _WIDE, _LEAST = 10.0, 10.0
 _CUT = np.float32(1 / 16)  # Tukey's biweight ends at 4 sigma
