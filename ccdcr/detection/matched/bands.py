@@ -39,7 +39,7 @@ def _cores():
     return os.cpu_count() or 1
 
 
-def bands(length, width, step=1):
+def bands(length, width, step=1, longer=1):
     """
     Cut an axis into slices.
 
@@ -51,13 +51,15 @@ def bands(length, width, step=1):
         Length of the other axis: the slices hold about as many pixels each.
     step : int, optional
         All slices but the last one are multiples of this. Default is 1.
+    longer : int, optional
+        Times that the slices are longer, where they overlap. Default is 1.
 
     Returns
     -------
     slices : list of slice
         Without overlap, in order.
     """
-    size = max(_PIXELS // (width * step), 1) * step
+    size = max(longer * _PIXELS // (width * step), 1) * step
     return [slice(i, min(i + size, length)) for i in range(0, length, size)]
 
 

@@ -8,13 +8,18 @@ import numpy as np
 from ccdcr import _kernels as kernels
 from ccdcr.detection.matched.bands import bands, in_threads
 from ccdcr.detection.matched.growth import grow
-from ccdcr.detection.matched.reference import low_references, lowest_planes, majority
+from ccdcr.detection.matched.reference import (
+    low_references,
+    lowest_planes,
+    majority,
+    surely_clean,
+)
 
 __all__ = ["Limits", "coincident_pixels", "first_masks", "next_masks"]
 
 _DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
 _MORE = 0.75  # sigmas: the low reference is the noisier one
-_LEAST_MEDIAN = 2.0  # sigmas
+_LEAST_MEDIAN = 2.3  # sigmas of one exposure
 
 
 @dataclass(frozen=True)
@@ -181,15 +186,19 @@ def coincident_pixels(z, masks, unused=None):
     Returns
     -------
     mask : 2D `~numpy.ndarray` of bool
-        Where a majority is flagged and deviates by more than 2 sigma. Where
+        Where a majority is flagged and exceeds the reference by more than 2.3
+        sigma of one exposure: neighbours that may have got charge from two hits
+        beside each other are not enough. Where
         some exposures take no part, half of the others are enough: the median
         of two is their mean. Two exposures alone have no majority.
     """
     if len(z) < 3:
         return np.zeros(z.shape[1:], dtype=bool)
+    # The reference has noise, too, which is in the deviations.
+    least = _LEAST_MEDIAN / np.sqrt(1 + 1 / surely_clean(len(z)))
     number = np.zeros(z.shape[1:], dtype=np.uint16)
     for plane, mask in zip(z, masks, strict=True):
-        number += mask & (plane > _LEAST_MEDIAN)
+        number += mask & (plane > least)
     result = number >= majority(len(z))
     if unused is not None:
         some = unused.any(axis=0)

@@ -27,7 +27,10 @@ def connected(mask, seed):
     wanted = np.zeros(number + 1, dtype=bool)
     wanted[labels[seed]] = True
     wanted[0] = False
-    return wanted[labels]
+    place = np.nonzero(mask)
+    kept = np.zeros_like(mask)
+    kept[place] = wanted[labels[place]]
+    return kept
 
 
 def grow(z, seed, low, leak, tail):

@@ -111,11 +111,13 @@ def match_exposures(frames, options):
     """
     current, before = frames, None
     masks = first_masks(frames, options.limits)
-    for _ in range(options.passes):
+    for left in reversed(range(options.passes)):
         reference = _reference(current, masks)
         scene = Scene(reference, find_structure(reference, frames.noise), masks)
         before = before or unmatched_dispersion(frames, scene)
-        fits = fit_tiles(frames, reference, scene.structure, options.tile)
+        fits = fit_tiles(
+            frames, reference, scene.structure, options.tile, whole=left == 0
+        )
         data, after = match(frames, scene, fits, strips=options.strips)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)

@@ -56,7 +56,7 @@ def find_structure(image, noise):
         for plane, part in zip(planes, _measure(image[wide], noise), strict=True):
             plane[rows] = part[inside]
 
-    in_threads(work, bands(*image.shape))
+    in_threads(work, bands(*image.shape, longer=4))
     return Structure(*planes)
 
 

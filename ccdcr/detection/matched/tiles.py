@@ -181,7 +181,7 @@ def weights(residual, variance, usable=None):
     return weight
 
 
-def fit_tiles(frames, reference, structure, tile):
+def fit_tiles(frames, reference, structure, tile, *, whole=True):
     """
     Fit the five terms in each tile of each exposure.
 
@@ -195,6 +195,8 @@ def fit_tiles(frames, reference, structure, tile):
         The structure of the reference.
     tile : int
         Wanted size of the tiles in pixels.
+    whole : bool, optional
+        Whether the terms of the whole image will be asked for.
 
     Returns
     -------
@@ -219,8 +221,8 @@ def fit_tiles(frames, reference, structure, tile):
         level = tiling.cut(level)
         for i in range(len(frames)):
             parts = _parts(frames, reference, tiling, rows, i)
-            found = _fit(terms, level, *parts)
-            for target, value in zip(results, found, strict=True):
+            found = _fit(terms, level, *parts, whole=whole)
+            for target, value in zip(results, found, strict=False):
                 rows_of_tiles = value.reshape(-1, tiling.number[1], *value.shape[1:])
                 target[i, place] = rows_of_tiles
 
@@ -246,14 +248,14 @@ def match_variance(m, noise, i):
     return noise.variance(m, i) + np.float32(0.44) * noise.mean_variance(m)
 
 
-def _fit(terms, level, difference, floor, usable):
+def _fit(terms, level, difference, floor, usable, *, whole):
     """Return coefficients and first equations of tiles of one exposure."""
-    residual, first = difference, None
+    residual, first = difference, ()
     usable = None if usable.all() else usable
     for q in _ANNEALING:
         weight = weights(residual, floor + np.float32(q**2) * level, usable)
         normal, right = _normal_equations(terms, weight, difference)
-        if first is None:
+        if whole and not first:
             weight *= level > _CLEAR * floor
             first = _normal_equations(terms, weight, difference)
             weight *= weight * floor
