@@ -6,12 +6,16 @@ from collections.abc import Mapping
 import numpy as np
 from astropy import units as u
 from astropy.nddata import NDData
+from astropy.table import Table
 
 from ccdcr._requirement_kinds import boxes, short_repr
 from ccdcr.detection.exact.boundary import ExactBoundary
+from ccdcr.equivalence import Equivalence
 from ccdcr.requirements import Requirements
 
 __all__ = [
+    "as_bright",
+    "as_equivalence",
     "as_meta",
     "as_requirements",
     "check_shape",
@@ -107,6 +111,28 @@ def as_requirements(value):
     if value is None or isinstance(value, Requirements):
         return value
     return Requirements.from_mapping(value)
+
+
+def as_equivalence(value, n):
+    if value is None:
+        return None
+    if not isinstance(value, Equivalence):
+        msg = f"equivalence must be an Equivalence object, got {short_repr(value)}"
+        raise TypeError(msg)
+    if len(value.terms) != n:
+        msg = f"equivalence must be that of {n} exposures, got {len(value.terms)}"
+        raise ValueError(msg)
+    return value
+
+
+def as_bright(value):
+    if value is None:
+        return None
+    columns = {"mask", "bright", "faint"}
+    if not isinstance(value, Table) or set(value.colnames) != columns:
+        msg = f"bright must be a Table of {sorted(columns)}, got {short_repr(value)}"
+        raise TypeError(msg)
+    return value.copy()
 
 
 def scalar(name, value, unit, *, minimum=None, above=None):

@@ -21,8 +21,10 @@ from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
 from ccdcr._maskset_boundaries import boundaries_to_hdus
 from ccdcr._maskset_format import (
+    BRIGHT,
     CLEANED,
     DETECTOR,
+    EQUIVALENCE,
     EXTENSIONS,
     REQUIRED,
     TABLE,
@@ -97,9 +99,23 @@ def to_hdulist(masks, *, auxclean=False):
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))
     hdus += boundaries_to_hdus(masks.boundaries)
+    hdus += _report_hdus(masks)
     hdus += [hdu.copy() for hdu in masks.extra_hdus]
     primary = fits.PrimaryHDU(header=_primary_header(masks, len(hdus)))
     return fits.HDUList([primary, *hdus])
+
+
+def _report_hdus(masks):
+    """Return the tables that say how good exposures and masks are."""
+    tables = {} if masks.bright is None else {BRIGHT: masks.bright}
+    if masks.equivalence is not None:
+        for name, extension in EQUIVALENCE.items():
+            tables[extension] = getattr(masks.equivalence, name)
+    hdus = [fits.BinTableHDU(table, name=name) for name, table in tables.items()]
+    for hdu in hdus:
+        if hdu.name == EQUIVALENCE["levels"]:
+            hdu.header["NUSABLE"] = (masks.equivalence.number, "usable values")
+    return hdus
 
 
 def _cleaned_hdu(image, name):
@@ -217,6 +233,8 @@ def from_hdulist(hdulist, name):
         "local_median_pixels": file.boxes(),
         "boundaries": file.boundaries(),
         "requirements": requirements,
+        "equivalence": file.equivalence(),
+        "bright": file.bright(),
         "uuid": file.uuid(),
         "meta": _read_meta(header),
         **detector,

@@ -5,9 +5,11 @@ import re
 
 __all__ = [
     "BOUNDARY",
+    "BRIGHT",
     "CLEANED",
     "CRMASK",
     "DETECTOR",
+    "EQUIVALENCE",
     "EXTENSIONS",
     "FORMAT",
     "REQUIRED",
@@ -21,7 +23,11 @@ REQUIRED = ("MEDIANCR", "MEANCRT")
 CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
 TABLE = "RPMEDIAN"
 BOUNDARY = "MMBOUND"  # one for each exact boundary
-FORMAT = {*REQUIRED, *CLEANED, "MEANCR", TABLE}  # and CRMASKi
+# Small tables: terms, levels and tiles of the equivalence; bright and faint.
+EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
+BRIGHT = "BRIGHT"
+FORMAT = {*REQUIRED, *CLEANED, "MEANCR", TABLE, *EQUIVALENCE.values(), BRIGHT}
+# and CRMASKi
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # Everything else in the primary header, beside UUID, FLUXFi and requirements.

@@ -4,19 +4,23 @@
 import numpy as np
 from astropy import log
 from astropy import units as u
+from astropy.table import Table
 
 from ccdcr._maskset_boundaries import hdus_to_boundaries
 from ccdcr._maskset_checks import pixel_boxes
 from ccdcr._maskset_format import (
     BOUNDARY,
+    BRIGHT,
     CLEANED,
     CRMASK,
+    EQUIVALENCE,
     EXTENSIONS,
     FORMAT,
     TABLE,
     TABLE_COLUMNS,
 )
 from ccdcr._requirement_kinds import short_repr
+from ccdcr.equivalence import COLUMNS, Equivalence
 from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
 
 __all__ = ["Source"]
@@ -122,6 +126,35 @@ class Source:
             return hdus_to_boundaries(self.tables)
         except ValueError as err:
             self.fail(BOUNDARY, str(err), "an exact boundary")
+    def table(self, extension, columns):
+        """Return a table after checking its columns; None if there is none."""
+        if extension not in self.hdus:
+            return None
+        hdu = self.hdus[extension]
+        names = getattr(hdu, "columns", None)
+        if names is None or not set(columns) <= set(names.names):
+            self.fail(extension, "other columns", ", ".join(columns))
+        table = Table(hdu.data)[list(columns)]
+        table.meta.clear()
+        return table
+
+    def bright(self):
+        """Return the flagged fractions on bright and faint pixels."""
+        return self.table(BRIGHT, ("mask", "bright", "faint"))
+
+    def equivalence(self):
+        """Return the report on equivalence, if all of its tables are there."""
+        tables = {
+            name: self.table(extension, COLUMNS[name])
+            for name, extension in EQUIVALENCE.items()
+        }
+        missing = [EQUIVALENCE[name] for name, x in tables.items() if x is None]
+        if len(missing) == len(tables):
+            return None
+        if missing:
+            self.fail(missing[0], "missing", "it beside the others of the report")
+        header = self.hdus[EQUIVALENCE["levels"]].header
+        return Equivalence(**tables, number=header.get("NUSABLE", 0))
 
     def flux_factors(self, n):
         """Return the flux factors of the primary header."""

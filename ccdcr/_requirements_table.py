@@ -19,12 +19,16 @@ __all__ = [
 # In the order of the documented file. The stage says which crmethod uses it.
 _SINGLE = ("lacosmic", "pycosmic", "deepcr", "conn")
 _WITH_MM = tuple(f"mm_{name}" for name in _SINGLE)
-CRMETHODS = ("lacosmic", "mmcosmic", "mm_lacosmic", *_SINGLE[1:], *_WITH_MM[1:])
+_MATCHED = ("matched", "matched_lacosmic")
+_UNMATCHED = ("lacosmic", "mmcosmic", "mm_lacosmic", *_SINGLE[1:], *_WITH_MM[1:])
+CRMETHODS = (*_UNMATCHED, *_MATCHED)
 STAGES = {
     "general": CRMETHODS,
+    "unmatched": _UNMATCHED,
     "display": CRMETHODS,
-    "lacosmic": ("lacosmic", "mm_lacosmic"),
+    "lacosmic": ("lacosmic", "mm_lacosmic", "matched_lacosmic"),
     "mm": ("mmcosmic", *_WITH_MM),
+    "matched": _MATCHED,
 }
 
 # Which mm_boundary_fit uses a requirement; others are used by all.
@@ -81,7 +85,7 @@ _ROWS = (
             kind.choice(*CRMETHODS),
             "",
             "CRMETHOD",
-            "single-image detector, Median-Minimum, or either of the two",
+            "single-image detector, Median-Minimum, either of the two, or matched",
         ),
         (
             "use_lamedian",
@@ -121,6 +125,9 @@ _ROWS = (
             "CRFLUXRG",
             "where 'auto' measures it; none = whole image",
         ),
+    ),
+    *_stage(
+        "unmatched",
         (
             "apply_flux_factor_to",
             "simulated",
@@ -137,6 +144,9 @@ _ROWS = (
             "CRDILAT",
             "8-connected dilation of every mask, times",
         ),
+    ),
+    *_stage(
+        "general",
         (
             "regions_to_be_skipped",
             None,
@@ -454,6 +464,82 @@ _ROWS = (
             "",
             "MMSEED",
             "seed of everything random",
+        ),
+    ),
+    *_stage(
+        "matched",
+        (
+            "ma_passes",
+            2,
+            _COUNT,
+            "",
+            "MAPASSES",
+            "times that the exposures are matched, each with a better reference",
+        ),
+        ("ma_tile", 64, kind.integer(16), "pixel", "MATILE", "size of the tiles"),
+        (
+            "ma_strips",
+            True,
+            kind.boolean,
+            "",
+            "MASTRIPS",
+            "match along rows and columns, too: sky lines, traces, fibres",
+        ),
+        (
+            "ma_high",
+            5.25,
+            _POSITIVE,
+            "sigma",
+            "MAHIGH",
+            "deviation that a group of hit pixels must reach",
+        ),
+        (
+            "ma_low",
+            4.0,
+            _POSITIVE,
+            "sigma",
+            "MALOW",
+            "deviation of the pixels that are connected to it",
+        ),
+        (
+            "ma_again",
+            4.3,
+            _POSITIVE,
+            "sigma",
+            "MAAGAIN",
+            "ma_high in a pixel that is hit in another exposure, too",
+        ),
+        (
+            "ma_leak",
+            0.02,
+            kind.number(0),
+            "",
+            "MALEAK",
+            "part of its charge that a hit pixel loses to each neighbour",
+        ),
+        (
+            "ma_tail",
+            2.5,
+            kind.number(0),
+            "sigma",
+            "MATAIL",
+            "what a neighbour must reach together with this charge",
+        ),
+        (
+            "ma_satlevel",
+            None,
+            kind.optional(_POSITIVE),
+            "unit of data",
+            "MASATLEV",
+            "saturation, bias included; none = 65535 adu, or none in electron",
+        ),
+        (
+            "ma_dilation",
+            0,
+            kind.integer(0),
+            "pixel",
+            "MADILAT",
+            "8-connected dilation of every mask, times",
         ),
     ),
 )

@@ -11,9 +11,11 @@ __all__ = [
     "CRMasksFileError",
     "CRWarning",
     "LocalMedianWarning",
+    "MatchingFailedWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
     "NoiseModelWarning",
+    "NotEquivalentWarning",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "describe_error",
@@ -51,6 +53,14 @@ class NoiseModelWarning(CRWarning):
 
 class LocalMedianWarning(CRWarning):
     """Pixels to be replaced by their local median have no usable neighbour."""
+
+
+class NotEquivalentWarning(CRWarning):
+    """The exposures differ by more than noise, and were matched to each other."""
+
+
+class MatchingFailedWarning(NotEquivalentWarning):
+    """The exposures differ by more than matching can mend."""
 
 
 def warn_user(message, category):

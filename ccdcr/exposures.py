@@ -58,6 +58,7 @@ class Exposures:
     ``data`` is (n, ny, nx) float32 without bias; ``bad`` is (n, ny, nx), True =
     masked or not finite, or None where nothing is. Where the gain is a map the
     data are scaled to its median, by ``gain_ratio``.
+    ``headers`` are as they came.
     """
 
     data: np.ndarray
@@ -65,6 +66,7 @@ class Exposures:
     unit: u.UnitBase
     detector: Detector
     names: tuple
+    headers: tuple = ()
     gain_ratio: np.ndarray | None = None
 
     def __len__(self):
@@ -264,7 +266,9 @@ def load_exposures(ccd_iter, *, gain, readnoise, bias, minimum):
         np.logical_not(np.isfinite(data[i]), out=bad[i])
         if ccd.mask is not None:
             bad[i] |= np.asarray(ccd.mask, dtype=bool)
-    return Exposures(data, bad if bad.any() else None, unit, detector, names, ratio)
+    headers = tuple(ccd.meta for ccd in ccds)
+    bad = bad if bad.any() else None
+    return Exposures(data, bad, unit, detector, names, headers, ratio)
 
 
 def _split_gain_map(gain, shape):

@@ -13,6 +13,8 @@ from scipy import ndimage
 
 from ccdcr import _maskset_fits
 from ccdcr._maskset_checks import (
+    as_bright,
+    as_equivalence,
     as_meta,
     as_requirements,
     check_shape,
@@ -119,6 +121,11 @@ class CRMaskSet:
         Bias level that the exposures still contain, in their unit.
     boundaries : dict of `~ccdcr.detection.exact.boundary.ExactBoundary`, optional
         The exact Median-Minimum boundaries by name of the mask.
+    equivalence : `~ccdcr.equivalence.Equivalence`, optional
+        How far the exposures are from being equivalent.
+    bright : `~astropy.table.Table`, optional
+        Columns mask, bright and faint: the flagged fraction of the pixels of
+        structure (the brightest 5% at most) and of those near the background.
     uuid : str, optional
         Identity of the set, written to combined images. Default is a new one.
     meta : mapping, optional
@@ -178,6 +185,8 @@ class CRMaskSet:
         readnoise=None,
         bias=None,
         boundaries=None,
+        equivalence=None,
+        bright=None,
         uuid=None,
         meta=None,
     ):
@@ -193,6 +202,8 @@ class CRMaskSet:
         self._readnoise = scalar("readnoise", readnoise, u.electron, minimum=0)
         self._bias = scalar("bias", bias, None)
         self._boundaries = exact_boundaries(boundaries)
+        self._equivalence = as_equivalence(equivalence, len(self))
+        self._bright = as_bright(bright)
         self._uuid = str(uuid4()) if uuid is None else text("uuid", uuid)
         self._meta = as_meta(meta)
         self._diagnostics = {}
@@ -262,6 +273,16 @@ class CRMaskSet:
     def boundaries(self):
         """The exact Median-Minimum boundaries by name of the mask; a dict."""
         return dict(self._boundaries)
+
+    @property
+    def equivalence(self):
+        """How far the exposures are from being equivalent; None if unknown."""
+        return self._equivalence
+
+    @property
+    def bright(self):
+        """The flagged fraction on bright and faint pixels; None if unknown."""
+        return self._bright
 
     @property
     def uuid(self):
@@ -359,6 +380,7 @@ class CRMaskSet:
             readnoise=self.readnoise,
             bias=self.bias,
             boundaries=self.boundaries,
+            equivalence=self.equivalence,
             uuid=self.uuid,
             meta=self.meta,
         )
@@ -382,7 +404,12 @@ class CRMaskSet:
             one (``EVERY``) for those masked in every exposure. Columns: mask,
             pixels, fraction, groups (8-connected) and, in the last two rows,
             expected: the pixels expected by chance from the fractions of the
-            exposures' masks, dilation included (masked elsewhere).
+            exposures' masks, dilation included (masked elsewhere). Where it is
+            known, bright and faint are the flagged fractions of the pixels of
+            structure (the brightest 5% at most) and of those near the background.
+            Cosmic rays do not care where they fall: many more on bright pixels,
+            or many more coincidences than expected, mean that real signal is
+            flagged.
         """
         planes = self.planes | {
             "COINCIDENT": self._hits > len(self) / 2,
@@ -398,6 +425,12 @@ class CRMaskSet:
         table["expected"] = MaskedColumn(
             expected * self.mediancr.size, mask=masked, format=".1f"
         )
+        if self.bright is not None:
+            known = {row["mask"]: row for row in self.bright}
+            for name in ("bright", "faint"):
+                values = [known[m][name] if m in known else 0 for m in table["mask"]]
+                missing = [m not in known for m in table["mask"]]
+                table[name] = MaskedColumn(values, mask=missing, format=".6f")
         return table
 
     @cached_property

@@ -32,8 +32,10 @@ class Requirements:
 
     Parameters
     ----------
-    crmethod : {'mm_lacosmic', 'mmcosmic', 'lacosmic', ...}, optional
+    crmethod : {'mm_lacosmic', 'mmcosmic', 'lacosmic', 'matched', ...}, optional
         Either of the two detectors, Median-Minimum only, or L.A. Cosmic only.
+        ``'matched'`` matches the exposures to each other before they are
+        compared, and ``'matched_lacosmic'`` adds hits of every exposure.
         ``'pycosmic'``, ``'deepcr'`` and ``'conn'`` are other single-image
         detectors, with ``'mm_pycosmic'``, ``'mm_deepcr'`` and ``'mm_conn'``;
         they need the package of that name.
@@ -50,7 +52,8 @@ class Requirements:
         Scale the expected exposures or the real ones.
     dilation : int, optional
         Times that every mask is dilated by one pixel in all eight
-        directions. Raise it when the wings of hits are left. Default is 1.
+        directions. Raise it when the wings of hits are left. Default is 1. Not
+        used by ``'matched'``, see ``ma_dilation``.
     regions_to_be_skipped : list of [xmin, xmax, ymin, ymax], optional
         Nothing is flagged there.
     pixels_to_be_flagged_as_cr : list of [X, Y], optional
@@ -147,6 +150,36 @@ class Requirements:
         Dilation of the Median-Minimum detections alone. Default is 0.
     mm_seed : int or None, optional
         Seed of everything random. Default is 123456.
+    ma_passes : int, optional
+        Times that the exposures are matched. 1 takes half of the time and is
+        nearly as good. Default is 2.
+    ma_tile : int, optional
+        Size in pixels of the tiles in which flux, shift, seeing and background
+        are matched, 16 at least. Default is 64.
+    ma_strips : bool, optional
+        Match along rows and columns, too. For images of the sky it may be
+        switched off: faint tracks that run exactly along a row or a column are
+        then found more often. Default is True.
+    ma_high : float, optional
+        Deviation in sigmas that one pixel of a hit must reach. Lower it to find
+        fainter hits, raise it when noise is flagged. Default is 5.25.
+    ma_low : float, optional
+        Deviation of connected pixels. Default is 4.0.
+    ma_again : float, optional
+        ``ma_high`` in pixels that are hit in another exposure. Default is 4.3.
+    ma_leak : float, optional
+        Part of its charge that a hit pixel loses to each of its four
+        neighbours. Raise it when the wings of hits are left. Default is 0.02.
+    ma_tail : float, optional
+        What a neighbour must reach, in sigmas, together with this charge.
+        Default is 2.5.
+    ma_satlevel : float or None, optional
+        Saturation level in the unit of the exposures, bias included. Saturated
+        pixels are no reference for others. None, the default, is 65535 for
+        exposures in adu, and no limit for those in electron.
+    ma_dilation : int, optional
+        As ``dilation``, which has no effect with ``'matched'``: neighbours that
+        got charge are masked already. Default is 0.
 
     Raises
     ------
@@ -392,6 +425,7 @@ def _check_together(values):
     if values["mm_synthetic"] == "single" and values["crmethod"] == "mmcosmic":
         msg = "mm_synthetic='single' needs a single-image detector, not 'mmcosmic'"
         raise ValueError(msg)
+    _check_limits(values)
     points = values["mm_fixed_points_in_boundary"] or ()
     uses_mm = values["crmethod"] in STAGES["mm"]
     shifted = values["mm_crosscorr_region"] or values["mm_xy_offsets"]
@@ -407,6 +441,16 @@ def _check_together(values):
             f"mm_boundary_fit is 'piecewise', got {len(points)}"
         )
         raise ValueError(msg)
+
+
+def _check_limits(values):
+    for name in ("ma_again", "ma_high"):
+        if values[name] < values["ma_low"]:
+            msg = (
+                f"{name} must not be below ma_low, got {values[name]} and "
+                f"{values['ma_low']}"
+            )
+            raise ValueError(msg)
 
 
 def _exclude(values, first, second):

@@ -89,8 +89,9 @@ class TestRegistry:
     """Names and what they stand for."""
 
     def test_names(self):
-        """Each crmethod but mmcosmic is a detector, with and without mm_."""
+        """Each but mmcosmic and matched is a detector, with and without mm_."""
         methods = {*DETECTORS, *(f"mm_{name}" for name in DETECTORS), "mmcosmic"}
+        methods |= {"matched", "matched_lacosmic"}
         assert methods == set(CRMETHODS)
         assert DETECTORS["lacosmic"] is LACosmic
 

@@ -58,6 +58,8 @@ SPECIFICATION = [
             "mm_pycosmic",
             "mm_deepcr",
             "mm_conn",
+            "matched",
+            "matched_lacosmic",
         ],
         ["median", "", "LACOSMIC"],
         [None, 1, True],
@@ -178,6 +180,16 @@ SPECIFICATION = [
     ("mm_ydiag_max", 0, *NOT_NEGATIVE),
     ("mm_dilation", 0, [0, 3], [-1], [1.0, "0", False]),
     ("mm_seed", 123456, [None, 0, 42], [-1], [1.5, "1", True]),
+    ("ma_passes", 2, [1, 5], [0, -1], [1.0, "2", True]),
+    ("ma_tile", 64, [16, 300], [15, 0], [64.0, "64", True]),
+    ("ma_strips", True, *BOOLEAN),
+    ("ma_high", 5.25, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
+    ("ma_low", 4.0, [0.5, 3], [0, -1.0, np.inf], ["5", True, [1]]),
+    ("ma_again", 4.3, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
+    ("ma_leak", 0.02, *NOT_NEGATIVE),
+    ("ma_tail", 2.5, *NOT_NEGATIVE),
+    ("ma_satlevel", None, [None, 30000, 1.5], [0, -1.0, np.inf], ["5", True, [1]]),
+    ("ma_dilation", 0, [0, 3], [-1], [1.0, "0", False]),
 ]
 DEFAULTS = {name: default for name, default, *_ in SPECIFICATION}
 ALLOWED = [(row[0], value) for row in SPECIFICATION for value in row[2]]
@@ -185,7 +197,9 @@ WRONG_VALUE = [(row[0], value) for row in SPECIFICATION for value in row[3]]
 WRONG_KIND = [(row[0], value) for row in SPECIFICATION for value in row[4]]
 
 # Those that the Median-Minimum method, or L.A. Cosmic, alone uses.
-STAGE_OF_PREFIX = {"la_": "lacosmic", "mm_": "mm"}
+STAGE_OF_PREFIX = {"la_": "lacosmic", "mm_": "mm", "ma_": "matched"}
+# What matched does in its own way.
+UNMATCHED = {"apply_flux_factor_to", "dilation"}
 
 
 def write(folder, text, name="requirements.yaml"):
@@ -242,9 +256,13 @@ class TestTable:
         methods = STAGES[REQUIREMENTS[name].stage]
         # la_verbose is about all single-image detectors.
         expected = None if name == "la_verbose" else STAGE_OF_PREFIX.get(name[:3])
-        assert ("lacosmic" in methods) == (expected != "mm")
-        assert ("mmcosmic" in methods) == (expected != "lacosmic")
-        assert "mm_lacosmic" in methods
+        assert ("lacosmic" in methods) == (expected in {None, "lacosmic"})
+        assert ("mmcosmic" in methods) == (expected in {None, "mm"})
+        assert ("mm_lacosmic" in methods) == (expected != "matched")
+        everywhere = expected is None and name not in UNMATCHED
+        assert ("matched" in methods) == (expected == "matched" or everywhere)
+        expected_too = expected in {"matched", "lacosmic"}
+        assert ("matched_lacosmic" in methods) == (expected_too or everywhere)
 
     def test_keywords(self):
         """FITS keywords are standard ones, and each is used once."""
@@ -589,6 +607,18 @@ class TestTogether:
             requirements = Requirements(mm_synthetic="single", crmethod=crmethod)
             assert requirements.mm_synthetic == "single"
 
+    @pytest.mark.parametrize(
+        ("names", "found"),
+        [
+            ({"ma_low": 4.5}, "ma_again must not be below ma_low, got 4.3 and 4.5"),
+            ({"ma_high": 3}, "ma_high must not be below ma_low, got 3 and 4.0"),
+        ],
+    )
+    def test_matched_limits(self, names, found):
+        """A hit reaches at least what the pixels connected to it reach."""
+        with pytest.raises(ValueError, match=re.escape(found)):
+            Requirements(**names)
+
     def test_piecewise_two_points(self):
         """Two points are enough."""
         requirements = Requirements(
@@ -604,6 +634,8 @@ class TestTogether:
             ("mm_lacosmic", []),
             ("pycosmic", ["la_niter", "mm_threshold"]),
             ("mm_conn", ["la_niter"]),
+            ("matched", ["dilation", "la_niter", "mm_threshold"]),
+            ("matched_lacosmic", ["dilation", "mm_threshold"]),
         ],
     )
     def test_without_effect(self, crmethod, expected):

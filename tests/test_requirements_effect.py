@@ -6,6 +6,8 @@ Every test says by `about` which requirements it is for.
 """
 
 import itertools
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from astropy import units as u
 from astropy.nddata import CCDData
 from scipy import ndimage
 
-from ccdcr import Requirements, detect_cosmic_rays
+from ccdcr import (
+    NotEquivalentWarning,
+    Requirements,
+    UnusedRequirementWarning,
+    detect_cosmic_rays,
+)
 from ccdcr.detection.lacosmic import LACosmic
 from ccdcr.detection.masks import touching
 from ccdcr.simulation import simulate_exposures
@@ -660,6 +667,137 @@ class TestOffsets:
         np.testing.assert_allclose(measured, self.SHIFT, atol=0.05)
         given = mm(sim, mm_xy_offsets=measured)
         assert same(masks, given)
+
+
+def matched(sim, **changes):
+    """Return the masks of matched exposures."""
+    options = {"crmethod": "matched"} | changes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotEquivalentWarning)
+        return detect_cosmic_rays(sim.exposures, **KNOWN, **options)
+
+
+def stamped(values, n=3, **header):
+    """Return flat exposures; ``values`` are added to the exposures at places."""
+    rng = np.random.default_rng(8)
+    ccds = []
+    for i in range(n):
+        image = 100 + rng.normal(0, 10.44, SHAPE)
+        for (y, x), added in values.items():
+            image[y, x] += added[i]
+        ccds.append(CCDData(image.astype(np.float32), unit="adu", meta=header))
+    return SimpleNamespace(exposures=ccds)
+
+
+class TestMatched:
+    """Requirements of the matched methods."""
+
+    @about("ma_passes")
+    def test_passes(self):
+        """Another pass begins with a better reference."""
+        sim = simulate_exposures(
+            SHAPE, scene="fibres", seed=5, shift=[(-0.2, 0), (0, 0), (0.2, 0.1)]
+        )
+        once, twice = (matched(sim, ma_passes=k) for k in (1, 2))
+        ratios = [m.equivalence.ratio for m in (once, twice)]
+        assert ratios[0][0] == ratios[1][0]
+        assert ratios[0][1] != ratios[1][1]
+
+    @about("ma_tile")
+    def test_tile(self, sim):
+        """As many tiles as fit."""
+        shapes = [
+            matched(sim, ma_tile=size).equivalence.maps["flux"].shape
+            for size in (32, 64, 300)
+        ]
+        assert shapes == [(3, 4, 4), (3, 2, 2), (3, 1, 1)]
+
+    @about("ma_strips")
+    def test_strips(self):
+        """A sky line that is brighter in one exposure needs strips along it."""
+        sim = simulate_exposures(
+            SHAPE, scene="longslit", seed=5, cr_rate=0, sky_lines=(1, 1, 1.25)
+        )
+        without, usual = (matched(sim, ma_strips=value) for value in (False, True))
+        assert usual.equivalence.ratio[1] < without.equivalence.ratio[1]
+
+    @about("ma_high", "ma_low")
+    def test_limits(self):
+        """One pixel above the first; those connected to it above the second."""
+        sigma = 10.44 * np.sqrt(1.5)  # of the difference to the mean of two
+        sim = stamped({(60, 60): (9 * sigma, 0, 0), (60, 61): (7 * sigma, 0, 0)})
+        strict = {"ma_leak": 0, "ma_tail": 1e3}
+        pair = (0, 60, [60, 61])
+        usual = matched(sim, **strict)
+        assert usual.crmasks[pair].tolist() == [True, True]
+        masks = matched(sim, ma_high=8, ma_low=7.9, ma_again=8, **strict)
+        assert masks.crmasks[pair].tolist() == [True, False]
+        masks = matched(sim, ma_high=12, **strict)
+        assert not masks.crmasks[pair].any()
+
+    @about("ma_again")
+    def test_again(self):
+        """Less is enough where another exposure is hit."""
+        sigma = 10.44 * np.sqrt(2)  # of a difference of two
+        places = {
+            (20 + 8 * k, 20 + 8 * k): (50 * sigma, 5 * sigma, 0) for k in range(9)
+        }
+        sim = stamped(places)
+        index = tuple(np.transpose(list(places)))
+        number = [
+            matched(sim, ma_again=again, ma_high=9).mediancr[index].sum()
+            for again in (4.3, 9)
+        ]
+        assert number[0] > 5
+        assert number[1] == 0
+
+    @about("ma_leak", "ma_tail")
+    def test_ring(self):
+        """Neighbours get charge; the more is assumed, the more are masked."""
+        sim = stamped({(60, 60): (900, 0, 0)})
+
+        def number(**changes):
+            return matched(sim, **changes).crmasks[0, 58:63, 58:63].sum()
+
+        assert number(ma_leak=0, ma_tail=3.9) == 1
+        assert number(ma_leak=0.2) == 5
+        assert number(ma_leak=0.0, ma_tail=0) < 5
+
+    @about("ma_satlevel")
+    def test_satlevel(self):
+        """Where the others are saturated they are no reference."""
+        places = {(60, 60): (900, 900, 0), (30, 30): (900, 0, 0)}
+        sim = stamped(places)
+        usual = matched(sim)
+        masks = matched(sim, ma_satlevel=700)
+        assert usual.crmasks[:, 60, 60].tolist() == [True, True, False]
+        assert masks.crmasks[:, 60, 60].tolist() == [True, True, False]
+        assert masks.crmasks[:, 30, 30].tolist() == [True, False, False]
+        # All three are at this level: nothing is left that could say anything.
+        bright = stamped({(60, 60): (900, 1500, 1500)})
+        assert matched(bright).crmasks[:, 60, 60].tolist() == [False, True, True]
+        masks = matched(bright, ma_satlevel=700)
+        assert not masks.crmasks[:, 60, 60].any()
+
+    @about("ma_dilation")
+    def test_dilation(self, sim):
+        """Each mask is dilated as any image is."""
+        usual, wide = matched(sim), matched(sim, ma_dilation=2)
+        square = np.ones((5, 5))
+        for mask, expected in zip(wide.crmasks, usual.crmasks, strict=True):
+            np.testing.assert_array_equal(
+                mask, ndimage.binary_dilation(expected, square)
+            )
+        np.testing.assert_array_equal(wide.meancrt, wide.crmasks.any(axis=0))
+
+    @about("dilation", "apply_flux_factor_to")
+    def test_no_effect(self, sim):
+        """What has no effect is said."""
+        with pytest.warns(UnusedRequirementWarning, match="dilation"):
+            masks = detect_cosmic_rays(
+                sim.exposures, crmethod="matched", dilation=3, **KNOWN
+            )
+        assert same(masks, matched(sim))
 
 
 def test_every_requirement_is_covered():

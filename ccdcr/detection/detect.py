@@ -11,6 +11,7 @@ from astropy import log
 from astropy import units as u
 
 from ccdcr._requirements_table import STAGES
+from ccdcr._statistics import flagged_fractions
 from ccdcr.detection.detectors import DETECTORS, run_detector
 from ccdcr.detection.flux import measure_flux_factors
 from ccdcr.detection.masks import (
@@ -22,9 +23,14 @@ from ccdcr.detection.masks import (
     residual_mask,
     user_lists,
 )
+from ccdcr.detection.matched.masks import options_of, planes_of, second_opinion
+from ccdcr.detection.matched.matched import find_hits
+from ccdcr.detection.matched.report import report_of
 from ccdcr.detection.median_minimum import make_criteria
 from ccdcr.detection.offsets import measure_offsets
 from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
+from ccdcr.detection.scaling import scale_factors, scaled_frames
+from ccdcr.equivalence import warn_of
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures import load_exposures
 from ccdcr.maskset import CRMaskSet
@@ -44,14 +50,15 @@ def detect_cosmic_rays(
     **overrides,
 ):
     """
-    Detect the cosmic rays in three or more equivalent exposures.
+    Detect the cosmic rays in a few exposures of the same field.
 
     Parameters
     ----------
     ccd_iter : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         The exposures or their files, in adu or electron, all of one shape
         (ny, nx). Pixels that are masked (True = bad) or not finite take no
-        part and are never flagged.
+        part and are never flagged. Three or more; two are enough with
+        ``crmethod="matched"``.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or the YAML file that holds them.
     gain : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str, optional
@@ -75,10 +82,12 @@ def detect_cosmic_rays(
     -------
     masks : `~ccdcr.CRMaskSet`
         The masks. ``masks.diagnostics`` is a dict of what found each pixel
-        (``flags``: 1 dilation, 2 Median-Minimum, 3 single-image detector, 4
-        both, 5 the user's list), the Median-Minimum ``diagrams`` and
-        ``boundaries``, all by name of the mask, the ``offsets`` of the
-        exposures, and the seconds spent by stage (``timing``).
+        (``flags``: 1 dilation, 2 comparison of the exposures, 3 single-image
+        detector, 4 both, 5 the user's list), the Median-Minimum ``diagrams``
+        and ``boundaries``, all by name of the mask, the ``offsets`` of the
+        exposures, and the seconds spent by stage (``timing``). With
+        ``crmethod="matched"``, ``masks.equivalence`` says how far the exposures
+        are from being equivalent.
 
     Raises
     ------
@@ -91,9 +100,20 @@ def detect_cosmic_rays(
     -----
     UnusedRequirementWarning
         If requirements were set that ``crmethod`` does not use.
+    NotEquivalentWarning
+        If exposures had to be matched; `~ccdcr.MatchingFailedWarning` if they
+        differ by more than that can mend.
 
     Notes
     -----
+    Real exposures are never quite equivalent. ``crmethod="matched"`` matches
+    them to each other in flux, shift, seeing and background, measures what
+    mismatch is left where no cosmic ray can be its cause, and flags what
+    deviates by more from the mean of the exposures that are clean. MEDIANCR is
+    where that happens in a majority of the exposures, MEANCRT where it does in
+    any, MEANCR where it does in all.
+
+    With the other methods, the exposures must be equivalent.
     Two detectors look at the median, at the mean and at each exposure. L.A.
     Cosmic [1]_ sees sharp edges in one image. Median-Minimum [2]_ compares an
     image with the minimum over the exposures: a pixel is hit if it exceeds the
@@ -121,11 +141,18 @@ def detect_cosmic_rays(
     requirements = _find_requirements(requirements, overrides)
     _warn_of_unused(requirements)
     _check_progress_bar(progress_bar)
+    matched = requirements.crmethod in STAGES["matched"]
     exposures = load_exposures(
-        ccd_iter, gain=gain, readnoise=readnoise, bias=bias, minimum=3
+        ccd_iter,
+        gain=gain,
+        readnoise=readnoise,
+        bias=bias,
+        minimum=2 if matched else 3,
     )
     _check_counts(requirements, exposures)
     lists = user_lists(requirements, exposures.shape)
+    if matched:
+        return _detect_matched(exposures, requirements, lists, progress_bar)
     return _detect(exposures, requirements, lists, progress_bar)
 
 
@@ -238,6 +265,8 @@ def _detect(exposures, requirements, lists, progress_bar):
         masks["MEANCR"] = residual_mask(
             seeds, observed.planes.nogood, lists, requirements.dilation
         )
+    planes = observed.planes
+    clean = np.where(masks["MEDIANCR"], planes.minimum, planes.median)
     result = _mask_set(
         masks,
         exposures,
@@ -245,6 +274,7 @@ def _detect(exposures, requirements, lists, progress_bar):
         lamedian=_lamedian(found, exposures, requirements),
         flux_factor=factors,
         boundaries=_exact_boundaries(criteria, requirements),
+        bright=flagged_fractions(masks, clean, exposures.detector.noise_of),
     )
     result.diagnostics.update(
         flags=flag_origins(masks, single, mm, lists),
@@ -254,6 +284,43 @@ def _detect(exposures, requirements, lists, progress_bar):
         diagrams={name: c.diagram for name, c in criteria.items()},
         noise_model=noise_model,
     )
+    return result
+
+
+def _detect_matched(exposures, requirements, lists, progress_bar):
+    """Compare exposures that are matched to each other first."""
+    timing = {}
+    with _timed(timing, "flux factors"):
+        factors = _flux_factors(requirements, exposures)
+        given = None if requirements.flux_factor is None else factors
+        scale = scale_factors(exposures, given)
+        frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
+    with _timed(timing, "matching"):
+        hits = find_hits(frames, options_of(requirements))
+        report = report_of(hits.matched)
+    with _timed(timing, "single image"):
+        found, everywhere = second_opinion(
+            _find_detector(requirements), frames, exposures.detector, progress_bar
+        )
+        _log_counts(found, requirements)
+    with _timed(timing, "masks"):
+        masks, flags = planes_of(
+            hits, everywhere, frames, lists, requirements.ma_dilation
+        )
+    bright = flagged_fractions(
+        masks, hits.matched.reference, exposures.detector.noise_of
+    )
+    result = _mask_set(
+        masks,
+        exposures,
+        requirements,
+        lamedian=_lamedian(found, exposures, requirements),
+        flux_factor=factors,
+        equivalence=report,
+        bright=bright,
+    )
+    result.diagnostics.update(flags=flags, timing=timing, equivalence=report)
+    warn_of(report)
     return result
 
 
@@ -274,8 +341,8 @@ def _observe(exposures, requirements, factors):
 
 
 def _find_detector(requirements):
-    name = requirements.crmethod.removeprefix("mm_")
-    if name == "mmcosmic":
+    name = requirements.crmethod.removeprefix("mm_").removeprefix("matched_")
+    if name in {"mmcosmic", "matched"}:
         return None
     return DETECTORS[name].from_requirements(requirements)
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Equivalent exposures with cosmic rays, noise and their full truth."""
+"""Exposures with cosmic rays, noise and their full truth, equivalent or not."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +58,9 @@ class Simulation:
     shift : 2D `~numpy.ndarray`
         Shift ``(dx, dy)`` in pixels of each exposure, ``(n, 2)``.
 
+    sky_lines, background : 1D `~numpy.ndarray`
+        Factor of the sky lines, and electrons added by each exposure's sky.
+
     scene : str
         Name of the scene.
 
@@ -90,6 +93,8 @@ class Simulation:
     seeing: np.ndarray
     scene: str
     seed: int | None
+    sky_lines: np.ndarray | None = None
+    background: np.ndarray | None = None
 
     def __repr__(self):
         return (
@@ -164,12 +169,14 @@ def simulate_exposures(
     flux=1.0,
     shift=(0.0, 0.0),
     seeing=2.5,
+    sky_lines=1.0,
+    background=0.0,
     exptime=1200.0,
     unit="adu",
     seed=None,
 ):
     """
-    Simulate equivalent long exposures of a CCD with cosmic rays.
+    Simulate long exposures of a CCD with cosmic rays, equivalent or not.
 
     Parameters
     ----------
@@ -210,6 +217,13 @@ def simulate_exposures(
         FWHM of point sources in pixels, at least 1: one, or one per exposure. In
         the scene 'fibres' the focus of the spectrograph, which widens traces and
         lines. Default is 2.5.
+
+    sky_lines : float or sequence of float, optional
+        Factor of the sky lines, which change within minutes: one, or one per
+        exposure. The scene 'stars' has none. Default is 1.
+
+    background : float or sequence of float, optional
+        Electrons added to each pixel: one, or one per exposure. Default is 0.
 
     exptime : float, optional
         Exposure time in seconds, for the headers only. Default is 1200.
@@ -260,6 +274,12 @@ def simulate_exposures(
         "flux": _checks.per_exposure(flux, "flux", n_exposures, minimum=0, strict=True),
         "shift": _checks.shifts(shift, n_exposures),
         "seeing": _checks.per_exposure(seeing, "seeing", n_exposures, minimum=1),
+        "sky_lines": _checks.per_exposure(
+            sky_lines, "sky_lines", n_exposures, minimum=0
+        ),
+        "background": _checks.per_exposure(
+            background, "background", n_exposures, minimum=0
+        ),
         "scene": _checks.choice(scene, "scene", tuple(_SCENES)),
         "seed": _checks.seed(seed),
     }
@@ -294,9 +314,13 @@ def _electrons(shape, cr_rate, known, rng):
     on the cosmic rays, nor the cosmic rays on the noise.
     """
     scene = _SCENES[known["scene"]].draw(shape, rng)
-    settings = zip(known["flux"], known["shift"], known["seeing"], strict=True)
+    names = ("flux", "shift", "seeing", "sky_lines", "background")
+    settings = zip(*(known[name] for name in names), strict=True)
     truth = scene.render(0, 0, np.mean(known["seeing"]))
-    expected = [flux * scene.render(*shift, fwhm) for flux, shift, fwhm in settings]
+    expected = [
+        flux * scene.render(*shift, fwhm, lines) + sky
+        for flux, shift, fwhm, lines, sky in settings
+    ]
     cosmic_rays = [_cosmic_rays(shape, cr_rate, rng) for _ in expected]
     return {
         "truth": truth.astype(np.float32),

@@ -65,19 +65,19 @@ class _Fibres:
             nebular_lines=nebular_lines,
         )
 
-    def render(self, dx, dy, seeing):
+    def render(self, dx, dy, seeing, lines=1.0):
         ny, nx = self.shape
         sigma = _fibre_sigma(seeing)
         x = np.arange(nx) - dx
         bend = 0.008 * nx * (2 * x / nx - 1) ** 2
         spread = 1 + 0.6 * (self.y / ny - 0.5)
         centres = self.y[:, np.newaxis] + spread[:, np.newaxis] * bend + dy
-        spectra = self._spectra(x, dx, sigma)
+        spectra = self._spectra(x, dx, sigma, lines)
         heights = spectra * (_fibre_sigma(_SEEING) / sigma)
         traces = _rows_of_gaussians(centres.T, heights.T, sigma, ny).T
         return traces + 8 + 6 * np.sin(np.pi * np.clip(x / nx, 0, 1))
 
-    def _spectra(self, x, dx, sigma):
+    def _spectra(self, x, dx, sigma, lines):
         """Return the peak signal of each fibre (rows) in each column."""
         nx = self.shape[1]
         blaze = 0.7 + 0.3 * np.cos(2.5 * (x / nx - 0.45))
@@ -85,7 +85,7 @@ class _Fibres:
         nebula = 150 * blaze * np.exp(-0.6 * x / nx)
         # the lines of fibres far from the middle are bent away, as in any prism
         bend = 3 * (self.y / self.shape[0] - 0.5) ** 2
-        sky = sky + self._lines(self.sky_lines, bend + dx, sigma)
+        sky = sky + lines * self._lines(self.sky_lines, bend + dx, sigma)
         nebula = nebula + self._lines(
             self.nebular_lines, bend + self.velocity + dx, sigma
         )
@@ -126,7 +126,7 @@ class _Stars:
         ]
         return cls(shape, np.stack(stars, axis=1), np.stack(galaxies, axis=1))
 
-    def render(self, dx, dy, seeing):
+    def render(self, dx, dy, seeing, _lines=1.0):
         ny, nx = self.shape
         x = (np.arange(nx) - dx) / nx
         y = ((np.arange(ny) - dy) / ny)[:, np.newaxis]
@@ -164,12 +164,13 @@ class _Longslit:
         ]
         return cls(shape, sky_lines, object_lines, np.stack(dust))
 
-    def render(self, dx, dy, seeing):
+    def render(self, dx, dy, seeing, lines=1.0):
         ny, nx = self.shape
         x = np.arange(nx) - dx
         y = (np.arange(ny) - dy)[:, np.newaxis]
         tilt = 0.006 * (y - ny / 2) + 3 * (y / ny - 0.5) ** 2
-        sky = 45 + 25 * np.cos(4 * x / nx - 1) + self._sky_lines(tilt + dx)
+        sky = 45 + 25 * np.cos(4 * x / nx - 1)
+        sky = sky + lines * self._sky_lines(tilt + dx)
         image = self._slit(y) * sky + self._objects(x, y, dx, seeing)
         return image + self._scattered(x, y)
 

@@ -1,0 +1,207 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Which pixels are hit: deviations from the low reference, then from the mean."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccdcr import _kernels as kernels
+from ccdcr.detection.matched.bands import bands, in_threads
+from ccdcr.detection.matched.growth import grow
+from ccdcr.detection.matched.reference import (
+    low_references,
+    lowest_planes,
+    majority,
+    surely_clean,
+)
+
+__all__ = ["Limits", "coincident_pixels", "first_masks", "next_masks"]
+
+_DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
+_MORE = 0.75  # sigmas: the low reference is the noisier one
+_LEAST_MEDIAN = 2.3  # sigmas of one exposure
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    Limits in sigmas, see `~ccdcr.detection.matched.growth.grow`.
+
+    ``again`` is enough in a pixel that is hit in another exposure, too.
+    """
+
+    high: float = 5.25
+    low: float = 4.0
+    again: float = 4.3
+    leak: float = 0.02
+    tail: float = 2.5
+
+
+def first_masks(frames, limits, extra=None):
+    """
+    Flag what deviates from the low reference, which is clean for sure.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.detection.matched.frames.Frames`
+        The exposures.
+    limits : `Limits`
+        The limits of the final masks.
+    extra : 2D `~numpy.ndarray`, optional
+        What mismatch adds to the variance.
+
+    Returns
+    -------
+    masks : 3D `~numpy.ndarray` of bool
+        True = hit.
+    """
+    z = np.empty_like(frames.data)
+    noise, unused = frames.noise, frames.unused
+
+    def work(rows):
+        stack = frames.data[:, rows]
+        part = None if unused is None else unused[:, rows]
+        references, lows = low_references(stack, part)
+        for i, low in enumerate(references):
+            others = noise.variance_of_others(low, i)
+            variance = noise.variance(low, i) + _DIFFERENCE * others
+            if extra is not None:
+                variance += extra[rows]
+            with np.errstate(invalid="ignore"):
+                deviation = stack[i] - low + lows[i] * np.sqrt(others)
+                z[i, rows] = deviation / np.sqrt(variance)
+
+    in_threads(work, bands(*frames.shape))
+    _forbid(z, frames)
+    return _grown(z, limits, limits.high + _MORE)
+
+
+def next_masks(frames, masks, limits, level, extra=None):
+    """
+    Flag what deviates from the mean of the others that are not flagged.
+
+    Parameters
+    ----------
+    frames, limits, extra
+        As for `first_masks`.
+    masks : 3D `~numpy.ndarray` of bool
+        The masks so far.
+    level : 2D `~numpy.ndarray`
+        Smooth clean signal. The noise is that of this signal at least: that of
+        a reference that is low by noise would be too small.
+
+    Returns
+    -------
+    masks : 3D `~numpy.ndarray` of bool
+        True = hit.
+    z : 3D `~numpy.ndarray` of float32
+        Deviations in sigmas.
+    """
+    z = np.empty_like(frames.data)
+    noise, unused = frames.noise, frames.unused
+
+    def work(rows):
+        stack = frames.data[:, rows]
+        part = None if unused is None else unused[:, rows]
+        for i, (reference, number) in enumerate(_means(stack, masks[:, rows], part)):
+            signal = np.maximum(reference, level[rows])
+            variance = noise.variance_of_others(signal, i) / number
+            variance += noise.variance(signal, i)
+            if extra is not None:
+                variance += extra[rows]
+            with np.errstate(invalid="ignore"):
+                z[i, rows] = (stack[i] - reference) / np.sqrt(variance)
+
+    in_threads(work, bands(*frames.shape))
+    _forbid(z, frames)
+    return _grown(z, limits, limits.high, masks), z
+
+
+def _means(stack, masks, unused):
+    """Yield the mean of the clean others and their number, for each exposure."""
+    usable = ~masks if unused is None else ~(masks | unused)
+    clean = np.where(usable, stack, stack.dtype.type(0))
+    total, number = clean.sum(axis=0), usable.sum(axis=0, dtype=np.float32)
+    lowest = None
+    for i in range(len(stack)):
+        others = number - usable[i]
+        reference = (total - clean[i]) / np.maximum(others, 1)
+        none = others == 0
+        if none.any():
+            if lowest is None:
+                lowest = _lowest_others(stack, unused)
+            reference[none] = lowest[i][none]
+            others[none] = 1
+        yield reference, others
+
+
+def _lowest_others(stack, unused):
+    """Return the minimum of the others for each exposure."""
+    lowest, second = lowest_planes(stack, 2, unused)
+    own = stack <= lowest
+    if unused is not None:
+        own &= ~unused
+    return [np.where(mine, second, lowest) for mine in own]
+
+
+def _forbid(z, frames):
+    """Nothing is flagged in a bad pixel, nor where there is nothing to compare."""
+    if frames.bad is not None:
+        z[frames.bad] = -np.inf
+    if frames.unused is not None:
+        z[~np.isfinite(z)] = -np.inf
+
+
+def _grown(z, limits, high, masks=None):
+    elsewhere = [None] * len(z) if masks is None else _hit_elsewhere(masks)
+
+    def work(i):
+        seed = z[i] > high
+        if elsewhere[i] is not None:
+            seed |= elsewhere[i] & (z[i] > limits.again)
+        return grow(z[i], seed, limits.low, limits.leak, limits.tail)
+
+    return np.stack(in_threads(work, range(len(z))))
+
+
+def _hit_elsewhere(masks):
+    """Return where another exposure is flagged, by exposure."""
+    number = masks.sum(axis=0, dtype=np.uint8)
+    return [number > mask for mask in masks]
+
+
+def coincident_pixels(z, masks, unused=None):
+    """
+    Return where the median is wrong.
+
+    Parameters
+    ----------
+    z : 3D `~numpy.ndarray`
+        Deviations in sigmas.
+    masks : 3D `~numpy.ndarray` of bool
+        The masks of the exposures.
+    unused : 3D `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Returns
+    -------
+    mask : 2D `~numpy.ndarray` of bool
+        Where a majority is flagged and exceeds the reference by more than 2.3
+        sigma of one exposure: neighbours that may have got charge from two hits
+        beside each other are not enough. Where
+        some exposures take no part, half of the others are enough: the median
+        of two is their mean. Two exposures alone have no majority.
+    """
+    if len(z) < 3:
+        return np.zeros(z.shape[1:], dtype=bool)
+    # The reference has noise, too, which is in the deviations.
+    least = _LEAST_MEDIAN / np.sqrt(1 + 1 / surely_clean(len(z)))
+    number = np.zeros(z.shape[1:], dtype=np.uint16)
+    for plane, mask in zip(z, masks, strict=True):
+        number += mask & (plane > least)
+    result = number >= majority(len(z))
+    if unused is not None:
+        some = unused.any(axis=0)
+        good = kernels.count(unused, len(z))[some]
+        result[some] = number[some] >= np.maximum((good + 1) // 2, 1)
+    return result

@@ -1,0 +1,217 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+What non-equivalence is left, measured where no cosmic ray can be the cause.
+
+A pixel far below all others is hit by nothing: mismatch puts pixels there as
+often as far above.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["EDGES", "Dispersion", "Tails", "measured_pixels", "near"]
+
+EDGES = 2.0 ** np.arange(-1, 10)  # sigmas of structure, between 12 bins
+_FINE = 16  # parts of a bin, for the median level in it
+_LOWEST_LEVEL = -2  # logarithm (base 2) of the lowest level that is told apart
+
+_LEAST = 400  # values in a bin
+_LOWEST = 1.0  # sigmas: only values above are kept
+_LEAST_Q0, _UNKNOWN_Q0 = 2.5, 2.8
+_STRONG = 16.0  # sigmas of structure where nothing is left out
+
+# Quantile, and its factor to the 0.995 quantile of Gaussian values. Of two
+# exposures, a hit of the other one looks the same: a lower quantile is safer.
+_QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.9, 2.01)
+
+
+def measured_pixels(coincident, level):
+    """
+    Return the pixels in which non-equivalence can be measured.
+
+    Parameters
+    ----------
+    coincident : 2D `~numpy.ndarray` of bool
+        Pixels in which a majority of the exposures is hit, and their
+        surroundings.
+    level : 2D `~numpy.ndarray`
+        Level of the structure in sigmas.
+
+    Returns
+    -------
+    use : 2D `~numpy.ndarray` of bool
+        All but these, which hold leftovers of cosmic rays; on strong structure
+        all, or else non-equivalent stars would leave out themselves.
+    """
+    return ~coincident | (level >= _STRONG)
+
+
+@dataclass(frozen=True)
+class Tails:
+    """
+    Counts by fine bin of structure, and the largest values with their bin.
+
+    Made of bands by `of` and put together by `join`.
+    """
+
+    counts: np.ndarray
+    bins: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, below, level, usable):
+        """
+        Collect the values of one band.
+
+        Parameters
+        ----------
+        below : sequence of `~numpy.ndarray`
+            How far each exposure is below the low reference of the others, in
+            sigmas.
+        level : `~numpy.ndarray`
+            Level of the structure in sigmas.
+        usable : sequence of `~numpy.ndarray` of bool
+            Pixels that count, by exposure.
+
+        Returns
+        -------
+        tails : `Tails`
+            The values of this band.
+        """
+        least = np.float32(2.0**_LOWEST_LEVEL)
+        fine = np.log2(np.maximum(level, least))
+        fine -= np.float32(_LOWEST_LEVEL)
+        fine *= np.float32(_FINE)
+        last = _FINE * (len(EDGES) + 1) - 1
+        fine = np.minimum(fine, last).astype(np.uint8)
+        counts = np.zeros(last + 1, dtype=np.int64)
+        bins, values = [], []
+        for value, use in zip(below, usable, strict=True):
+            counts += np.bincount(fine[use], minlength=last + 1)
+            high = (value > _LOWEST) & use
+            bins.append(fine[high] // np.uint8(_FINE))
+            values.append(value[high])
+        return cls(counts, np.concatenate(bins), np.concatenate(values))
+
+    @classmethod
+    def join(cls, parts):
+        """Put the bands together."""
+        return cls(
+            sum(part.counts for part in parts),
+            np.concatenate([part.bins for part in parts]),
+            np.concatenate([part.values for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """
+    Quantile Q of the mirror statistic by level of structure.
+
+    Attributes
+    ----------
+    level : 1D `~numpy.ndarray`
+        Median level of the structure in each of 12 bins, in sigmas.
+    number : 1D `~numpy.ndarray` of int
+        Values in each bin.
+    quantile : 1D `~numpy.ndarray`
+        Q, the 0.995 quantile; NaN in bins that are too poor.
+    noise_quantile : float
+        Q0, the same where there is no structure.
+    """
+
+    level: np.ndarray
+    number: np.ndarray
+    quantile: np.ndarray
+    noise_quantile: float
+
+    @classmethod
+    def of(cls, tails, n_exposures):
+        """
+        Measure the quantiles.
+
+        Parameters
+        ----------
+        tails : `Tails`
+            The values of the whole image.
+        n_exposures : int
+            Number of exposures.
+
+        Returns
+        -------
+        dispersion : `Dispersion`
+            The result.
+        """
+        counts = tails.counts.reshape(-1, _FINE)
+        number = counts.sum(axis=1)
+        quantile = np.full(len(number), np.nan)
+        for k in np.flatnonzero(number >= _LEAST):
+            quantile[k] = _quantile(
+                tails.values[tails.bins == k], number[k], n_exposures
+            )
+        low = quantile[:2][np.isfinite(quantile[:2])]
+        q0 = max(low.min(), _LEAST_Q0) if len(low) else _UNKNOWN_Q0
+        return cls(_median_levels(counts), number, quantile, float(q0))
+
+    @property
+    def ratio(self):
+        """Q / Q0 by bin, 1 for equivalent exposures; NaN where unknown."""
+        return self.quantile / self.noise_quantile
+
+    @property
+    def strength(self):
+        """The standard deviation left by mismatch, in units of the level."""
+        excess = np.maximum(self.quantile**2 - self.noise_quantile**2, 0)
+        strength = np.sqrt(excess) / 2 / self.level
+        last = 0.0
+        for k, value in enumerate(strength):
+            last = strength[k] = last if np.isnan(value) else value
+        return strength
+
+    def variance(self, level, variance):
+        """
+        Return what mismatch adds to the variance.
+
+        Parameters
+        ----------
+        level : `~numpy.ndarray`
+            Level of the structure in sigmas.
+        variance : `~numpy.ndarray`
+            Variance of an exposure.
+
+        Returns
+        -------
+        extra : `~numpy.ndarray`
+            The variance to be added.
+        """
+        if not self.strength.any():
+            return np.zeros_like(level)
+        place = np.log(np.maximum(level, np.float32(2.0**_LOWEST_LEVEL)))
+        extra = np.interp(place, np.log(self.level), self.strength)
+        extra = (extra * level).astype(level.dtype)
+        return np.square(extra, out=extra) * variance
+
+
+def _quantile(tail, number, n_exposures):
+    quantile, factor = _QUANTILE_OF_TWO if n_exposures == 2 else _QUANTILE
+    above = round((1 - quantile) * number)
+    if len(tail) <= above:
+        return _LOWEST * factor
+    return factor * float(np.partition(tail, len(tail) - 1 - above)[-1 - above])
+
+
+def _median_levels(counts):
+    """Return the median level in each bin, its centre where it is empty."""
+    total = counts.sum(axis=1, keepdims=True)
+    below = np.cumsum(counts, axis=1) - counts / 2
+    middle = np.argmin(np.abs(below - total / 2), axis=1)
+    middle = np.where(total[:, 0] == 0, _FINE // 2, middle) + 0.5
+    bins = np.arange(len(counts)) + _LOWEST_LEVEL
+    return 2.0 ** (bins + middle / _FINE)
+
+
+def near(mask):
+    """Return the pixels within 2 pixels of a mask."""
+    return ndimage.maximum_filter(mask, size=5, mode="constant", cval=False)

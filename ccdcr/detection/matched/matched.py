@@ -1,0 +1,164 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Matched detection from arrays to masks: the order of the stages."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr.detection.matched.decide import (
+    Limits,
+    coincident_pixels,
+    first_masks,
+    next_masks,
+)
+from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
+from ccdcr.detection.matched.reference import clean_reference
+from ccdcr.detection.matched.structure import find_structure
+from ccdcr.detection.matched.tiles import fit_tiles
+from ccdcr.detection.planes import fill_from_nearest
+
+__all__ = ["Found", "Matched", "Options", "find_hits", "match_exposures"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How exposures are matched and what is flagged."""
+
+    passes: int = 2
+    tile: int = 64
+    strips: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """
+    Matched exposures and what was measured.
+
+    ``frames`` are the corrected exposures, ``masks`` those of the low
+    reference, ``reference`` is the clean reference and ``extra`` what mismatch
+    adds to the variance. ``fits`` are the fitted terms, ``before`` and
+    ``after`` the dispersions before and after matching.
+    """
+
+    frames: Any
+    masks: np.ndarray
+    reference: np.ndarray
+    extra: np.ndarray
+    fits: Any
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    What was found: ``masks`` (n, ny, nx) and ``coincident`` (ny, nx), True = hit.
+
+    ``matched`` is what it was found in.
+    """
+
+    masks: np.ndarray
+    coincident: np.ndarray
+    matched: Matched
+
+
+def find_hits(frames, options):
+    """
+    Find what is hit in exposures that are not quite equivalent.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.detection.matched.frames.Frames`
+        Two or more exposures of about the same flux.
+    options : `Options`
+        How they are matched.
+
+    Returns
+    -------
+    found : `Found`
+        Masks and what was measured.
+    """
+    matched = match_exposures(frames, options)
+    masks, level = matched.masks, _smooth(matched.reference)
+    for _ in range(2):
+        masks, z = next_masks(
+            matched.frames, masks, options.limits, level, matched.extra
+        )
+    return Found(masks, coincident_pixels(z, masks, frames.unused), matched)
+
+
+def match_exposures(frames, options):
+    """
+    Match the exposures to each other, in a few passes.
+
+    Parameters
+    ----------
+    frames, options
+        As for `find_hits`.
+
+    Returns
+    -------
+    matched : `Matched`
+        Corrected exposures and first masks.
+
+    Notes
+    -----
+    Each pass begins with the exposures as they came, with a better reference.
+    """
+    current, before = frames, None
+    masks = first_masks(frames, options.limits)
+    for left in reversed(range(options.passes)):
+        reference = _reference(current, masks)
+        scene = Scene(reference, find_structure(reference, frames.noise), masks)
+        before = before or unmatched_dispersion(frames, scene)
+        fits = fit_tiles(
+            frames, reference, scene.structure, options.tile, whole=left == 0
+        )
+        data, after = match(frames, scene, fits, strips=options.strips)
+        current = frames.replace(data)
+        extra = _extra_variance(after, scene, frames.noise)
+        masks = first_masks(current, options.limits, extra)
+    return Matched(current, masks, reference, extra, fits, before, after)
+
+
+def _reference(frames, masks):
+    """Return the clean reference, defined in every pixel."""
+    reference = np.empty(frames.shape, dtype=frames.data.dtype)
+    unused = frames.unused
+
+    def work(rows):
+        part = None if unused is None else unused[:, rows]
+        reference[rows] = clean_reference(frames.data[:, rows], masks[:, rows], part)
+
+    in_threads(work, bands(*frames.shape))
+    if unused is None or not (nowhere := unused.all(axis=0)).any():
+        return reference
+    return fill_from_nearest(reference, nowhere)
+
+
+def _smooth(image):
+    """Return the median of 3 x 3 pixels."""
+    smooth = np.empty_like(image)
+
+    def work(rows):
+        wide, inside = with_halo(rows, 1, len(image))
+        smooth[rows] = ndimage.median_filter(image[wide], 3, mode="nearest")[inside]
+
+    in_threads(work, bands(*image.shape))
+    return smooth
+
+
+def _extra_variance(dispersion, scene, noise):
+    extra = np.empty_like(scene.reference)
+
+    def work(rows):
+        variance = noise.mean_variance(scene.reference[rows])
+        level = scene.structure.level(rows) / np.sqrt(variance)
+        extra[rows] = dispersion.variance(level, variance)
+
+    in_threads(work, bands(*extra.shape))
+    return extra

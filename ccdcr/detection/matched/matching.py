@@ -1,0 +1,173 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The correction of exposures, and what mismatch it leaves."""
+
+import numpy as np
+
+from ccdcr import _kernels as kernels
+from ccdcr.detection.matched.bands import bands, in_threads
+from ccdcr.detection.matched.dispersion import (
+    Dispersion,
+    Tails,
+    measured_pixels,
+    near,
+)
+from ccdcr.detection.matched.reference import low_references, majority
+from ccdcr.detection.matched.strips import match_along_rows
+from ccdcr.detection.matched.tiles import match_variance, terms_of
+
+__all__ = ["Scene", "match", "unmatched_dispersion"]
+
+_HOLE = np.float32(2.0)  # sigmas: no correction makes an exposure lower than this
+
+
+class Scene:
+    """
+    What the exposures have in common.
+
+    Parameters
+    ----------
+    reference : 2D `~numpy.ndarray`
+        Clean reference.
+    structure : `~ccdcr.detection.matched.structure.Structure`
+        Its structure.
+    masks : 3D `~numpy.ndarray` of bool
+        The masks so far, (n, ny, nx).
+    """
+
+    def __init__(self, reference, structure, masks):
+        self.reference = reference
+        self.structure = structure
+        number = masks.sum(axis=0, dtype=np.uint8)
+        n = len(masks)
+        # Of two exposures any hit puts one far below the other.
+        self.hit = near(number >= (1 if n == 2 else majority(n)))
+
+
+def match(frames, scene, fits, *, strips=True):
+    """
+    Correct the exposures and measure what mismatch is left.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.detection.matched.frames.Frames`
+        The exposures as they came.
+    scene : `Scene`
+        The scene.
+    fits : `~ccdcr.detection.matched.tiles.TileFits`
+        The terms of the exposures.
+    strips : bool, optional
+        Whether they are also matched along rows and columns.
+
+    Returns
+    -------
+    matched : 3D `~numpy.ndarray`
+        The corrected exposures. No correction digs a hole of more than 2
+        sigma: the other exposures would look hit there.
+    dispersion : `~ccdcr.detection.matched.dispersion.Dispersion`
+        What mismatch is left, measured without this precaution.
+    """
+    matched = np.empty_like(frames.data)
+
+    def tiles_and_rows(rows):
+        terms = terms_of(scene.reference, scene.structure.profile, rows)
+        part = np.s_[rows, :]
+        for i in range(len(frames)):
+            difference = _difference(frames, scene, i, part)
+            difference -= fits.correction(i, rows, terms)
+            _erase(difference, frames, i, part)
+            if strips:
+                _match_strips(difference, frames, scene, i, part)
+            matched[i, rows] = difference
+
+    def columns(columns):
+        part = np.s_[:, columns]
+        reference = scene.reference[part]
+        free = np.empty_like(matched[:, :, columns])
+        for i in range(len(frames)):
+            difference = matched[i][part]
+            if strips:
+                _match_strips(difference, frames, scene, i, part, turn=True)
+            free[i] = reference + difference
+            matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
+        return _tails(free, matched[:, :, columns], frames, scene, part)
+
+    in_threads(tiles_and_rows, fits.tiling.bands())
+    tails = Tails.join(in_threads(columns, bands(*frames.shape[::-1])))
+    return matched, Dispersion.of(tails, len(frames))
+
+
+def unmatched_dispersion(frames, scene):
+    """
+    Measure the mismatch of exposures as they came.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.detection.matched.frames.Frames`
+        The exposures.
+    scene : `Scene`
+        The scene.
+
+    Returns
+    -------
+    dispersion : `~ccdcr.detection.matched.dispersion.Dispersion`
+        The mismatch.
+    """
+
+    def work(rows):
+        data = frames.data[:, rows]
+        return _tails(data, data, frames, scene, np.s_[rows, :])
+
+    parts = in_threads(work, bands(*frames.shape))
+    return Dispersion.of(Tails.join(parts), len(frames))
+
+
+def _difference(frames, scene, i, part):
+    return frames.data[i][part] - scene.reference[part]
+
+
+def _erase(difference, frames, i, part):
+    if frames.unused is not None:
+        difference[frames.unused[i][part]] = 0
+
+
+def _match_strips(difference, frames, scene, i, part, *, turn=False):
+    """Match along rows, or along columns, in place."""
+    planes = [
+        difference,
+        scene.structure.height[part],
+        match_variance(scene.reference[part], frames.noise, i),
+        None if frames.unused is None else frames.unused[i][part],
+    ]
+    if not turn:
+        match_along_rows(*planes)
+        return
+    turned = [None if plane is None else plane.T.copy() for plane in planes]
+    match_along_rows(*turned)
+    difference[:] = turned[0].T
+
+
+def _guarded(difference, frames, scene, i, part):
+    """Return the difference that is used, from the freely corrected one."""
+    original = _difference(frames, scene, i, part)
+    noise = np.sqrt(match_variance(scene.reference[part], frames.noise, i))
+    guarded = np.maximum(difference, np.minimum(original, -_HOLE * noise))
+    if frames.unused is not None:
+        unused = frames.unused[i][part]
+        guarded[unused] = original[unused]
+    return guarded
+
+
+def _tails(free, stack, frames, scene, part):
+    """Return how far exposures are below the low reference of a stack."""
+    noise, reference = frames.noise, scene.reference[part]
+    unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
+    level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))
+    use = measured_pixels(scene.hit[part], level)
+    if unused is not None:
+        # Of fewer than three, any hit puts one far below the other.
+        use &= kernels.count(unused, len(stack)) >= min(len(stack), 3)
+    below, usable = [], []
+    for i, low in enumerate(low_references(stack, unused)[0]):
+        below.append((low - free[i]) / np.sqrt(noise.variance(reference, i)))
+        usable.append(use if unused is None else use & ~unused[i] & np.isfinite(low))
+    return Tails.of(below, level, usable)

@@ -1,0 +1,188 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+References that cosmic rays hardly touch, from a few ordered exposures.
+
+Stacks are (n, ...), ``bad`` of the same shape (True = takes no part) or None.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import ndtri
+
+from ccdcr import _kernels as kernels
+
+__all__ = [
+    "clean_reference",
+    "expected_low",
+    "low_references",
+    "lowest_planes",
+    "majority",
+    "surely_clean",
+]
+
+
+def majority(n):
+    """Return how many of n exposures must be hit to spoil their median."""
+    return n // 2 + 1
+
+
+def surely_clean(n):
+    """Return how many of the others are clean where a majority is hit, 1 at least."""
+    return np.maximum(n - majority(n), 1)
+
+
+@lru_cache(maxsize=128)
+def expected_low(n):
+    """
+    Return the mean of the lowest of the n - 1 others, in sigmas.
+
+    Parameters
+    ----------
+    n : int
+        Number of exposures.
+
+    Returns
+    -------
+    mean : float
+        Negative; 0 for two exposures.
+
+    References
+    ----------
+    G. Blom 1958, "Statistical Estimates and Transformed Beta-Variables": the
+    expectation of order statistics.
+    """
+    rank = np.arange(1, surely_clean(n) + 1)
+    return float(ndtri((rank - 0.375) / (n - 1 + 0.25)).mean())
+
+
+def lowest_planes(stack, number, bad=None):
+    """
+    Return the lowest exposures in order.
+
+    Parameters
+    ----------
+    stack : `~numpy.ndarray`
+        The exposures, (n, ...).
+    number : int
+        How many of them.
+    bad : `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Returns
+    -------
+    planes : list of `~numpy.ndarray`
+        From the lowest on; infinity where there are not enough.
+    """
+    planes = []
+    for i, plane in enumerate(stack):
+        value = kernels.without(plane, None if bad is None else bad[i], np.inf)
+        for k, lower in enumerate(planes):
+            planes[k] = np.minimum(lower, value)
+            value = np.maximum(lower, value)
+        if len(planes) < number:
+            planes.append(value)
+    return planes
+
+
+def low_references(stack, bad=None):
+    """
+    Return the low reference of each exposure: the mean of its lowest others.
+
+    Parameters
+    ----------
+    stack : `~numpy.ndarray`
+        The exposures, (n, ...).
+    bad : `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Returns
+    -------
+    references : list of `~numpy.ndarray`
+        Of as many of the others as are clean where a majority is hit;
+        infinity where there is no other.
+    lows : list of float32 or of `~numpy.ndarray`
+        How many sigmas each is expected to be away from the mean.
+    """
+    n = len(stack)
+    number = int(surely_clean(n))
+    *lowest, limit = lowest_planes(stack, number + 1, bad)
+    total = limit + sum(lowest)
+    if number == 1:
+        references = [np.where(e <= lowest[0], limit, lowest[0]) for e in stack]
+    else:
+        references = [
+            (total - np.minimum(e, limit)) / stack.dtype.type(number) for e in stack
+        ]
+    if bad is None or not bad.any():
+        return references, [np.float32(expected_low(n))] * n
+    some = bad.any(axis=0)
+    lows = [np.full(some.shape, expected_low(n), dtype=stack.dtype) for _ in stack]
+    for i, (low, mean) in enumerate(_low_of_columns(stack[:, some], bad[:, some])):
+        references[i][some] = low
+        lows[i][some] = mean
+    return references, lows
+
+
+def _low_of_columns(columns, bad):
+    """Yield reference and its expectation where some exposures are bad."""
+    n = len(columns)
+    filled = np.where(bad, columns.dtype.type(np.inf), columns)
+    means = np.array([0, *(expected_low(k) for k in range(2, n + 1))], columns.dtype)
+    for i in range(n):
+        others = np.sort(np.delete(filled, i, axis=0), axis=0)
+        number = np.isfinite(others).sum(axis=0) + 1  # with this one
+        low = surely_clean(number)
+        sums = np.cumsum(others, axis=0)
+        mean = np.take_along_axis(sums, low[np.newaxis] - 1, axis=0)[0] / low
+        yield mean, means[number - 1]
+
+
+def clean_reference(stack, masks, bad=None):
+    """
+    Return the lower median; the mean of the lowest where a majority is hit.
+
+    Parameters
+    ----------
+    stack : `~numpy.ndarray`
+        The exposures, (n, ...).
+    masks : `~numpy.ndarray` of bool
+        Their masks so far, True = hit.
+    bad : `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Returns
+    -------
+    reference : `~numpy.ndarray`
+        The reference; NaN where all exposures are bad.
+
+    Notes
+    -----
+    The ordinary median of four exposures is spoilt by two hits.
+    """
+    n = len(stack)
+    number = int(surely_clean(n))
+    planes = lowest_planes(stack, max((n - 1) // 2 + 1, number), bad)
+    reference = planes[(n - 1) // 2].copy()
+    hit = masks.sum(axis=0, dtype=np.uint8) >= majority(n)
+    reference[hit] = sum(plane[hit] for plane in planes[:number]) / number
+    if bad is not None and bad.any():
+        some = bad.any(axis=0)
+        reference[some] = _clean_of_columns(
+            stack[:, some], masks[:, some], bad[:, some]
+        )
+    return reference
+
+
+def _clean_of_columns(columns, masks, bad):
+    filled = np.sort(np.where(bad, columns.dtype.type(np.inf), columns), axis=0)
+    good = kernels.count(bad, len(columns))
+    hit = (masks & ~bad).sum(axis=0) >= majority(good)
+    low = np.where(good < 3, 1, surely_clean(good))
+    sums = np.cumsum(filled, axis=0)
+    middle = (np.maximum(good, 1) - 1) // 2
+    ranked, total = (
+        np.take_along_axis(planes, index[np.newaxis].astype(np.intp), axis=0)[0]
+        for planes, index in ((filled, middle), (sums, low - 1))
+    )
+    return np.where(good == 0, np.nan, np.where(hit, total / low, ranked))

@@ -1,0 +1,275 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Local matching in tiles: flux, shift, seeing and background of each exposure.
+
+The difference of an exposure and a reference m is a sum of five terms: a factor
+of the structure of m (flux), its two derivatives (shift), its Laplacian (seeing)
+and a constant (background).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr.equivalence import TERMS
+
+__all__ = [
+    "TileFits",
+    "Tiling",
+    "fit_tiles",
+    "match_variance",
+    "terms_of",
+    "weights",
+]
+
+# What is expected of each term: this stops the fit to noise.
+_PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
+# The first tolerance keeps bright structure in the fit, however much it deviates.
+_ANNEALING = (0.5, 0.12, 0.03)
+_CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
+# Of the whole image more is learnt: a wider prior, and what is not learnt.
+_WIDE, _LEAST = 10.0, 10.0
+_CUT = np.float32(1 / 16)  # Tukey's biweight ends at 4 sigma
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """An image (ny, nx) cut into tiles of one size, but for the last ones."""
+
+    shape: tuple
+    size: tuple
+    number: tuple
+
+    @classmethod
+    def of(cls, shape, tile):
+        """Cut an image into tiles of about ``tile`` pixels along each axis."""
+        number = tuple(max(round(length / tile), 1) for length in shape)
+        size = tuple(-(-n // k) for n, k in zip(shape, number, strict=True))
+        number = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
+        return cls(shape, size, number)
+
+    def bands(self):
+        """Return slices of rows that hold whole tiles."""
+        return bands(*self.shape, step=self.size[0])
+
+    def rows_of_tiles(self, rows):
+        """Return the rows of tiles that a slice of rows holds."""
+        return slice(rows.start // self.size[0], -(-rows.stop // self.size[0]))
+
+    def cut(self, image):
+        """Return a band as (tiles, pixels of a tile); 0 beyond the image."""
+        (ty, tx), nx = self.size, self.number[1]
+        ny = -(-image.shape[0] // ty)
+        missing = (ny * ty - image.shape[0], nx * tx - image.shape[1])
+        if any(missing):
+            image = np.pad(image, [(0, more) for more in missing])
+        cubes = image.reshape(ny, ty, nx, tx).swapaxes(1, 2)
+        return cubes.reshape(ny * nx, ty * tx)
+
+    def interpolation(self, axis, pixels):
+        """Return the weights of the tiles for pixels along an axis, bilinear."""
+        centres = (np.arange(self.number[axis]) + 0.5) * self.size[axis] - 0.5
+        tents = np.eye(self.number[axis])
+        weights = [np.interp(pixels, centres, tent) for tent in tents]
+        return np.array(weights, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class TileFits:
+    """
+    The fitted terms.
+
+    ``coefficients`` are (n, tiles along y, tiles along x, 5), in the order of
+    the terms. ``normal`` (..., 5, 5) and ``right`` (..., 5) are the normal
+    equations of the first step, on clear structure only, and ``scatter`` (...,
+    5, 5) is the variance of ``right``.
+    """
+
+    tiling: Tiling
+    coefficients: np.ndarray
+    normal: np.ndarray
+    right: np.ndarray
+    scatter: np.ndarray
+
+    def whole_image(self):
+        """
+        Return the terms of the whole image and their errors, each (n, 5).
+
+        They are from the first step, whose tolerance is so wide that also
+        exposures that cannot be matched leave nothing out.
+        """
+        normal, right, scatter = (
+            part.sum(axis=(1, 2)) for part in (self.normal, self.right, self.scatter)
+        )
+        prior = (_WIDE * _PRIOR) ** -2
+        inverse = np.linalg.inv(normal + np.diag(prior))
+        variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
+        # Of what is not there nothing is learnt.
+        known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
+        error = np.where(known, np.sqrt(variance), np.inf)
+        return (inverse @ right[..., np.newaxis])[..., 0], error
+
+    def correction(self, i, rows, terms):
+        """Return what exposure i exceeds the reference by, in a band."""
+        down = self.tiling.interpolation(0, np.arange(rows.start, rows.stop))
+        along = self.tiling.interpolation(1, np.arange(self.tiling.shape[1]))
+        total = np.float32(0)
+        for k, term in enumerate(terms):
+            plane = self.coefficients[i, :, :, k].astype(np.float32)
+            total = total + down.T @ plane @ along * term
+        return total
+
+
+def terms_of(image, profile, rows):
+    """
+    Return the five terms of a band.
+
+    Parameters
+    ----------
+    image, profile : 2D `~numpy.ndarray`
+        The reference and its structure.
+    rows : slice
+        The band.
+
+    Returns
+    -------
+    terms : 3D `~numpy.ndarray`
+        (5, ny, nx), in the order of `TERMS`.
+    """
+    wide, _ = with_halo(rows, 1, len(image))
+    edges = (int(wide.start == rows.start), int(wide.stop == rows.stop))
+    part = np.pad(image[wide], (edges, (1, 1)), mode="edge")
+    half = image.dtype.type(0.5)
+    centre = part[1:-1, 1:-1]
+    left, right = part[1:-1, :-2], part[1:-1, 2:]
+    below, above = part[:-2, 1:-1], part[2:, 1:-1]
+    terms = np.empty((5, *centre.shape), dtype=image.dtype)
+    terms[0] = profile[rows]
+    terms[1] = (right - left) * half
+    terms[2] = (above - below) * half
+    terms[3] = left + right + below + above - 4 * centre
+    terms[4] = 1
+    return terms
+
+
+def weights(residual, variance, usable=None):
+    """
+    Return Tukey's biweight over the variance.
+
+    Parameters
+    ----------
+    residual, variance : `~numpy.ndarray`
+        What is left, and what it may be.
+    usable : `~numpy.ndarray` of bool, optional
+        Where the weight is not 0.
+
+    Returns
+    -------
+    weights : `~numpy.ndarray`
+        0 beyond 4 sigma.
+    """
+    weight = np.square(residual)
+    weight *= -_CUT
+    weight /= variance
+    weight += 1
+    np.maximum(weight, 0, out=weight)
+    np.square(weight, out=weight)
+    weight /= variance
+    if usable is not None:
+        weight *= usable
+    return weight
+
+
+def fit_tiles(frames, reference, structure, tile, *, whole=True):
+    """
+    Fit the five terms in each tile of each exposure.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.detection.matched.frames.Frames`
+        The exposures.
+    reference : 2D `~numpy.ndarray`
+        Clean reference.
+    structure : `~ccdcr.detection.matched.structure.Structure`
+        The structure of the reference.
+    tile : int
+        Wanted size of the tiles in pixels.
+    whole : bool, optional
+        Whether the terms of the whole image will be asked for.
+
+    Returns
+    -------
+    fits : `TileFits`
+        Terms by exposure and tile.
+
+    Notes
+    -----
+    Weighted least squares with a Gaussian prior of each term, repeated with
+    weights for ever smaller tolerance of mismatch on structure. A cosmic ray on
+    faint ground is left out from the start.
+    """
+    tiling = Tiling.of(reference.shape, tile)
+    shape, k = (len(frames), *tiling.number), len(TERMS)
+    results = [np.zeros((*shape, *size)) for size in ((k,), (k, k), (k,), (k, k))]
+
+    def work(rows):
+        place = tiling.rows_of_tiles(rows)
+        terms = terms_of(reference, structure.profile, rows)
+        terms = np.stack([tiling.cut(term) for term in terms], axis=1)
+        level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        level = tiling.cut(level)
+        for i in range(len(frames)):
+            parts = _parts(frames, reference, tiling, rows, i)
+            found = _fit(terms, level, *parts, whole=whole)
+            for target, value in zip(results, found, strict=False):
+                rows_of_tiles = value.reshape(-1, tiling.number[1], *value.shape[1:])
+                target[i, place] = rows_of_tiles
+
+    in_threads(work, tiling.bands())
+    return TileFits(tiling, *results)
+
+
+def _parts(frames, reference, tiling, rows, i):
+    """Return difference, variance and usable pixels of tiles of one exposure."""
+    m = reference[rows]
+    difference = tiling.cut(frames.data[i, rows] - m)
+    floor = tiling.cut(match_variance(m, frames.noise, i))
+    usable = floor > 0  # the margin beyond the image is 0
+    floor[~usable] = 1
+    if frames.unused is not None:
+        usable &= ~tiling.cut(frames.unused[i, rows])
+        difference[~usable] = 0
+    return difference, floor, usable
+
+
+def match_variance(m, noise, i):
+    """Return the variance of exposure i minus a clean reference."""
+    return noise.variance(m, i) + np.float32(0.44) * noise.mean_variance(m)
+
+
+def _fit(terms, level, difference, floor, usable, *, whole):
+    """Return coefficients and first equations of tiles of one exposure."""
+    residual, first = difference, ()
+    usable = None if usable.all() else usable
+    for q in _ANNEALING:
+        weight = weights(residual, floor + np.float32(q**2) * level, usable)
+        normal, right = _normal_equations(terms, weight, difference)
+        if whole and not first:
+            weight *= level > _CLEAR * floor
+            first = _normal_equations(terms, weight, difference)
+            weight *= weight * floor
+            first += _normal_equations(terms, weight, difference)[:1]
+        solution = np.linalg.solve(
+            normal + np.diag(_PRIOR**-2), right[:, :, np.newaxis]
+        )
+        fit = np.matmul(solution.swapaxes(1, 2).astype(terms.dtype), terms)
+        residual = difference - fit[:, 0]
+    return solution[:, :, 0], *first
+
+
+def _normal_equations(terms, weight, difference):
+    weighted = terms * weight[:, np.newaxis]
+    normal = np.matmul(weighted, terms.swapaxes(1, 2))
+    right = np.matmul(weighted, difference[:, :, np.newaxis])
+    return normal.astype(np.float64), right[:, :, 0].astype(np.float64)

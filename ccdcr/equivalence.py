@@ -1,0 +1,214 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""How far exposures are from being equivalent."""
+
+import numpy as np
+
+from ccdcr.exceptions import (
+    MatchingFailedWarning,
+    NotEquivalentWarning,
+    warn_user,
+)
+
+__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "warn_of"]
+
+TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
+COLUMNS = {
+    "terms": ("exposure", *TERMS, "noise"),
+    "levels": ("level", "values", "before", "after"),
+    "tiles": ("exposure", "y", "x", *TERMS),
+}
+UNITS = {"shift_x": "pixel", "shift_y": "pixel", "seeing": "pixel2"}
+
+# What is too much for matching.
+_MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.5, 2.0, 3.0
+_LEAST_MEASURED = 0.5
+_SHIFTS = ("shift_x", "shift_y")
+# What needs it; a term is known if its error is a third of this, or a fifth of it.
+NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
+_NEEDED_BACKGROUND = 0.25  # in units of the noise
+_NEEDED_RATIO = 1.25
+_NEEDED_VALUES = 2000  # ten of them above the quantile
+
+
+class Equivalence:
+    """
+    How far exposures are from being equivalent, and what matching left of it.
+
+    Made by `~ccdcr.check_equivalence`, and by `~ccdcr.detect_cosmic_rays` with
+    ``crmethod="matched"``.
+
+    Parameters
+    ----------
+    levels : `~astropy.table.Table`
+        One row for each level of structure. Columns: level (in units of the
+        noise), values (how many were measured), before and after: Q / Q0, how
+        far pixels are below all other exposures, relative to where there is no
+        structure, before and after matching. 1 = equivalent, NaN = too few
+        values.
+    terms : `~astropy.table.Table`
+        One row for each exposure. Columns: exposure (from 1), flux (factor),
+        shift_x, shift_y (pixel), seeing (what it adds to the variance of the
+        profile of a star, squared pixels) and background (unit of the
+        exposures, and in ``noise`` in units of the noise); all relative to the
+        mean of the exposures. NaN = there is too little structure to tell.
+    tiles : `~astropy.table.Table`
+        The same terms for each tile of each exposure, with its centre x, y;
+        the first pixel is (1, 1).
+    number : int
+        Values that could have been measured.
+
+    See Also
+    --------
+    ccdcr.check_equivalence
+    """
+
+    def __init__(self, levels, terms, tiles, number):
+        self.number = int(number)
+        self.levels = levels
+        self.terms = terms
+        self.tiles = tiles
+        for column in ("before", "after"):
+            levels[column].info.format = ".2f"
+        for name in terms.colnames[1:]:
+            terms[name].info.format = ".3f"
+        levels["level"].info.format = ".1f"
+
+    @property
+    def maps(self):
+        """The terms by name, each as images (n, tiles along y, tiles along x)."""
+        shape = [len(np.unique(self.tiles[name])) for name in ("exposure", "y", "x")]
+        return {name: np.reshape(self.tiles[name], shape) for name in TERMS}
+
+    @property
+    def ratio(self):
+        """The largest Q / Q0 before and after matching."""
+        return tuple(_largest(self.levels[name]) for name in ("before", "after"))
+
+    @property
+    def needed(self):
+        """Whether the exposures differ by more than their noise."""
+        large = any(
+            _largest(np.abs(_deviation(self.terms, name))) > limit
+            for name, limit in NEEDED.items()
+        )
+        large |= _largest(np.abs(self.terms["noise"])) > _NEEDED_BACKGROUND
+        sure = np.asarray(self.levels["values"]) >= _NEEDED_VALUES
+        large |= _largest(np.asarray(self.levels["before"])[sure]) > _NEEDED_RATIO
+        return bool(large or self.failures)
+
+    @property
+    def failures(self):
+        """Why matching is not enough, a list of text with remedies; or empty."""
+        found = []
+        shift = _largest(np.hypot(*(np.nan_to_num(self.terms[k]) for k in _SHIFTS)))
+        if shift > _MAX_SHIFT:
+            found.append(
+                f"shifts of {shift:.2f} pixel are above {_MAX_SHIFT}: "
+                "register the exposures first"
+            )
+        flux = self._flux_ratio()
+        if flux > _MAX_FLUX:
+            found.append(
+                f"flux ratios of {flux:.2f} are above {_MAX_FLUX:g}: scale the "
+                "exposures first, or give flux_factor"
+            )
+        values, number = self.levels["values"].sum(), self.number
+        if values < _LEAST_MEASURED * number:
+            found.append(
+                f"{1 - values / number:.0%} of the pixels look hit in a majority of "
+                "the exposures: scale the exposures or subtract their sky first"
+            )
+        if self.ratio[1] > _MAX_RATIO:
+            found.append(
+                f"Q / Q0 = {self.ratio[1]:.1f} is left on structure, above "
+                f"{_MAX_RATIO:g}: check gain, read noise, registration and "
+                "focus, and leave out exposures that differ"
+            )
+        return found
+
+    def _flux_ratio(self):
+        flux = np.asarray(self.terms["flux"])
+        flux = flux[np.isfinite(flux)]
+        if len(flux) == 0:
+            return 1.0
+        return flux.max() / max(flux.min(), 1e-3)
+
+    def __repr__(self):
+        state = "failed" if self.failures else "needed" if self.needed else "not needed"
+        return f"<{type(self).__name__}({len(self.terms)} exposures, matching {state})>"
+
+    def __str__(self):
+        tables = ("\n".join(t.pformat(max_lines=-1)) for t in (self.terms, self.levels))
+        verdict = ["matching was needed" if self.needed else "matching was not needed"]
+        return "\n\n".join(["\n".join(verdict + self.failures), *tables])
+
+    def describe(self):
+        """
+        Say in one line how much the exposures differ.
+
+        Returns
+        -------
+        text : str
+            Ranges of the terms that are known, and Q / Q0.
+        """
+        parts = []
+        for name, unit in (
+            ("flux", ""),
+            ("shift_x", " pixel"),
+            ("shift_y", " pixel"),
+            ("seeing", " pixel^2"),
+            ("background", ""),
+        ):
+            values = np.asarray(self.terms[name])
+            values = values[np.isfinite(values)]
+            if len(values):
+                sign = "" if name == "flux" else "+"
+                low, high = (f"{v:{sign}.3g}" for v in (values.min(), values.max()))
+                parts.append(f"{name} {low} to {high}{unit}")
+        before, after = self.ratio
+        return f"{', '.join(parts)}; Q / Q0 {before:.2f}, {after:.2f} after matching"
+
+    def plot(self, fig=None):
+        """
+        Draw the report.
+
+        Parameters
+        ----------
+        fig : `~matplotlib.figure.Figure`, optional
+            Figure to draw on. Default is a new one.
+
+        Returns
+        -------
+        fig : `~matplotlib.figure.Figure`
+            The figure, neither shown nor saved.
+        """
+        from ccdcr._equivalence_plot import plot_equivalence
+
+        return plot_equivalence(self, fig=fig)
+
+
+def warn_of(equivalence):
+    """Warn if matching was needed, and more strongly if it failed."""
+    if equivalence.failures:
+        warn_user(_failed(equivalence), MatchingFailedWarning)
+    elif equivalence.needed:
+        msg = (
+            "the exposures are not equivalent and were matched: "
+            f"{equivalence.describe()}"
+        )
+        warn_user(msg, NotEquivalentWarning)
+
+
+def _failed(equivalence):
+    reasons = "; ".join(equivalence.failures)
+    return f"the exposures differ too much to be matched: {reasons}"
+
+
+def _largest(values):
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    return float(values.max()) if len(values) else 0.0
+
+
+def _deviation(terms, name):
+    return np.asarray(terms[name]) - (name == "flux")

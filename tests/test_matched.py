@@ -1,0 +1,653 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The stages of matching, each alone, and what they find together."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
+
+from ccdcr import detect_cosmic_rays
+from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr.detection.matched.decide import (
+    Limits,
+    coincident_pixels,
+    first_masks,
+    next_masks,
+)
+from ccdcr.detection.matched.dispersion import EDGES, Dispersion, Tails
+from ccdcr.detection.matched.frames import Frames
+from ccdcr.detection.matched.growth import connected, grow
+from ccdcr.detection.matched.matched import Options, find_hits, match_exposures
+from ccdcr.detection.matched.noise import Noise
+from ccdcr.detection.matched.reference import (
+    clean_reference,
+    expected_low,
+    low_references,
+    lowest_planes,
+)
+from ccdcr.detection.matched.strips import match_along_rows
+from ccdcr.detection.matched.structure import find_structure
+from ccdcr.detection.matched.tiles import Tiling, fit_tiles, terms_of, weights
+from ccdcr.exceptions import NotEquivalentWarning
+from ccdcr.simulation import evaluate, simulate_exposures
+
+RNG = np.random.default_rng(20)
+KNOWN = {"gain": 1.0, "readnoise": 3.0}
+
+
+def noise_of(n, gain=1.0, readnoise=3.0):
+    """Return the noise of n equal exposures."""
+    return Noise.of_detector(n, gain, readnoise)
+
+
+def frames_of(sim, **more):
+    """Return simulated exposures as frames."""
+    data = np.stack([ccd.data for ccd in sim.exposures])
+    return Frames.of(data, noise_of(len(data), sim.gain, sim.readnoise), **more)
+
+
+class TestBands:
+    """Slices of an image, and threads."""
+
+    @pytest.mark.parametrize(("length", "width", "step"), [(10, 7, 1), (5000, 900, 64)])
+    def test_bands(self, length, width, step):
+        """They cover the axis without overlap, in multiples of the step."""
+        slices = bands(length, width, step)
+        covered = np.concatenate([np.arange(length)[part] for part in slices])
+        assert_array_equal(covered, np.arange(length))
+        assert all((part.stop - part.start) % step == 0 for part in slices[:-1])
+
+    def test_halo(self):
+        """The inner slice of the wider one is the slice itself."""
+        rows = np.arange(100)
+        for part in (slice(0, 20), slice(40, 60), slice(95, 100)):
+            wide, inside = with_halo(part, 7, 100)
+            assert_array_equal(rows[wide][inside], rows[part])
+            assert wide.start == max(part.start - 7, 0)
+
+    def test_threads(self):
+        """Results come in the order of the items."""
+        assert in_threads(lambda x: x**2, range(50)) == [x**2 for x in range(50)]
+
+
+class TestReference:
+    """References that are clean where a majority is hit."""
+
+    @pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+    def test_low(self, n):
+        """The mean of the lowest others, by sorting."""
+        stack = RNG.normal(0, 1, (n, 6, 7)).astype(np.float32)
+        number = max(n - (n // 2 + 1), 1)
+        for i, low in enumerate(low_references(stack)[0]):
+            others = np.sort(np.delete(stack, i, axis=0), axis=0)
+            assert_allclose(low, others[:number].mean(axis=0), atol=1e-6)
+
+    @pytest.mark.parametrize("n", [3, 5, 6])
+    def test_low_with_bad(self, n):
+        """As if the bad exposures did not exist, by hand for each pixel."""
+        stack = RNG.normal(0, 1, (n, 5, 6)).astype(np.float32)
+        bad = RNG.random(stack.shape) < 0.3
+        stack[bad] = 1e9
+        references, lows = low_references(stack, bad)
+        for i, y, x in np.ndindex(stack.shape):
+            others = [stack[j, y, x] for j in range(n) if j != i and not bad[j, y, x]]
+            found = references[i][y, x]
+            if not others:
+                assert found == np.inf
+                continue
+            k = len(others) + 1
+            number = max(k - (k // 2 + 1), 1)
+            assert found == pytest.approx(np.mean(sorted(others)[:number]), abs=1e-6)
+            low = lows[i] if np.ndim(lows[i]) == 0 else lows[i][y, x]
+            assert low == pytest.approx(expected_low(k))
+
+    @pytest.mark.parametrize("n", [2, 3, 4, 5, 7])
+    def test_expectation(self, n):
+        """The mean of the lowest of n - 1 Gaussian values."""
+        number = max(n - (n // 2 + 1), 1)
+        values = np.sort(RNG.normal(0, 1, (200_000, n - 1)), axis=1)
+        # Blom's formula is an approximation.
+        assert expected_low(n) == pytest.approx(values[:, :number].mean(), abs=0.03)
+
+    @pytest.mark.parametrize("n", [2, 3, 4, 5])
+    def test_clean(self, n):
+        """The lower median; the mean of the lowest where a majority is hit."""
+        stack = RNG.normal(0, 1, (n, 6, 7)).astype(np.float32)
+        masks = RNG.random(stack.shape) < 0.5
+        ordered = np.sort(stack, axis=0)
+        number = max(n - (n // 2 + 1), 1)
+        expected = np.where(
+            masks.sum(axis=0) >= n // 2 + 1,
+            ordered[:number].mean(axis=0),
+            ordered[(n - 1) // 2],
+        )
+        assert_allclose(clean_reference(stack, masks), expected, atol=1e-6)
+
+    def test_clean_with_bad(self):
+        """Bad values are in no sort; without a good one there is none."""
+        stack = np.array([[1, 5, 9, 7], [2, 50, 9, 7], [3, 3, 4, 7]], dtype=np.float32)
+        bad = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]], dtype=bool)
+        nothing = np.zeros(stack.shape, dtype=bool)
+        clean = clean_reference(stack, nothing, bad)
+        assert_array_equal(clean, [2, 3, 4, np.nan])
+
+    def test_planes(self):
+        """The lowest in order; infinity where there are not enough."""
+        stack = np.array([[3.0], [1.0], [2.0]])
+        assert np.ravel(lowest_planes(stack, 2)).tolist() == [1, 2]
+        bad = np.array([[False], [True], [True]])
+        assert np.ravel(lowest_planes(stack, 2, bad)).tolist() == [3, np.inf]
+
+
+class TestGrowth:
+    """Connected pixels and neighbours."""
+
+    def test_connected(self):
+        """Groups touch at corners, too, and need a seed."""
+        mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
+        seed = np.zeros_like(mask)
+        seed[0, 0] = True
+        expected = np.zeros_like(mask)
+        expected[0, 0] = expected[1, 1] = True
+        assert_array_equal(connected(mask, seed), expected)
+
+    def test_grow(self):
+        """Neighbours by their own value and the charge they got, worked out by hand."""
+        z = np.zeros((7, 7), dtype=np.float32)
+        z[3, 3] = 100
+        z[3, 2], z[2, 3], z[4, 3], z[2, 2] = 0.4, 0.6, -0.1, 2.4
+        # 0.02 * 100 = 2, so that 0.5 is missing to 2.5.
+        mask = grow(z, z > 6, 4, 0.02, 2.5)
+        assert np.argwhere(mask).tolist() == [[2, 3], [3, 3]]
+        # A corner is no neighbour, but may be connected.
+        mask = grow(z, z > 6, 2, 0.02, 2.5)
+        assert mask[2, 2]
+
+    def test_nothing(self):
+        """Without a seed nothing is masked."""
+        z = np.full((4, 4), 5.0)
+        assert not grow(z, z > 6, 4, 0.02, 2.5).any()
+
+    def test_forbidden(self):
+        """Minus infinity is never masked."""
+        z = np.full((3, 3), -np.inf, dtype=np.float32)
+        z[1, 1] = 1e4
+        assert grow(z, z > 6, 4, 0.02, 2.5).sum() == 1
+
+
+class TestStructure:
+    """Structure without what noise gives."""
+
+    def test_flat(self):
+        """Noise has next to none."""
+        image = RNG.normal(100, 5, (150, 160)).astype(np.float32)
+        structure = find_structure(image, noise_of(3, readnoise=5.0))
+        assert np.mean(structure.height > 0) < 0.05
+        assert np.mean(structure.contrast > 0) < 0.05
+
+    def test_star(self):
+        """The height of a star; its contrast where it is steepest."""
+        y, x = np.indices((120, 130))
+        star = 1e4 * np.exp(-((y - 60) ** 2 + (x - 40) ** 2) / 8)
+        structure = find_structure((star + 100).astype(np.float32), noise_of(3))
+        assert structure.height[60, 40] == pytest.approx(1e4, rel=0.01)
+        window = star[59:62, 42:45]
+        half = (window.max() - window.min()) / 2
+        assert structure.contrast[60, 43] == pytest.approx(half, rel=0.02)
+        assert structure.level()[60, 100] == 0
+
+    def test_bands(self):
+        """An image of several bands is measured as one."""
+        image = RNG.normal(100, 5, (300, 1000)).astype(np.float32)
+        assert len(bands(*image.shape)) > 1
+        structure = find_structure(image, noise_of(3))
+        smooth = ndimage.gaussian_filter(image, 1, mode="nearest")
+        lowest = ndimage.minimum_filter(smooth, 25, mode="nearest")
+        background = ndimage.uniform_filter(lowest, 25, mode="nearest")
+        assert_allclose(structure.profile, image - background, atol=1e-3)
+
+
+class TestTiles:
+    """The five terms."""
+
+    @pytest.mark.parametrize("shape", [(64, 64), (130, 200), (40, 50), (1, 7)])
+    def test_tiling(self, shape):
+        """Tiles hold each pixel once, zeros beyond; weights add up to one."""
+        tiling = Tiling.of(shape, 64)
+        image = RNG.random(shape)
+        assert tiling.cut(image).sum() == pytest.approx(image.sum())
+        for axis in (0, 1):
+            interpolation = tiling.interpolation(axis, np.arange(shape[axis]))
+            assert_allclose(interpolation.sum(axis=0), 1, atol=1e-6)
+
+    def test_terms(self):
+        """Derivatives and Laplacian of a parabola."""
+        y, x = np.indices((20, 30))
+        image = (x**2 + 3 * x * y).astype(np.float32)
+        terms = terms_of(image, image - 1, slice(5, 9))[:, :, 1:-1]
+        inner = np.s_[5:9, 1:-1]
+        assert_allclose(terms[0], image[inner] - 1)
+        assert_allclose(terms[1], (2 * x + 3 * y)[inner])
+        assert_allclose(terms[2], (3 * x)[inner])
+        assert_allclose(terms[3], 2)
+        assert_allclose(terms[4], 1)
+
+    def test_weights(self):
+        """Tukey's biweight: 1 at 0, 9/16 at half of its width, 0 at 4 sigma."""
+        residual = np.array([0, 2, 4, 9], dtype=np.float32) * 3
+        found = weights(residual, np.float32(9))
+        assert_allclose(found * 9, [1, 9 / 16, 0, 0], atol=1e-6)
+
+    def test_fit(self):
+        """Injected flux, shift, seeing and background come back."""
+        y, x = np.indices((128, 128))
+
+        def scene(dx=0.0, dy=0.0, variance=4.0):
+            image = np.zeros((128, 128))
+            for y0 in range(8, 128, 16):
+                for x0 in range(8, 128, 16):
+                    square = (y - y0 - dy) ** 2 + (x - x0 - dx) ** 2
+                    image += 4e4 / variance * np.exp(-square / 2 / variance)
+            return image
+
+        stack = np.stack(
+            [
+                scene() + 100,
+                1.05 * scene() + 100,
+                scene(dx=0.1) + 100,
+                scene(dy=-0.1) + 100,
+                scene(variance=4.2) + 100,
+                scene() + 107,
+            ]
+        ).astype(np.float32)
+        frames = Frames.of(stack, noise_of(6))
+        structure = find_structure(stack[0], frames.noise)
+        fits = fit_tiles(frames, stack[0], structure, 64)
+        inner = fits.coefficients.mean(axis=(1, 2))
+        expected = np.diag([0.05, -0.1, 0.1, 0.1, 7.0])
+        # First order terms: right to a few percent, the seeing to 10%.
+        tolerance = [0.003, 0.01, 0.01, 0.015, 0.5]
+        assert np.all(np.abs(inner[1:] - expected) < tolerance), inner
+        terms, _ = fits.whole_image()
+        assert np.all(np.abs(terms[1:, 1:4] - expected[:, 1:4]) < 0.02), terms
+
+
+class TestStrips:
+    """Matching along rows."""
+
+    def line(self, factor):
+        """Return difference and height of a sky line that changes."""
+        height = np.zeros((40, 200), dtype=np.float32)
+        height[20] = 300
+        noise = RNG.normal(0, 10, height.shape).astype(np.float32)
+        return noise + np.float32(factor) * height, height, np.full_like(height, 100)
+
+    def test_line(self):
+        """What changes along the strip is subtracted, also under a hit."""
+        difference, height, variance = self.line(0.2)
+        difference[20, 100:104] += 500
+        match_along_rows(difference, height, variance)
+        assert abs(difference[20, :95].mean()) < 5
+        assert difference[20, 100:104].min() > 450
+
+    def test_no_change(self):
+        """Equivalent exposures stay as they are, but for a few lines by chance."""
+        difference, height, variance = self.line(0)
+        before = difference.copy()
+        match_along_rows(difference, height, variance)
+        assert np.mean(difference != before) < 0.01
+
+    def test_bad(self):
+        """Bad pixels have no weight."""
+        difference, height, variance = self.line(0.2)
+        bad = np.zeros(height.shape, dtype=bool)
+        bad[20, 90:110] = True
+        changed = difference.copy()
+        changed[bad] = 30
+        for image in (difference, changed):
+            match_along_rows(image, height, variance, bad)
+        assert_allclose(difference[~bad], changed[~bad])
+
+
+class TestDispersion:
+    """The mirror statistic."""
+
+    def test_quantile(self):
+        """The 0.995 quantile of Gaussian values, and the excess of wider ones."""
+        level = np.repeat(np.float32([0.1, 20.0]), 200_000)
+        values = RNG.normal(0, 1, level.size).astype(np.float32)
+        values[level > 1] *= 3
+        usable = np.ones(level.size, dtype=bool)
+        tails = Tails.join([Tails.of([values], level, [usable])])
+        dispersion = Dispersion.of(tails, 3)
+        known = np.isfinite(dispersion.quantile)
+        assert_array_equal(np.flatnonzero(known), [0, 6])
+        assert_allclose(dispersion.quantile[known], [2.576, 3 * 2.576], rtol=0.03)
+        assert dispersion.ratio[6] == pytest.approx(3, rel=0.03)
+        # sqrt(Q^2 - Q0^2) / 2 is 1.288 * sqrt(9 - 1), over the level.
+        assert dispersion.strength[6] == pytest.approx(1.288 * 8**0.5 / 20, rel=0.05)
+        extra = dispersion.variance(np.float32([20.0]), np.float32(50.0))
+        assert_allclose(extra, (dispersion.strength[6] * 20) ** 2 * 50, rtol=0.1)
+
+    def test_poor_bins(self):
+        """Without values there is nothing to add."""
+        level = np.full(300, 5, dtype=np.float32)
+        usable = np.ones(300, dtype=bool)
+        dispersion = Dispersion.of(Tails.of([level], level, [usable]), 3)
+        assert np.isnan(dispersion.quantile).all()
+        assert len(dispersion.quantile) == len(EDGES) + 1
+        assert not dispersion.variance(level, 1.0).any()
+
+    def test_two_exposures(self):
+        """Hits of a few percent do not change the quantile of two."""
+        level = np.zeros(100_000, dtype=np.float32)
+        values = RNG.normal(0, 1.414, level.size).astype(np.float32)
+        values[:2000] = 500
+        usable = np.ones(level.size, dtype=bool)
+        dispersion = Dispersion.of(Tails.of([values], level, [usable]), 2)
+        assert dispersion.quantile[0] == pytest.approx(2.576 * 1.414, rel=0.1)
+
+
+class TestDecide:
+    """From deviations to masks."""
+
+    def flat(self, n=3, shape=(60, 60)):
+        """Return flat exposures with noise."""
+        data = RNG.normal(100, 109**0.5, (n, *shape)).astype(np.float32)
+        return data, noise_of(n)
+
+    @pytest.mark.parametrize("n", [2, 3, 4, 5])
+    def test_first(self, n):
+        """Hits of a majority of the exposures are found, and nothing else."""
+        data, noise = self.flat(n)
+        number = 1 if n == 2 else n // 2 + 1
+        data[:number, 30, 30] += 300
+        masks = first_masks(Frames.of(data, noise), Limits(leak=0))
+        expected = np.zeros(data.shape, dtype=bool)
+        expected[:number, 30, 30] = True
+        assert_array_equal(masks, expected)
+
+    @pytest.mark.parametrize("n", [2, 3, 4, 5])
+    def test_next(self, n):
+        """The mean of the clean others is the reference."""
+        data, noise = self.flat(n)
+        data[0, 30, 30] += 200
+        masks = np.zeros(data.shape, dtype=bool)
+        level = np.full(data.shape[1:], 100, dtype=np.float32)
+        found, z = next_masks(Frames.of(data, noise), masks, Limits(leak=0), level)
+        others = data[1:, 30, 30].mean()
+        signal = max(others, 100)
+        sigma = np.sqrt((9 + signal) * (1 + 1 / (n - 1)))
+        assert z[0, 30, 30] == pytest.approx((data[0, 30, 30] - others) / sigma)
+        assert found[0, 30, 30]
+        assert found.sum() == 1
+
+    def test_coincident(self):
+        """A majority of flagged exposures that deviate clearly."""
+        z = np.full((3, 2, 2), 9, dtype=np.float32)
+        masks = np.ones(z.shape, dtype=bool)
+        masks[1:, 0, 0] = False
+        z[1:, 0, 1] = 1.0
+        masks[2, 1, 0] = False
+        assert coincident_pixels(z, masks).tolist() == [[False, False], [True, True]]
+        assert not coincident_pixels(z[:2], masks[:2]).any()
+
+    def test_coincident_of_the_others(self):
+        """Where one of three is bad, the median of two is wrong by one hit."""
+        z = np.full((3, 1, 2), 9, dtype=np.float32)
+        masks = np.zeros(z.shape, dtype=bool)
+        masks[0] = True
+        bad = np.zeros(z.shape, dtype=bool)
+        bad[2, 0, 0] = True
+        assert coincident_pixels(z, masks, bad).tolist() == [[True, False]]
+
+
+class TestNoise:
+    """The noise of scaled exposures."""
+
+    def test_scaled(self):
+        """An exposure divided by 2 has half of the standard deviation."""
+        noise = Noise.of_detector(2, 1.5, 6.0, [1, 2])
+        assert noise.variance(100.0, 0) == pytest.approx(16 + 100 / 1.5)
+        # Signal 100 after the division was 200 before.
+        assert noise.variance(100.0, 1) == pytest.approx((16 + 200 / 1.5) / 4)
+        mean = (noise.variance(100.0, 0) + noise.variance(100.0, 1)) / 2
+        assert noise.mean_variance(100.0) == pytest.approx(mean)
+        assert noise.variance_of_others(100.0, 0) == pytest.approx(
+            noise.variance(100.0, 1)
+        )
+
+    def test_no_readnoise(self):
+        """Without read noise one electron is left."""
+        assert Noise.of_detector(2, 2.0, 0.0).variance(0.0, 0) == 0.25
+
+
+CASES = {
+    "equivalent": {},
+    "flux": {"flux": (0.9, 1, 1.1)},
+    "shift": {"shift": [(-0.2, 0.15), (0, -0.15), (0.2, 0)]},
+    "seeing": {"seeing": (2.25, 2.5, 2.75)},
+    "sky": {"sky_lines": (1.06, 0.94, 1), "background": (0, 3, 6)},
+}
+
+
+class TestWhole:
+    """Simulated exposures, equivalent or not."""
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.exceptions.NotEquivalentWarning")
+    @pytest.mark.parametrize("scene", ["fibres", "stars", "longslit"])
+    @pytest.mark.parametrize("case", CASES)
+    def test_three(self, scene, case):
+        """Nearly all hits, hardly a false one."""
+        sim = simulate_exposures((256, 256), scene=scene, seed=77, **CASES[case])
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        table = evaluate(masks, {}, sim).masks
+        coincident, *own = table
+        assert coincident["recall"] > 0.95
+        assert coincident["false"] <= 4
+        assert min(row["recall"] for row in own) > 0.994
+        assert sum(row["false"] for row in own) <= 25
+        assert np.all(masks.mediancr <= masks.meancrt)
+        assert_array_equal(masks.meancrt, masks.crmasks.any(axis=0))
+        assert_array_equal(masks.meancr, masks.crmasks.all(axis=0))
+        assert np.all(masks.mediancr <= (masks.crmasks.sum(axis=0) >= 2))
+
+    @pytest.mark.parametrize("n", [2, 4, 5])
+    def test_other_numbers(self, n):
+        """Two exposures have no majority, four need three hits."""
+        sim = simulate_exposures((256, 256), n_exposures=n, cr_rate=1.5, seed=6)
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        coincident, *own = evaluate(masks, {}, sim).masks
+        # Where both of two are hit, nothing is left to compare with.
+        assert min(row["recall"] for row in own) > (0.96 if n == 2 else 0.997)
+        assert sum(row["false"] for row in own) <= 8 * n
+        if n == 2:
+            assert not masks.mediancr.any()
+        else:
+            assert coincident["recall"] > 0.95
+            assert coincident["false"] <= 4
+
+    @pytest.mark.parametrize("shape", [(20, 20), (1, 30), (3, 70)])
+    def test_small(self, shape):
+        """Images smaller than a tile, and than any window."""
+        sim = simulate_exposures(shape, cr_rate=0, seed=3)
+        sim.exposures[1].data[0, 10] += 500
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        assert masks.crmasks[1, 0, 10]
+        assert masks.crmasks[[0, 2]].sum() == 0
+
+    def test_bad_pixels(self):
+        """NaN, infinity and masks take no part and are never flagged."""
+        sim = simulate_exposures((128, 128), scene="stars", seed=3)
+        ccds = [ccd.copy() for ccd in sim.exposures]
+        bad = RNG.random((3, 128, 128)) < 0.02
+        bad[:, 50:60, 50:60] = True
+        bad[0, :, 90:93] = True
+        for ccd, mask in zip(ccds, bad, strict=True):
+            ccd.data[mask] = RNG.choice([np.nan, np.inf, -1e6, 1e7], mask.sum())
+            ccd.mask = mask
+        masks = detect_cosmic_rays(ccds, crmethod="matched", **KNOWN)
+        assert not masks.crmasks[bad].any()
+        assert not masks.mediancr[50:60, 50:60].any()
+        hits = sim.hits(8) & ~bad
+        # Where only one exposure is left, nothing can be said.
+        compared = hits & ((~bad & ~sim.hits(1)).sum(axis=0) > 0)
+        assert masks.crmasks[compared].mean() > 0.99
+        usual = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        near = ndimage.binary_dilation(bad.any(axis=0), np.ones((7, 7)))
+        assert np.mean((usual.crmasks != masks.crmasks)[:, ~near]) < 1e-3
+
+    def test_saturated(self):
+        """A hit that saturates is flagged; the others have no reference in it."""
+        sim = simulate_exposures((128, 128), cr_rate=0, seed=3)
+        sim.exposures[0].data[60, 60] = 70000
+        sim.exposures[1].data[60, 60] += 900
+        sim.exposures[0].data[90, 90] = sim.exposures[1].data[90, 90] = 70000
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        assert masks.crmasks[:, 60, 60].tolist() == [True, True, False]
+        assert masks.crmasks[:, 90, 90].tolist() == [True, True, False]
+        assert masks.mediancr[60, 60]
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.exceptions.NotEquivalentWarning")
+    @pytest.mark.parametrize("given", [True, False])
+    def test_exposure_times(self, given):
+        """Exposures of other length are scaled first, and their noise with them."""
+        factors = (0.4, 1.0, 2.0)
+        sim = simulate_exposures((200, 200), seed=3, flux=factors)
+        for ccd, factor in zip(sim.exposures, factors, strict=True):
+            ccd.meta["EXPTIME"] = 1 if given else 600 * factor
+        masks = detect_cosmic_rays(
+            sim.exposures,
+            crmethod="matched",
+            flux_factor=factors if given else None,
+            **KNOWN,
+        )
+        coincident, *own = evaluate(masks, {}, sim).masks
+        assert min(row["recall"] for row in own) > 0.98
+        assert sum(row["false"] for row in own) < 20
+        assert coincident["recall"] > 0.9
+
+    def test_wrong_times(self):
+        """Without all of them, the exposures are taken as they are."""
+        sim = simulate_exposures((128, 128), seed=3)
+        del sim.exposures[0].meta["EXPTIME"]
+        sim.exposures[1].meta["EXPTIME"] = 5
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        assert_allclose(masks.equivalence.terms["flux"], 1, atol=0.02)
+
+    def test_units(self):
+        """Electrons and adu give the same masks."""
+        sim = simulate_exposures((128, 128), gain=2.0, bias=300.0, seed=3)
+        masks = detect_cosmic_rays(
+            sim.exposures, crmethod="matched", gain=2.0, readnoise=3.0, bias=300.0
+        )
+        ccds = [ccd.copy() for ccd in sim.exposures]
+        for ccd in ccds:
+            ccd.data = (ccd.data - 300) * 2
+            ccd.unit = "electron"
+        same = detect_cosmic_rays(ccds, crmethod="matched", readnoise=3.0)
+        assert np.mean(masks.crmasks != same.crmasks) < 1e-4
+
+    def test_input_is_kept(self):
+        """The caller's arrays are not changed, and twice gives the same."""
+        sim = simulate_exposures((100, 100), seed=3)
+        before = [ccd.data.copy() for ccd in sim.exposures]
+        first, second = (
+            detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+            for _ in range(2)
+        )
+        assert first == second
+        for ccd, data in zip(sim.exposures, before, strict=True):
+            assert_array_equal(ccd.data, data)
+
+    def test_guard(self):
+        """No correction digs a hole into a matched exposure."""
+        sim = simulate_exposures((128, 128), scene="longslit", seed=3, cr_rate=0)
+        frames = frames_of(sim)
+        matched = match_exposures(frames, Options(passes=1))
+        sigma = np.sqrt(1.44 * frames.noise.mean_variance(matched.reference))
+        lower = frames.data - matched.reference
+        floor = np.minimum(lower, -2 * sigma)
+        assert np.all(matched.frames.data - matched.reference >= floor - 1e-2)
+
+    def test_bands_do_not_matter(self, monkeypatch):
+        """The same masks whatever is worked on at once."""
+        sim = simulate_exposures((200, 150), seed=3, flux=(0.9, 1, 1.1))
+        found = find_hits(frames_of(sim), Options())
+        monkeypatch.setattr("ccdcr.detection.matched.bands._PIXELS", 64 * 150)
+        again = find_hits(frames_of(sim), Options())
+        assert np.mean(found.masks != again.masks) < 1e-5
+
+
+class TestLists:
+    """The user's lists win, as for the other methods."""
+
+    def test_lists(self):
+        """Skipped, ignored, flagged and replaced pixels."""
+        sim = simulate_exposures((64, 64), cr_rate=0, seed=3)
+        for place in ((10, 10), (20, 20), (30, 30)):
+            sim.exposures[0].data[place] += 900
+        masks = detect_cosmic_rays(
+            sim.exposures,
+            crmethod="matched",
+            regions_to_be_skipped=[[9, 13, 9, 13]],
+            pixels_to_be_ignored_as_cr=[[21, 21]],
+            pixels_to_be_flagged_as_cr=[[51, 41]],
+            pixels_to_be_replaced_by_local_median=[[31, 31, 3, 3]],
+            **KNOWN,
+        )
+        for place in ((10, 10), (20, 20), (30, 30)):
+            assert not masks.meancrt[place]
+        lowest = np.argmin([ccd.data[40, 50] for ccd in sim.exposures])
+        expected = np.arange(3) != lowest
+        assert_array_equal(masks.crmasks[:, 40, 50], expected)
+        assert masks.mediancr[40, 50]
+        assert masks.meancrt[40, 50]
+        assert masks.diagnostics["flags"]["MEDIANCR"][40, 50] == 5
+        assert masks.local_median_pixels.tolist() == [[31, 31, 3, 3]]
+
+    def test_origins(self):
+        """Where a mask is, something found it."""
+        sim = simulate_exposures((128, 128), seed=3)
+        masks = detect_cosmic_rays(
+            sim.exposures, crmethod="matched", ma_dilation=1, **KNOWN
+        )
+        for name, flags in masks.diagnostics["flags"].items():
+            assert_array_equal(flags > 0, masks.planes[name])
+            assert set(np.unique(flags)) <= {0, 1, 2}
+
+
+class TestSecondOpinion:
+    """Pixels hit alike in every exposure."""
+
+    def test_everywhere(self):
+        """Only the single image sees them; then no exposure is clean."""
+        sim = simulate_exposures((128, 128), scene="stars", cr_rate=0, seed=4)
+        places = ([20, 60, 100], [100, 40, 70])
+        for ccd in sim.exposures:
+            ccd.data[places] += 900
+        known = KNOWN | {"la_verbose": False}
+        blind = detect_cosmic_rays(sim.exposures, crmethod="matched", **known)
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched_lacosmic", **known)
+        assert not blind.meancrt[places].any()
+        assert masks.crmasks[:, *places].all()
+        assert masks.mediancr[places].all()
+        assert masks.meancr[places].all()
+        assert blind.lamedian is None
+        assert masks.lamedian is not None
+        assert set(masks.diagnostics["flags"]["MEANCR"][places]) == {3}
+
+    @pytest.mark.parametrize("scene", ["fibres", "stars", "longslit"])
+    def test_no_false_ones(self, scene):
+        """Lines and stars look like hits to a single image, but are not flagged."""
+        sim = simulate_exposures((256, 256), scene=scene, cr_rate=0, seed=4)
+        known = KNOWN | {"la_verbose": False}
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched_lacosmic", **known)
+        assert masks.meancr.sum() == 0
+
+
+def test_warning():
+    """Matching that was needed is said, with how much."""
+    sim = simulate_exposures((128, 128), seed=3, flux=(0.9, 1, 1.1))
+    with pytest.warns(NotEquivalentWarning, match=r"flux 0\.[89].* to 1\.1.*; Q / Q0"):
+        detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
