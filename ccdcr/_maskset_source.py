@@ -126,6 +126,7 @@ class Source:
             return hdus_to_boundaries(self.tables)
         except ValueError as err:
             self.fail(BOUNDARY, str(err), "an exact boundary")
+
     def table(self, extension, columns):
         """Return a table after checking its columns; None if there is none."""
         if extension not in self.hdus:
