@@ -115,7 +115,7 @@ class Requirements:
         (the default), a spline through simulations, or straight lines.
     mm_false_positives : float, optional
         For the exact boundary: pixels of an image that noise alone may flag.
-        Default is 1.
+        Default is 1.0.
     mm_knots_splfit : int, optional
         Total knots of the spline. Default is 3.
     mm_fixed_points_in_boundary : list of [x, y] or [x, y, weight], optional

@@ -70,7 +70,9 @@ else:
 nitpicky = True
 nitpick_ignore_regex = [
     # Objects of other packages cannot be found without their inventories.
-    (r"py:.*", r"(astropy|ccdproc|concurrent|numpy|pathlib)\..*"),
+    (r"py:.*", r"(astropy|ccdproc|concurrent|matplotlib|numpy|pathlib)\..*"),
+    # Types of attributes that are not for the user.
+    (r"py:(obj|class)", r"(ccdcr\.detection\.exact\.noise\.)?PhotonNoise"),
     # Base classes of exceptions, in the standard library.
     (r"py:class", r"(OSError|TypeError|ValueError)"),
 ]

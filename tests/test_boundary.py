@@ -38,7 +38,9 @@ def fit(points, **settings):
         "niter_boundary_extension": 0,
         "knots_splfit": 3,
     } | settings
-    requirements = Requirements(**{f"mm_{k}": v for k, v in settings.items()})
+    requirements = Requirements(
+        mm_boundary_fit="spline", **{f"mm_{k}": v for k, v in settings.items()}
+    )
     return fit_spline(points, requirements, GAIN, READNOISE)
 
 

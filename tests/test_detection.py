@@ -435,11 +435,18 @@ class TestBothDetectors:
             "offsets",
             "boundaries",
             "diagrams",
+            "noise_model",
         }
+        x = diagnostics["diagrams"]["MEDIANCR"].x
         for name in both.planes:
-            x = diagnostics["diagrams"][name].x
             assert np.all(diagnostics["boundaries"][name](x) > 0)
-            assert diagnostics["diagrams"][name].n_simulations == 5
+        for name in ("MEDIANCR", "MEANCRT"):
+            diagram = diagnostics["diagrams"][name]
+            assert np.all(diagram.simulated >= 0)
+            # Expected is nearly what is observed, but for the hits.
+            assert diagram.simulated.sum() == pytest.approx(
+                diagram.observed.sum(), rel=0.05
+            )
         assert diagnostics["offsets"] is None
         stages = ("single image", "boundary", "masks")
         assert all(diagnostics["timing"][stage] > 0 for stage in stages)

@@ -57,7 +57,7 @@ def simulated(expected, noise=None, *, coincidences=(2,), use=None, **settings):
     return simulate_diagrams(
         expected,
         NoiseModel(1.0, 3.0) if noise is None else noise,
-        Requirements(**settings),
+        Requirements(mm_boundary_fit="spline", **settings),
         observed,
         use,
     )
@@ -245,7 +245,7 @@ class TestSimulate:
         stack = stack_of(3)
         x, y = planes_of(stack)
         observed = {2: (x * 3 - 100, y)}
-        settings = Requirements(mm_nsimulations=1)
+        settings = Requirements(mm_boundary_fit="spline", mm_nsimulations=1)
         use = np.ones(SHAPE, bool)
         diagram = simulate_diagrams(list(stack), FixedNoise, settings, observed, use)[2]
         assert_allclose(

@@ -415,6 +415,8 @@ class TestDetector:
     @pytest.mark.parametrize("value", [[1, 2], {}, b"1", object()])
     def test_wrong_kind(self, name, value):
         """Anything else is of the wrong kind."""
+        if name == "readnoise" and isinstance(value, list):
+            pytest.skip("it may be given for each exposure")
         parameters = {"gain": 2, "readnoise": 5, "bias": 0, name: value}
         message = f"{name} must be one number, a Quantity or a keyword, got "
         if isinstance(value, bytes):
@@ -450,3 +452,70 @@ class TestDetector:
         """Keywords of files, through the door."""
         exposures = load_exposures(files, **(KNOWN | {"gain": "GAIN"}))
         assert exposures.detector.gain == 1.5
+
+
+class TestMaps:
+    """Gain and read noise that differ from pixel to pixel or exposure to exposure."""
+
+    def test_gain_map(self):
+        """Data are scaled to the median gain, so that electrons are right."""
+        gain = np.full(SHAPE, 2.0)
+        gain[:, :1] = 1.0
+        exposures = load_exposures(
+            [make_ccd(), make_ccd(), make_ccd()],
+            gain=gain * u.electron / u.adu,
+            readnoise=5,
+            bias=1,
+            minimum=3,
+        )
+        assert exposures.detector.gain == 2
+        electrons = (make_ccd().data - 1) * gain
+        assert_allclose(exposures.data[0] * 2, electrons, rtol=1e-6)
+        assert_allclose(exposures.gain_ratio, gain / 2)
+
+    def test_readnoise_map(self):
+        """The median stands for all; the map is kept."""
+        readnoise = np.full(SHAPE, 3.0)
+        readnoise[0] = 6.0
+        detector = find_detector([make_ccd()], gain=1, readnoise=readnoise, bias=0)
+        assert detector.readnoise == 3
+        assert_array_equal(detector.readnoise_map, readnoise)
+
+    @pytest.mark.parametrize("unit", [1, u.electron, u.adu])
+    def test_each_exposure(self, unit):
+        """The root mean square stands for all; each is kept."""
+        detector = find_detector(
+            [make_ccd(), make_ccd()], gain=1, readnoise=[3, 4] * unit, bias=0
+        )
+        assert detector.readnoises == (3, 4)
+        assert detector.readnoise == pytest.approx(np.sqrt(12.5))
+
+    def test_keyword_of_each_exposure(self):
+        """Headers may differ in the read noise."""
+        ccds = [make_ccd(RN=3.0), make_ccd(RN=4.0)]
+        detector = find_detector(ccds, gain=1, readnoise="RN", bias=0)
+        assert detector.readnoises == (3, 4)
+        same = find_detector([ccds[0]] * 2, gain=1, readnoise="RN", bias=0)
+        assert same.readnoises is None
+        assert same.readnoise == 3
+
+    @pytest.mark.parametrize(
+        ("readnoise", "message"),
+        [
+            ([3, 4, 5], "one for each of the 2 exposures or a map, got shape"),
+            (np.ones((5, 3)), "map of the shape of the exposures"),
+            (np.full(SHAPE, -1.0), "readnoise must be finite and >= 0"),
+            ([3, np.nan], "readnoise must be a finite number >= 0"),
+        ],
+    )
+    def test_refused(self, readnoise, message):
+        """The rule and what came are said."""
+        with pytest.raises(ValueError, match=message):
+            find_detector([make_ccd(), make_ccd()], gain=1, readnoise=readnoise, bias=0)
+
+    def test_gain_map_refused(self):
+        """A gain of 0 in one pixel."""
+        gain = np.ones(SHAPE)
+        gain[1, 1] = 0
+        with pytest.raises(ValueError, match="gain must be finite and > 0"):
+            load_exposures([make_ccd()] * 3, gain=gain, readnoise=5, bias=0, minimum=3)

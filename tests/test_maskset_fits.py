@@ -21,7 +21,9 @@ from ccdcr import (
     Requirements,
     _files,
     _maskset_format,
+    detect_cosmic_rays,
 )
+from ccdcr.simulation import simulate_exposures
 
 PEER = Path(__file__).parents[1].parent / "shared" / "peer"
 PEER_FILES = sorted(PEER.glob("*/*_crmasks.fits.gz"))
@@ -170,7 +172,11 @@ class TestRoundTrip:
             {"mm_seed": 0, "la_sigclip": 4},
             {"mm_seed": 2**63},
             {"interactive": True, "verify_cr": True},
-            {"mm_xy_offsets": [(0, 0), (-1.5, 2), (1e-7, 1e20)]},
+            {
+                "mm_boundary_fit": "spline",
+                "mm_xy_offsets": [(0, 0), (-1.5, 2), (1e-7, 1e20)],
+            },
+            {"mm_false_positives": 1e-3},
             {},
         ],
     )
@@ -1072,3 +1078,64 @@ class TestPeer:
         assert ours == masks
         assert ours.uuid == masks.uuid
         assert ours.meta["HISTORY"] == list(fits.getheader(path)["HISTORY"])
+
+
+class TestBoundaries:
+    """Exact boundaries are tables of the file."""
+
+    @pytest.fixture(scope="class")
+    def masks(self):
+        """A detection with exact boundaries, in which some exposures are bad."""
+        sim = simulate_exposures((96, 100), scene="stars", seed=5)
+        sim.exposures[1].mask = np.zeros((96, 100), dtype=bool)
+        sim.exposures[1].mask[:10] = True
+        return detect_cosmic_rays(
+            sim.exposures, gain=1.0, readnoise=3.0, crmethod="mmcosmic"
+        )
+
+    def test_round_trip(self, masks, tmp_path):
+        """Values come back to the last bit, for fewer exposures too."""
+        masks.write(tmp_path / "masks.fits")
+        found = CRMaskSet.read(tmp_path / "masks.fits").boundaries
+        x, y = np.linspace(-100, 1e5, 500), np.linspace(0, 300, 500)
+        assert found.keys() == masks.boundaries.keys()
+        for name, boundary in masks.boundaries.items():
+            assert len(boundary.fewer) == 1
+            pairs = [(boundary, found[name]), (boundary.fewer[0], found[name].fewer[0])]
+            for before, after in pairs:
+                assert np.array_equal(before(x), after(x))
+                assert np.array_equal(before.survival(x, y), after.survival(x, y))
+                assert repr(before) == repr(after)
+
+    def test_shared(self, masks):
+        """Masks that share a boundary share its tables."""
+        names = [hdu.name for hdu in masks.to_hdulist()]
+        assert names.count("MMBOUND") == 3 * 2
+
+    def test_cut(self, masks):
+        """A part of a set keeps them."""
+        assert masks[10:40, 5:50].boundaries.keys() == masks.boundaries.keys()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda hdu: hdu.header.set("NEXP", 1), "NEXP = 1 found"),
+            (lambda hdu: hdu.header.set("FIRST", 0.5), "FIRST = 0.5"),
+            (lambda hdu: hdu.data["EXCESS"].fill(np.nan), "not finite"),
+            (lambda hdu: hdu.data["SCALE"].fill(-1), "numbers above 0"),
+            (lambda hdu: hdu.columns.change_name("SURFACE", "X"), "SURFACE"),
+        ],
+    )
+    def test_damaged(self, masks, change, message):
+        """Extension, what was found and what was expected are said."""
+        hdulist = masks.to_hdulist()
+        change(hdulist["MMBOUND", 1])
+        with pytest.raises(CRMasksFileError, match=r"MMBOUND.*" + message):
+            CRMaskSet.from_hdulist(hdulist, name="file")
+
+    def test_refused(self, masks):
+        """A boundary of another kind."""
+        with pytest.raises(TypeError, match="boundaries must hold exact boundaries"):
+            CRMaskSet(
+                masks.mediancr, masks.meancrt, masks.crmasks, boundaries={"X": abs}
+            )

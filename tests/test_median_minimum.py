@@ -6,14 +6,17 @@ The criterion is worked out by hand; how good it is, is judged by the truth of
 simulations.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from ccdcr import CRCombiner, Requirements, detect_cosmic_rays
+from ccdcr.detection.criterion import Criterion, limit_of
 from ccdcr.detection.detectors import SingleImage
-from ccdcr.detection.median_minimum import Criterion, make_criteria
+from ccdcr.detection.median_minimum import make_criteria
 from ccdcr.detection.planes import Observed, make_planes
 from ccdcr.exposures import Detector
 from ccdcr.simulation import evaluate, simulate_exposures
@@ -36,6 +39,14 @@ def observe(stack, bad=None, factors=None):
     )
 
 
+def simulated_criteria(observed, found=NOTHING, **settings):
+    """Return the criteria of boundaries from simulations."""
+    settings = Requirements(**{"mm_boundary_fit": "spline"} | settings)
+    criteria, noise_model = make_criteria(observed, settings, None, found)
+    assert noise_model is None
+    return criteria
+
+
 def noisy(n=3, level=200, seed=1, shape=(60, 70)):
     """Return exposures of a flat field in adu."""
     rng = np.random.default_rng(seed)
@@ -55,9 +66,9 @@ class TestCriterion:
             "candidates": np.array([[1, 1, 1, 1, 1, 0, 1]], dtype=bool),
             "threshold": 0.0,
             "dilation": 0,
-            "diagram": None,
-        }
-        return Criterion(**values | changes)
+        } | changes
+        limit = limit_of(values["reference"], values["boundary"], values["threshold"])
+        return Criterion(limit=limit, **values)
 
     IMAGE = np.array([[9, 15, 15.5, 17, 18, 90, 12]], dtype=np.float32)
 
@@ -77,6 +88,32 @@ class TestCriterion:
         mask = self.make(**changes)(self.IMAGE)
         assert np.flatnonzero(mask).tolist() == hits
 
+    def test_statistic(self):
+        """What is compared may be given; the image then does not matter."""
+        statistic = np.array([[90, 15, 15.5, 9, 9, 90, 9]], dtype=np.float32)
+        criterion = self.make(statistic=statistic)
+        assert np.flatnonzero(criterion(self.IMAGE)).tolist() == [0, 2]
+        assert criterion.excess(None).tolist() == (statistic - 10).tolist()
+        assert self.make().excess(self.IMAGE).tolist() == (self.IMAGE - 10).tolist()
+
+    def test_limit_of_fewer(self):
+        """Pixels with fewer good exposures have their own boundary, or none."""
+
+        @dataclass
+        class Boundary:
+            n_exposures: int
+            height: float
+            fewer: tuple = ()
+
+            def __call__(self, x):
+                return np.full(x.shape, self.height, dtype=np.float32)
+
+        boundary = Boundary(4, 5, (Boundary(2, 9), Boundary(3, 7)))
+        number = np.array([[4, 3, 2, 1, 0]])
+        reference = np.full((1, 5), 10, dtype=np.float32)
+        limit = limit_of(reference, boundary, 6.0, number)
+        assert limit.tolist() == [[16, 17, 19, np.inf, np.inf]]
+
     def test_limit(self):
         """Reference plus the larger of boundary and threshold, pixel by pixel."""
         reference = np.array([[2, 10, 40]], dtype=np.float32)
@@ -85,12 +122,12 @@ class TestCriterion:
 
 
 class TestMakeCriteria:
-    """From exposures to criteria."""
+    """From exposures to criteria, by simulations."""
 
     def test_names(self):
         """One for each mask; the median has its own reference."""
         stack = noisy(5)
-        criteria = make_criteria(observe(stack), Requirements(), None, NOTHING)
+        criteria = simulated_criteria(observe(stack))
         crmasks = [f"CRMASK{i}" for i in range(1, 6)]
         assert criteria.keys() == {"MEDIANCR", "MEANCRT", "MEANCR", *crmasks}
         ordered = np.sort(stack, axis=0)
@@ -102,8 +139,7 @@ class TestMakeCriteria:
     def test_reference(self, n, coincidences):
         """The mean of all but mm_cr_coincidences exposures."""
         stack = noisy(n)
-        settings = Requirements(mm_cr_coincidences=coincidences)
-        criteria = make_criteria(observe(stack), settings, None, NOTHING)
+        criteria = simulated_criteria(observe(stack), mm_cr_coincidences=coincidences)
         expected = np.sort(stack, axis=0)[: n - coincidences].mean(axis=0)
         assert_allclose(criteria["MEDIANCR"].reference, expected, rtol=1e-6)
 
@@ -122,9 +158,7 @@ class TestMakeCriteria:
         bad = rng.random(stack.shape) < 0.1
         bad[0] &= ~bad[1:].all(axis=0)
         stack[bad] = 1e6
-        criteria = make_criteria(
-            observe(stack, bad), Requirements(**settings), None, NOTHING
-        )
+        criteria = simulated_criteria(observe(stack, bad), **settings)
         highest = np.where(bad, -np.inf, stack).max(axis=0).astype(np.float32)
         assert_array_equal(criteria["MEANCRT"].candidates, highest > limit)
 
@@ -134,8 +168,7 @@ class TestMakeCriteria:
     )
     def test_threshold(self, settings, threshold):
         """In adu, or in read noises, which are 3 adu."""
-        settings = Requirements(**settings)
-        criteria = make_criteria(observe(noisy()), settings, None, NOTHING)
+        criteria = simulated_criteria(observe(noisy()), **settings)
         assert {c.threshold for c in criteria.values()} == {threshold}
 
     def test_hits_are_not_simulated(self):
@@ -145,7 +178,7 @@ class TestMakeCriteria:
         found = np.zeros(stack.shape[1:], dtype=bool)
         found[20:30, 20:30] = True
         known, unknown = (
-            make_criteria(observe(stack), Requirements(), None, single)["MEDIANCR"]
+            simulated_criteria(observe(stack), single)["MEDIANCR"]
             for single in (SingleImage({"MEDIANCR": found}, {}), NOTHING)
         )
         # The flat field of 200 with a noise of 10.5.
@@ -161,9 +194,7 @@ class TestMakeCriteria:
         bad[1, :10] = True
         bad[:, 30] = True
         stack[bad] = 1e6
-        criterion = make_criteria(observe(stack, bad), Requirements(), None, NOTHING)[
-            "MEDIANCR"
-        ]
+        criterion = simulated_criteria(observe(stack, bad))["MEDIANCR"]
         used = (~bad.any(axis=0)).sum()
         assert criterion.diagram.simulated.sum() == 5 * used
         assert criterion.diagram.observed.sum() == used
@@ -172,9 +203,7 @@ class TestMakeCriteria:
 
     def test_noise_law(self):
         """Above the diagram the boundary grows like the noise in electrons."""
-        boundary = make_criteria(observe(noisy()), Requirements(), None, NOTHING)[
-            "MEDIANCR"
-        ].boundary
+        boundary = simulated_criteria(observe(noisy()))["MEDIANCR"].boundary
         end = boundary.limits[1]
         ratio = boundary(np.array([50_000.0])) / boundary(np.array([end]))
         expected = np.sqrt((50_000 * 2 + 36) / (end * 2 + 36))
@@ -191,26 +220,33 @@ class TestMakeCriteria:
         by more than 2.5 sigma in more than 2 % of them.
         """
         stack = noisy(level=level, shape=(100, 100))
-        boundary = make_criteria(observe(stack), Requirements(), None, NOTHING)[
-            "MEDIANCR"
-        ].boundary
+        boundary = simulated_criteria(observe(stack))["MEDIANCR"].boundary
         sigma = np.sqrt(level / GAIN + (READNOISE / GAIN) ** 2)
         # The minimum of three is 0.85 sigma below the level.
         (value,) = boundary(np.array([level - 0.85 * sigma]))
         assert 2.5 < value / sigma < 5.5
 
 
-@pytest.fixture(scope="module", params=[*((s, 3) for s in SCENES), ("stars", 5)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((s, 3, "exact") for s in SCENES),
+        ("stars", 5, "exact"),
+        ("stars", 3, "spline"),
+        ("stars", 5, "spline"),
+    ],
+    ids=str,
+)
 def case(request):
     """A simulation and the masks by three methods."""
-    scene, n = request.param
+    scene, n, fit = request.param
     sim = simulate_exposures((288, 288), scene=scene, n_exposures=n, seed=2)
     sets = {
         method: detect_cosmic_rays(sim.exposures, crmethod=method, **KNOWN, **quiet)
         for method, quiet in (
             ("lacosmic", {"la_verbose": False}),
-            ("mmcosmic", {}),
-            ("mm_lacosmic", {"la_verbose": False}),
+            ("mmcosmic", {"mm_boundary_fit": fit}),
+            ("mm_lacosmic", {"mm_boundary_fit": fit, "la_verbose": False}),
         )
     }
     return sim, sets
@@ -279,7 +315,7 @@ class TestTruth:
     @pytest.mark.parametrize("seed", [1, 2])
     def test_pure_noise(self, scene, seed):
         """
-        Without cosmic rays few pixels are flagged.
+        Without cosmic rays few pixels are flagged above a simulated boundary.
 
         In each of at most 100 bins in x the point of the boundary leaves one pixel
         of all 5 simulations above, so that it lies between the largest and the
@@ -291,7 +327,11 @@ class TestTruth:
         """
         sim = simulate_exposures((256, 256), scene=scene, seed=seed, cr_rate=0)
         masks = detect_cosmic_rays(
-            sim.exposures, crmethod="mmcosmic", dilation=0, **KNOWN
+            sim.exposures,
+            crmethod="mmcosmic",
+            mm_boundary_fit="spline",
+            dilation=0,
+            **KNOWN,
         )
         assert masks.mediancr.sum() <= 68
 

@@ -104,6 +104,8 @@ gain: 1.7
 rnoise: 3.4
 bias: 2000
 {REQUIREMENT_LINES}"""
+# The file holds the defaults, but for these; of a version without the exact boundary.
+IN_FILE = Requirements(interactive=True, mm_boundary_fit="spline")
 SHORT = "frames: [a.fits, b.fits]\n"
 
 
@@ -131,10 +133,7 @@ class TestDetection:
         assert block.mode == "MegaraCrDetection"
         assert block.instrument == "MEGARA"
         assert block.frames == FRAMES
-        # the file holds the defaults, except for one
-        assert block.requirements == Requirements(
-            interactive=True, mm_boundary_fit="spline"
-        )
+        assert block.requirements == IN_FILE
         for name in ("extnum", "method", "crmasks", "gain", "readnoise", "bias"):
             assert getattr(block, name) is None
         assert block.method_kwargs == {}
@@ -150,9 +149,7 @@ class TestDetection:
         """The requirements alone can be read from the same file."""
         path = tmp_path / "block.yaml"
         path.write_text(DETECTION, encoding="utf-8")
-        assert Requirements.from_yaml(path) == Requirements(
-            interactive=True, mm_boundary_fit="spline"
-        )
+        assert Requirements.from_yaml(path) == IN_FILE
 
     def test_changed_values(self, read):
         """Values of the file are used, lists in it too."""
@@ -170,9 +167,7 @@ class TestDetection:
         with log.log_to_list() as messages:
             block = read(text)
         assert block.other == {"master_bias": "bias.fits", "extraction_offset": [3]}
-        assert block.requirements == Requirements(
-            interactive=True, mm_boundary_fit="spline"
-        )
+        assert block.requirements == IN_FILE
         (message,) = messages
         assert message.levelname == "INFO"
         assert "master_bias" in message.message
@@ -263,9 +258,7 @@ class TestStandalone:
         assert block.readnoise == 3.4 * u.adu
         assert block.bias == 2000 * u.adu
         assert (block.gain.unit, block.readnoise.unit) == (u.electron / u.adu, u.adu)
-        assert block.requirements == Requirements(
-            interactive=True, mm_boundary_fit="spline"
-        )
+        assert block.requirements == IN_FILE
         assert block.id is block.mode is block.instrument is None
 
     @pytest.mark.parametrize("key", ["gain", "rnoise", "bias", "extnum"])

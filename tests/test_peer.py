@@ -66,6 +66,7 @@ def pair(request):
     ours = detect_cosmic_rays(
         sorted(folder.glob("exp*.fits.gz")),
         crmethod=method,
+        mm_boundary_fit="spline",
         gain="GAIN",
         readnoise="RDNOISE",
         **_OPTIONS[method],

@@ -145,7 +145,8 @@ SPECIFICATION = [
         [[[1]], [[1, 2, 3]], [[np.nan, 1]]],
         [5, "auto", [1, 2], [["1", 2]]],
     ),
-    ("mm_boundary_fit", "spline", ["spline"], ["linear"], [None, 2]),
+    ("mm_boundary_fit", "exact", ["exact", "spline"], ["linear"], [None, 2]),
+    ("mm_false_positives", 1.0, *POSITIVE),
     ("mm_knots_splfit", 3, [2, 8], [1, 0], [3.0, "3", True]),
     (
         "mm_fixed_points_in_boundary",
@@ -224,6 +225,12 @@ def alias_bomb(depth):
         f"bomb{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 10)}]" for i in range(1, depth)
     ]
     return "\n".join(lines)
+
+
+def needed_by(name):
+    """Return what must be set together with a requirement."""
+    offsets = name in {"mm_crosscorr_region", "mm_xy_offsets"}
+    return {"mm_boundary_fit": "spline"} if offsets else {}
 
 
 class TestTable:
@@ -378,7 +385,7 @@ class TestValues:
     @pytest.mark.parametrize(("name", "value"), ALLOWED)
     def test_allowed(self, name, value):
         """Allowed values come out as they went in."""
-        result = getattr(Requirements(**{name: value}), name)
+        result = getattr(Requirements(**{name: value} | needed_by(name)), name)
         assert result == value
         assert type(result) is type(value)
 
@@ -471,7 +478,7 @@ class TestValues:
     )
     def test_numpy(self, name, value, expected):
         """Values of numpy become plain ones, arrays become tuples."""
-        result = getattr(Requirements(**{name: value}), name)
+        result = getattr(Requirements(**{name: value} | needed_by(name)), name)
         assert result == expected
         assert type(result) is type(expected)
 
@@ -568,7 +575,7 @@ class TestTogether:
         ("first", "second"),
         [
             (
-                {"mm_crosscorr_region": (1, 20, 1, 20)},
+                {"mm_crosscorr_region": (1, 20, 1, 20), "mm_boundary_fit": "spline"},
                 {"mm_xy_offsets": [(0, 0), (1, 1), (0, 1)]},
             ),
             ({"mm_threshold": 5}, {"mm_threshold_rnoise": 2}),
@@ -581,10 +588,28 @@ class TestTogether:
             Requirements(**first, **second)
         with pytest.raises(ValueError, match=message):
             Requirements(**first).replace(**second)
-        name = next(iter(first))
-        assert Requirements(**second, **{name: DEFAULTS[name]}) == Requirements(
-            **second
-        )
+        name, *others = first
+        second |= {name: first[name] for name in others}
+        default = Requirements(**second, **{name: DEFAULTS[name]})
+        assert default == Requirements(**second)
+
+    @pytest.mark.parametrize(
+        "offsets",
+        [
+            {"mm_crosscorr_region": (1, 20, 1, 20)},
+            {"mm_xy_offsets": [(0, 0), (1, 1), (0, 1)]},
+        ],
+    )
+    def test_offsets(self, offsets):
+        """The computed boundary is for exposures that are not shifted."""
+        message = "'exact' does not allow offsets .+; use mm_boundary_fit='spline'"
+        for crmethod in ("mmcosmic", "mm_lacosmic"):
+            with pytest.raises(ValueError, match=message):
+                Requirements(crmethod=crmethod, **offsets)
+            with pytest.raises(ValueError, match=message):
+                Requirements(crmethod=crmethod).replace(**offsets)
+            Requirements(crmethod=crmethod, mm_boundary_fit="spline", **offsets)
+        assert Requirements(crmethod="lacosmic", **offsets).crmethod == "lacosmic"
 
     @pytest.mark.parametrize("points", [None, [], [(1, 2)]])
     def test_piecewise(self, points):
@@ -830,6 +855,8 @@ RANDOM = st.fixed_dictionaries(
         "la_cleantype": st.sampled_from(["median", "medmask", "meanmask", "idw"]),
         "la_psfsize": ODD,
         "la_verbose": st.booleans(),
+        "mm_boundary_fit": st.sampled_from(["exact", "spline"]),
+        "mm_false_positives": ABOVE_0,
         "mm_xy_offsets": lists(ANY, ANY),
         "mm_fixed_points_in_boundary": lists(ANY, ANY, ABOVE_0) | lists(ANY, ANY),
         "mm_threshold": numbers(0),
@@ -845,6 +872,8 @@ class TestYAML:
     @settings(max_examples=100, deadline=None, derandomize=True)
     def test_round_trip(self, names, tmp_path_factory):
         """What is written is read, whatever the values."""
+        if names.get("mm_xy_offsets"):
+            names["mm_boundary_fit"] = "spline"
         requirements = Requirements(**names)
         path = tmp_path_factory.getbasetemp() / "round_trip.yaml"
         text = requirements.to_yaml(path, overwrite=True)

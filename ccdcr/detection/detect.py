@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from astropy import log
@@ -253,7 +254,8 @@ def _detect(exposures, requirements, lists, progress_bar):
         either = {name: single[name] | mm[name] for name in images}
         masks = assemble(either, observed, lists, requirements.dilation)
     with _timed(timing, "residual"):
-        image = clean_mean(observed, [masks[name] for name in observed.names])
+        levelled = _levelled(observed, requirements)
+        image = clean_mean(levelled, [masks[name] for name in observed.names])
         residual = {"MEANCR": (image, observed.planes.nogood)}
         # Median-Minimum is the more sensitive one, and costs nothing.
         again = run_detector(
@@ -322,6 +324,17 @@ def _detect_matched(exposures, requirements, lists, progress_bar):
     result.diagnostics.update(flags=flags, timing=timing, equivalence=report)
     warn_of(report)
     return result
+
+
+def _levelled(observed, requirements):
+    """Return the exposures at the level that the boundary of MEANCR is for."""
+    uses_mm = requirements.crmethod in STAGES["mm"]
+    if not uses_mm or requirements.mm_boundary_fit != "exact":
+        return observed
+    stack = scaled(observed.stack, observed.factors)
+    if stack is observed.stack:
+        return observed
+    return replace(observed, stack=stack, planes=make_planes(stack, observed.bad))
 
 
 @contextmanager

@@ -16,6 +16,8 @@ _LEAST = 1000  # pixels of a bin
 _BINS = 12
 _TOLERATED = 0.2
 _LEVEL = 3  # of the surface, p = 0.53
+_SMOOTH, _MANY_ELECTRONS = 0.5, 50.0
+_IRRATIONAL = (0.7548776662466927, 0.5698402909980532)  # spread points evenly
 _REMEDIES = {
     "readnoise": "check readnoise",
     "gain": "check gain",
@@ -59,7 +61,8 @@ def judge_noise_model(scene, median):
     Parameters
     ----------
     scene : object
-        With ``compared``, ``use``, ``exposures``, ``prior`` and ``n_pixels``.
+        With ``use``, ``exposures``, ``prior``, ``n_pixels`` and ``step``, that of
+        rounded values.
     median : `~ccdcr.detection.criterion.Criterion`
         The criterion of MEDIANCR.
 
@@ -74,7 +77,7 @@ def judge_noise_model(scene, median):
         If the noise of clean pixels is off by more than 20 %.
     """
     boundary = median.boundary
-    x, y = _sample(median.reference, median.statistic, scene.use)
+    x, y = _sample(median.reference, median.statistic, scene.use, scene.step)
     levels = _noise_levels(x, y, boundary)
     above = median.statistic > median.limit
     report = NoiseReport(
@@ -90,12 +93,16 @@ def judge_noise_model(scene, median):
     return report
 
 
-def _sample(reference, statistic, use):
-    """Return x and y of every so many pixels."""
+def _sample(reference, statistic, use, step):
+    """Return x and y of every so many pixels; rounded values are spread evenly."""
     if use is not None:
         reference, statistic = reference[use], statistic[use]
     stride = -(-reference.size // _SAMPLE)
     x, top = reference.ravel()[::stride], statistic.ravel()[::stride]
+    if step:
+        i = np.arange(len(x))
+        x = x + step * (i * _IRRATIONAL[0] % 1 - 0.5)
+        top = top + step * (i * _IRRATIONAL[1] % 1 - 0.5)
     return x, top - x
 
 
@@ -119,7 +126,10 @@ def _likeliest(levels, boundary):
     sigma = boundary.noise.readnoise
     variance = signal + sigma**2
     excess = np.asarray(levels["noise"], dtype=float) ** 2 - 1
-    if not np.any(np.abs(np.sqrt(excess + 1) - 1) > _TOLERATED):
+    off = np.abs(np.asarray(levels["noise"]) - 1) > _TOLERATED
+    # Single electrons are seen: quantiles fall on them.
+    off &= (sigma >= _SMOOTH) | (signal > _MANY_ELECTRONS)
+    if not off.any():
         return None
     causes = {
         "readnoise": sigma**2 / variance,

@@ -135,9 +135,13 @@ def _criteria_of(observed, settings, found, inside=None):
     near = _neighbourhood((median, highest), found, inside)
     near_p = max(p_value, min(p_value * scene.n_inside / max(near, 1), _MOST_LENIENT))
     criteria = {"MEDIANCR": median, "MEANCRT": highest}
+    criteria["MEANCR"] = replace(median, statistic=None)
     if scene.equal:
-        criteria |= dict.fromkeys(names, make(GIVEN, near_p, None))
-        criteria["MEANCR"] = replace(median, statistic=None)
+        given = make(GIVEN, near_p, None)
+        criteria |= {
+            name: replace(given, statistic=plane)
+            for name, plane in zip(names, scene.stack, strict=True)
+        }
     else:
         for i, name in enumerate(names):
             criteria[name] = make(f"{GIVEN} {i + 1}", near_p, scene.stack[i])
@@ -175,7 +179,7 @@ class _Scene:
     ``stack`` is at one level, ``use`` are the pixels that the prior describes
     (None = all), ``n_pixels`` all that can be flagged, ``n_inside`` those that the
     criteria are for. ``surfaces`` are the `Surfaces` of most pixels, then those
-    of other numbers of good exposures.
+    of other numbers of good exposures. ``step`` is that of rounded values.
     """
 
     stack: np.ndarray
@@ -185,6 +189,7 @@ class _Scene:
     n_inside: int
     prior: object
     surfaces: tuple
+    step: float
 
     @property
     def exposures(self):
@@ -212,7 +217,8 @@ def _name_in(surfaces, name):
 
 def _observe_scene(observed, settings, inside):
     stack, bad = scaled(observed.stack, observed.factors), observed.bad
-    exposures = _describe(observed, settings)
+    step = _step_of(observed.stack, observed.bad)
+    exposures = _describe(observed, settings, step)
     k = settings.mm_cr_coincidences
     planes = observed.planes
     if stack is not observed.stack:
@@ -226,12 +232,15 @@ def _observe_scene(observed, settings, inside):
         return None
     exposures = replace(exposures, hit=hit_fraction(compared, exposures, use))
     prior = find_prior(histogram_of(compared.minimum, use, exposures), exposures)
-    surfaces = [_surfaces(exposures, prior, k)]
-    surfaces += [_surfaces(*exposures.fewer(n, prior), k) for n in numbers[1:]]
-    return _Scene(stack, compared, use, n_pixels, n_inside, prior, tuple(surfaces))
+    parts = [(exposures, prior)]
+    parts += [exposures.fewer(n, prior) for n in numbers[1:]]
+    surfaces = [_surfaces(*part, k, equal=equal) for part in parts]
+    return _Scene(
+        stack, compared, use, n_pixels, n_inside, prior, tuple(surfaces), step
+    )
 
 
-def _describe(observed, settings):
+def _describe(observed, settings, step):
     factors = np.ones(len(observed.stack))
     if observed.exposed is not None:
         factors = np.asarray(observed.exposed, dtype=float)
@@ -240,7 +249,7 @@ def _describe(observed, settings):
         observed.detector,
         factors,
         np.inf if is_poisson else settings.mm_nbinom_shape,
-        _step_of(observed.stack, observed.bad),
+        step,
     )
 
 
@@ -283,10 +292,10 @@ def _step_of(stack, bad):
     return 1.0
 
 
-def _surfaces(exposures, prior, coincidences):
-    n, equal = exposures.n, isinstance(exposures, EqualExposures)
+def _surfaces(exposures, prior, coincidences, *, equal):
+    n = exposures.n
     statistics = {COINCIDENCE: Ordered(rank_of(n, coincidences)), ANY: Ordered(n)}
-    if equal:
+    if isinstance(exposures, EqualExposures):
         statistics[GIVEN] = Given(n)
     else:
         statistics |= {f"{GIVEN} {i + 1}": GivenIndex(i) for i in range(n)}

@@ -138,12 +138,11 @@ def hit_fraction(compared, exposures, use):
         Pixels whose highest exposure is clearly above the lowest, per exposure.
     """
     hit = total = 0
-    scale = np.float32(exposures.scale)
+    noise, scale = exposures.noise, exposures.scale
     for rows in bands_of(compared.minimum.shape):
-        low = compared.minimum[rows] * scale
-        range_ = compared.highest[rows] * scale - low
-        clear = range_ > _CLEAR_HIT * exposures.noise.deviation(low)
+        low, high = compared.minimum[rows] * scale, compared.highest[rows] * scale
+        clear = noise.coordinate(high) - noise.coordinate(low) > _CLEAR_HIT
         inside = slice(None) if use is None else use[rows]
         hit += np.count_nonzero(clear[inside])
         total += clear[inside].size
-    return min(hit / max(total, 1) / exposures.n, 0.3)
+    return float(min(hit / max(total, 1) / exposures.n, 0.3))
