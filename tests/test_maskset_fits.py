@@ -1080,26 +1080,27 @@ class TestPeer:
         assert ours.meta["HISTORY"] == list(fits.getheader(path)["HISTORY"])
 
 
+@pytest.fixture(scope="module")
+def detected():
+    """Return a detection with exact boundaries, in which some exposures are bad."""
+    sim = simulate_exposures((96, 100), scene="stars", seed=5)
+    sim.exposures[1].mask = np.zeros((96, 100), dtype=bool)
+    sim.exposures[1].mask[:10] = True
+    return detect_cosmic_rays(
+        sim.exposures, gain=1.0, readnoise=3.0, crmethod="mmcosmic"
+    )
+
+
 class TestBoundaries:
     """Exact boundaries are tables of the file."""
 
-    @pytest.fixture(scope="class")
-    def masks(self):
-        """A detection with exact boundaries, in which some exposures are bad."""
-        sim = simulate_exposures((96, 100), scene="stars", seed=5)
-        sim.exposures[1].mask = np.zeros((96, 100), dtype=bool)
-        sim.exposures[1].mask[:10] = True
-        return detect_cosmic_rays(
-            sim.exposures, gain=1.0, readnoise=3.0, crmethod="mmcosmic"
-        )
-
-    def test_round_trip(self, masks, tmp_path):
+    def test_round_trip(self, detected, tmp_path):
         """Values come back to the last bit, for fewer exposures too."""
-        masks.write(tmp_path / "masks.fits")
+        detected.write(tmp_path / "masks.fits")
         found = CRMaskSet.read(tmp_path / "masks.fits").boundaries
         x, y = np.linspace(-100, 1e5, 500), np.linspace(0, 300, 500)
-        assert found.keys() == masks.boundaries.keys()
-        for name, boundary in masks.boundaries.items():
+        assert found.keys() == detected.boundaries.keys()
+        for name, boundary in detected.boundaries.items():
             assert len(boundary.fewer) == 1
             pairs = [(boundary, found[name]), (boundary.fewer[0], found[name].fewer[0])]
             for before, after in pairs:
@@ -1107,14 +1108,14 @@ class TestBoundaries:
                 assert np.array_equal(before.survival(x, y), after.survival(x, y))
                 assert repr(before) == repr(after)
 
-    def test_shared(self, masks):
+    def test_shared(self, detected):
         """Masks that share a boundary share its tables."""
-        names = [hdu.name for hdu in masks.to_hdulist()]
+        names = [hdu.name for hdu in detected.to_hdulist()]
         assert names.count("MMBOUND") == 3 * 2
 
-    def test_cut(self, masks):
+    def test_cut(self, detected):
         """A part of a set keeps them."""
-        assert masks[10:40, 5:50].boundaries.keys() == masks.boundaries.keys()
+        assert detected[10:40, 5:50].boundaries.keys() == detected.boundaries.keys()
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -1123,19 +1124,22 @@ class TestBoundaries:
             (lambda hdu: hdu.header.set("FIRST", 0.5), "FIRST = 0.5"),
             (lambda hdu: hdu.data["EXCESS"].fill(np.nan), "not finite"),
             (lambda hdu: hdu.data["SCALE"].fill(-1), "numbers above 0"),
-            (lambda hdu: hdu.columns.change_name("SURFACE", "X"), "SURFACE"),
+            (lambda hdu: hdu.columns.change_name("SURFACE", "Z"), "SURFACE"),
         ],
     )
-    def test_damaged(self, masks, change, message):
+    def test_damaged(self, detected, change, message):
         """Extension, what was found and what was expected are said."""
-        hdulist = masks.to_hdulist()
+        hdulist = detected.to_hdulist()
         change(hdulist["MMBOUND", 1])
         with pytest.raises(CRMasksFileError, match=r"MMBOUND.*" + message):
             CRMaskSet.from_hdulist(hdulist, name="file")
 
-    def test_refused(self, masks):
+    def test_refused(self, detected):
         """A boundary of another kind."""
         with pytest.raises(TypeError, match="boundaries must hold exact boundaries"):
             CRMaskSet(
-                masks.mediancr, masks.meancrt, masks.crmasks, boundaries={"X": abs}
+                detected.mediancr,
+                detected.meancrt,
+                detected.crmasks,
+                boundaries={"X": abs},
             )

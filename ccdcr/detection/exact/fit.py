@@ -114,7 +114,7 @@ def make_surfaces(prior, exposures, lowest, statistics):
         prior, (first, n_rows), lowest, list(statistics.values())
     )
     used = np.flatnonzero(kernel > 0)
-    begin, end = used[0], used[-1] + 1
+    begin, end = int(used[0]), int(used[-1]) + 1
     return Surfaces(
         exposures,
         first + begin,
