@@ -58,7 +58,8 @@ def combine(
     ----------
     img_list : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         The exposures or their files, all of one shape (ny, nx) and unit, or
-        one string of file names that are separated by commas.
+        one string of file names that are separated by commas. The arrays of
+        the exposures may be those of dask.
     output_file : str or `~pathlib.Path`, optional
         File to be written: extensions PRIMARY, MASK (1 = bad), UNCERT (standard
         deviation) and NUSED (number of exposures used).

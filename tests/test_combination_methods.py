@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
 from ccdcr.combination.methods import (
     METHODS,
@@ -16,9 +17,19 @@ from ccdcr.combination.methods import (
 # Four pixels of three exposures: medians 3, 5, 7, 2; means 4, 6, 20 / 3, 3.
 DATA = np.array([[1.0, 5, 8, 2], [3, 4, 7, 1], [8, 9, 5, 6]])
 VARIANCES = [np.full(4, 9.0), np.full(4, 16.0), np.full(4, 144.0)]
-# of the median of three: 1 - sqrt(3) / pi, that of the mean is 1 / 3
-FACTOR3 = 3 * (1 - np.sqrt(3) / np.pi)
 NONE = np.zeros(4, bool)
+
+
+def sd_of_median(*sigmas):
+    """Return that of three Gaussian values, by integration over its density."""
+    x, step = np.linspace(-12 * max(sigmas), 12 * max(sigmas), 20001, retstep=True)
+    pdf = [stats.norm.pdf(x, scale=s) for s in sigmas]
+    cdf = [stats.norm.cdf(x, scale=s) for s in sigmas]
+    density = sum(
+        pdf[i] * (cdf[j] * (1 - cdf[k]) + cdf[k] * (1 - cdf[j]))
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+    )
+    return np.sqrt(np.sum(x**2 * density) * step)
 
 
 def mask(*pixels):
@@ -33,7 +44,7 @@ class TestStack:
         """The median and its variance."""
         value, variance = Stack(DATA, variances=VARIANCES).median()
         assert_array_equal(value, [3, 5, 7, 2])
-        assert_allclose(variance, 169 / 9 * FACTOR3, rtol=1e-6)
+        assert_allclose(variance, sd_of_median(3, 4, 12) ** 2, rtol=1e-6)
 
     def test_median_bad(self):
         """The median of two is their mean; of none it is NaN."""
@@ -96,7 +107,7 @@ class TestStack:
         assert_allclose(stack.mean()[1], [26 / 9, 169 / 9])
         assert_allclose(
             stack.median()[1],
-            [(1.482602218505602 * 2) ** 2 / 3, 169 / 9 * FACTOR3],
+            [(1.482602218505602 * 2) ** 2 / 3, sd_of_median(3, 4, 12) ** 2],
             rtol=1e-6,
         )
         # one exposure has no scatter
@@ -131,7 +142,7 @@ class TestMethods:
         """The median, the minimum where it is wrong."""
         result = mediancr(Stack(DATA, variances=VARIANCES), {"MEDIANCR": mask(0, 2)})
         assert_array_equal(result.value, [1, 5, 5, 2])
-        middle = 169 / 9 * FACTOR3
+        middle = sd_of_median(3, 4, 12) ** 2
         assert_allclose(result.variance, [9, middle, 144, middle], rtol=1e-6)
         assert_array_equal(result.replaced, mask(0, 2))
 
@@ -140,7 +151,7 @@ class TestMethods:
         masks = {"MEANCRT": mask(0, 1), "MEDIANCR": mask(1, 2)}
         result = meancrt(Stack(DATA, variances=VARIANCES), masks)
         assert_allclose(result.value, [3, 4, 20 / 3, 3])
-        expected = [169 / 9 * FACTOR3, 16, 169 / 9, 169 / 9]
+        expected = [sd_of_median(3, 4, 12) ** 2, 16, 169 / 9, 169 / 9]
         assert_allclose(result.variance, expected, rtol=1e-6)
         assert_array_equal(result.replaced, mask(0, 1))
 

@@ -26,6 +26,7 @@ from astropy.nddata import (
 )
 from astropy.wcs import WCS
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
 import ccdcr.combiner
 from ccdcr import CRCombiner, CRMaskSet, LocalMedianWarning, NoUncertaintyWarning
@@ -53,6 +54,21 @@ ALL_BAD = ([3, 3, 3], [1, 2, 3])
 
 PEER = Path(__file__).parents[1].parent / "shared" / "peer"
 PEER_FILES = sorted(PEER.glob("*/numina0*_combined.fits.gz"))
+
+
+def sd_of_median(*sigmas):
+    """Return that of three Gaussian values, by integration over its density."""
+    x, step = np.linspace(-12 * max(sigmas), 12 * max(sigmas), 20001, retstep=True)
+    pdf = [stats.norm.pdf(x, scale=s) for s in sigmas]
+    cdf = [stats.norm.cdf(x, scale=s) for s in sigmas]
+    density = sum(
+        pdf[i] * (cdf[j] * (1 - cdf[k]) + cdf[k] * (1 - cdf[j]))
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+    )
+    return np.sqrt(np.sum(x**2 * density) * step)
+
+
+MEDIAN = sd_of_median(3, 4, 12)
 
 
 def ccds_of(data, *, unit="adu", masks=None, uncertainties=None, **kwargs):
@@ -184,9 +200,20 @@ class Reference:
 
     def median(self, pixel, good):
         """Return the same of the median."""
-        sigma = sum(s**2 for s in self.sigmas(pixel, good)) ** 0.5 / len(good)
-        factor = EFFICIENCY[len(good)] ** -0.5
-        return median(self.values(pixel, good)), sigma * factor, len(good), False
+        sigmas, n = self.sigmas(pixel, good), len(good)
+        sigma = sum(s**2 for s in sigmas) ** 0.5 / n * EFFICIENCY[n] ** -0.5
+        if n > 2 and max(sigmas) ** 2 > 1.5 * min(sigmas) ** 2:
+            sigma = sd_of_median(*sigmas) if n == 3 else self.of_unequal(sigmas)
+        return median(self.values(pixel, good)), sigma, n, False
+
+    @staticmethod
+    def of_unequal(sigmas):
+        """Return the standard deviation of a median of unequal values."""
+        n = len(sigmas)
+        equal = EFFICIENCY[n] ** -0.5 / n**0.5
+        width = equal * n / sum(1 / s for s in sigmas)
+        harmonic = n / sum(1 / (s**2 + width**2) ** 0.5 for s in sigmas)
+        return equal * harmonic / (1 + equal**2) ** 0.5
 
     def mean(self, pixel, used):
         """Return the same of the mean, or None if nothing has a weight."""
@@ -1248,9 +1275,9 @@ class TestPropagate:
             # sqrt(9 + 16 + 144) = 13
             ("meancr", {}, 13 / 3),
             ("meancrt", {}, 13 / 3),
-            ("mediancr", {}, 13 / 3 * FACTOR3),
+            ("mediancr", {}, MEDIAN),
             ("mediancr", {"mediancr": 1}, 3),
-            ("meancrt", {"meancrt": 1}, 13 / 3 * FACTOR3),
+            ("meancrt", {"meancrt": 1}, MEDIAN),
             ("meancrt", {"meancrt": 1, "mediancr": 1}, 3),
             ("meancr", {"crmasks": [0, 0, 1]}, 2.5),
             ("meancr", {"crmasks": [1, 0, 1]}, 4),
@@ -1287,7 +1314,7 @@ class TestPropagate:
         assert sigma == pytest.approx(288**0.5 / 7)
         # weights have no part in a median
         sigma = sigma_of(self.ccds(), pixel_masks(3), "mediancr", weights=weights)
-        assert sigma == pytest.approx(13 / 3 * FACTOR3)
+        assert sigma == pytest.approx(MEDIAN)
 
     def test_weights_per_pixel(self):
         """The same for weights that differ from pixel to pixel."""
@@ -1339,25 +1366,27 @@ class TestNoiseModel:
     """Exposures without uncertainty: gain and read noise of the mask set."""
 
     @pytest.mark.parametrize(
-        ("unit", "gain", "bias", "expected"),
+        ("unit", "gain", "bias", "variances"),
         [
             # v / 2 + (6 / 2)^2 of 14, 32, 80 and of 0 if negative
-            ("adu", 2, None, 16 + 25 + 49),
-            ("adu", 2, 14, 9 + 18 + 42),
-            ("adu", 2, 32, 9 + 9 + 33),
-            ("electron", None, None, 50 + 68 + 116),
-            ("electron", 1, None, 50 + 68 + 116),
+            ("adu", 2, None, [16, 25, 49]),
+            ("adu", 2, 14, [9, 18, 42]),
+            ("adu", 2, 32, [9, 9, 33]),
+            ("electron", None, None, [50, 68, 116]),
+            ("electron", 1, None, [50, 68, 116]),
             # a recorded gain tells how the bias became electrons
-            ("electron", 2, 7, 36 + 54 + 102),
+            ("electron", 2, 7, [36, 54, 102]),
         ],
     )
-    def test_value(self, unit, gain, bias, expected):
+    def test_value(self, unit, gain, bias, variances):
         """max(v - bias, 0) / gain + (read noise / gain)^2, averaged."""
         masks = pixel_masks(3, gain=gain, readnoise=6, bias=bias)
         ccds = column([14, 32, 80], unit=unit)
-        assert sigma_of(ccds, masks, "meancr") == pytest.approx(expected**0.5 / 3)
+        variances = np.array(variances)
+        expected = variances.sum() ** 0.5 / 3
+        assert sigma_of(ccds, masks, "meancr") == pytest.approx(expected)
         sigma = sigma_of(ccds, masks, "mediancr")
-        assert sigma == pytest.approx(expected**0.5 / 3 * FACTOR3, rel=1e-6)
+        assert sigma == pytest.approx(sd_of_median(*variances**0.5), rel=1e-6)
 
     def test_scaled_after(self):
         """The model is that of the exposure as it was read out."""
@@ -1477,7 +1506,7 @@ class TestScatter:
             ([14, 32, 80], {"meancr": 1}, "meancr2", 16),
             # no scatter
             ([14, 14, 14], {}, "meancr", 16 / 3),
-            ([14, 14, 80], {}, "mediancr", (16 + 16 + 49) / 9 * FACTOR3**2),
+            ([14, 14, 80], {}, "mediancr", sd_of_median(4, 4, 7) ** 2),
         ],
     )
     @pytest.mark.parametrize("given", [False, True])

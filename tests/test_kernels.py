@@ -166,10 +166,56 @@ class TestByHand:
         assert_allclose(_kernels.mean(stack), 1 / 3, rtol=1e-15)
 
 
+class TestManyExposures:
+    """Above the number for which there are networks."""
+
+    @pytest.mark.parametrize("n", [64, 65, 66, 101])
+    @pytest.mark.parametrize("with_bottleneck", [False, True])
+    @pytest.mark.parametrize("masked", [False, True])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_median(self, n, with_bottleneck, masked, dtype, monkeypatch):
+        """With bottleneck and without it."""
+        if not with_bottleneck:
+            monkeypatch.setattr(_kernels, "bottleneck", None)
+        elif _kernels.bottleneck is None:
+            pytest.skip("bottleneck is not installed")
+        stack, bad, truth = make_stack(n, dtype, masked=masked)
+        result = _kernels.median(stack, bad)
+        assert result.dtype == dtype
+        expected = quiet(np.nanmedian, truth, axis=0)
+        assert_allclose(result, expected, rtol=dtype_rtol(dtype))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("n", [3, 4, 5, 8])
+def test_pixels_apart(n, masked):
+    """A pixel has the same bits whatever is combined with it, zeros included."""
+    stack, bad, _ = make_stack(n, np.float32, masked=masked, ties=True)
+    stack = np.where(np.isfinite(stack), stack - 5, stack)
+    stack[np.random.default_rng(1).random(stack.shape) < 0.3] = -0.0
+    whole = _kernels.median(stack, bad)
+    for y, x in np.ndindex(SHAPE):
+        pixel = np.s_[:, y : y + 1, x : x + 1]
+        part = _kernels.median(stack[pixel], None if bad is None else bad[pixel])
+        assert part.tobytes() == whole[y, x].tobytes()
+
+
+class TestBands:
+    """Bands of whole rows."""
+
+    @pytest.mark.parametrize("pixels", [1, 11, 25, 1000])
+    def test_all_rows(self, pixels):
+        """Each row is in one band, and none is beyond the image."""
+        bands = _kernels.bands_of((7, 11), pixels)
+        rows = [y for band in bands for y in range(band.start, band.stop)]
+        assert rows == list(range(7))
+        assert max(band.stop - band.start for band in bands) <= max(pixels // 11, 1)
+
+
 class TestPermutations:
     """The networks sort whatever the order."""
 
-    @pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+    @pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 8, 11, 15])
     def test_all_orders_of_zeros_and_ones(self, n):
         """A network that is right for all zeros and ones is right for all numbers."""
         columns = np.arange(2**n)

@@ -172,6 +172,39 @@ class TestMedianVariance:
         variances = np.where(bad, np.nan, 9.0)
         assert_allclose(median_variance(variances, bad), 9 / n / efficiency, rtol=1e-3)
 
+    @pytest.mark.parametrize(
+        "sigmas",
+        [
+            [1, 1.15, 1.2],
+            [1, 2, 3],
+            [3, 4, 12],
+            [1, 1, 100],
+            [1, 1.5, 2, 2],
+            [1, 2, 3, 1.5, 1],
+            [1, 1, 1, 1, 30],
+            [1, 1.2, 1.4, 1.6, 1.8, 2],
+            [0.5, 0.7, 1, 1.2, 1.5, 1, 1.5],
+        ],
+    )
+    @pytest.mark.parametrize("more", [0, 2])
+    def test_unequal(self, sigmas, more):
+        """Monte Carlo: the standard deviation is right to 6 percent."""
+        rng = np.random.default_rng(4)
+        values = rng.normal(0, np.array(sigmas)[:, np.newaxis], (len(sigmas), 40000))
+        variances = np.square(np.array(sigmas + [np.nan] * more))[:, np.newaxis]
+        bad = np.isnan(variances) if more else None
+        result = np.sqrt(median_variance(list(variances), bad))
+        assert_allclose(result, np.median(values, axis=0).std(), rtol=0.06)
+
+    def test_unknown(self):
+        """One infinite variance of three hardly matters, two do."""
+        inf = np.array([np.inf])
+        one = median_variance([np.ones(1), np.ones(1), inf])
+        # an endless value on either side: the larger or the lower one of two
+        assert_allclose(one, 1, rtol=1e-3)
+        assert median_variance([np.ones(1), inf, inf]) == np.inf
+        assert median_variance([inf, inf, inf, inf]) == np.inf
+
     def test_none_good(self):
         """NaN where every exposure is bad."""
         result = median_variance(np.ones((2, 1)), np.ones((2, 1), bool))

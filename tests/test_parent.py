@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the adapter to ccdproc's Combiner, of both layouts of its data."""
 
+import copy
+
 import ccdproc
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_array_equal
 
 from ccdcr import CRCombiner, CRMaskSet
-from ccdcr._parent import stack_of
+from ccdcr._parent import rows_of, stack_of
 from ccdcr.combination.methods import METHODS
 
 SHAPE = (5, 7)
@@ -166,3 +168,68 @@ class TestCombination:
         assert first.meta["NCOMBINE"] == second.meta["NCOMBINE"] == 4
         if uncertainty is not None:
             assert_array_equal(first.uncertainty.array, second.uncertainty.array)
+
+
+class TestLate:
+    """The exposures are copied when something needs the copy."""
+
+    def test_not_copied(self):
+        """Not for what is combined row by row, with weights and scaling."""
+        combiner = CRCombiner(exposures(), mask_set())
+        combiner.weights = np.array([1.0, 2.0, 3.0, 4.0])
+        combiner.scaling = [1.0, 0.9, 1.1, 1.2]
+        for method in METHODS:
+            getattr(combiner, f"{method}_combine")()
+            combiner.exposure_map(method)
+        assert combiner.late is not None
+        assert not {"data_arr", "_data_arr"} & set(vars(combiner))
+
+    @pytest.mark.parametrize("name", ["median_combine", "average_combine"])
+    @pytest.mark.parametrize("dtype", [None, "float32"])
+    def test_parent(self, name, dtype):
+        """The parent's methods see the same as without this class."""
+        results = []
+        for cls in (ccdproc.Combiner, CRCombiner):
+            combiner = cls(exposures(), dtype=dtype)
+            combiner.weights = np.array([1.0, 2.0, 3.0, 4.0])
+            combiner.scaling = [1.0, 0.9, 1.1, 1.2]
+            results.append(getattr(combiner, name)())
+        assert_array_equal(results[0].data, results[1].data)
+        assert_array_equal(results[0].mask, results[1].mask)
+        sigmas = [result.uncertainty.array for result in results]
+        assert_array_equal(*sigmas)
+        assert combiner.late is None
+
+    def test_arrays(self):
+        """The copy and its rows."""
+        combiner = CRCombiner(exposures(), mask_set())
+        rows = slice(1, 4)
+        before = rows_of(combiner, rows)
+        data, mask = stack_of(combiner)
+        after = rows_of(combiner, rows)
+        for first, second, whole in zip(before, after, (data, mask), strict=True):
+            assert_array_equal(first, whole[:, rows])
+            assert_array_equal(second, whole[:, rows])
+            assert first.dtype == whole.dtype
+            assert not np.shares_memory(first, whole)
+
+    @pytest.mark.parametrize("value", [np.ones(3), np.ones((4, 2, 2))])
+    def test_checks(self, value):
+        """What the parent refuses is refused, and leaves nothing behind."""
+        combiner = CRCombiner(exposures(), mask_set())
+        with pytest.raises(ValueError, match="weights"):
+            combiner.weights = value
+        with pytest.raises(ValueError, match="same length"):
+            combiner.scaling = [1, 2]
+        assert combiner.late is not None
+        assert combiner.weights is combiner.scaling is None
+        assert combiner.ccd_list is combiner.late
+
+    def test_unknown_attribute(self):
+        """It is refused as usual."""
+        combiner = CRCombiner(exposures())
+        with pytest.raises(
+            AttributeError, match=r"'CRCombiner' .* attribute 'nothing'"
+        ):
+            _ = combiner.nothing
+        assert copy.copy(combiner).late is combiner.late
