@@ -108,7 +108,8 @@ def next_masks(frames, masks, limits, level, extra=None):
             variance = noise.variance_of_others(signal, i) / number
             variance += noise.variance(signal, i)
             if extra is not None:
-                variance += extra[rows]
+                # One exposure alone averages no mismatch.
+                variance += extra[rows] * np.maximum(2 / number, 1)
             with np.errstate(invalid="ignore"):
                 z[i, rows] = (stack[i] - reference) / np.sqrt(variance)
 
