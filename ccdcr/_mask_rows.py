@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from ccdcr._fits_stream import ones_sum
-from ccdcr._maskset_format import CRMASK, EXTENSIONS, FORMAT, TABLE
+from ccdcr._maskset_format import CRMASK, EXTENSIONS, IMAGES
 from ccdcr._maskset_source import Source
 from ccdcr._rows import opened
 from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
@@ -100,7 +100,7 @@ class MasksInFile:
         shapes = {
             name: getattr(hdu, "shape", ())
             for name, hdu in file.hdus.items()
-            if name != TABLE
+            if name in IMAGES or CRMASK.match(name)
         }
         for name, shape in shapes.items():
             expected = next(iter(shapes.values()))
@@ -125,7 +125,7 @@ class MasksInFile:
         """Return the mask set of some rows."""
         hdus = fits.HDUList([fits.PrimaryHDU(header=self._primary)])
         for hdu in self._hdus[1:]:
-            if hdu.name != TABLE and (hdu.name in FORMAT or CRMASK.match(hdu.name)):
+            if hdu.name in IMAGES or CRMASK.match(hdu.name):
                 data = np.array(hdu.section[rows])
                 part = fits.ImageHDU(data, name=hdu.name)
                 if "BUNIT" in hdu.header:

@@ -12,6 +12,7 @@ __all__ = [
     "EQUIVALENCE",
     "EXTENSIONS",
     "FORMAT",
+    "IMAGES",
     "REQUIRED",
     "TABLE",
     "TABLE_COLUMNS",
@@ -26,8 +27,8 @@ BOUNDARY = "MMBOUND"  # one for each exact boundary
 # Small tables: terms, levels and tiles of the equivalence; bright and faint.
 EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
 BRIGHT = "BRIGHT"
-FORMAT = {*REQUIRED, *CLEANED, "MEANCR", TABLE, *EQUIVALENCE.values(), BRIGHT}
-# and CRMASKi
+IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
+FORMAT = {*IMAGES, TABLE, *EQUIVALENCE.values(), BRIGHT}
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # Everything else in the primary header, beside UUID, FLUXFi and requirements.

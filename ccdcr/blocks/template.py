@@ -85,12 +85,13 @@ def _requirement_lines():
         if row.stage != stage:
             stage = row.stage
             always = STAGES[stage] == STAGES["general"]
-            yield f"  # --- {stage}" + (
-                "" if always else f", used by crmethod {', '.join(STAGES[stage])}"
-            )
+            used = "" if always else f", used by crmethod {', '.join(STAGES[stage])}"
+            yield from _wrapped(f"--- {stage}{used}")
         unit = f" [{row.unit}]" if row.unit else ""
         text = f"{row.meaning}{unit}: {row.kind.allowed}"
-        yield from textwrap.wrap(
-            text, 88, initial_indent="  # ", subsequent_indent="  #   "
-        )
+        yield from _wrapped(text)
         yield f"  {row.name}: {yaml_value(row.default)}"
+
+
+def _wrapped(text):
+    return textwrap.wrap(text, 88, initial_indent="  # ", subsequent_indent="  #   ")
