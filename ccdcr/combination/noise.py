@@ -78,10 +78,11 @@ def model_variance(data, gain, readnoise, bias):
     """
     kind = np.asarray(data).dtype
     dtype = np.result_type(kind, np.float32) if kind.kind == "f" else np.dtype(float)
-    signal = np.subtract(data, dtype.type(bias), dtype=dtype)
+    signal = np.subtract(data, dtype.type(bias), dtype=dtype) if bias else data
     # Twice as fast as with the number 0.
-    np.maximum(signal, np.zeros_like(signal), out=signal)
-    signal *= dtype.type(1 / gain)
+    signal = np.maximum(signal, np.zeros(np.shape(data), dtype), dtype=dtype)
+    if gain != 1:
+        signal *= dtype.type(1 / gain)
     signal += dtype.type((readnoise / gain) ** 2)
     if readnoise == 0:  # nothing would be known of a pixel without signal
         signal[signal == 0] = gain**-2
@@ -144,19 +145,28 @@ def median_variance(variances, bad=None):
     n = len(variances)
     factors = np.array([1, *(median_factor(good) for good in range(1, n + 1))]) ** 2
     good = kernels.count(bad, n)
-    factor = float(factors[n]) if bad is None else factors[good]
-    variance = mean_variance(variances, bad) * factor
-    if bad is not None:
-        variances = [
-            np.where(b, np.nan, v) for v, b in zip(variances, bad, strict=True)
-        ]
-    unequal = reduce(np.fmax, variances) > _SIMILAR * reduce(np.fmin, variances)
-    index = np.flatnonzero(unequal & (good > 2))
+    variance = mean_variance(variances, bad)
+    variance *= float(factors[n]) if bad is None else factors[good]
+    index = _unequal(variances, bad, good)
     if index.size:
-        good = np.full(index.size, n) if bad is None else good[index]
         columns = np.array([v[index] for v in variances], dtype=np.float64)
+        if bad is not None:
+            columns[bad[:, index]] = np.nan
+            good = good[index]
         variance[index] = _of_unequal(columns, good, factors[good])
     return variance
+
+
+def _unequal(variances, bad, good):
+    """Return where the median is of three or more unequal variances."""
+    if bad is None:
+        # Faster than those that leave out NaN.
+        lowest, highest = np.minimum, np.maximum
+    else:
+        variances = np.where(bad, np.nan, variances)
+        lowest, highest = np.fmin, np.fmax
+    unequal = reduce(highest, variances) > _SIMILAR * reduce(lowest, variances)
+    return np.flatnonzero(unequal & (good > 2))
 
 
 def _of_unequal(columns, good, factor):
@@ -169,6 +179,9 @@ def _of_unequal(columns, good, factor):
     standard deviations differ by up to a factor of 3. For three it is exact. A
     large variance, such as that of a cosmic ray, hardly matters.
     """
+    three = good == 3
+    if np.all(three):
+        return _of_three(columns)
     width, scale = 0.0, 1.0
     for _ in range(2):
         with np.errstate(divide="ignore"):
@@ -176,20 +189,22 @@ def _of_unequal(columns, good, factor):
             # So that equal variances give the variance of the mean times factor.
             width = scale * factor * good / density**2
         scale = 1 / (1 + factor / good)
-    three = np.flatnonzero(good == 3)
-    if three.size:
-        width[three] = _of_three(*np.sort(columns[:, three], axis=0)[:3])  # NaN is last
+    if np.any(three):
+        width[three] = _of_three(columns[:, three])
     return width
 
 
-def _of_three(low, middle, high):
-    """Return the exact variance of a median of three, given theirs in order."""
-    high = np.minimum(high, 1e8 * middle)  # beyond that nothing changes
+def _of_three(columns):
+    """Return the exact variance of a median of three; others are NaN."""
+    if len(columns) > 3:
+        columns = np.sort(columns, axis=0)[:3]
+    unknown = np.isinf(columns).sum(axis=0) > 1
+    # One that is much larger than the others may as well be infinite.
     with np.errstate(invalid="ignore"):
-        root = np.sqrt(low * middle + low * high + middle * high)
-        parts = (v * np.arctan2(root, v) for v in (low, middle, high))
-        variance = (sum(parts) - root) / np.pi
-    return np.where(np.isinf(middle), np.inf, variance)
+        a, b, c = columns = np.minimum(columns, 1e8 * columns.min(axis=0))
+        root = np.sqrt(a * b + a * c + b * c)
+        variance = ((columns * np.arctan2(root, columns)).sum(axis=0) - root) / np.pi
+    return np.where(unknown, np.inf, variance)
 
 
 def scatter_variance(stack, bad, kind):
