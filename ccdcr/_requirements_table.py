@@ -452,7 +452,7 @@ _ROWS = (
         ),
         (
             "ma_high",
-            5.25,
+            5.0,
             _POSITIVE,
             "sigma",
             "MAHIGH",

@@ -152,7 +152,7 @@ class Requirements:
         then found more often. Default is True.
     ma_high : float, optional
         Deviation in sigmas that one pixel of a hit must reach. Lower it to find
-        fainter hits, raise it when noise is flagged. Default is 5.25.
+        fainter hits, raise it when noise is flagged. Default is 5.0.
     ma_low : float, optional
         Deviation of connected pixels. Default is 4.0.
     ma_again : float, optional

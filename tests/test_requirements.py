@@ -183,7 +183,7 @@ SPECIFICATION = [
     ("ma_passes", 2, [1, 5], [0, -1], [1.0, "2", True]),
     ("ma_tile", 64, [16, 300], [15, 0], [64.0, "64", True]),
     ("ma_strips", True, *BOOLEAN),
-    ("ma_high", 5.25, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
+    ("ma_high", 5.0, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
     ("ma_low", 4.0, [0.5, 3], [0, -1.0, np.inf], ["5", True, [1]]),
     ("ma_again", 4.3, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
     ("ma_leak", 0.02, *NOT_NEGATIVE),
