@@ -54,7 +54,7 @@ _ROWS = (
         "general",
         (
             "crmethod",
-            "mm_lacosmic",
+            "matched",
             kind.choice(*CRMETHODS),
             "",
             "CRMETHOD",

@@ -118,7 +118,7 @@ class CRMaskSet:
         Read noise in electron.
     bias : float, optional
         Bias level that the exposures still contain, in their unit.
-    equivalence : `~ccdcr.equivalence.Equivalence`, optional
+    equivalence : `~ccdcr.Equivalence`, optional
         How far the exposures are from being equivalent.
     bright : `~astropy.table.Table`, optional
         Columns mask, bright and faint: the flagged fraction of the pixels of

@@ -119,6 +119,10 @@ def read(tmp_path):
     return read_text
 
 
+# What the files name; the default of crmethod is another one.
+EXPECTED = Requirements(crmethod="mm_lacosmic", interactive=True)
+
+
 class TestDetection:
     """The documented file of a detection."""
 
@@ -132,7 +136,7 @@ class TestDetection:
         assert block.instrument == "MEGARA"
         assert block.frames == FRAMES
         # the file holds the defaults, except for one
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == EXPECTED
         for name in ("extnum", "method", "crmasks", "gain", "readnoise", "bias"):
             assert getattr(block, name) is None
         assert block.method_kwargs == {}
@@ -148,7 +152,7 @@ class TestDetection:
         """The requirements alone can be read from the same file."""
         path = tmp_path / "block.yaml"
         path.write_text(DETECTION, encoding="utf-8")
-        assert Requirements.from_yaml(path) == Requirements(interactive=True)
+        assert Requirements.from_yaml(path) == EXPECTED
 
     def test_changed_values(self, read):
         """Values of the file are used, lists in it too."""
@@ -166,7 +170,7 @@ class TestDetection:
         with log.log_to_list() as messages:
             block = read(text)
         assert block.other == {"master_bias": "bias.fits", "extraction_offset": [3]}
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == EXPECTED
         (message,) = messages
         assert message.levelname == "INFO"
         assert "master_bias" in message.message
@@ -257,7 +261,7 @@ class TestStandalone:
         assert block.readnoise == 3.4 * u.adu
         assert block.bias == 2000 * u.adu
         assert (block.gain.unit, block.readnoise.unit) == (u.electron / u.adu, u.adu)
-        assert block.requirements == Requirements(interactive=True)
+        assert block.requirements == EXPECTED
         assert block.id is block.mode is block.instrument is None
 
     @pytest.mark.parametrize("key", ["gain", "rnoise", "bias", "extnum"])
