@@ -225,7 +225,7 @@ def judge_real(method, data, detector, truth):
         np.count_nonzero(m & window & far_from(t))
         for m, t in zip(masks, traces, strict=True)
     )
-    number = max(np.count_nonzero(coincident), 1)
+    number = np.count_nonzero(coincident) or np.nan
     return (
         np.count_nonzero(median & coincident) / number,
         np.count_nonzero(median & window & far_from(near_coincident)),

@@ -22,7 +22,7 @@ def plot_equivalence(report, *, fig=None):
 
     Parameters
     ----------
-    report : `~ccdcr.equivalence.Equivalence`
+    report : `~ccdcr.Equivalence`
         The report.
     fig : `~matplotlib.figure.Figure`, optional
         Figure to draw on. Default is a new one.

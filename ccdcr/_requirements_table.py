@@ -81,7 +81,7 @@ _ROWS = (
         "general",
         (
             "crmethod",
-            "mm_lacosmic",
+            "matched",
             kind.choice(*CRMETHODS),
             "",
             "CRMETHOD",
@@ -487,7 +487,7 @@ _ROWS = (
         ),
         (
             "ma_high",
-            5.25,
+            5.0,
             _POSITIVE,
             "sigma",
             "MAHIGH",

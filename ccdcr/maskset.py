@@ -121,7 +121,7 @@ class CRMaskSet:
         Bias level that the exposures still contain, in their unit.
     boundaries : dict of `~ccdcr.detection.exact.boundary.ExactBoundary`, optional
         The exact Median-Minimum boundaries by name of the mask.
-    equivalence : `~ccdcr.equivalence.Equivalence`, optional
+    equivalence : `~ccdcr.Equivalence`, optional
         How far the exposures are from being equivalent.
     bright : `~astropy.table.Table`, optional
         Columns mask, bright and faint: the flagged fraction of the pixels of

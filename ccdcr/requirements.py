@@ -32,10 +32,11 @@ class Requirements:
 
     Parameters
     ----------
-    crmethod : {'mm_lacosmic', 'mmcosmic', 'lacosmic', 'matched', ...}, optional
-        Either of the two detectors, Median-Minimum only, or L.A. Cosmic only.
+    crmethod : {'matched', 'mm_lacosmic', 'mmcosmic', 'lacosmic', ...}, optional
         ``'matched'`` matches the exposures to each other before they are
-        compared, and ``'matched_lacosmic'`` adds hits of every exposure.
+        compared, and ``'matched_lacosmic'`` adds hits of every exposure. The
+        others are either of two detectors, Median-Minimum only, or L.A. Cosmic
+        only.
         ``'pycosmic'``, ``'deepcr'`` and ``'conn'`` are other single-image
         detectors, with ``'mm_pycosmic'``, ``'mm_deepcr'`` and ``'mm_conn'``;
         they need the package of that name.
@@ -162,7 +163,7 @@ class Requirements:
         then found more often. Default is True.
     ma_high : float, optional
         Deviation in sigmas that one pixel of a hit must reach. Lower it to find
-        fainter hits, raise it when noise is flagged. Default is 5.25.
+        fainter hits, raise it when noise is flagged. Default is 5.0.
     ma_low : float, optional
         Deviation of connected pixels. Default is 4.0.
     ma_again : float, optional

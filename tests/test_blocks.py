@@ -93,7 +93,7 @@ class TestDocumentedFiles:
         assert lines == [16, 16, 16, 62]
         block = ObservingBlock.from_yaml(YAML / "8_generate_crmasks.yaml")
         assert block.requirements == Requirements(
-            interactive=True, mm_boundary_fit="spline"
+            crmethod="mm_lacosmic", interactive=True, mm_boundary_fit="spline"
         )
 
     def test_same_as_python(self, results, night):
@@ -131,7 +131,9 @@ class TestDocumentedFiles:
         summary = Table.read(files["crmasks_summary.ecsv"])
         assert list(summary["pixels"]) == list(masks.summary()["pixels"])
         requirements = Requirements.from_yaml(files["crmasks_requirements.yaml"])
-        assert requirements == Requirements(interactive=True, mm_boundary_fit="spline")
+        assert requirements == Requirements(
+            crmethod="mm_lacosmic", interactive=True, mm_boundary_fit="spline"
+        )
         assert "header keyword RDNOISE" in files["crmasks.log"].read_text()
         record = json.loads(files["crmasks.json"].read_text())
         assert record["status"] == "done"

@@ -105,7 +105,9 @@ rnoise: 3.4
 bias: 2000
 {REQUIREMENT_LINES}"""
 # The file holds the defaults, but for these; of a version without the exact boundary.
-IN_FILE = Requirements(interactive=True, mm_boundary_fit="spline")
+IN_FILE = Requirements(
+    crmethod="mm_lacosmic", interactive=True, mm_boundary_fit="spline"
+)
 SHORT = "frames: [a.fits, b.fits]\n"
 
 
@@ -119,6 +121,9 @@ def read(tmp_path):
         return ObservingBlock.from_yaml(path)
 
     return read_text
+
+
+# What the files name; the default of crmethod is another one.
 
 
 class TestDetection:
@@ -365,9 +370,7 @@ class TestFile:
         path.write_text(f"---\n{DETECTION}---\n---\n{combination}---\n")
         blocks = ObservingBlock.list_from_yaml(path)
         assert [block.id for block in blocks] == ["8_LR-R_crmasks", "8_LcbImage_LR-R"]
-        assert blocks[0].requirements == Requirements(
-            interactive=True, mm_boundary_fit="spline"
-        )
+        assert blocks[0].requirements == IN_FILE
         assert blocks[1].method == "meancr"
         with pytest.raises(ValueError, match=r"holds 2 observing blocks; use .+list"):
             ObservingBlock.from_yaml(path)

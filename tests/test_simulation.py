@@ -543,3 +543,38 @@ class TestErrors:
         """Only the shape is positional."""
         with pytest.raises(TypeError, match="positional argument"):
             simulate_exposures((20, 20), 3)
+
+
+class TestSky:
+    """Sky lines and background that differ from exposure to exposure."""
+
+    @pytest.mark.parametrize("scene", ["fibres", "longslit", "stars"])
+    def test_sky_lines(self, scene):
+        """They are added in proportion to their factor; images have none."""
+        known = {"scene": scene, "seed": 4, "cr_rate": 0}
+        sim = simulate_exposures((60, 80), sky_lines=(0, 1, 2), **known)
+        usual = simulate_exposures((60, 80), **known)
+        np.testing.assert_array_equal(sim.expected[1], usual.expected[1])
+        lines = sim.expected[1] - sim.expected[0]
+        np.testing.assert_allclose(
+            sim.expected[2] - sim.expected[1], lines, rtol=1e-3, atol=1e-2
+        )
+        assert (lines.max() > 10) == (scene != "stars")
+        assert lines.min() > -1e-2
+        assert sim.sky_lines.tolist() == [0, 1, 2]
+
+    def test_background(self):
+        """Electrons that are added everywhere."""
+        known = {"seed": 4, "cr_rate": 0, "gain": 2.0}
+        sim = simulate_exposures((60, 80), background=(0, 5, 30), **known)
+        usual = simulate_exposures((60, 80), **known)
+        added = (sim.expected - usual.expected) * 2
+        for plane, expected in zip(added, (0, 5, 30), strict=True):
+            np.testing.assert_allclose(plane, expected, atol=1e-2)
+
+    @pytest.mark.parametrize("name", ["sky_lines", "background"])
+    @pytest.mark.parametrize("value", [-1, (1, 2), np.nan])
+    def test_wrong(self, name, value):
+        """One number that is not negative, or one for each exposure."""
+        with pytest.raises(ValueError, match=f"{name} must be one number or 3"):
+            simulate_exposures((20, 20), **{name: value})

@@ -27,7 +27,7 @@ def check_equivalence(ccds, *, gain=None, readnoise=None, bias=None, flux_factor
 
     Returns
     -------
-    equivalence : `~ccdcr.equivalence.Equivalence`
+    equivalence : `~ccdcr.Equivalence`
         The report; ``print`` shows it, and its method ``plot`` draws it.
 
     Raises

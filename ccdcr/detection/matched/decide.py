@@ -18,7 +18,7 @@ from ccdcr.detection.matched.reference import (
 __all__ = ["Limits", "coincident_pixels", "first_masks", "next_masks"]
 
 _DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
-_MORE = 0.75  # sigmas: the low reference is the noisier one
+_MORE = 1.0  # sigmas: the low reference is the noisier one
 _LEAST_MEDIAN = 2.3  # sigmas of one exposure
 
 
@@ -30,7 +30,7 @@ class Limits:
     ``again`` is enough in a pixel that is hit in another exposure, too.
     """
 
-    high: float = 5.25
+    high: float = 5.0
     low: float = 4.0
     again: float = 4.3
     leak: float = 0.02

@@ -20,7 +20,7 @@ def report_of(matched):
 
     Returns
     -------
-    equivalence : `~ccdcr.equivalence.Equivalence`
+    equivalence : `~ccdcr.Equivalence`
         The report.
     """
     before, after = matched.before, matched.after
