@@ -36,6 +36,9 @@ id: {id}
 frames: [{frames}]
 requirements: {{method: {method}, crmasks: {crmasks}}}
 """
+IN_FILE = Requirements(
+    crmethod="mm_lacosmic", interactive=True, mm_boundary_fit="spline"
+)
 FRAMES = "exposure1.fits, exposure2.fits, exposure3.fits"
 
 

@@ -322,12 +322,18 @@ class TestDetectAndCombine:
 
     def test_images(self, capsys):
         """From images to masks to a combination."""
-        args = ["detect", *frames(), "--set", "mm_threshold=1", "--set", "dilation=2"]
+        args = ["detect", *frames(), "--set", "crmethod=mm_lacosmic"]
+        args += ["--set", "mm_threshold=1", "--set", "dilation=2"]
         assert main(args) == 0
         output = capsys.readouterr().out
         masks = CRMaskSet.read("crmasks.fits")
         assert masks == detect_cosmic_rays(
-            frames(), gain="GAIN", readnoise="RDNOISE", mm_threshold=1, dilation=2
+            frames(),
+            gain="GAIN",
+            readnoise="RDNOISE",
+            crmethod="mm_lacosmic",
+            mm_threshold=1,
+            dilation=2,
         )
         assert output.startswith("crmasks: done, crmasks.fits and 4 more, ")
         assert re.search(rf"MEANCRT +{masks.meancrt.sum()} ", output)

@@ -738,7 +738,7 @@ class TestComputedBoundary:
         known = {"mm_boundary_fit": fit}
         if fit == "piecewise":
             known["mm_fixed_points_in_boundary"] = [[10, 50], [100, 200]]
-        settings = Requirements(**known | unused)
+        settings = Requirements(crmethod="mm_lacosmic", **known | unused)
         assert settings.without_effect() == [
             row for row in Requirements.table()["name"] if row in unused
         ]
