@@ -1,0 +1,6 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""A folder with everything that shows what was flagged."""
+
+from ccdcr.report.table import detection_table
+
+__all__ = ["detection_table"]
