@@ -7,6 +7,7 @@ __all__ = [
     "CLEANED",
     "CRMASK",
     "DETECTOR",
+    "EDITED",
     "EXTENSIONS",
     "FORMAT",
     "REQUIRED",
@@ -35,3 +36,4 @@ VERSIONS = {
     "numpy": "VNUMPY",
 }
 EXTENSIONS = "NEXTEND"  # how many there are, so that a cut file is noticed
+EDITED = "ccdcr edit: "  # begins the lines of HISTORY that record edits
