@@ -4,6 +4,7 @@
 from ccdcr._version import __version__
 from ccdcr.combiner import CRCombiner
 from ccdcr.combining import combine
+from ccdcr.comparing import MethodComparison, compare_methods
 from ccdcr.detection import detect_cosmic_rays
 from ccdcr.exceptions import (
     CRMasksFileError,
@@ -13,12 +14,15 @@ from ccdcr.exceptions import (
     MissingUUIDWarning,
     NoiseModelWarning,
     NoUncertaintyWarning,
+    NoWindowWarning,
+    ReviewCancelledError,
     UnknownRequirementError,
     UnusedRequirementWarning,
 )
 from ccdcr.maskset import CRMaskSet
 from ccdcr.observing_block import ObservingBlock
 from ccdcr.requirements import Requirements
+from ccdcr.reviewing import review
 
 __all__ = [
     "CRCombiner",
@@ -27,14 +31,19 @@ __all__ = [
     "CRWarning",
     "LocalMedianWarning",
     "MemoryLimitWarning",
+    "MethodComparison",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
+    "NoWindowWarning",
     "NoiseModelWarning",
     "ObservingBlock",
     "Requirements",
+    "ReviewCancelledError",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "__version__",
     "combine",
+    "compare_methods",
     "detect_cosmic_rays",
+    "review",
 ]

@@ -269,6 +269,7 @@ class _Judge:
         labels, index = self._sources()
         if not len(index):
             return
+
         def sums(image):
             data = np.nan_to_num(np.asarray(image.data, dtype=np.float64) - self._bias)
             return ndimage.sum_labels(data, labels, index)

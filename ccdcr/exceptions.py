@@ -14,7 +14,9 @@ __all__ = [
     "MemoryLimitWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
+    "NoWindowWarning",
     "NoiseModelWarning",
+    "ReviewCancelledError",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "warn_user",
@@ -27,6 +29,10 @@ class CRMasksFileError(OSError, ValueError):
 
 class UnknownRequirementError(TypeError, ValueError):
     """A name that is no requirement: a wrong keyword, or a wrong key of a file."""
+
+
+class ReviewCancelledError(RuntimeError):
+    """The user has quit a review; nothing was changed or written."""
 
 
 class CRWarning(AstropyUserWarning):
@@ -43,6 +49,10 @@ class MissingUUIDWarning(CRWarning):
 
 class NoUncertaintyWarning(CRWarning):
     """Nothing is known from which an uncertainty could be computed."""
+
+
+class NoWindowWarning(CRWarning):
+    """Figures were to be shown in windows, and matplotlib opens none here."""
 
 
 class NoiseModelWarning(CRWarning):

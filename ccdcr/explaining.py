@@ -79,7 +79,9 @@ class _Pixel:
 
     def table(self, x, y):
         """Return the table."""
-        self._noise = float(self._viewed.noise_of(self._viewed.planes.minimum)[self._here])
+        self._noise = float(
+            self._viewed.noise_of(self._viewed.planes.minimum)[self._here]
+        )
         if np.isnan(self._noise):
             self._missing.append(_NO_NOISE)
         self._add_exposures()

@@ -2,7 +2,6 @@
 """What the figures have in common: colours, scales, axes in FITS pixels."""
 
 import numpy as np
-from astropy.visualization import MinMaxInterval, ZScaleInterval
 
 from ccdcr._viewed import UNKNOWN
 from ccdcr.detection.masks import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
@@ -61,7 +60,7 @@ LINES = (
     ("#56B4E9", "--"),
     (_BLACK, "-."),
 )
-_INTERVALS = {"zscale": ZScaleInterval, "minmax": MinMaxInterval}
+_INTERVALS = {"zscale": "ZScaleInterval", "minmax": "MinMaxInterval"}
 
 
 def figure_of(fig, size):
@@ -86,9 +85,9 @@ def class_image(flags):
     return class_colors()[flags]
 
 
-def image_norm(stamps, color_scale, stretch=None):
+def image_norm(stamps, color_scale):
     """Return one grey scale for several stamps."""
-    from astropy.visualization import ImageNormalize, LinearStretch
+    from astropy import visualization
 
     if color_scale not in _INTERVALS:
         known = " or ".join(map(repr, _INTERVALS))
@@ -98,10 +97,12 @@ def image_norm(stamps, color_scale, stretch=None):
     values = values[np.isfinite(values)]
     low, high = 0.0, 1.0
     if values.size:
-        low, high = _INTERVALS[color_scale]().get_limits(values)
+        interval = getattr(visualization, _INTERVALS[color_scale])
+        low, high = interval().get_limits(values)
     high = high if high > low else low + 1
-    stretch = LinearStretch() if stretch is None else stretch
-    return ImageNormalize(vmin=low, vmax=high, stretch=stretch)
+    return visualization.ImageNormalize(
+        vmin=low, vmax=high, stretch=visualization.LinearStretch()
+    )
 
 
 def window(x, y, semiwindow, shape):

@@ -2,7 +2,6 @@
 """The same stamp of several combinations."""
 
 import numpy as np
-from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
 
 from ccdcr.plotting._style import (
     extent_of,
@@ -50,6 +49,8 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
     >>> [artist.axes.get_title() for artist in artists]
     ['a', 'b']
     """
+    from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
+
     _check_stamp(images, x, y)
     columns = -(-len(images) // 2) if len(images) > 3 else len(images)
     rows = -(-len(images) // columns)
@@ -157,6 +158,9 @@ def plot_comparison(
             lower.set_title(f"\N{MINUS SIGN} {reference}", fontsize="medium")
         artists[title] = image, difference
     frame_stamps(grid, x, y, semiwindow)
+    if reference == next(iter(images)) and n > 1:
+        grid[1, 1].tick_params(labelleft=True)
+        grid[1, 1].set_ylabel("y (pixel)", fontsize="medium")
     _add_bars(fig, grid, artists, unit)
     return artists
 

@@ -131,7 +131,9 @@ def _finish_image(ax, viewed, color_scale):
         alpha=0.6,
         zorder=0,
     )
-    ax.set(xlabel="x (pixel)", ylabel="y (pixel)", title="in the median of the exposures")
+    ax.set(
+        xlabel="x (pixel)", ylabel="y (pixel)", title="in the median of the exposures"
+    )
 
 
 def _link(fig, points):

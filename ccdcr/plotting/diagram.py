@@ -187,9 +187,7 @@ def _draw_boundary(ax, boundary, masks, diagram):
 
 def _draw_iterations(ax, boundary):
     x = np.linspace(*boundary.limits, _STEPS)
-    noise = np.sqrt(
-        np.maximum(x * boundary.gain, 0) + max(boundary.readnoise**2, 1e-6)
-    )
+    noise = np.sqrt(np.maximum(x * boundary.gain, 0) + max(boundary.readnoise**2, 1e-6))
     n = len(boundary.fits) - 1
     return [
         ax.plot(

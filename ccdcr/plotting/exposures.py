@@ -132,10 +132,10 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
     fig = figure_of(fig, (3.1 * (n + 1) + 0.8, 3.9))
     first, *others = fig.subplots(1, n + 1)
     bounds = _centre(viewed)
-    residuals = [
-        _draw_residual(ax, viewed, i, bounds) for i, ax in enumerate(others)
-    ]
-    fig.colorbar(residuals[-1], ax=others, label="exposure \N{MINUS SIGN} median (sigma)")
+    residuals = [_draw_residual(ax, viewed, i, bounds) for i, ax in enumerate(others)]
+    fig.colorbar(
+        residuals[-1], ax=others, label="exposure \N{MINUS SIGN} median (sigma)"
+    )
     lines = _draw_offsets(first, offsets)
     if lines:
         legend_below(fig, lines, columns=n)

@@ -10,8 +10,9 @@ from ccdcr.plotting._style import class_image, image_norm
 
 __all__ = ["Montage", "Montages"]
 
-_GAP = 2  # pixels between stamps
+_GAP = 1  # pixels between stamps and around them
 _OUTSIDE = 225  # grey of what lies outside of the image
+_FRAME = 130  # grey between stamps
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,9 @@ class Montage:
     """
     Stamps side by side.
 
-    ``rgb`` is (size, width, 3) of uint8 with the lowest row first, ``starts`` are
-    the columns at which the stamps begin, ``size`` is their side in pixels, ``x``
-    and ``y`` are the FITS pixels of the centre.
+    ``rgb`` is (height, width, 3) of uint8 with the lowest row first and a frame
+    around each stamp, ``starts`` are the columns at which the stamps begin, ``size``
+    is their side in pixels, ``x`` and ``y`` are the FITS pixels of the centre.
     """
 
     rgb: np.ndarray
@@ -51,12 +52,21 @@ class Montages:
         method = "mediancr" if name in {"MEDIANCR", EVERY} else "meancr"
         self._images = [*viewed.stack, viewed.planes.median, viewed.combined(method)]
         self._flags = viewed.flags(name)
+        self._made = {}  # by number: it is shown on two pages
         self._semiwindow, self._color_scale = semiwindow, color_scale
         exposures = [f"exposure {i}" for i in range(1, len(viewed.stack) + 1)]
         self.titles = (*exposures, "median", "mask", "corrected")
+        size = 2 * semiwindow + 1
+        self.aspect = (len(self.titles) * (size + _GAP) + _GAP) / (size + 2 * _GAP)
 
     def __call__(self, row):
         """Return the montage of a row of the table of detections."""
+        number = int(row["number"])
+        if number not in self._made:
+            self._made[number] = self._make(row)
+        return self._made[number]
+
+    def _make(self, row):
         x = int(row["xmin"] + row["xmax"]) // 2
         y = int(row["ymin"] + row["ymax"]) // 2
         size = 2 * self._semiwindow + 1
@@ -65,10 +75,11 @@ class Montages:
         tiles = [_grey(stamp, norm) for stamp in stamps]
         tiles.insert(-1, class_image(self._cut(self._flags, x, y, 0)))
         step = size + _GAP
-        rgb = np.full((size, step * len(tiles) - _GAP, 3), 255, dtype=np.uint8)
-        starts = tuple(range(0, step * len(tiles), step))
+        shape = (size + 2 * _GAP, step * len(tiles) + _GAP, 3)
+        rgb = np.full(shape, _FRAME, dtype=np.uint8)
+        starts = tuple(range(_GAP, step * len(tiles), step))
         for start, tile in zip(starts, tiles, strict=True):
-            rgb[:, start : start + size] = tile
+            rgb[_GAP:-_GAP, start : start + size] = tile
         return Montage(rgb, starts, size, x, y)
 
     def _cut(self, image, x, y, fill):

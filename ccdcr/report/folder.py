@@ -1,8 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Everything that shows what was flagged, in one folder."""
 
-import io
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,7 @@ from ccdcr.comparing import MethodComparison, compare_methods
 from ccdcr.detection import detect_cosmic_rays
 from ccdcr.exposures import load_ccds
 from ccdcr.maskset import CRMaskSet
-from ccdcr.plotting import (
-    plot_detections,
-    plot_diagram,
-    plot_flux_factors,
-    plot_offsets,
-)
-from ccdcr.plotting._style import figure_of
+from ccdcr.report._figures import comparison_figure, figures_of, missing_of
 from ccdcr.report._montage import Montages
 from ccdcr.report.gallery import caption_of, shown_of, write_gallery
 from ccdcr.report.page import make_page
@@ -30,9 +23,13 @@ from ccdcr.report.table import detection_table
 
 __all__ = ["Content", "Gallery", "Report", "write_report"]
 
-_DPI = 110
 _REMEDY = "use overwrite=True"
-_DIAGRAMS = ("MEDIANCR", "MEANCRT")
+_DISPLAY = ("maxplots", "semiwindow", "color_scale")
+# Galleries: stem of the tables, and the PDF.
+_FILES = {
+    "found": ("detections", "gallery.pdf"),
+    "every": ("every_exposure", "gallery_every_exposure.pdf"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,45 +117,57 @@ def write_report(
     viewed = view(masks, ccds)
     viewed.mask(mask)
     options = _options(viewed, maxplots, semiwindow, color_scale)
-    missing = []
+    different = []
     if detect_again and not masks.diagnostics:
-        _restore_diagnostics(masks, ccds, missing)
-    figures = _figures_of(viewed, mask, options, missing)
-    names = [*(f"{name}.png" for name in figures), "comparison.png"]
-    names += [f"{stem}.{kind}" for stem in ("detections", "every_exposure") for kind in ("csv", "ecsv")]
-    names += ["gallery.pdf", "gallery_every_exposure.pdf", "index.html"]
-    folder = Path(folder).expanduser()
+        viewed, different = _detect_again(viewed, ccds)
+        masks = viewed.masks
+    missing = (*missing_of(viewed), *different)
+    figures = figures_of(viewed, mask, options["color_scale"])
+    names = [*(f"{name}.png" for name in figures), "comparison.png", "index.html"]
+    for stem, pdf in _FILES.values():
+        names += [f"{stem}.csv", f"{stem}.ecsv", pdf]
+    with _folder(folder) as path:
+        for name in names:
+            check_output(path / name, overwrite=overwrite, remedy=_REMEDY)
+        comparison = compare_methods(ccds, masks)
+        figures["comparison"] = comparison_figure(comparison)
+        galleries = _galleries_of(viewed, mask, options)
+        with _files(path, names, overwrite=overwrite) as paths:
+            drawn = {name: (f.png(), f.caption) for name, f in figures.items()}
+            content = Content(masks, viewed.unit, drawn, galleries, comparison, missing)
+            _write(content, paths, progress_bar)
+    return Report(
+        path,
+        {name: path / name for name in names},
+        galleries["found"].table,
+        galleries["every"].table,
+        missing,
+    )
+
+
+@contextmanager
+def _folder(path):
+    """Make the folder if there is none, and remove it if nothing gets in."""
+    folder = Path(path).expanduser()
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
-        for name in names:
-            check_output(folder / name, overwrite=overwrite, remedy=_REMEDY)
-        comparison = compare_methods(ccds, masks)
-        galleries = _galleries_of(viewed, mask, options)
-        with ExitStack() as stack:
-            paths = {
-                name: stack.enter_context(
-                    atomic_path(folder / name, overwrite=overwrite, remedy=_REMEDY)
-                )
-                for name in names
-            }
-            rendered = _render(figures, comparison)
-            content = Content(
-                masks, viewed.unit, rendered, galleries, comparison, tuple(missing)
-            )
-            _write(content, paths, progress_bar)
-    except BaseException:
+        yield folder
+    finally:
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
-        raise
-    every = galleries["every"].table
-    return Report(
-        folder,
-        {name: folder / name for name in names},
-        galleries["found"].table,
-        every,
-        tuple(missing),
-    )
+
+
+@contextmanager
+def _files(folder, names, *, overwrite):
+    """Yield temporary paths that all become the files when the block succeeds."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                atomic_path(folder / name, overwrite=overwrite, remedy=_REMEDY)
+            )
+            for name in names
+        }
 
 
 def _options(viewed, maxplots, semiwindow, color_scale):
@@ -166,82 +175,28 @@ def _options(viewed, maxplots, semiwindow, color_scale):
     given = {"maxplots": maxplots, "semiwindow": semiwindow, "color_scale": color_scale}
     given = {name: value for name, value in given.items() if value is not None}
     requirements = viewed.requirements.replace(**given)
-    return {name: getattr(requirements, name) for name in ("maxplots", "semiwindow", "color_scale")}
+    return {name: getattr(requirements, name) for name in _DISPLAY}
 
 
-def _restore_diagnostics(masks, ccds, missing):
-    """Detect again, and keep the diagnostics of the pixels that are the same."""
-    if masks.requirements is None or masks.readnoise is None:
-        missing.append("detection again: the masks do not record how they were made")
-        return
-    unit_is_adu = str(ccds[0].unit) == "adu"
+def _detect_again(viewed, ccds):
+    """Return masks with diagnostics, and what is not the same as texts."""
+    masks = viewed.masks[:]
+    if masks.requirements is None or viewed.detector is None:
+        reason = "(the masks do not record how they were made)"
+        return viewed, [f"a new detection {reason}"]
     again = detect_cosmic_rays(
         ccds,
         masks.requirements,
-        gain=masks.gain if unit_is_adu else None,
+        gain=masks.gain if str(viewed.unit) == "adu" else None,
         readnoise=masks.readnoise,
-        bias=masks.bias,
+        bias=viewed.detector.bias,
         la_verbose=False,
     )
     masks.diagnostics.update(again.diagnostics)
-    different = sum(
-        np.count_nonzero(plane != again.planes[name])
-        for name, plane in masks.planes.items()
-        if name in again.planes
-    )
-    if different:
-        missing.append(
-            f"the detectors of some of the {different} pixels that differ when the "
-            "exposures are searched again"
-        )
-
-
-def _figures_of(viewed, mask, options, missing):
-    """Return functions that draw the figures, with captions, by name of the file."""
-    masks, diagrams = viewed.masks, viewed.masks.diagnostics.get("diagrams", {})
-    figures = {}
-    for name in _DIAGRAMS:
-        if name in diagrams:
-            figures[f"diagram_{name}"] = (
-                lambda fig, name=name: plot_diagram(masks, name, unit=viewed.unit, fig=fig),
-                (11, 5.2),
-                f"Median-Minimum diagram of {name}: what the noise explains, and the "
-                "exposures. Pixels above the boundary are cosmic rays.",
-            )
-    if not diagrams:
-        missing.append(
-            "Median-Minimum diagrams and boundaries: diagnostics are not in the file of "
-            "masks, and only crmethods with mm have them (detect_again=True)"
-        )
-    if not masks.diagnostics.get("flags"):
-        missing.append(
-            "the detector that found each pixel: diagnostics are not in the file of "
-            "masks (detect_again=True)"
-        )
-    if viewed.detector is None:
-        missing.append(
-            "excesses in sigma: the masks do not record gain and read noise"
-        )
-    figures[f"pixels_{mask}"] = (
-        lambda fig: plot_detections(
-            masks, viewed, mask, color_scale=options["color_scale"], fig=fig
-        ),
-        (11, 6.2),
-        f"Pixels of {mask} by detector, in the diagram and in the image.",
-    )
-    figures["flux_factors"] = (
-        lambda fig: plot_flux_factors(masks, viewed, ax=fig.subplots()),
-        (8, 4.8),
-        "Flux of each exposure relative to the mean of all. The histograms should peak "
-        "at their lines.",
-    )
-    figures["offsets"] = (
-        lambda fig: plot_offsets(masks, viewed, fig=fig),
-        (3.1 * (len(masks) + 1) + 0.8, 3.9),
-        "Offsets of the exposures, and what differs from the median. A source that is "
-        "bright on one side and dark on the other has moved.",
-    )
-    return figures
+    pairs = [(p, again.planes[n]) for n, p in masks.planes.items() if n in again.planes]
+    different = sum(np.count_nonzero(old != new) for old, new in pairs)
+    text = f"what found {different} pixels that a new detection finds otherwise"
+    return viewed.with_masks(masks), [text] if different else []
 
 
 def _galleries_of(viewed, mask, options):
@@ -261,37 +216,10 @@ def _galleries_of(viewed, mask, options):
     return galleries
 
 
-def _render(figures, comparison):
-    """Draw the figures; return bytes of a PNG and caption by name."""
-    rendered = {}
-    for name, (draw, size, caption) in figures.items():
-        fig = figure_of(None, size)
-        draw(fig)
-        rendered[name] = _png_of(fig), caption
-    fig = figure_of(None, (2.3 * len(comparison.images) + 1.1, 5.4))
-    comparison.plot(fig)
-    x, y = comparison.position
-    caption = (
-        f"The surroundings of x = {x}, y = {y}, where the median is corrected most, by "
-        "each combination method, and the differences to the median."
-    )
-    rendered["comparison"] = _png_of(fig), caption
-    return rendered
-
-
-def _png_of(fig):
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
-
-
 def _write(content, paths, progress_bar):
     for name, (data, _) in content.figures.items():
         paths[f"{name}.png"].write_bytes(data)
-    for key, stem, pdf in (
-        ("found", "detections", "gallery.pdf"),
-        ("every", "every_exposure", "gallery_every_exposure.pdf"),
-    ):
+    for key, (stem, pdf) in _FILES.items():
         gallery = content.galleries[key]
         gallery.table.write(paths[f"{stem}.csv"], format="ascii.csv")
         gallery.table.write(paths[f"{stem}.ecsv"], format="ascii.ecsv")

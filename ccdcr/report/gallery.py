@@ -7,8 +7,9 @@ __all__ = ["caption_of", "shown_of", "write_gallery"]
 
 _PAGE = (8.27, 11.69)  # A4 in inches
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.55, 0.2, 0.95, 0.45
-_ROW_TEXT = 0.42  # height of caption and tick labels
-_LARGEST = 1.25  # inches of a stamp
+_ROW_TEXT = 0.5  # height of caption and limits
+_TICKS = 0.26  # height of the limits
+_LARGEST = 1.25  # inches of a stamp with its frame
 
 
 def shown_of(table, maxplots):
@@ -43,8 +44,7 @@ def write_gallery(path, table, montages, *, progress_bar=None):
     """
     from matplotlib.backends.backend_pdf import PdfPages
 
-    tiles = len(montages.titles)
-    side = min(_LARGEST, (_PAGE[0] - _LEFT - _RIGHT) / tiles)
+    side = min(_LARGEST, (_PAGE[0] - _LEFT - _RIGHT) / montages.aspect)
     per_page = int((_PAGE[1] - _TOP - _BOTTOM) / (side + _ROW_TEXT))
     pages = list(_pages(table, per_page))
     name = table.meta["mask"]
@@ -66,48 +66,59 @@ def _pages(table, per_page):
 
 
 def _new_page(title):
+    """Return a page and axes of inches from its lower left corner."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=_PAGE)
-    fig.text(_LEFT / _PAGE[0], 1 - 0.45 / _PAGE[1], title, fontsize=12)
-    return fig
+    # Merged images would be resampled.
+    fig.suppressComposite = True
+    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, _PAGE[0]), ylim=(0, _PAGE[1]))
+    ax.set_axis_off()
+    ax.autoscale(enable=False)
+    ax.text(_LEFT, _PAGE[1] - 0.4, title, fontsize=12, va="top")
+    return fig, ax
 
 
 def _empty_page(name):
-    return _new_page(f"{name}: no detection is shown")
+    return _new_page(f"{name}: no detection is shown")[0]
 
 
 def _page(title, rows, montages, side):
-    fig = _new_page(title)
+    fig, ax = _new_page(title)
+    _add_key(ax)
     top = _PAGE[1] - _TOP
     for i, row in enumerate(rows):
-        bottom = top - (i + 1) * (side + _ROW_TEXT) + _ROW_TEXT / 2
-        _draw_row(fig, row, montages, bottom, side, with_titles=i == 0)
+        bottom = top - (i + 1) * (side + _ROW_TEXT) + _TICKS
+        _draw_row(ax, row, montages, bottom, side)
     return fig
 
 
-def _draw_row(fig, row, montages, bottom, side, *, with_titles):
+def _add_key(ax):
+    """Say what the colours of the mask are."""
+    y = _PAGE[1] - 0.76
+    ax.text(_LEFT, y, "FITS pixels; mask:", fontsize=7, va="center")
+    x = _LEFT + 1.1
+    for label, color, _ in CLASSES.values():
+        ax.plot(x, y, "s", color=color, mec="black", mew=0.4, ms=5)
+        ax.text(x + 0.08, y, label, fontsize=6.5, va="center")
+        x += 0.35 + 0.045 * len(label)
+
+
+def _draw_row(ax, row, montages, bottom, side):
+    """Draw the stamps of a detection above their limits in FITS pixels."""
     montage = montages(row)
-    height, width = montage.rgb.shape[:2]
-    inches = side * width / height
-    box = (_LEFT / _PAGE[0], bottom / _PAGE[1], inches / _PAGE[0], side / _PAGE[1])
-    ax = fig.add_axes(box)
-    ax.imshow(montage.rgb, origin="lower", interpolation="none", aspect="auto")
     half, size = montage.size // 2, montage.size
-    ends = (0, half, size - 1)
-    ticks = [start + end for start in montage.starts for end in ends[::2]]
-    labels = [f"{montage.x - half + end}" for end in ends[::2]] * len(montage.starts)
-    ax.set_xticks(ticks, labels)
-    for label, align in zip(ax.get_xticklabels(), ["left", "right"] * size, strict=False):
-        label.set_horizontalalignment(align)
-    ax.set_yticks(ends, [f"{montage.y - half + end}" for end in ends])
-    ax.tick_params(labelsize=5, length=2, width=0.4, pad=1)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    text = {"fontsize": 7, "transform": ax.transAxes}
-    ax.text(0, 1.04, caption_of(row), va="bottom", **text)
-    if with_titles:
-        for start, title in zip(montage.starts, montages.titles, strict=True):
-            place = (start + half) / width
-            ax.text(place, 1.2, title, va="bottom", ha="center", **text)
-        ax.text(0, -0.17, "x, y in pixels, the first is (1, 1)", va="top", **text)
+    inch = side / montage.rgb.shape[0]
+    right = _LEFT + inch * montage.rgb.shape[1]
+    extent = (_LEFT, right, bottom, bottom + side)
+    kwargs = {"origin": "lower", "interpolation": "none", "aspect": "auto"}
+    ax.imshow(montage.rgb, extent=extent, **kwargs)
+    columns = f"x {montage.x - half} to {montage.x + half}"
+    centred = {"ha": "center", "va": "top", "fontsize": 5.5}
+    for start, title in zip(montage.starts, montages.titles, strict=True):
+        place = _LEFT + inch * (start + size / 2)
+        ax.text(place, bottom - 0.03, f"{title}\n{columns}", **centred)
+    for value, place in ((montage.y - half, 1.5), (montage.y + half, size + 0.5)):
+        y = bottom + inch * place
+        ax.text(_LEFT - 0.05, y, f"y {value}", ha="right", va="center", fontsize=5.5)
+    ax.text(_LEFT, bottom + side + 0.04, caption_of(row), va="bottom", fontsize=7)

@@ -62,7 +62,9 @@ def make_page(content, *, title):
     }
     for key, galleries in content.galleries.items():
         sections[f"detections-{key}"] = (galleries.title, _detections(key, galleries))
-    links = "".join(f'<a href="#{key}">{escape(s[0])}</a>' for key, s in sections.items())
+    links = "".join(
+        f'<a href="#{key}">{escape(s[0])}</a>' for key, s in sections.items()
+    )
     body = "".join(
         f'<section id="{key}"><h2>{escape(heading)}</h2>{text}</section>'
         for key, (heading, text) in sections.items()
@@ -97,7 +99,8 @@ def _masks(content):
         "crmethod": getattr(masks.requirements, "crmethod", "not recorded"),
     }
     rows = "".join(
-        f'<tr><th class="text">{name}</th><td class="text">{escape(str(value))}</td></tr>'
+        f'<tr><th class="text">{name}</th>'
+        f'<td class="text">{escape(str(value))}</td></tr>'
         for name, value in known.items()
     )
     edits = [line for line in masks.meta.get("HISTORY", []) if "ccdcr edit" in line]
@@ -158,8 +161,8 @@ def _key():
         for label, color, _ in CLASSES.values()
     )
     return (
-        f'<p class="key">Colours of the mask:{items}. Stamps have the lowest row at the '
-        "bottom; those of a detection share one grey scale.</p>"
+        f'<p class="key">Colours of the mask:{items}. Stamps have the lowest row '
+        "at the bottom; those of a detection share one grey scale.</p>"
     )
 
 
@@ -184,15 +187,17 @@ def _stamp(key, row, gallery):
         f"stamps x = {montage.x - half} to {montage.x + half}, "
         f"y = {montage.y - half} to {montage.y + half}"
     )
-    step = f"{montage.starts[1] * _ZOOM}px"
+    step = f"{(montage.starts[1] - montage.starts[0]) * _ZOOM}px"
     titles = "".join(
         f'<span style="flex:0 0 {step}">{escape(title)}</span>'
         for title in gallery.montages.titles
     )
+    size = f'width="{width * _ZOOM}" height="{height * _ZOOM}"'
     return (
-        f'<div class="stamps" id="{key}-{number}"><div>{escape(caption)}; {window}</div>'
-        f'<div class="titles">{titles}</div><img src="{_source(_png(montage.rgb))}" '
-        f'width="{width * _ZOOM}" height="{height * _ZOOM}" alt="{escape(caption)}"></div>'
+        f'<div class="stamps" id="{key}-{number}">'
+        f"<div>{escape(caption)}; {window}</div>"
+        f'<div class="titles">{titles}</div>'
+        f'<img src="{_source(_png(montage.rgb))}" {size} alt="{escape(caption)}"></div>'
     )
 
 
