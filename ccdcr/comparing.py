@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """All combination methods side by side: numbers and a figure."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from ccdcr import _kernels as kernels
 from ccdcr._viewed import view
 from ccdcr.combiner import CRCombiner
 from ccdcr.detection.planes import scaled
+from ccdcr.exceptions import NoUncertaintyWarning
 from ccdcr.exposures import load_ccds
 
 __all__ = ["MethodComparison", "compare_methods"]
@@ -185,16 +187,19 @@ def compare_methods(
 def _combine(combiner, options):
     masks = combiner.crmasks
     factors = masks.flux_factor if options["apply_flux_factor"] else None
-    scale = None if factors is None else list(1 / factors)
+    scale = None if factors is None else 1 / factors[:, np.newaxis, np.newaxis]
     plain = {
         "median": combiner.median_combine(scale_to=scale),
         "average": combiner.average_combine(scale_to=scale),
     }
     names = ["mediancr", "meancrt", "meancr"]
     names += [] if masks.meancr is None else ["meancr2"]
-    return plain | {
-        name: getattr(combiner, f"{name}_combine")(**options) for name in names
-    }
+    with warnings.catch_warnings():
+        # The table says it.
+        warnings.simplefilter("ignore", NoUncertaintyWarning)
+        return plain | {
+            name: getattr(combiner, f"{name}_combine")(**options) for name in names
+        }
 
 
 def _touched(masks):

@@ -6,7 +6,7 @@ from astropy.table import MaskedColumn, Table
 
 from ccdcr._laplacian import laplacian_statistics
 from ccdcr._requirements_table import STAGES
-from ccdcr._viewed import view
+from ccdcr._viewed import UNKNOWN, view
 from ccdcr.combination.methods import METHODS
 from ccdcr.detection.criterion import least_excess
 from ccdcr.detection.exact.boundary import ExactBoundary
@@ -110,7 +110,7 @@ class _Pixel:
         flag = int(self._viewed.flags(name)[self._here])
         if not flag:
             return f"not in {name}"
-        if "flags" not in self._viewed.masks.diagnostics or flag not in CLASSES:
+        if flag == UNKNOWN:
             self._missing.append(_NO_CLASS)
             return f"in {name}"
         return f"in {name}: {CLASSES[flag][0]}"

@@ -11,6 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
+from scipy import ndimage
 
 from ccdcr import CRMaskSet, combine, detect_cosmic_rays
 
@@ -132,3 +133,25 @@ def test_mask_file(masks_file, exposures):
     summary = masks.summary()
     # The listed pixels alone are 48, within a third of the columns.
     assert summary["pixels"][list(summary["mask"]).index("COINCIDENT")] >= 48
+
+
+def test_gallery(ccds, masks_file, coincident, tmp_path):
+    """The report shows the ten groups of coincident pixels."""
+    masks = CRMaskSet.read(masks_file)
+    report = masks.report(tmp_path / "report", ccds)
+    page = report.paths["index.html"].read_text()
+    labels, n = ndimage.label(masks.mediancr, np.ones((3, 3)))
+    with (KAST / "coincident_pixels.csv").open() as file:
+        groups = np.array([int(row["group"]) for row in csv.DictReader(file)])
+    assert set(groups) == set(range(1, 11))
+    table = report.detections
+    assert len(table) == n
+    for group in range(1, 11):
+        rows, columns = (places[groups == group] for places in coincident)
+        found = set(labels[rows, columns]) - {0}
+        assert found, f"no pixel of group {group} is masked"
+        y, x = np.argwhere(labels == found.pop())[0] + 1
+        here = (table["xmin"] <= x) & (x <= table["xmax"])
+        here &= (table["ymin"] <= y) & (y <= table["ymax"])
+        numbers = table["number"][here]
+        assert any(f'id="found-{number}"' in page for number in numbers)

@@ -128,6 +128,8 @@ def frame_stamps(grid, x, y, semiwindow):
     """Give a grid of stamps square frames in FITS pixels, also at an edge."""
     grid[0, 0].set_xlim(round(x) - semiwindow - 0.5, round(x) + semiwindow + 0.5)
     grid[0, 0].set_ylim(round(y) - semiwindow - 0.5, round(y) + semiwindow + 0.5)
+    for ax in grid.flat:
+        ax.set_facecolor("#d5dde0")  # outside of the image
     for ax in grid[:, 0]:
         ax.set_ylabel("y (pixel)", fontsize="medium")
     for ax in grid[-1]:

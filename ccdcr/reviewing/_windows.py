@@ -64,12 +64,13 @@ class Window:
     def redraw(self):
         """Draw again, with the line of help."""
         self.figure.clear()
-        self._draw(self.figure)
+        # Legends stand below the axes: the keys have a strip of their own.
+        upper, lower = self.figure.subfigures(2, 1, height_ratios=[24, 1])
+        self._draw(upper)
         words = {k: word for k, (_, word) in self._keys.items() if k != "enter"}
         words |= _ALWAYS
         text = "   ".join(f"{key}: {word}" for key, word in words.items())
-        text = self.figure.supxlabel(text, fontsize="small", color="#004c87")
-        text.set_gid("keys")
+        lower.text(0.5, 0.5, text, ha="center", va="center", color="#004c87")
         self.figure.canvas.draw_idle()
 
     def _prepare(self, canvas):
