@@ -70,9 +70,9 @@ else:
 nitpicky = True
 nitpick_ignore_regex = [
     # Objects of other packages cannot be found without their inventories.
-    (r"py:.*", r"(astropy|ccdproc|numpy|pathlib)\..*"),
+    (r"py:.*", r"(astropy|ccdproc|matplotlib|numpy|pathlib)\..*"),
     # Base classes of exceptions, in the standard library.
-    (r"py:class", r"(OSError|TypeError|ValueError)"),
+    (r"py:class", r"(OSError|RuntimeError|TypeError|ValueError)"),
 ]
 
 # -- HTML --------------------------------------------------------------------
