@@ -164,7 +164,11 @@ def _set_meta(header, keyword, value):
 def _lines_of_history(masks, meta):
     """Return the lines of the set itself, or another's; then those of edits."""
     lines = meta.get("HISTORY") or []
-    lines = [lines] if isinstance(lines, str) else list(lines)
+    lines = [lines] if isinstance(lines, str) else lines
+    if not isinstance(lines, (list, tuple)) or not all(
+        isinstance(line, str) for line in lines
+    ):
+        return lines  # refused with the other cards
     others = [line for line in lines if not line.startswith(EDITED)]
     edits = [line for line in lines if line.startswith(EDITED)]
     return (others or _history(masks, meta)) + edits
