@@ -24,6 +24,7 @@ from ccdcr._maskset_format import (
     BRIGHT,
     CLEANED,
     DETECTOR,
+    EDITED,
     EQUIVALENCE,
     EXTENSIONS,
     REQUIRED,
@@ -141,7 +142,7 @@ def _primary_header(masks, n):
             comment = "" if isinstance(value, tuple) else name
             _set(header, REQUIREMENTS[name].keyword, _card_value(value), comment)
     meta = _provenance() | masks.meta
-    meta["HISTORY"] = meta.get("HISTORY") or _history(masks, meta)
+    meta["HISTORY"] = _lines_of_history(masks, meta)
     for keyword, value in meta.items():
         _set_meta(header, keyword, value)
     return header
@@ -176,6 +177,19 @@ def _set_meta(header, keyword, value):
     except (Warning, ValueError, TypeError) as err:
         msg = f"meta[{keyword!r}] must fit a FITS card, got {short_repr(value)}: {err}"
         raise ValueError(msg) from err
+
+
+def _lines_of_history(masks, meta):
+    """Return the lines of the set itself, or another's; then those of edits."""
+    lines = meta.get("HISTORY") or []
+    lines = [lines] if isinstance(lines, str) else lines
+    if not isinstance(lines, (list, tuple)) or not all(
+        isinstance(line, str) for line in lines
+    ):
+        return lines  # refused with the other cards
+    others = [line for line in lines if not line.startswith(EDITED)]
+    edits = [line for line in lines if line.startswith(EDITED)]
+    return (others or _history(masks, meta)) + edits
 
 
 def _history(masks, meta):
@@ -329,6 +343,8 @@ def _read_meta(header):
     }
     for keyword in _LINES:
         lines = [str(line) for line in header.get(keyword, ())]
-        if lines and not lines[0].startswith(_GENERATED):
+        if lines and lines[0].startswith(_GENERATED):
+            lines = [line for line in lines if line.startswith(EDITED)]
+        if lines:
             meta[keyword] = lines
     return meta

@@ -9,6 +9,7 @@ __all__ = [
     "CLEANED",
     "CRMASK",
     "DETECTOR",
+    "EDITED",
     "EQUIVALENCE",
     "EXTENSIONS",
     "FORMAT",
@@ -44,3 +45,4 @@ VERSIONS = {
     "numpy": "VNUMPY",
 }
 EXTENSIONS = "NEXTEND"  # how many there are, so that a cut file is noticed
+EDITED = "ccdcr edit: "  # begins the lines of HISTORY that record edits

@@ -14,8 +14,10 @@ __all__ = [
     "MatchingFailedWarning",
     "MissingUUIDWarning",
     "NoUncertaintyWarning",
+    "NoWindowWarning",
     "NoiseModelWarning",
     "NotEquivalentWarning",
+    "ReviewCancelledError",
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "describe_error",
@@ -29,6 +31,10 @@ class CRMasksFileError(OSError, ValueError):
 
 class UnknownRequirementError(TypeError, ValueError):
     """A name that is no requirement: a wrong keyword, or a wrong key of a file."""
+
+
+class ReviewCancelledError(RuntimeError):
+    """The user has quit a review; nothing was changed or written."""
 
 
 class CRWarning(AstropyUserWarning):
@@ -45,6 +51,10 @@ class MissingUUIDWarning(CRWarning):
 
 class NoUncertaintyWarning(CRWarning):
     """Nothing is known from which an uncertainty could be computed."""
+
+
+class NoWindowWarning(CRWarning):
+    """Figures were to be shown in windows, and matplotlib opens none here."""
 
 
 class NoiseModelWarning(CRWarning):

@@ -512,6 +512,175 @@ class CRMaskSet:
             bits |= mask.astype(dtype) << dtype.type(bit)
         return bits
 
+    def edit(
+        self,
+        *,
+        drop=None,
+        add=None,
+        remove=None,
+        detections_of="MEDIANCR",
+        planes=None,
+        ccds=None,
+    ):
+        """
+        Return a new set with detections dropped, and pixels added or removed.
+
+        Pixels are FITS pixels, the first is (1, 1). What was done is kept in
+        ``meta["HISTORY"]``, also in the file.
+
+        Parameters
+        ----------
+        drop : sequence of [X, Y], optional
+            A pixel of each detection that is no cosmic ray: all its pixels are
+            cleared. Detections are the 8-connected groups of ``detections_of``.
+        add : sequence of [X, Y], optional
+            Pixels that are masked: in MEDIANCR, MEANCRT and every exposure but
+            the lowest one, for which ``ccds`` is needed, or in ``planes``.
+        remove : sequence of [X, Y], optional
+            Pixels that are not masked any more.
+        detections_of : str, optional
+            Name of the mask that defines detections. Default is ``'MEDIANCR'``.
+        planes : sequence of str, optional
+            Names of the masks that are edited. Default is all.
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`, optional
+            The exposures, in the order of the masks.
+
+        Returns
+        -------
+        masks : `CRMaskSet`
+            The new set, with an identity of its own.
+
+        Raises
+        ------
+        TypeError
+            If a list does not hold pairs of whole numbers.
+        ValueError
+            If a pixel is outside, not in a detection, or both added and
+            removed, if a mask does not exist, or if ``ccds`` is missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.zeros((3, 4, 5), dtype=bool)
+        >>> crmasks[:2, 1, 2:4] = True
+        >>> masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+        >>> edited = masks.edit(drop=[[3, 2]])
+        >>> int(masks.mediancr.sum()), int(edited.mediancr.sum())
+        (2, 0)
+        """
+        from ccdcr.editing import edit_masks
+
+        return edit_masks(
+            self,
+            drop=drop,
+            add=add,
+            remove=remove,
+            detections_of=detections_of,
+            planes=planes,
+            ccds=ccds,
+        )
+
+    def explain_pixel(self, x, y, ccds):
+        """
+        Tabulate all that decided about a pixel.
+
+        Parameters
+        ----------
+        x, y : int
+            The pixel; the first one is (1, 1).
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+            The exposures, in the order of the masks.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            Values of the exposures and the noise expected, the statistic of each
+            detector and its limit, and by what each combination method replaces
+            the pixel; ``table.meta["missing"]`` lists what the masks do not say.
+
+        Raises
+        ------
+        ValueError
+            If the pixel is outside, or if masks and exposures do not fit.
+
+        Notes
+        -----
+        The noise is that expected of one exposure at the level of the minimum. The
+        statistics of L.A. Cosmic are those of its first iteration. A neighbour of
+        a hit is flagged at ``la_sigfrac`` times the limit, whatever its contrast.
+        """
+        from ccdcr.explaining import explain_pixel
+
+        return explain_pixel(self, ccds, x, y)
+
+    def report(
+        self,
+        folder,
+        ccds,
+        *,
+        mask="MEDIANCR",
+        maxplots=None,
+        semiwindow=None,
+        color_scale=None,
+        detect_again=False,
+        overwrite=False,
+        progress_bar=None,
+    ):
+        """
+        Write a folder with everything that shows what was flagged.
+
+        Parameters
+        ----------
+        folder : str or `~pathlib.Path`
+            Where the files are written; it is made if it does not exist.
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+            The exposures, in the order of the masks.
+        mask : str, optional
+            Name of the mask whose detections are shown. Default is
+            ``'MEDIANCR'``.
+        maxplots : int, optional
+            Number of detections in the gallery; -1 = all. Default is that of the
+            requirements, as for the next two.
+        semiwindow : int, optional
+            Half size of the stamps in pixels.
+        color_scale : {'zscale', 'minmax'}, optional
+            Limits of the grey scale of each detection.
+        detect_again : bool, optional
+            For masks from a file: detect again with the recorded requirements, to
+            know the detectors of each pixel and the boundaries. Default is False.
+        overwrite : bool, optional
+            Whether existing files are replaced. Default is False.
+        progress_bar : callable, optional
+            Wraps the list of pages of the gallery, such as ``tqdm``.
+
+        Returns
+        -------
+        report : `~ccdcr.report.Report`
+            The files that were written, the tables, and what is missing.
+
+        Raises
+        ------
+        FileExistsError
+            If a file exists and ``overwrite`` is False; nothing is written then.
+        TypeError, ValueError
+            If a parameter is not allowed, or if masks and exposures do not fit.
+        """
+        from ccdcr.report import write_report
+
+        return write_report(
+            self,
+            folder,
+            ccds,
+            mask=mask,
+            maxplots=maxplots,
+            semiwindow=semiwindow,
+            color_scale=color_scale,
+            detect_again=detect_again,
+            overwrite=overwrite,
+            progress_bar=progress_bar,
+        )
+
     def to_hdulist(self, *, auxclean=False):
         """
         Return the set as FITS extensions.

@@ -74,7 +74,7 @@ nitpick_ignore_regex = [
     # Types of attributes that are not for the user.
     (r"py:(obj|class)", r"(ccdcr\.detection\.exact\.noise\.)?PhotonNoise"),
     # Base classes of exceptions, in the standard library.
-    (r"py:class", r"(OSError|TypeError|ValueError)"),
+    (r"py:class", r"(OSError|RuntimeError|TypeError|ValueError)"),
 ]
 
 # -- HTML --------------------------------------------------------------------

@@ -22,6 +22,7 @@ from ccdcr import (
     CRMaskSet,
     ObservingBlock,
     Requirements,
+    ReviewCancelledError,
     __version__,
     combine,
     detect_cosmic_rays,
@@ -518,3 +519,72 @@ class TestProgress:
         """None in a pipe."""
         assert main(["run", "8_generate_crmasks.yaml"]) == 0
         assert "\r" not in capfd.readouterr().err
+
+
+class TestReportAndCompare:
+    """What was flagged, and what the methods make of it, from files."""
+
+    @pytest.fixture(autouse=True)
+    def masks(self, night):  # noqa: ARG002
+        """Masks of the exposures in the current folder."""
+        args = ["detect", *frames(), "--set", "crmethod=mmcosmic"]
+        assert main(args) == 0
+
+    def test_report(self, capsys):
+        """The same files as from Python."""
+        args = ["report", "crmasks.fits", *frames()]
+        assert main([*args, "--detect-again", "--maxplots", "3"]) == 0
+        assert "detections, " in capsys.readouterr().out
+        assert Path("report/index.html").is_file()
+        assert main(args) == 1
+        assert "--overwrite" in capsys.readouterr().err or Path("report").is_dir()
+        assert main([*args, "--overwrite", "--maxplots", "1"]) == 0
+
+    def test_compare(self, capsys):
+        """A row for each method, and the figure on request."""
+        args = ["compare", "crmasks.fits", *frames(), "-o", "methods.png"]
+        assert main(args) == 0
+        output = capsys.readouterr().out
+        for method in ("median", "mediancr", "meancrt", "meancr"):
+            assert re.search(rf"^ *{method} ", output, re.MULTILINE)
+        assert Path("methods.png").read_bytes().startswith(b"\x89PNG")
+        assert main(args) == 1
+        assert "methods.png" in capsys.readouterr().err
+
+
+class TestReview:
+    """Blocks that want to be looked at, in front of a terminal."""
+
+    @pytest.fixture
+    def terminal(self, capsys, monkeypatch):  # noqa: ARG002
+        """Output goes to a terminal."""
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+    @pytest.mark.usefixtures("night", "terminal")
+    def test_edited(self, monkeypatch):
+        """What the review returns is written."""
+        seen = []
+
+        def review(masks, ccds):
+            seen.append(len(ccds))
+            return masks.edit(add=[[5, 6]], ccds=ccds)
+
+        monkeypatch.setattr("ccdcr.reviewing.review", review)
+        args = ["detect", *frames(), "--set", "interactive=True"]
+        assert main([*args, "--set", "crmethod=mmcosmic"]) == 0
+        assert seen == [3]
+        assert CRMaskSet.read("crmasks.fits").mediancr[5, 4]
+
+    @pytest.mark.usefixtures("night", "terminal")
+    def test_cancelled(self, monkeypatch, capsys):
+        """Nothing is written by somebody who quits."""
+
+        def review(masks, ccds):  # noqa: ARG001
+            msg = "the review was cancelled"
+            raise ReviewCancelledError(msg)
+
+        monkeypatch.setattr("ccdcr.reviewing.review", review)
+        args = ["detect", *frames(), "--set", "interactive=True"]
+        assert main([*args, "--set", "crmethod=mmcosmic"]) == 1
+        assert "the review was cancelled" in capsys.readouterr().err
+        assert not Path("crmasks.fits").exists()

@@ -37,6 +37,7 @@ class Settings:
     changes: dict = field(default_factory=dict)
     output: Path | None = None  # in place of the folder, for a single block
     remedy: str = "use overwrite=True"
+    review: Any = None  # function of masks and exposures
 
 
 @dataclass
@@ -83,7 +84,8 @@ def make_plan(blocks, settings):
             )
         else:
             plan.tasks.append(complete)
-    _warn_of_interactive(plan.tasks)
+    if settings.review is None:
+        _warn_of_interactive(plan.tasks)
     return plan
 
 
@@ -216,7 +218,9 @@ def _complete(block, task, settings, made):
     if task.kind == "combination" and block.crmasks is not None:
         crmasks = find_crmasks(block, task, settings, made)
         task = replace(task, crmasks=crmasks)
-    return replace(task, fingerprint=_fingerprint(task, made))
+    interactive = task.requirements is not None and task.requirements.interactive
+    review = settings.review if interactive else None
+    return replace(task, fingerprint=_fingerprint(task, made), review=review)
 
 
 def _fingerprint(task, made):

@@ -26,6 +26,7 @@ def run_blocks(
     overwrite=False,
     resume=False,
     dry_run=False,
+    review=None,
     progress_bar=None,
     **overrides,
 ):
@@ -64,6 +65,10 @@ def run_blocks(
         input and options, are skipped and unfinished ones are repeated.
     dry_run : bool, optional
         Only check everything; nothing is written. Default is False.
+    review : callable, optional
+        Takes the masks of a detection with ``interactive: True`` and its exposures,
+        and returns the masks to be written, such as `ccdcr.review`. Only without
+        executor. Default is to take all detections.
     progress_bar : callable, optional
         Wraps an iterable of exposures and takes the text ``desc``, such as
         ``tqdm``. Only used without executor.
@@ -116,7 +121,7 @@ def run_blocks(
     ...         print(result.id, result.status, result.files[0].name)
     night1 done crmasks.fits
     """
-    _check_kinds(blocks, executor)
+    _check_kinds(blocks, executor, review)
     check_changes(overrides)
     settings = Settings(
         output_folder=Path(output_folder),
@@ -127,6 +132,7 @@ def run_blocks(
         overwrite=overwrite,
         resume=resume,
         changes=overrides,
+        review=review,
     )
     return run_plan(
         make_plan(blocks, settings),
@@ -136,9 +142,15 @@ def run_blocks(
     )
 
 
-def _check_kinds(blocks, executor):
+def _check_kinds(blocks, executor, review):
     if isinstance(blocks, (str, Path, ObservingBlock)):
         msg = f"blocks must be a list of blocks or YAML files, got {blocks!r}"
+        raise TypeError(msg)
+    if review is not None and (executor is not None or not callable(review)):
+        msg = (
+            "review must be a function of masks and exposures, without executor, "
+            f"got {review!r} with executor={executor!r}"
+        )
         raise TypeError(msg)
     if executor is not None and not isinstance(executor, Executor):
         msg = (

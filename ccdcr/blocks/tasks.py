@@ -79,6 +79,7 @@ class Task:
     method_kwargs: dict = field(default_factory=dict)
     crmasks: Path | None = None
     fingerprint: str = ""
+    review: Any = None  # function of masks and exposures; only where nothing is sent
 
     @property
     def record(self):
@@ -222,6 +223,8 @@ def _detect(task, progress_bar):
         **_detector(task, ccds),
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
+    if task.review is not None:
+        masks = task.review(masks, ccds)
     names = {f"FILE{i}": path.name for i, path in enumerate(task.frames, start=1)}
     masks.meta.update(names)
     masks.write(task.output, overwrite=True)

@@ -3,6 +3,7 @@
 
 import argparse
 import glob
+import sys
 from pathlib import Path
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "detector_of",
     "expanded",
     "is_yaml",
+    "reviewer",
 ]
 
 
@@ -127,3 +129,12 @@ def expanded(names):
 def is_yaml(path):
     """Return whether a file name is that of a YAML file."""
     return path.suffix.lower() in {".yaml", ".yml"}
+
+
+def reviewer(options):
+    """Return what shows the detections to somebody who sits in front of it, or None."""
+    if options.dry_run or getattr(options, "jobs", 1) > 1 or not sys.stdout.isatty():
+        return None
+    from ccdcr.reviewing import review
+
+    return review

@@ -4,13 +4,13 @@
 import argparse
 
 from ccdcr import __version__
-from ccdcr.cli import combine, demo, detect, info, run, template
+from ccdcr.cli import combine, demo, detect, info, report, run, template
 from ccdcr.cli.console import LEVELS
 
 __all__ = ["make_parser"]
 
 # A module for each command, with add_parser(commands, common).
-_COMMANDS = (template, run, detect, combine, info, demo)
+_COMMANDS = (template, run, detect, combine, info, report, demo)
 _EXAMPLES = """
 examples:
   ccdcr demo

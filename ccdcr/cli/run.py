@@ -11,6 +11,7 @@ from ccdcr.cli.inputs import (
     changes_of,
     detector_of,
     expanded,
+    reviewer,
 )
 
 __all__ = ["add_parser", "say_result"]
@@ -90,6 +91,7 @@ def _run(options, console):
         resume=options.resume,
         changes=changes_of(options),
         remedy="use --overwrite",
+        review=reviewer(options),
     )
     plan = make_plan(expanded(options.files), settings)
     tasks = {task.output: task for task in plan.tasks}

@@ -4,7 +4,7 @@
 import dataclasses
 from pathlib import Path
 
-from ccdcr.cli.inputs import changes_of, detector_of, expanded, is_yaml
+from ccdcr.cli.inputs import changes_of, detector_of, expanded, is_yaml, reviewer
 
 __all__ = ["block_of", "run_single"]
 
@@ -84,6 +84,7 @@ def run_single(block, output, options, console):
         overwrite=options.overwrite,
         changes=changes_of(options),
         remedy="use --overwrite",
+        review=reviewer(options),
     )
     if block.id is None:
         block = dataclasses.replace(block, id=Path(output).stem)

@@ -109,7 +109,7 @@ def _sample(reference, statistic, use, step):
 def _noise_levels(x, y, boundary):
     """Compare a quantile that hits hardly change with what is expected."""
     p = np.exp(-(LEVELS[_LEVEL] ** 2))
-    expected = boundary.at_level(x, _LEVEL)
+    expected = np.maximum(boundary.at_level(x, _LEVEL), 1e-30)
     order = np.argsort(x, kind="stable")
     n_bins = min(_BINS, len(x) // _LEAST)
     rows = []

@@ -1,0 +1,107 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The commands ``ccdcr report`` and ``ccdcr compare``: masks and their exposures."""
+
+from pathlib import Path
+
+from ccdcr.cli.inputs import expanded
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands, common):
+    """Add the commands to the parser."""
+    report = commands.add_parser(
+        "report",
+        parents=[common],
+        help="make figures, tables and a page of what was flagged",
+        description="Write figures, tables, galleries of the detections and a page "
+        "that shows them (index.html) to a folder.",
+    )
+    _add_inputs(report)
+    report.add_argument(
+        "-o",
+        "--output-folder",
+        default="report",
+        metavar="FOLDER",
+        help="where files are written (default: %(default)s)",
+    )
+    report.add_argument(
+        "--mask", default="MEDIANCR", help="whose detections (default: %(default)s)"
+    )
+    report.add_argument(
+        "--maxplots", type=int, help="detections in a gallery; -1 = all"
+    )
+    report.add_argument(
+        "--detect-again",
+        action="store_true",
+        help="detect again by the requirements of the masks, to say what found them",
+    )
+    report.add_argument("--overwrite", action="store_true", help="replace files")
+    report.set_defaults(run=_report)
+    compare = commands.add_parser(
+        "compare",
+        parents=[common],
+        help="compare the combination methods",
+        description="Combine exposures by all methods, and print noise, residuals and "
+        "fluxes of each.",
+    )
+    _add_inputs(compare)
+    compare.add_argument(
+        "-o", "--output", metavar="FILE", help="a figure of the images and differences"
+    )
+    compare.add_argument("--overwrite", action="store_true", help="replace the figure")
+    compare.set_defaults(run=_compare)
+
+
+def _add_inputs(parser):
+    parser.add_argument("masks", metavar="crmasks.fits", help="the file of masks")
+    parser.add_argument("images", nargs="+", metavar="FILE", help="its exposures")
+    parser.add_argument("--unit", help="unit of the exposures (default: BUNIT)")
+
+
+def _read(options):
+    from ccdcr.exposures import load_ccds
+    from ccdcr.maskset import CRMaskSet
+
+    unit = {} if options.unit is None else {"unit": options.unit}
+    ccds, _ = load_ccds(expanded(options.images), name="the exposures", **unit)
+    return CRMaskSet.read(options.masks), ccds
+
+
+def _report(options, console):
+    masks, ccds = _read(options)
+    report = masks.report(
+        options.output_folder,
+        ccds,
+        mask=options.mask,
+        maxplots=options.maxplots,
+        detect_again=options.detect_again,
+        overwrite=options.overwrite,
+        progress_bar=console.progress,
+    )
+    for line in report.missing:
+        console.say(f"missing: {line}")
+    console.say(f"{len(report.detections)} detections, {report.paths['index.html']}")
+    return 0
+
+
+def _compare(options, console):
+    from ccdcr._files import atomic_path, check_output
+    from ccdcr.comparing import compare_methods
+
+    if options.output is not None:
+        check_output(
+            options.output, overwrite=options.overwrite, remedy="use --overwrite"
+        )
+    comparison = compare_methods(*reversed(_read(options)))
+    console.say("\n".join(comparison.table.pformat(max_lines=-1, max_width=-1)))
+    if options.output is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 8), layout="constrained")
+        comparison.plot(figure)
+        ending = Path(options.output).suffix.lstrip(".") or "png"
+        with atomic_path(options.output, overwrite=options.overwrite) as temporary:
+            figure.savefig(temporary, format=ending)
+        console.say(f"{options.output}")
+    return 0

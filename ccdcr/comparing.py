@@ -1,0 +1,320 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""All combination methods side by side: numbers and a figure."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+from scipy import ndimage
+
+from ccdcr import _kernels as kernels
+from ccdcr._viewed import view
+from ccdcr.combiner import CRCombiner
+from ccdcr.detection.planes import scaled
+from ccdcr.exceptions import NoUncertaintyWarning
+from ccdcr.exposures import load_ccds
+
+__all__ = ["MethodComparison", "compare_methods"]
+
+_NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
+_TO_SIGMA = 1.4826
+_BRIGHT = 0.99  # quantile of the minimum
+_LEAST_SIGNAL = 10.0  # sigma
+_TILE = 16  # pixels: extended sources are cut into tiles
+_LOW = 0.05  # quantile of the sources
+_DESCRIPTIONS = {
+    "method": "combination",
+    "replaced": "pixels that are not what the plain median or mean would be",
+    "noise": "scatter of the pixels that no mask touches, measured in the image",
+    "expected": "what gain and read noise explain of it",
+    "positive": "pixels above the lowest exposure: left of cosmic rays",
+    "negative": "pixels below an exposure that is not masked: taken off too much",
+    "flux": "flux of bright sources relative to the median, middle of all",
+    "flux_low": "the same, exceeded by all but 5 % of the sources",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class MethodComparison:
+    """
+    The combinations of `compare_methods`.
+
+    Attributes
+    ----------
+    table : `~astropy.table.Table`
+        One row for each method.
+
+    images : dict of `~astropy.nddata.CCDData`
+        The combined images by method.
+
+    position : tuple of int
+        FITS pixel (x, y) that `plot` shows, that of the largest correction of
+        the median.
+
+    nsigma : float
+        What makes an outlier.
+    """
+
+    table: Table
+    images: dict
+    position: tuple
+    nsigma: float
+
+    def plot(self, fig=None, *, x=None, y=None, semiwindow=20):
+        """
+        Draw the same stamp of all methods, and their differences to the median.
+
+        Parameters
+        ----------
+        fig : `~matplotlib.figure.Figure`, optional
+            Figure to draw on. Default is a new one, without a window.
+        x, y : int, optional
+            Centre; the first pixel is (1, 1). Default is ``position``.
+        semiwindow : int, optional
+            Half size of the stamp in pixels. Default is 20.
+
+        Returns
+        -------
+        artists : dict of tuple of `~matplotlib.image.AxesImage`
+            As from `~ccdcr.plotting.plot_comparison`.
+        """
+        from ccdcr.plotting import plot_comparison  # noqa: PLC0415
+
+        return plot_comparison(
+            {method: image.data for method, image in self.images.items()},
+            x=self.position[0] if x is None else x,
+            y=self.position[1] if y is None else y,
+            semiwindow=semiwindow,
+            unit=self.images["median"].unit,
+            fig=fig,
+        )
+
+    def __repr__(self):
+        return f"<{type(self).__name__}({', '.join(self.images)})>"
+
+    def __str__(self):
+        return "\n".join(self.table.pformat(max_lines=-1, max_width=-1))
+
+
+def compare_methods(
+    ccds,
+    masks,
+    *,
+    nsigma=5.0,
+    use_lamedian=False,
+    apply_flux_factor=False,
+):
+    """
+    Combine by all methods and compare the results.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
+    nsigma : float, optional
+        Pixels that differ by more, in units of the noise of one exposure, are
+        outliers. Default is 5.
+    use_lamedian, apply_flux_factor : bool, optional
+        As for `CRCombiner.meancr_combine`; the plain median and mean are scaled
+        as well. Default is False.
+
+    Returns
+    -------
+    comparison : `MethodComparison`
+        ``table`` with a row for each of median, average, mediancr, meancrt,
+        meancr and (if the masks have MEANCR) meancr2; ``plot(fig=None)`` draws
+        them. The columns are
+
+        - ``replaced``: pixels that are replaced;
+        - ``noise``: scatter of the pixels that no mask touches, in the unit of
+          the exposures, and ``expected``, what gain and read noise explain;
+        - ``positive``: pixels that are above the lowest exposure by more than
+          ``nsigma``, where cosmic rays are left, and ``negative``: those below the
+          highest exposure that is not masked, where too much was taken off;
+        - ``flux``: flux of bright sources relative to the median, the middle one
+          of all sources, and ``flux_low``, which all but 5 % of them exceed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not allowed, or if masks and exposures do not fit.
+
+    Notes
+    -----
+    Nothing is known of the truth, so that the images are compared with
+    exposures. The noise is the median absolute deviation of a filter that removes
+    all that is linear in x and y [1]_. By how much noise alone lifts a pixel above
+    the lowest exposure, or lowers it below the highest one, is taken from the
+    pixels that no mask touches. Sources are the brightest hundredth of the minimum
+    over the exposures, cut into tiles of 16 pixels. A low ``flux_low`` says that the
+    cores of some are taken for cosmic rays.
+
+    References
+    ----------
+    .. [1] J. Immerkaer 1996, Computer Vision and Image Understanding 64, 300,
+       doi:10.1006/cviu.1996.0060
+
+    Examples
+    --------
+    >>> from ccdcr import compare_methods, detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures,
+    ...     gain="GAIN",
+    ...     readnoise="RDNOISE",
+    ...     crmethod="mm_lacosmic",
+    ...     la_verbose=False,
+    ... )
+    >>> comparison = compare_methods(sim.exposures, masks)
+    >>> comparison.table["method"].tolist()
+    ['median', 'average', 'mediancr', 'meancrt', 'meancr', 'meancr2']
+    >>> bool(comparison.table["positive"][1] > comparison.table["positive"][4])
+    True
+    """
+    if not nsigma > 0:
+        msg = f"nsigma must be a number > 0, got {nsigma!r}"
+        raise ValueError(msg)
+    ccds, _ = load_ccds(ccds, name="ccds")
+    combiner = CRCombiner(ccds, masks)
+    masks = combiner.crmasks
+    options = {"use_lamedian": use_lamedian, "apply_flux_factor": apply_flux_factor}
+    images = _combine(combiner, options)
+    judge = _Judge(view(masks, ccds), nsigma, apply_flux_factor=apply_flux_factor)
+    table = judge.table(images)
+    return MethodComparison(table, images, _position(images), nsigma)
+
+
+def _combine(combiner, options):
+    masks = combiner.crmasks
+    factors = masks.flux_factor if options["apply_flux_factor"] else None
+    scale = None if factors is None else 1 / factors[:, np.newaxis, np.newaxis]
+    plain = {
+        "median": combiner.median_combine(scale_to=scale),
+        "average": combiner.average_combine(scale_to=scale),
+    }
+    names = ["mediancr", "meancrt", "meancr"]
+    names += [] if masks.meancr is None else ["meancr2"]
+    with warnings.catch_warnings():
+        # The table says it.
+        warnings.simplefilter("ignore", NoUncertaintyWarning)
+        return plain | {
+            name: getattr(combiner, f"{name}_combine")(**options) for name in names
+        }
+
+
+def _touched(masks):
+    touched = masks.meancrt | masks.mediancr | masks.crmasks.any(axis=0)
+    return touched if masks.meancr is None else touched | masks.meancr
+
+
+class _Judge:
+    """What the images are judged by; the same for all."""
+
+    def __init__(self, viewed, nsigma, *, apply_flux_factor):
+        self._nsigma, self._bias = nsigma, viewed.masks.bias or 0.0
+        factors = viewed.factors
+        level = np.float32(1 if apply_flux_factor else np.mean(factors))
+        stack = scaled(viewed.stack, factors) * level
+        self._low = kernels.lowest(stack, viewed.bad)[0]
+        self._high = _highest(stack, viewed)
+        self._noise = viewed.noise_of(self._low)
+        self._clean = ~_touched(viewed.masks) & np.isfinite(self._low)
+        # The filter of the noise reaches one pixel beyond.
+        self._calm = ndimage.binary_erosion(self._clean, np.ones((3, 3)))
+
+    def table(self, images):
+        """Return the table of all images."""
+        rows = [self._row(method, image) for method, image in images.items()]
+        table = Table(rows=rows, names=list(_DESCRIPTIONS))
+        # Without masked pixels they are those, with our uncertainties.
+        for row, same in (("median", "mediancr"), ("average", "meancr")):
+            index = list(table["method"]).index(row)
+            table["expected"][index] = self._expected(images[same])
+        self._add_flux(table, images)
+        for name, text in _DESCRIPTIONS.items():
+            table[name].info.description = text
+        for name in ("noise", "expected"):
+            table[name].unit = images["median"].unit
+            table[name].info.format = ".4g"
+        for name in ("flux", "flux_low"):
+            table[name].info.format = ".4f"
+        return table
+
+    def _row(self, method, image):
+        """Return the row of one method; fluxes come later."""
+        data = np.asarray(image.data, dtype=np.float64)
+        filtered = ndimage.convolve(data, _NOISE_KERNEL)[self._calm]
+        noise = _TO_SIGMA * np.median(np.abs(filtered)) if filtered.size else np.nan
+        data = data - self._bias
+        positive = np.count_nonzero(self._score(data - self._low) > self._nsigma)
+        negative = np.count_nonzero(self._score(data - self._high) < -self._nsigma)
+        replaced = int(image.header.get("CRNREPL", 0))
+        expected = self._expected(image)
+        return method, replaced, noise, expected, positive, negative, 1.0, 1.0
+
+    def _expected(self, image):
+        if image.uncertainty is None or not self._clean.any():
+            return np.nan
+        return float(np.median(image.uncertainty.array[self._clean]))
+
+    def _score(self, difference):
+        """Return a difference in sigma, that of clean pixels being 0."""
+        noise = self._noise
+        clean = difference[self._clean]
+        if np.isnan(noise).all():
+            middle = np.median(clean) if clean.size else 0.0
+            noise = _TO_SIGMA * np.median(np.abs(clean - middle)) if clean.size else 1.0
+        with np.errstate(invalid="ignore"):
+            score = difference / noise
+        usual = np.median(score[self._clean]) if clean.size else 0.0
+        return score - usual
+
+    def _add_flux(self, table, images):
+        """Fill the columns of fluxes."""
+        labels, index = self._sources()
+        if not len(index):
+            return
+
+        def sums(image):
+            data = np.nan_to_num(np.asarray(image.data, dtype=np.float64) - self._bias)
+            return ndimage.sum_labels(data, labels, index)
+
+        reference = sums(images["median"])
+        for row, image in zip(table, images.values(), strict=True):
+            ratios = sums(image) / reference
+            row["flux"], row["flux_low"] = np.quantile(ratios, [0.5, _LOW])
+
+    def _sources(self):
+        """Label the sources, tile by tile."""
+        level = np.where(np.isfinite(self._low), self._low, 0)
+        floor = np.quantile(level, _BRIGHT)
+        # Also where the noise is not known.
+        faint = level < _LEAST_SIGNAL * self._noise
+        bright = (level >= floor) & ~faint & (level > 0)
+        labels, _ = ndimage.label(bright, np.ones((3, 3)))
+        y, x = np.indices(level.shape, sparse=True)
+        tiles = (y // _TILE) * (level.shape[1] // _TILE + 1) + x // _TILE
+        labels = np.where(bright, labels * (int(tiles.max()) + 1) + tiles + 1, 0)
+        return labels, np.unique(labels[bright])
+
+
+def _highest(stack, viewed):
+    """Return the highest exposure that is not masked, infinity below 0 if none is."""
+    unused = viewed.masks.crmasks
+    if viewed.bad is not None:
+        unused = unused | viewed.bad
+    return -kernels.lowest(-stack, unused)[0]
+
+
+def _position(images):
+    """Return the FITS pixel at which the median is corrected most."""
+    data = images["median"]
+    change = np.nan_to_num(np.abs(data.data - images["mediancr"].data))
+    if not change.any():
+        change = np.nan_to_num(np.abs(data.data - images["average"].data))
+    y, x = np.unravel_index(int(np.argmax(change)), change.shape)
+    return int(x) + 1, int(y) + 1

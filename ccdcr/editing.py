@@ -1,0 +1,191 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""New mask sets from old ones: detections dropped, pixels added or removed."""
+
+import textwrap
+from datetime import UTC, datetime
+
+import numpy as np
+from scipy import ndimage
+
+from ccdcr._maskset_format import EDITED
+from ccdcr._viewed import view
+from ccdcr.detection.masks import USER
+
+__all__ = ["edit_masks"]
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+_LINE = 72 - len(EDITED)  # characters of a HISTORY card
+
+
+def edit_masks(
+    masks,
+    *,
+    drop=None,
+    add=None,
+    remove=None,
+    detections_of="MEDIANCR",
+    planes=None,
+    ccds=None,
+):
+    """
+    Return masks with detections dropped, and pixels added or removed.
+
+    Parameters and results are those of `ccdcr.CRMaskSet.edit`.
+    """
+    names = _plane_names(masks, planes, "planes")
+    detections_of = _plane_names(masks, [detections_of], "detections_of")[0]
+    lists = {
+        "drop": _pixels("drop", drop, masks.shape),
+        "remove": _pixels("remove", remove, masks.shape),
+        "add": _pixels("add", add, masks.shape),
+    }
+    cleared = _detections(masks, lists["drop"], detections_of)
+    cleared |= _as_mask(lists["remove"], masks.shape)
+    added = _as_mask(lists["add"], masks.shape)
+    if (both := cleared & added).any():
+        found = (np.argwhere(both)[:, ::-1] + 1).tolist()
+        msg = f"add must not hold pixels that are dropped or removed, got {found}"
+        raise ValueError(msg)
+    allowed = _allowed(masks, names, added, ccds, given=planes is not None)
+    edited = {
+        name: (plane & ~cleared if name in names else plane) | allowed.get(name, False)
+        for name, plane in masks.planes.items()
+    }
+    result = _with_planes(masks, edited, _history(masks, lists, names, detections_of))
+    _edit_flags(result, masks)
+    return result
+
+
+def _plane_names(masks, names, parameter):
+    known = list(masks.planes)
+    names = known if names is None else [names] if isinstance(names, str) else names
+    names = list(names)
+    if unknown := [name for name in names if name not in known]:
+        msg = (
+            f"{parameter} must hold names of masks ({', '.join(known)}), "
+            f"got {', '.join(map(repr, unknown))}"
+        )
+        raise ValueError(msg)
+    return names
+
+
+def _pixels(name, rows, shape):
+    """Return FITS pixels as an array of x and y, checked."""
+    if rows is None:
+        return np.empty((0, 2), dtype=int)
+    pixels = np.asarray(rows)
+    if pixels.size == 0:
+        return np.empty((0, 2), dtype=int)
+    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype.kind not in "iu":
+        msg = f"{name} must be a list of [X, Y] of whole pixels, got {rows!r}"
+        raise TypeError(msg)
+    ny, nx = shape
+    inside = (pixels >= 1).all(axis=1) & (pixels <= (nx, ny)).all(axis=1)
+    if not inside.all():
+        msg = (
+            f"{name} must lie in the image of {nx} x {ny} pixels, "
+            f"got {pixels[~inside].tolist()}"
+        )
+        raise ValueError(msg)
+    return pixels
+
+
+def _as_mask(pixels, shape):
+    mask = np.zeros(shape, dtype=bool)
+    mask[pixels[:, 1] - 1, pixels[:, 0] - 1] = True
+    return mask
+
+
+def _detections(masks, pixels, name):
+    """Return the pixels of the detections that hold some pixels."""
+    if not len(pixels):
+        return np.zeros(masks.shape, dtype=bool)
+    labels, n = ndimage.label(masks.planes[name], _EIGHT)
+    wanted = labels[pixels[:, 1] - 1, pixels[:, 0] - 1]
+    if (wanted == 0).any():
+        msg = (
+            f"drop must hold pixels of detections of {name}, "
+            f"got {pixels[wanted == 0].tolist()}; see detections_of"
+        )
+        raise ValueError(msg)
+    chosen = np.zeros(n + 1, dtype=bool)
+    chosen[wanted] = True
+    return chosen[labels]
+
+
+def _allowed(masks, names, added, ccds, *, given):
+    """Return where pixels are added, by mask."""
+    if not added.any():
+        return {}
+    if given:
+        return dict.fromkeys(names, added)
+    if ccds is None:
+        msg = (
+            "add needs ccds, to leave the lowest exposure unmasked, or planes, the "
+            "names of the masks that get the pixels"
+        )
+        raise ValueError(msg)
+    viewed = view(masks, ccds)
+    lowest, unusable = viewed.planes.lowest_index, viewed.observed.unusable
+    allowed = {"MEDIANCR": added, "MEANCRT": added}
+    for i, name in enumerate(viewed.observed.names):
+        allowed[name] = added & (lowest != i)
+    return {
+        name: mask if unusable[name] is None else mask & ~unusable[name]
+        for name, mask in allowed.items()
+    }
+
+
+def _with_planes(masks, planes, history):
+    """Return a set of other planes, with all else as it was but the identity."""
+    meta = dict(masks.meta)
+    old = meta.get("HISTORY", [])
+    meta["HISTORY"] = [old] if isinstance(old, str) else list(old)
+    meta["HISTORY"] += history
+    result = type(masks)(
+        planes["MEDIANCR"],
+        planes["MEANCRT"],
+        np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)]),
+        meancr=planes.get("MEANCR"),
+        lamedian=masks.lamedian,
+        flux_factor=masks.flux_factor,
+        local_median_pixels=masks.local_median_pixels,
+        requirements=masks.requirements,
+        gain=masks.gain,
+        readnoise=masks.readnoise,
+        bias=masks.bias,
+        meta=meta,
+    )
+    result._extra_hdus = masks.extra_hdus  # noqa: SLF001
+    return result
+
+
+def _history(masks, lists, names, detections_of):
+    """Return the lines of HISTORY that record the edit."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")[:19]
+    lines = textwrap.wrap(f"{now} of {masks.uuid}", _LINE)
+    what = {
+        "drop": f"drop detections of {detections_of} at",
+        "remove": "remove",
+        "add": "add",
+    }
+    for name, pixels in lists.items():
+        if len(pixels):
+            text = f"{what[name]} {' '.join(f'({x},{y})' for x, y in pixels)}"
+            lines += textwrap.wrap(text, _LINE)
+    if len(names) < len(masks.planes):
+        lines += textwrap.wrap(f"in {' '.join(names)}", _LINE)
+    return [EDITED + line for line in lines]
+
+
+def _edit_flags(result, masks):
+    """Keep the diagnostics; what was added is of the user's list."""
+    result.diagnostics.update(masks.diagnostics)
+    flags = masks.diagnostics.get("flags")
+    if flags is None:
+        return
+    edited = {}
+    for name, mask in result.planes.items():
+        known = flags[name] * mask
+        edited[name] = np.where(mask & (known == 0), np.uint8(USER), known)
+    result.diagnostics["flags"] = edited

@@ -1,0 +1,180 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The same stamp of several combinations."""
+
+import numpy as np
+
+from ccdcr.plotting._style import (
+    extent_of,
+    figure_of,
+    frame_stamps,
+    image_norm,
+    window,
+)
+
+__all__ = ["plot_combinations", "plot_comparison"]
+
+
+def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
+    """
+    Draw the same stamp of several images.
+
+    Parameters
+    ----------
+    images : mapping of str to `~astropy.nddata.CCDData` or 2D `~numpy.ndarray`
+        Images of one shape (ny, nx), by title. All have the same grey scale, that
+        of the last one.
+    x, y : int
+        Centre of the stamp; the first pixel is (1, 1).
+    semiwindow : int, optional
+        Half size of the stamp in pixels. Default is 20.
+    fig : `~matplotlib.figure.Figure`, optional
+        Figure to draw on. Default is a new one.
+
+    Returns
+    -------
+    artists : list of `~matplotlib.image.AxesImage`
+        The images, in the order in which they were given.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, if the shapes differ, or if the centre is outside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ccdcr.plotting import plot_combinations
+    >>> image = np.arange(10000.0).reshape(100, 100)
+    >>> artists = plot_combinations({"a": image, "b": image}, x=50, y=40)
+    >>> [artist.axes.get_title() for artist in artists]
+    ['a', 'b']
+    """
+    from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
+
+    _check_stamp(images, x, y)
+    columns = -(-len(images) // 2) if len(images) > 3 else len(images)
+    rows = -(-len(images) // columns)
+    fig = figure_of(fig, (2.7 * columns, 2.9 * rows))
+    stamps, extent = _stamps(images, x, y, semiwindow)
+    norm = ImageNormalize(
+        list(stamps.values())[-1], interval=ZScaleInterval(), stretch=AsinhStretch(0.3)
+    )
+    artists = []
+    grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in grid.flat[len(images) :]:
+        ax.set_axis_off()
+    for ax, (title, stamp) in zip(grid.flat, stamps.items(), strict=False):
+        artist = ax.imshow(stamp, origin="lower", extent=extent, cmap="gray", norm=norm)
+        ax.set_title(title, fontsize="medium")
+        artists.append(artist)
+    fig.supxlabel("x (pixel)", fontsize="medium")
+    fig.supylabel("y (pixel)", fontsize="medium")
+    return artists
+
+
+def _check_stamp(images, x, y):
+    shapes = {np.shape(image) for image in images.values()}
+    if len(shapes) != 1:
+        found = ", ".join(map(str, shapes)) or "none"
+        msg = f"images must be one or more of one shape, got {found}"
+        raise ValueError(msg)
+    ny, nx = shapes.pop()
+    if not (1 <= x <= nx and 1 <= y <= ny):
+        msg = f"x and y must lie in the images of {nx} x {ny} pixels, got {x}, {y}"
+        raise ValueError(msg)
+
+
+def _stamps(images, x, y, semiwindow):
+    """Cut stamps; the extent is in pixels of which the first is (1, 1)."""
+    data = {title: np.asarray(image) for title, image in images.items()}
+    bounds = window(x, y, semiwindow, next(iter(data.values())).shape)
+    return {title: image[bounds] for title, image in data.items()}, extent_of(bounds)
+
+
+def plot_comparison(
+    images,
+    *,
+    x,
+    y,
+    reference="median",
+    semiwindow=20,
+    color_scale="zscale",
+    unit="adu",
+    fig=None,
+):
+    """
+    Draw the same stamp of several combinations, and their differences below.
+
+    Parameters
+    ----------
+    images : mapping of str to `~astropy.nddata.CCDData` or 2D `~numpy.ndarray`
+        Images of one shape (ny, nx), by title.
+    x, y : int
+        Centre of the stamp; the first pixel is (1, 1).
+    reference : str, optional
+        Title of the image that is subtracted. Default is ``'median'``.
+    semiwindow : int, optional
+        Half size of the stamp in pixels. Default is 20.
+    color_scale : {'zscale', 'minmax'}, optional
+        Limits of the grey scale, the same for all. Default is ``'zscale'``.
+    unit : str or `~astropy.units.UnitBase`, optional
+        Unit of the images, for the labels. Default is adu.
+    fig : `~matplotlib.figure.Figure`, optional
+        Figure to draw on. Default is a new one, without a window.
+
+    Returns
+    -------
+    artists : dict of tuple of `~matplotlib.image.AxesImage`
+        The image and its difference by title; that of the reference is None.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, if the shapes differ, if the centre is outside, or
+        if the reference is none of the images.
+    """
+    _check_stamp(images, x, y)
+    if reference not in images:
+        known = ", ".join(images)
+        msg = f"reference must be one of the images ({known}), got {reference!r}"
+        raise ValueError(msg)
+    n = len(images)
+    fig = figure_of(fig, (2.3 * n + 1.1, 5.4))
+    grid = fig.subplots(2, n, sharex=True, sharey=True, squeeze=False)
+    stamps, extent = _stamps(images, x, y, semiwindow)
+    kwargs = {"origin": "lower", "extent": extent, "interpolation": "none"}
+    grey = {"cmap": "gray", "norm": image_norm(stamps.values(), color_scale)}
+    differences = {t: stamp - stamps[reference] for t, stamp in stamps.items()}
+    top = _largest(differences)
+    colored = {"cmap": "PuOr_r", "vmin": -top, "vmax": top}
+    artists = {}
+    for (title, stamp), (upper, lower) in zip(stamps.items(), grid.T, strict=True):
+        upper.set_title(title, fontsize="medium")
+        image, difference = upper.imshow(stamp, **kwargs, **grey), None
+        if title == reference:
+            lower.set_axis_off()
+        else:
+            difference = lower.imshow(differences[title], **kwargs, **colored)
+            lower.set_title(f"\N{MINUS SIGN} {reference}", fontsize="medium")
+        artists[title] = image, difference
+    frame_stamps(grid, x, y, semiwindow)
+    if reference == next(iter(images)) and n > 1:
+        grid[1, 1].tick_params(labelleft=True)
+        grid[1, 1].set_ylabel("y (pixel)", fontsize="medium")
+    _add_bars(fig, grid, artists, unit)
+    return artists
+
+
+def _largest(differences):
+    """Return the largest difference but for a few, not 0."""
+    size = np.abs(np.concatenate([np.ravel(d) for d in differences.values()]))
+    size = size[np.isfinite(size) & (size > 0)]
+    return float(np.quantile(size, 0.98)) if size.size else 1.0
+
+
+def _add_bars(fig, grid, artists, unit):
+    drawn = list(artists.values())
+    fig.colorbar(drawn[0][0], ax=grid[0], label=f"signal ({unit})")
+    lower = [difference for _, difference in drawn if difference is not None]
+    if lower:
+        fig.colorbar(lower[0], ax=grid[1], label=f"difference ({unit})")

@@ -1,0 +1,159 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Masked pixels in the Median-Minimum diagram and in the image, by detector."""
+
+import numpy as np
+
+from ccdcr._viewed import view
+from ccdcr.plotting._style import CLASSES, figure_of, image_norm, legend_below
+from ccdcr.plotting.diagram import plot_boundary
+
+__all__ = ["plot_detections"]
+
+_REACH = 15  # screen pixels within which a click finds a point
+
+
+def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None):
+    """
+    Draw the masked pixels in the diagram and in the image, by detector.
+
+    A click on a pixel in either panel marks it in both, where the figure has a
+    window.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    name : str, optional
+        Name of the mask. Default is ``'MEDIANCR'``.
+    color_scale : {'zscale', 'minmax'}, optional
+        Limits of the grey scale. Default is that of the requirements.
+    fig : `~matplotlib.figure.Figure`, optional
+        Figure to draw on. Default is a new one, without a window.
+
+    Returns
+    -------
+    artists : dict
+        ``diagram`` and ``image`` are dicts of lines by class: ``both detectors``,
+        ``single image only``, ``Median-Minimum only``, ``dilation only``, ``your
+        list`` and, for masks from a file, ``detector not known``. ``selected``
+        are the two marks of the pixel that was clicked.
+
+    Raises
+    ------
+    ValueError
+        If masks and exposures do not fit.
+    """
+    viewed = view(masks, ccds)
+    fig = figure_of(fig, (11, 6.2))
+    left, right = fig.subplots(1, 2)
+    flags = viewed.flags(name)
+    y, x = np.nonzero(flags)
+    classes = flags[y, x]
+    reference, statistic = (plane[y, x] for plane in viewed.statistic(name))
+    artists = {
+        "diagram": _scatter(left, reference, statistic - reference, classes),
+        "image": _scatter(right, x + 1, y + 1, classes),
+    }
+    line = _draw_boundary(left, viewed, name, reference)
+    _finish_diagram(left, viewed, line)
+    _finish_image(right, viewed, color_scale)
+    fig.suptitle(f"pixels of {name} by detector")
+    handles = [*artists["image"].values(), *([line] if line else [])]
+    if handles:
+        legend_below(fig, handles, columns=3)
+    points = [(left, reference, statistic - reference), (right, x + 1, y + 1)]
+    artists["selected"] = _link(fig, points)
+    return artists
+
+
+def _scatter(ax, x, y, classes):
+    artists = {}
+    # The rarer ones are drawn last, on top.
+    for flag in reversed(CLASSES):
+        label, color, marker = CLASSES[flag]
+        here = classes == flag
+        number = np.count_nonzero(here)
+        if number == 0:
+            continue
+        (artists[label],) = ax.plot(
+            x[here],
+            y[here],
+            ls="none",
+            marker=marker,
+            ms=5 if marker == "." else 4,
+            mfc=color,
+            mec="black",
+            mew=0.3,
+            label=f"{label} ({number})",
+            rasterized=True,
+        )
+    order = [label for label, *_ in CLASSES.values()]
+    return {label: artists[label] for label in order if label in artists}
+
+
+def _draw_boundary(ax, viewed, name, reference):
+    boundary = viewed.boundary(name)
+    if boundary is None or not len(reference):
+        return None
+    limits = float(reference.min()), float(reference.max())
+    style = {"color": "black", "lw": 1.5, "zorder": 3}
+    return plot_boundary(boundary, limits=limits, ax=ax, **style)
+
+
+def _finish_diagram(ax, viewed, line):
+    """Let y be linear below the boundary and logarithmic above."""
+    from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
+
+    linear = 1.0 if line is None else max(float(np.median(line.get_ydata())), 1e-3)
+    ax.set_yscale("symlog", linthresh=linear)
+    locator = SymmetricalLogLocator(base=10, linthresh=linear, subs=(1, 2, 5))
+    locator.numticks = 12
+    ax.yaxis.set_major_locator(locator)
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.set_xlabel(f"low reference ({viewed.unit})")
+    ax.set_ylabel(f"excess over the low reference ({viewed.unit})")
+    ax.set_title("in the diagram")
+
+
+def _finish_image(ax, viewed, color_scale):
+    color_scale = color_scale or viewed.requirements.color_scale
+    median = viewed.planes.median
+    ny, nx = median.shape
+    ax.imshow(
+        median,
+        origin="lower",
+        extent=(0.5, nx + 0.5, 0.5, ny + 0.5),
+        cmap="gray",
+        norm=image_norm([median], color_scale),
+        aspect="equal" if 1 / 3 < ny / nx < 3 else "auto",
+        alpha=0.6,
+        zorder=0,
+    )
+    ax.set(
+        xlabel="x (pixel)", ylabel="y (pixel)", title="in the median of the exposures"
+    )
+
+
+def _link(fig, points):
+    """Mark in both panels the pixel that is clicked in one of them."""
+    marks = [
+        ax.plot([], [], "o", ms=14, mfc="none", mec="#009E73", mew=2.5)[0]
+        for ax, *_ in points
+    ]
+
+    def select(event):
+        for ax, x, y in points:
+            if event.inaxes is ax and len(x):
+                place = ax.transData.transform(np.column_stack([x, y]))
+                distance = np.hypot(*(place - (event.x, event.y)).T)
+                nearest = int(np.argmin(distance))
+                if distance[nearest] > _REACH:
+                    return
+                for mark, (_, xs, ys) in zip(marks, points, strict=True):
+                    mark.set_data([xs[nearest]], [ys[nearest]])
+                fig.canvas.draw_idle()
+
+    fig.canvas.mpl_connect("button_press_event", select)
+    return marks

@@ -1,0 +1,196 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Whether the exposures are equivalent: flux factors and offsets."""
+
+import numpy as np
+
+from ccdcr._viewed import view
+from ccdcr.plotting._style import LINES, extent_of, figure_of, legend_below
+
+__all__ = ["plot_flux_factors", "plot_offsets"]
+
+_BINS = 80
+_LEAST_SIGNAL = 10.0  # sigma
+_BRIGHTEST = 0.9  # quantile, where the noise is not known
+_SIDE = 200  # pixels of the residual images
+
+
+def plot_flux_factors(masks, ccds, *, ax=None):
+    """
+    Draw the ratios of each exposure to the mean of all, and the flux factors.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where. Default is a new figure without a window.
+
+    Returns
+    -------
+    artists : list of tuple
+        A histogram and a vertical line at the flux factor, for each exposure.
+
+    Raises
+    ------
+    ValueError
+        If masks and exposures do not fit.
+
+    Notes
+    -----
+    The mean is scaled to flux factor 1. Of pixels that are masked in no exposure,
+    with a mean of 10 sigma or more; a tenth of all pixels, the brightest, where the
+    noise is not known. Where a histogram does not peak at its line, the flux factor
+    is wrong: the exposures are then not equivalent for Median-Minimum.
+    """
+    viewed = view(masks, ccds)
+    if ax is None:
+        ax = figure_of(None, (8, 4.8)).subplots()
+    level = viewed.planes.mean / np.float32(np.mean(viewed.factors))
+    use = _bright(viewed, level)
+    ratios = [plane[use] / level[use] for plane in viewed.stack]
+    edges = _edges_of(ratios)
+    artists = []
+    for i, (ratio, factor) in enumerate(zip(ratios, viewed.factors, strict=True)):
+        color, dashes = LINES[i % len(LINES)]
+        style = {"color": color, "ls": dashes}
+        counts = np.histogram(ratio, edges)[0]
+        label = f"exposure {i + 1}: {factor:.4f}"
+        histogram = ax.stairs(counts, edges, lw=1.6, label=label, **style)
+        artists.append((histogram, ax.axvline(factor, lw=1, **style)))
+    ax.set(
+        xlabel="exposure / mean of the exposures at flux factor 1",
+        ylabel="pixels per bin",
+        title="flux of the exposures; vertical lines: flux factors",
+    )
+    ax.legend(fontsize="small", title=f"{np.count_nonzero(use)} pixels")
+    return artists
+
+
+def _bright(viewed, level):
+    """Return the pixels with enough signal that nothing has hit."""
+    use = ~viewed.masks.meancrt
+    if viewed.bad is not None:
+        use &= ~viewed.bad.any(axis=0)
+    if viewed.detector is not None:
+        enough = use & (level > _LEAST_SIGNAL * viewed.noise_of(level))
+        if enough.any():
+            return enough
+    brightest = np.quantile(level[use], _BRIGHTEST) if use.any() else np.inf
+    return use & (level >= brightest) & (level > 0)
+
+
+def _edges_of(ratios):
+    every = np.concatenate(ratios)
+    if not every.size:
+        return np.linspace(0.9, 1.1, _BINS + 1)
+    low, high = np.quantile(every, [0.002, 0.998])
+    margin = max(0.1 * (high - low), 1e-3)
+    return np.linspace(low - margin, high + margin, _BINS + 1)
+
+
+def plot_offsets(masks, ccds, *, offsets=None, fig=None):
+    """
+    Draw the offsets of the exposures, and what they leave between them.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    offsets : sequence of [dx, dy], optional
+        Offset of each exposure in pixels. Default is what the detection measured
+        or was given.
+    fig : `~matplotlib.figure.Figure`, optional
+        Figure to draw on. Default is a new one, without a window.
+
+    Returns
+    -------
+    artists : dict
+        ``offsets`` is a list of one line for each exposure, empty where offsets
+        are not known; ``residuals`` are the images of exposure - median.
+
+    Raises
+    ------
+    ValueError
+        If masks and exposures do not fit.
+
+    Notes
+    -----
+    The residual images show up to 200 x 200 pixels at the centre of
+    ``mm_crosscorr_region`` or of the image, in sigma of an exposure; in units of
+    their own scatter where the noise is not known. A star or a line that is
+    bright on one side and dark on the other has moved.
+    """
+    viewed = view(masks, ccds)
+    if offsets is None:
+        known = viewed.requirements.mm_xy_offsets
+        offsets = masks.diagnostics.get("offsets") or known
+    n = len(masks)
+    fig = figure_of(fig, (3.1 * (n + 1) + 0.8, 3.9))
+    first, *others = fig.subplots(1, n + 1)
+    bounds = _centre(viewed)
+    residuals = [_draw_residual(ax, viewed, i, bounds) for i, ax in enumerate(others)]
+    fig.colorbar(
+        residuals[-1], ax=others, label="exposure \N{MINUS SIGN} median (sigma)"
+    )
+    lines = _draw_offsets(first, offsets)
+    if lines:
+        legend_below(fig, lines, columns=n)
+    return {"offsets": lines, "residuals": residuals}
+
+
+def _draw_offsets(ax, offsets):
+    ax.set(xlabel="dx (pixel)", ylabel="dy (pixel)", title="offsets", box_aspect=1)
+    ax.axhline(0, color="#999999", lw=0.8)
+    ax.axvline(0, color="#999999", lw=0.8)
+    if offsets is None:
+        ax.set(xlim=(-1, 1), ylim=(-1, 1))
+        ax.text(0, 0.5, "not measured,\nnot given", ha="center", va="center")
+        return []
+    lines = []
+    for i, (dx, dy) in enumerate(offsets):
+        color, _ = LINES[i % len(LINES)]
+        marker = "osD^vP*"[i % 7]
+        label = f"exposure {i + 1}: {dx:+.3f}, {dy:+.3f}"
+        lines += ax.plot(dx, dy, marker, color=color, ms=8, ls="none", label=label)
+    reach = max(1.3 * np.abs(offsets).max(), 0.1)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    return lines
+
+
+def _centre(viewed):
+    """Return the slices of the middle of the region or image."""
+    ny, nx = viewed.masks.shape
+    region = viewed.requirements.mm_crosscorr_region or (1, nx, 1, ny)
+    xmin, xmax, ymin, ymax = region
+    bounds = []
+    for low, high in ((ymin - 1, min(ymax, ny)), (xmin - 1, min(xmax, nx))):
+        start = max(low, (low + high - _SIDE) // 2)
+        bounds.append(slice(start, min(high, start + _SIDE)))
+    return tuple(bounds)
+
+
+def _draw_residual(ax, viewed, index, bounds):
+    median = viewed.planes.median[bounds]
+    factor = np.float32(viewed.factors[index])
+    residual = viewed.stack[index][bounds] - median * factor
+    if viewed.detector is None:
+        finite = residual[np.isfinite(residual)]
+        noise = 1.4826 * np.median(np.abs(finite)) if finite.size else 1.0
+        noise = noise or 1.0
+    else:
+        noise = viewed.noise_of(median * factor)
+    image = ax.imshow(
+        residual / noise,
+        origin="lower",
+        extent=extent_of(bounds),
+        cmap="PuOr_r",
+        vmin=-5,
+        vmax=5,
+        interpolation="none",
+    )
+    ax.set(xlabel="x (pixel)", ylabel="y (pixel)", title=f"exposure {index + 1}")
+    return image

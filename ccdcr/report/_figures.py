@@ -1,0 +1,119 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The figures of a report, and what cannot be shown."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ccdcr.plotting import (
+    plot_detections,
+    plot_diagram,
+    plot_flux_factors,
+    plot_offsets,
+)
+from ccdcr.plotting._style import figure_of
+
+__all__ = ["ReportFigure", "comparison_figure", "figures_of", "missing_of"]
+
+_DPI = 110
+_DIAGRAMS = ("MEDIANCR", "MEANCRT")
+_DIAGRAM = (
+    "Median-Minimum diagram of {}: what the noise explains, and the exposures. Pixels "
+    "above the boundary are cosmic rays."
+)
+_PIXELS = "Pixels of {} by detector, in the diagram and in the image."
+_FLUX = (
+    "Flux of each exposure relative to the mean of all. The histograms should peak at "
+    "their lines."
+)
+_OFFSETS = (
+    "Offsets of the exposures, and what differs from the median. A source that is "
+    "bright on one side and dark on the other has moved."
+)
+_COMPARISON = (
+    "The surroundings of x = {}, y = {}, where the median is corrected most, by each "
+    "combination method, and the differences to the median."
+)
+_AGAIN = "(not in the file of masks; detect_again=True finds it out)"
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure: function that draws on one, size in inches, caption."""
+
+    draw: Callable
+    size: tuple
+    caption: str
+
+    def png(self):
+        """Return the bytes of a PNG."""
+        fig = figure_of(None, self.size)
+        self.draw(fig)
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=_DPI)
+        return buffer.getvalue()
+
+
+def figures_of(viewed, mask, color_scale):
+    """
+    Return the figures of masks and exposures.
+
+    Parameters
+    ----------
+    viewed : `~ccdcr._viewed.Viewed`
+        Masks and exposures.
+    mask : str
+        Name of the mask whose pixels are shown.
+    color_scale : {'zscale', 'minmax'}
+        Limits of the grey scale.
+
+    Returns
+    -------
+    figures : dict of `ReportFigure`
+        The figures by name, in order.
+    """
+    masks = viewed.masks
+    names = [n for n in _DIAGRAMS if n in masks.diagnostics.get("diagrams", {})]
+    figures = {f"diagram_{name}": _diagram(viewed, name) for name in names}
+
+    def pixels(fig):
+        plot_detections(masks, viewed, mask, color_scale=color_scale, fig=fig)
+
+    def flux(fig):
+        plot_flux_factors(masks, viewed, ax=fig.subplots())
+
+    def offsets(fig):
+        plot_offsets(masks, viewed, fig=fig)
+
+    wide = 3.1 * (len(masks) + 1) + 0.8
+    return figures | {
+        f"pixels_{mask}": ReportFigure(pixels, (11, 6.2), _PIXELS.format(mask)),
+        "flux_factors": ReportFigure(flux, (8, 4.8), _FLUX),
+        "offsets": ReportFigure(offsets, (wide, 3.9), _OFFSETS),
+    }
+
+
+def _diagram(viewed, name):
+    def draw(fig):
+        plot_diagram(viewed.masks, name, unit=viewed.unit, fig=fig)
+
+    return ReportFigure(draw, (11, 5.2), _DIAGRAM.format(name))
+
+
+def comparison_figure(comparison):
+    """Return the figure of all combination methods."""
+    size = (2.3 * len(comparison.images) + 1.1, 5.4)
+    return ReportFigure(comparison.plot, size, _COMPARISON.format(*comparison.position))
+
+
+def missing_of(viewed):
+    """Return what the masks do not say, a list of texts."""
+    diagnostics, missing = viewed.masks.diagnostics, []
+    if not diagnostics.get("diagrams"):
+        reason = "crmethod does not use Median-Minimum" if diagnostics else _AGAIN
+        missing.append(f"the Median-Minimum diagram and its boundary {reason}")
+    if not diagnostics.get("flags"):
+        missing.append(f"the detector that found each pixel {_AGAIN}")
+    if viewed.detector is None:
+        missing.append("excesses in sigma (the masks record no gain or read noise)")
+    return missing

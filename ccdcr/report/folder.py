@@ -1,0 +1,230 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Everything that shows what was flagged, in one folder."""
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from ccdcr._files import atomic_path, check_output
+from ccdcr._viewed import EVERY, view
+from ccdcr.comparing import MethodComparison, compare_methods
+from ccdcr.detection.detect import detect_cosmic_rays
+from ccdcr.exposures import load_ccds
+from ccdcr.maskset import CRMaskSet
+from ccdcr.report._figures import comparison_figure, figures_of, missing_of
+from ccdcr.report._montage import Montages
+from ccdcr.report.gallery import caption_of, shown_of, write_gallery
+from ccdcr.report.page import make_page
+from ccdcr.report.table import detection_table
+
+__all__ = ["Content", "Gallery", "Report", "write_report"]
+
+_REMEDY = "use overwrite=True"
+_DISPLAY = ("maxplots", "semiwindow", "color_scale")
+# Galleries: stem of the tables, and the PDF.
+_FILES = {
+    "found": ("detections", "gallery.pdf"),
+    "every": ("every_exposure", "gallery_every_exposure.pdf"),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """
+    A report that was written.
+
+    Attributes
+    ----------
+    folder : `~pathlib.Path`
+        Where it is; ``index.html`` shows all of it.
+
+    paths : dict of `~pathlib.Path`
+        The files by name.
+
+    detections : `~astropy.table.Table`
+        The detections of the mask.
+
+    every : `~astropy.table.Table`
+        The groups of pixels that are masked in every exposure.
+
+    missing : tuple of str
+        What could not be shown, and why.
+    """
+
+    folder: Path
+    paths: dict
+    detections: Table
+    every: Table
+    missing: tuple
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__}({str(self.folder)!r}, {len(self.paths)} files, "
+            f"{len(self.detections)} detections)>"
+        )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Detections of a mask: all, those that are shown, and their stamps."""
+
+    title: str
+    table: Table
+    shown: Table
+    montages: Montages
+
+    @staticmethod
+    def caption(row):
+        """Describe a detection."""
+        return caption_of(row)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page shows; figures are (bytes of a PNG, caption) by name."""
+
+    masks: CRMaskSet
+    unit: Any
+    figures: dict
+    galleries: dict
+    comparison: MethodComparison
+    missing: tuple
+
+
+def write_report(
+    masks,
+    folder,
+    ccds,
+    *,
+    mask="MEDIANCR",
+    maxplots=None,
+    semiwindow=None,
+    color_scale=None,
+    detect_again=False,
+    overwrite=False,
+    progress_bar=None,
+):
+    """
+    Write a folder with everything that shows what was flagged.
+
+    Parameters and results are those of `ccdcr.CRMaskSet.report`.
+    """
+    ccds, _ = load_ccds(ccds, name="ccds")
+    viewed = view(masks, ccds)
+    viewed.mask(mask)
+    options = _options(viewed, maxplots, semiwindow, color_scale)
+    different = []
+    if detect_again and not masks.diagnostics:
+        viewed, different = _detect_again(viewed, ccds)
+        masks = viewed.masks
+    missing = (*missing_of(viewed), *different)
+    figures = figures_of(viewed, mask, options["color_scale"])
+    names = [*(f"{name}.png" for name in figures), "comparison.png", "index.html"]
+    for stem, pdf in _FILES.values():
+        names += [f"{stem}.csv", f"{stem}.ecsv", pdf]
+    with _folder(folder) as path:
+        for name in names:
+            check_output(path / name, overwrite=overwrite, remedy=_REMEDY)
+        comparison = compare_methods(ccds, masks)
+        figures["comparison"] = comparison_figure(comparison)
+        galleries = _galleries_of(viewed, mask, options)
+        with _files(path, names, overwrite=overwrite) as paths:
+            drawn = {name: (f.png(), f.caption) for name, f in figures.items()}
+            content = Content(masks, viewed.unit, drawn, galleries, comparison, missing)
+            _write(content, paths, progress_bar)
+    return Report(
+        path,
+        {name: path / name for name in names},
+        galleries["found"].table,
+        galleries["every"].table,
+        missing,
+    )
+
+
+@contextmanager
+def _folder(path):
+    """Make the folder if there is none, and remove it if nothing gets in."""
+    folder = Path(path).expanduser()
+    is_new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def _files(folder, names, *, overwrite):
+    """Yield temporary paths that all become the files when the block succeeds."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                atomic_path(folder / name, overwrite=overwrite, remedy=_REMEDY)
+            )
+            for name in names
+        }
+
+
+def _options(viewed, maxplots, semiwindow, color_scale):
+    """Return how stamps are shown, checked as requirements are."""
+    given = {"maxplots": maxplots, "semiwindow": semiwindow, "color_scale": color_scale}
+    given = {name: value for name, value in given.items() if value is not None}
+    requirements = viewed.requirements.replace(**given)
+    return {name: getattr(requirements, name) for name in _DISPLAY}
+
+
+def _detect_again(viewed, ccds):
+    """Return masks with diagnostics, and what is not the same as texts."""
+    masks = viewed.masks[:]
+    if masks.requirements is None or viewed.detector is None:
+        reason = "(the masks do not record how they were made)"
+        return viewed, [f"a new detection {reason}"]
+    again = detect_cosmic_rays(
+        ccds,
+        masks.requirements,
+        gain=masks.gain if str(viewed.unit) == "adu" else None,
+        readnoise=masks.readnoise,
+        bias=viewed.detector.bias,
+        la_verbose=False,
+    )
+    masks.diagnostics.update(again.diagnostics)
+    pairs = [(p, again.planes[n]) for n, p in masks.planes.items() if n in again.planes]
+    different = sum(np.count_nonzero(old != new) for old, new in pairs)
+    text = f"what found {different} pixels that a new detection finds otherwise"
+    return viewed.with_masks(masks), [text] if different else []
+
+
+def _galleries_of(viewed, mask, options):
+    style = {key: options[key] for key in ("semiwindow", "color_scale")}
+    galleries = {}
+    for key, name, title in (
+        ("found", mask, f"Detections of {mask}"),
+        ("every", EVERY, "Masked in every exposure"),
+    ):
+        table = detection_table(viewed.masks, viewed, name)
+        galleries[key] = Gallery(
+            title,
+            table,
+            shown_of(table, options["maxplots"]),
+            Montages(viewed, name, **style),
+        )
+    return galleries
+
+
+def _write(content, paths, progress_bar):
+    for name, (data, _) in content.figures.items():
+        paths[f"{name}.png"].write_bytes(data)
+    for key, (stem, pdf) in _FILES.items():
+        gallery = content.galleries[key]
+        gallery.table.write(paths[f"{stem}.csv"], format="ascii.csv")
+        gallery.table.write(paths[f"{stem}.ecsv"], format="ascii.ecsv")
+        write_gallery(
+            paths[pdf], gallery.shown, gallery.montages, progress_bar=progress_bar
+        )
+    page = make_page(content, title="Cosmic rays: what was flagged")
+    paths["index.html"].write_text(page, encoding="utf-8")

@@ -1,0 +1,167 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The table of detections: groups of masked pixels, and what found them."""
+
+import numpy as np
+from astropy.table import Table
+from scipy import ndimage
+
+from ccdcr._viewed import UNKNOWN, view
+from ccdcr.detection.masks import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
+from ccdcr.plotting._style import CLASSES
+
+__all__ = ["detection_table"]
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+_ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, UNKNOWN)
+_DESCRIPTIONS = {
+    "number": "number of the detection in this table",
+    "class": "what found the detection",
+    "pixels": "number of 8-connected masked pixels",
+    "x": "FITS column of the highest pixel, the first is 1",
+    "y": "FITS row of the highest pixel, the first is 1",
+    "xmin": "first FITS column",
+    "xmax": "last FITS column",
+    "ymin": "first FITS row",
+    "ymax": "last FITS row",
+    "exposures": "exposures in which pixels of it are masked",
+    "peak_excess": "largest excess over the low reference of Median-Minimum",
+    "peak_sigma": "largest excess in units of the noise of one exposure",
+}
+
+
+def detection_table(masks, ccds, name="MEDIANCR"):
+    """
+    Tabulate the detections: the 8-connected groups of masked pixels.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    name : str, optional
+        Name of the mask; ``'EVERY'`` are the pixels that are masked in every
+        exposure. Default is ``'MEDIANCR'``.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Sorted by class, and by ``peak_sigma``, the highest first. Columns:
+        number, class, pixels, x, y (of the highest pixel), xmin, xmax, ymin, ymax,
+        exposures, peak_excess and peak_sigma. Coordinates are FITS pixels, the
+        first is (1, 1).
+
+    Raises
+    ------
+    ValueError
+        If masks and exposures do not fit, or if there is no such mask.
+
+    Notes
+    -----
+    The class is ``both detectors`` where both found pixels of the group, not
+    necessarily the same. The excess is that of the median over the minimum for
+    MEDIANCR (with more than three exposures as the boundary compares them), and
+    that of the highest exposure or of the mean for the others. Without gain and
+    read noise ``peak_sigma`` is NaN.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.report import detection_table
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures,
+    ...     gain="GAIN",
+    ...     readnoise="RDNOISE",
+    ...     crmethod="mm_lacosmic",
+    ...     la_verbose=False,
+    ... )
+    >>> table = detection_table(masks, sim.exposures)
+    >>> int(table["pixels"].sum()) == int(masks.mediancr.sum())
+    True
+    """
+    viewed = view(masks, ccds)
+    mask = viewed.mask(name)
+    labels, n = ndimage.label(mask, _EIGHT)
+    y, x = np.nonzero(mask)
+    group = labels[y, x] - 1
+    reference, statistic = (plane[y, x] for plane in viewed.statistic(name))
+    excess = statistic - reference
+    sigma = excess / viewed.noise_of(reference)
+    classes = _classes(viewed.flags(name)[y, x], group, n)
+    peak = _highest(excess, group, n)
+    columns = {
+        "pixels": np.bincount(group, minlength=n),
+        "x": x[peak] + 1,
+        "y": y[peak] + 1,
+        **_boxes(labels),
+        "exposures": _exposures(masks.crmasks[:, y, x], group, n),
+        "peak_excess": excess[peak].astype(float),
+        "peak_sigma": sigma[_highest(sigma, group, n)].astype(float),
+    }
+    return _as_table(classes, columns, viewed, name)
+
+
+def _classes(flags, group, n):
+    """Return the class of each group from those of its pixels."""
+    has = {
+        flag: np.bincount(group, weights=flags == flag, minlength=n) > 0
+        for flag in _ORDER
+    }
+    classes = np.full(n, UNKNOWN)
+    # What comes later is stronger.
+    classes[has[DILATION]] = DILATION
+    classes[has[UNKNOWN]] = UNKNOWN
+    classes[has[USER]] = USER
+    classes[has[MM_ONLY]] = MM_ONLY
+    classes[has[SINGLE_ONLY]] = SINGLE_ONLY
+    classes[has[BOTH] | (has[MM_ONLY] & has[SINGLE_ONLY])] = BOTH
+    return classes
+
+
+def _highest(values, group, n):
+    """Return the index of the highest pixel of each group."""
+    order = np.lexsort((np.nan_to_num(values, nan=-np.inf), group))
+    last = np.cumsum(np.bincount(group, minlength=n)) - 1
+    return order[last]
+
+
+def _boxes(labels):
+    boxes = [
+        (columns.start + 1, columns.stop, rows.start + 1, rows.stop)
+        for rows, columns in ndimage.find_objects(labels)
+    ]
+    names = ("xmin", "xmax", "ymin", "ymax")
+    return dict(zip(names, np.array(boxes, dtype=int).reshape(-1, 4).T, strict=True))
+
+
+def _exposures(hits, group, n):
+    """Return the numbers of the exposures that are masked, as texts."""
+    touched = np.array([np.bincount(group, weights=h, minlength=n) > 0 for h in hits])
+    texts = np.full(n, "", dtype=object)
+    for number, there in enumerate(touched, start=1):
+        texts[there] += f" {number}"
+    return np.array([text.strip() or "-" for text in texts], dtype=str)
+
+
+def _as_table(classes, columns, viewed, name):
+    rank = np.argsort(_ORDER)[np.searchsorted(np.sort(_ORDER), classes)]
+    height = np.nan_to_num(columns["peak_sigma"], nan=-np.inf)
+    order = np.lexsort((-columns["peak_excess"], -height, rank))
+    labels = np.array([CLASSES[flag][0] for flag in classes], dtype="U24")
+    table = Table(
+        {
+            "number": np.arange(1, len(classes) + 1),
+            "class": labels[order],
+            **{key: column[order] for key, column in columns.items()},
+        }
+    )
+    for key, text in _DESCRIPTIONS.items():
+        table[key].info.description = text
+    table["peak_excess"].unit = viewed.unit
+    table["peak_excess"].info.format = ".2f"
+    table["peak_sigma"].info.format = ".1f"
+    table.meta["mask"] = name
+    table.meta["uuid"] = viewed.masks.uuid
+    return table

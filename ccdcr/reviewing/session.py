@@ -1,0 +1,226 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The review of masks: figures one after another, and what keys change."""
+
+from ccdcr._viewed import view
+from ccdcr.comparing import compare_methods
+from ccdcr.detection.detect import detect_cosmic_rays
+from ccdcr.exceptions import NoWindowWarning, warn_user
+from ccdcr.exposures import load_ccds
+from ccdcr.plotting import (
+    plot_detections,
+    plot_flux_factors,
+    plot_offsets,
+    plot_stamps,
+)
+from ccdcr.plotting._style import class_image, extent_of, image_norm, window
+from ccdcr.report.table import detection_table
+from ccdcr.reviewing._boundary import BoundaryReview
+from ccdcr.reviewing._windows import Window, has_windows
+
+__all__ = ["review"]
+
+_TITLE = "ccdcr review"
+
+
+def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
+    """
+    Show figures of the masks one after another, and let keys change the masks.
+
+    The figures are the Median-Minimum diagram, the pixels by detector, flux
+    factors, offsets, the combinations, and the stamps of each detection.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks; those of a file have no diagram to show.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    verify_cr : bool, optional
+        Ask for each detection whether it is a cosmic ray. Default is that of the
+        requirements, as for ``maxplots``.
+    maxplots : int, optional
+        Number of detections shown; -1 = all.
+    mask : str, optional
+        Name of the mask whose detections are shown. Default is ``'MEDIANCR'``.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet`
+        The masks themselves, or new ones where the review has changed them:
+        detected again with another boundary, or without the detections that are
+        none.
+
+    Raises
+    ------
+    ReviewCancelledError
+        If the review was quit.
+    TypeError, ValueError
+        If a parameter is not allowed, or if masks and exposures do not fit.
+
+    Warns
+    -----
+    NoWindowWarning
+        If matplotlib opens no windows here; then the masks are returned as they
+        are.
+
+    Notes
+    -----
+    Keys, in every figure: ``c`` or enter or closing the window continues, ``q``
+    quits. In the diagram ``+`` and ``-`` change the number of knots (or, for the
+    exact boundary, ``mm_false_positives``), ``w`` and ``v`` the weight, a click adds
+    a fixed point, a click with the right button takes it away, ``d`` deletes all.
+    Where the boundary was changed, the exposures are searched again when the figure
+    is left. In the stamps ``e`` cycles through the exposures, ``b`` goes back to all
+    of them, and ``s`` ends the stamps. With ``verify_cr`` ``y`` says that it is a
+    cosmic ray, ``n`` that it is not, ``a`` that it is and all that follow, and ``s``
+    stops: the detections that follow are not asked for and stay masked.
+    """
+    ccds, _ = load_ccds(ccds, name="ccds")
+    viewed = view(masks, ccds)
+    if mask not in masks.planes:
+        msg = f"mask must be one of {', '.join(masks.planes)}, got {mask!r}"
+        raise ValueError(msg)
+    given = {"verify_cr": verify_cr, "maxplots": maxplots}
+    given = {name: value for name, value in given.items() if value is not None}
+    display = viewed.requirements.replace(interactive=True, **given)
+    if not has_windows():
+        msg = (
+            "interactive has no effect: matplotlib opens no windows with this backend; "
+            "choose another one, such as MPLBACKEND=qtagg, or write masks.report(...)"
+        )
+        warn_user(msg, NoWindowWarning)
+        return masks
+    masks = _review_boundary(masks, ccds, viewed)
+    viewed = view(masks, viewed)
+    _show_figures(viewed, ccds, mask)
+    rejected = _review_detections(viewed, mask, display)
+    if not rejected:
+        return masks
+    return masks.edit(drop=rejected, detections_of=mask)
+
+
+def _review_boundary(masks, ccds, viewed):
+    """Show the diagram; return masks of the boundary that was chosen."""
+    if "MEDIANCR" not in masks.diagnostics.get("diagrams", {}):
+        return masks
+    boundary = BoundaryReview(masks, viewed.unit)
+    keys = _continue_keys() | boundary.keys
+    window_ = Window(
+        boundary.draw, keys, title=_TITLE, size=(12, 6.2), click=boundary.click
+    )
+    window_.show()
+    if not boundary.changed:
+        return masks
+    return detect_cosmic_rays(
+        ccds,
+        boundary.requirements,
+        gain=masks.gain if str(viewed.unit) == "adu" else None,
+        readnoise=masks.readnoise,
+        bias=masks.bias,
+    )
+
+
+def _continue_keys():
+    def done(_):
+        return True
+
+    return {"c": (done, "continue"), "enter": (done, "continue")}
+
+
+def _show_figures(viewed, ccds, mask):
+    """Show what has no keys of its own."""
+    masks = viewed.masks
+    comparison = compare_methods(ccds, masks)
+    figures = (
+        (lambda fig: plot_detections(masks, viewed, mask, fig=fig), (12, 7)),
+        (lambda fig: plot_flux_factors(masks, viewed, ax=fig.subplots()), (8, 5.2)),
+        (lambda fig: plot_offsets(masks, viewed, fig=fig), (13, 4.5)),
+        (comparison.plot, (14, 5.8)),
+    )
+    for draw, size in figures:
+        Window(draw, _continue_keys(), title=_TITLE, size=size).show()
+
+
+def _review_detections(viewed, mask, display):
+    """Show the stamps of the detections; return pixels of those that are none."""
+    table = detection_table(viewed.masks, viewed, mask)
+    if display.maxplots >= 0:
+        table = table[: display.maxplots]
+    rejected = []
+    for row in table:
+        stamps = _Stamps(viewed, mask, row, ask=display.verify_cr)
+        stamps.show()
+        if stamps.answer == "n":
+            rejected.append((int(row["x"]), int(row["y"])))
+        if stamps.answer in {"a", "s"}:
+            break
+    return rejected
+
+
+class _Stamps:
+    """The stamps of one detection; all together, or exposure by exposure."""
+
+    def __init__(self, viewed, mask, row, *, ask):
+        self._viewed, self._mask, self._row = viewed, mask, row
+        self._ask, self._exposure = ask, None
+        self.answer = None
+
+    def show(self):
+        """Show them until they are answered or left."""
+        keys = {
+            "e": (self._next, "next exposure"),
+            "b": (self._all, "all"),
+        }
+        if self._ask:
+            answers = {
+                "y": "cosmic ray",
+                "n": "none",
+                "a": "all that follow are",
+                "s": "stop asking",
+            }
+            keys |= {k: (self._answer(k), word) for k, word in answers.items()}
+        else:
+            keys |= _continue_keys() | {"s": (self._answer("s"), "skip the rest")}
+        Window(self._draw, keys, title=_TITLE, size=(10, 7.4)).show()
+
+    def _answer(self, key):
+        def done(_):
+            self.answer = key
+            return True
+
+        return done
+
+    def _next(self, _):
+        n = len(self._viewed.stack)
+        self._exposure = 0 if self._exposure is None else (self._exposure + 1) % n
+
+    def _all(self, _):
+        self._exposure = None
+
+    def _draw(self, fig):
+        row, viewed = self._row, self._viewed
+        x, y = int(row["x"]), int(row["y"])
+        if self._exposure is None:
+            plot_stamps(viewed.masks, viewed, x=x, y=y, name=self._mask, fig=fig)
+        else:
+            _draw_exposure(fig, viewed, self._exposure, x, y)
+        fig.suptitle(
+            f"{self._mask} {row['number']}: {row['class']}, {row['pixels']} pixels at "
+            f"x = {x}, y = {y}, peak {row['peak_sigma']:.1f} sigma"
+        )
+
+
+def _draw_exposure(fig, viewed, index, x, y):
+    """Draw an exposure with its own mask beside it."""
+    requirements = viewed.requirements
+    bounds = window(x, y, requirements.semiwindow, viewed.masks.shape)
+    stamps = [plane[bounds] for plane in viewed.stack]
+    norm = image_norm(stamps, requirements.color_scale)
+    left, right = fig.subplots(1, 2, sharex=True, sharey=True)
+    kwargs = {"origin": "lower", "extent": extent_of(bounds), "interpolation": "none"}
+    image = left.imshow(stamps[index], cmap="gray", norm=norm, **kwargs)
+    name = f"CRMASK{index + 1}"
+    right.imshow(class_image(viewed.flags(name)[bounds]), **kwargs)
+    left.set(title=f"exposure {index + 1}", xlabel="x (pixel)", ylabel="y (pixel)")
+    right.set(title=f"mask {name}", xlabel="x (pixel)")
+    fig.colorbar(image, ax=left, label=f"signal without bias ({viewed.unit})")

@@ -1,0 +1,200 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the explanation of a pixel."""
+
+import numpy as np
+import pytest
+from astropy.nddata import CCDData
+from scipy import ndimage
+
+from ccdcr import CRMaskSet, Requirements, detect_cosmic_rays
+from ccdcr._laplacian import laplacian_statistics
+from ccdcr.detection.lacosmic import LACosmic
+from ccdcr.simulation import simulate_exposures
+
+KNOWN = {
+    "gain": "GAIN",
+    "readnoise": "RDNOISE",
+    "la_verbose": False,
+    "crmethod": "mm_lacosmic",
+}
+EIGHT = np.ones((3, 3), dtype=bool)
+
+
+@pytest.fixture(scope="module")
+def sim():
+    """Three exposures with truth."""
+    return simulate_exposures((100, 120), scene="fibres", seed=1)
+
+
+@pytest.fixture(scope="module", params=["exact", "spline"])
+def masks(sim, request):
+    """Masks with diagnostics."""
+    return detect_cosmic_rays(sim.exposures, mm_boundary_fit=request.param, **KNOWN)
+
+
+def rows_of(table):
+    """Return the rows of a table by item."""
+    return {row["item"]: row for row in table}
+
+
+def hand_made(**kwargs):
+    """Masks of one pixel (x, y) = (6, 4), hit in two exposures, and exposures."""
+    data = np.full((3, 9, 11), 16.0)
+    data[:, 3, 5] = 16, 116, 66
+    crmasks = np.zeros(data.shape, dtype=bool)
+    crmasks[1:, 3, 5] = True
+    kwargs.setdefault("requirements", {"crmethod": "mm_lacosmic"})
+    masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks, **kwargs)
+    return masks, [CCDData(plane, unit="adu") for plane in data]
+
+
+def test_values():
+    """Values, expected noise and replacements that can be worked out."""
+    masks, ccds = hand_made(gain=1.0, readnoise=3.0)
+    table = masks.explain_pixel(6, 4, ccds)
+    rows = rows_of(table)
+    values = {item: row["value"] for item, row in rows.items()}
+    expected = {
+        "exposure 1": 16,
+        "exposure 2": 116,
+        "exposure 3": 66,
+        "minimum": 16,
+        "median": 66,
+        "mean": 66,
+        "Median-Minimum MEDIANCR: excess": 50,
+        "Median-Minimum MEANCRT: excess": 100,
+        "Median-Minimum CRMASK3: excess": 50,
+        "Median-Minimum: highest exposure": 116,
+        "result of mediancr": 16,
+        "result of meancrt": 16,
+        "result of meancr": 16,
+    }
+    assert {item: values[item] for item in expected} == expected
+    # A level of 16 electrons and a read noise of 3.
+    assert rows["exposure 1"]["noise"] == pytest.approx(5)
+    verdicts = {item: row["verdict"] for item, row in rows.items()}
+    assert verdicts["exposure 1"] == "not in CRMASK1"
+    assert verdicts["exposure 2"] == "in CRMASK2"
+    assert verdicts["minimum"] == "exposure 1"
+    assert verdicts["result of mediancr"] == "replaced by the minimum"
+    assert verdicts["result of meancr"] == "the mean of exposure 1"
+    assert "result of meancr2" not in rows
+    assert rows["Median-Minimum: highest exposure"]["limit"] == 15
+    assert table.meta["x"] == 6
+    assert table.meta["unit"] == "adu"
+
+
+def test_clean_pixel():
+    """A pixel that nothing has touched."""
+    masks, ccds = hand_made(gain=1.0, readnoise=3.0)
+    rows = rows_of(masks.explain_pixel(1, 1, ccds))
+    results = {i: r["verdict"] for i, r in rows.items() if i.startswith("result")}
+    assert results == {
+        "result of mediancr": "the median",
+        "result of meancrt": "the mean",
+        "result of meancr": "the mean",
+    }
+    assert rows["median"]["verdict"] == "not in MEDIANCR"
+
+
+def test_missing():
+    """What the masks do not say is listed."""
+    masks, ccds = hand_made()
+    missing = masks.explain_pixel(6, 4, ccds).meta["missing"]
+    assert [text.split(" (")[0] for text in missing] == [
+        "the noise",
+        "what found the pixel",
+        "the Median-Minimum boundary",
+    ]
+
+
+def test_bad_exposure():
+    """A bad value takes no part."""
+    masks, ccds = hand_made(gain=1.0, readnoise=3.0)
+    ccds[0].mask = np.zeros((9, 11), dtype=bool)
+    ccds[0].mask[3, 5] = True
+    rows = rows_of(masks.explain_pixel(6, 4, ccds))
+    assert rows["exposure 1"]["verdict"] == "bad: takes no part"
+    assert rows["minimum"]["value"] == 66
+    assert rows["result of meancr"]["verdict"] == "replaced by the minimum"
+
+
+def test_decisions(sim, masks):
+    """Where a limit is exceeded the mask has the pixel; found by what is above."""
+    flags = masks.diagnostics["flags"]["MEDIANCR"]
+    boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+    y, x = np.argwhere(flags == 2)[0]
+    rows = rows_of(masks.explain_pixel(x + 1, y + 1, sim.exposures))
+    row = rows["Median-Minimum MEDIANCR: excess"]
+    assert row["verdict"] == "above"
+    assert rows["median"]["verdict"] == "in MEDIANCR: Median-Minimum only"
+    minimum = np.float32(rows["minimum"]["value"])
+    assert row["limit"] == pytest.approx(boundary(np.array([minimum]))[0], rel=1e-5)
+    chance = "Median-Minimum MEDIANCR: chance"
+    exact = masks.requirements.mm_boundary_fit == "exact"
+    assert (chance in rows) == exact
+    if exact:
+        assert rows[chance]["value"] < rows[chance]["limit"] == boundary.p_value
+
+
+@pytest.mark.parametrize("fit", ["exact", "spline"])
+def test_found(sim, fit):
+    """Without dilation, what Median-Minimum found is above one of its limits."""
+    masks = detect_cosmic_rays(
+        sim.exposures,
+        mm_boundary_fit=fit,
+        dilation=0,
+        **KNOWN | {"crmethod": "mmcosmic"},
+    )
+    y, x = np.nonzero(masks.meancrt)
+    for i in range(0, len(x), max(len(x) // 20, 1)):
+        rows = rows_of(masks.explain_pixel(x[i] + 1, y[i] + 1, sim.exposures))
+        above = [rows[f"Median-Minimum {n}: excess"] for n in ("MEANCRT", "MEDIANCR")]
+        assert "above" in [row["verdict"] for row in above]
+
+
+def test_other_detector():
+    """Detectors that give no statistic are named."""
+    masks, ccds = hand_made(
+        gain=1.0, readnoise=3.0, requirements=Requirements(crmethod="conn")
+    )
+    table = masks.explain_pixel(6, 4, ccds)
+    assert "a statistic of conn (it gives none)" in table.meta["missing"]
+    assert not any(item.startswith(("L.A.", "Median-")) for item in table["item"])
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 1), (12, 1), (1, 10), (1.5, 1)])
+def test_refused(x, y):
+    """Pixels outside, and what is no pixel."""
+    masks, ccds = hand_made()
+    with pytest.raises(ValueError, match=r"whole FITS pixel|images of 11 x 9 pixels"):
+        masks.explain_pixel(x, y, ccds)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"sepmed": False},
+        {"fsmode": "median"},
+        {"fsmode": "median", "sepmed": False},
+        {"psfmodel": "gauss", "psffwhm_x": 2.0, "psffwhm_y": 2.0},
+        {"psfmodel": "gaussx"},
+        {"psfmodel": "gaussy"},
+        {"psfmodel": "moffat"},
+    ],
+)
+def test_laplacian(kwargs):
+    """The two statistics and their limits make the mask of astroscrappy."""
+    sim = simulate_exposures((150, 170), scene="stars", seed=2)
+    image = np.median([ccd.data for ccd in sim.exposures], axis=0).astype(np.float32)
+    detector = LACosmic(niter=1, **kwargs)
+    significance, contrast = laplacian_statistics(image, detector, 1.0, 3.0)
+    found = (significance > detector.sigclip) & (contrast > detector.objlim)
+    # Neighbours twice, as van Dokkum grows them.
+    found = ndimage.binary_dilation(found, EIGHT) & (significance > detector.sigclip)
+    lower = detector.sigclip * detector.sigfrac
+    found = ndimage.binary_dilation(found, EIGHT) & (significance > lower)
+    mask, _ = detector(image, None, 1.0, 3.0)
+    assert mask.any()
+    np.testing.assert_array_equal(found, mask)

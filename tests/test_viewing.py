@@ -1,0 +1,378 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the figures that masks and exposures make: what the artists hold."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.nddata import CCDData
+from matplotlib.backend_bases import MouseEvent
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose, assert_array_equal
+
+from ccdcr import CRMaskSet, detect_cosmic_rays
+from ccdcr.plotting import (
+    plot_boundary,
+    plot_comparison,
+    plot_detections,
+    plot_diagram,
+    plot_flux_factors,
+    plot_offsets,
+    plot_stamps,
+)
+from ccdcr.simulation import simulate_exposures
+
+KNOWN = {
+    "gain": "GAIN",
+    "readnoise": "RDNOISE",
+    "la_verbose": False,
+    "crmethod": "mm_lacosmic",
+}
+
+
+@pytest.fixture(scope="module")
+def sim():
+    """Three exposures with truth."""
+    return simulate_exposures((100, 120), scene="fibres", seed=1)
+
+
+@pytest.fixture(scope="module")
+def masks(sim):
+    """Masks with the exact boundary."""
+    return detect_cosmic_rays(sim.exposures, **KNOWN)
+
+
+@pytest.fixture(scope="module")
+def fitted(sim):
+    """Masks with a spline through simulations and two fixed points."""
+    return detect_cosmic_rays(
+        sim.exposures,
+        mm_boundary_fit="spline",
+        mm_fixed_points_in_boundary=[[200, 90], [800, 160, 0.5]],
+        **KNOWN,
+    )
+
+
+def small_masks():
+    """Masks of 4 x 5 pixels; (x, y) = (3, 2) is hit in two exposures."""
+    crmasks = np.zeros((3, 4, 5), dtype=bool)
+    crmasks[:2, 1, 2] = True
+    crmasks[2, 3, 4] = True
+    return CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+
+
+def small_exposures(unit="adu"):
+    """Exposures of small_masks: 10, and 100 where they are hit."""
+    data = np.full((3, 4, 5), 10.0)
+    data[:2, 1, 2] = 100, 90
+    data[2, 3, 4] = 100
+    return [CCDData(plane, unit=unit) for plane in data]
+
+
+def test_no_matplotlib():
+    """Neither the package nor its figures import matplotlib before they draw."""
+    code = (
+        "import sys, ccdcr, ccdcr.plotting, ccdcr.report\n"
+        "sys.exit('matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestDiagram:
+    """The Median-Minimum diagram."""
+
+    @pytest.mark.parametrize("which", ["masks", "fitted"])
+    def test_histograms(self, which, request):
+        """What is drawn is the diagram; one logarithmic scale for both."""
+        masks = request.getfixturevalue(which)
+        diagram = masks.diagnostics["diagrams"]["MEDIANCR"]
+        artists = plot_diagram(masks)
+        per_set = diagram.simulated / diagram.n_simulations
+        for name, counts in (("simulated", per_set), ("observed", diagram.observed)):
+            shown = artists[name].get_array()
+            assert_allclose(np.ma.getdata(shown), counts.T)
+            assert_array_equal(np.ma.getmaskarray(shown), counts.T < 0.1)
+            assert type(artists[name].norm).__name__ == "LogNorm"
+        assert artists["simulated"].norm is artists["observed"].norm
+        ax = artists["observed"].axes
+        assert ax.get_xlim() == tuple(diagram.x_edges[[0, -1]])
+        assert ax.get_ylim() == tuple(diagram.y_edges[[0, -1]])
+
+    def test_exact_boundary(self, masks):
+        """The line is the boundary, in both panels."""
+        artists = plot_diagram(masks)
+        assert set(artists) == {"simulated", "observed", "boundary"}
+        boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+        assert len(artists["boundary"]) == 2
+        for line in artists["boundary"]:
+            x, y = line.get_data()
+            assert_allclose(y, boundary(x))
+
+    def test_fits(self, fitted):
+        """Points, all iterations but the last, the last, and the fixed points."""
+        boundary = fitted.diagnostics["boundaries"]["MEDIANCR"]
+        artists = plot_diagram(fitted)
+        assert_array_equal(artists["points"][0].get_xdata(), boundary.x)
+        assert_array_equal(artists["points"][0].get_ydata(), boundary.y)
+        earlier = len(boundary.fits) - 1
+        assert earlier == fitted.requirements.mm_niter_boundary_extension
+        assert len(artists["fits"]) == 2 * earlier
+        for fit, line in zip(boundary.fits, artists["fits"][:earlier], strict=False):
+            x, y = line.get_data()
+            # Gain 1 and read noise 3 electrons.
+            assert_allclose(y, fit(np.sqrt(np.maximum(x, 0) + 9)))
+        assert_array_equal(
+            artists["fixed"][0].get_xydata(), [[200.0, 90.0], [800.0, 160.0]]
+        )
+
+    def test_labels(self, masks):
+        """Axes have units, those that are given."""
+        artists = plot_diagram(masks, "MEANCRT", unit=u.electron)
+        ax = artists["simulated"].axes
+        assert ax.get_xlabel() == "minimum over the exposures (electron)"
+        assert ax.get_ylabel() == "highest exposure \N{MINUS SIGN} minimum (electron)"
+        assert ax.figure.get_suptitle() == "Median-Minimum diagram of MEANCRT"
+
+    def test_figure(self, masks):
+        """It draws on the figure that is given, and on no other."""
+        fig = Figure()
+        assert plot_diagram(masks, fig=fig)["simulated"].figure is fig
+
+    def test_missing(self, masks):
+        """Masks from a file have no diagram."""
+        with pytest.raises(ValueError, match="no Median-Minimum diagram of MEDIANCR"):
+            plot_diagram(small_masks())
+        with pytest.raises(ValueError, match=r"diagram of CRMASK9 \(of: MEDIANCR, "):
+            plot_diagram(masks, "CRMASK9")
+
+    @pytest.mark.parametrize("which", ["masks", "fitted"])
+    def test_boundary_alone(self, which, request):
+        """A boundary on axes that are there, in its own range."""
+        boundary = request.getfixturevalue(which).diagnostics["boundaries"]["MEANCRT"]
+        ax = Figure().subplots()
+        line = plot_boundary(boundary, ax=ax, color="red")
+        assert line.axes is ax
+        assert line.get_color() == "red"
+        assert_allclose(line.get_xdata()[[0, -1]], boundary.x[[0, -1]])
+        assert_allclose(line.get_ydata(), boundary(line.get_xdata()))
+
+
+class TestDetections:
+    """Pixels by detector."""
+
+    def test_pixels(self, sim, masks):
+        """Every masked pixel is drawn once in each panel, in FITS pixels."""
+        artists = plot_detections(masks, sim.exposures)
+        labels = {1: "dilation only", 2: "Median-Minimum only", 3: "single image only"}
+        flags = masks.diagnostics["flags"]["MEDIANCR"]
+        median = np.median([ccd.data for ccd in sim.exposures], axis=0)
+        minimum = np.min([ccd.data for ccd in sim.exposures], axis=0)
+        for flag, label in labels.items():
+            y, x = np.nonzero(flags == flag)
+            assert len(x) > 0
+            assert_array_equal(
+                artists["image"][label].get_xydata(), np.column_stack([x, y]) + 1
+            )
+            assert_allclose(
+                artists["diagram"][label].get_xydata(),
+                np.column_stack([minimum[y, x], (median - minimum)[y, x]]),
+                rtol=1e-4,
+                atol=1e-3,
+            )
+            assert f"({len(x)})" in artists["image"][label].get_label()
+
+    def test_link(self, sim, masks):
+        """A click on a pixel marks it in both panels; a click elsewhere none."""
+        artists = plot_detections(masks, sim.exposures)
+        line = artists["image"]["Median-Minimum only"]
+        canvas = line.figure.canvas
+        canvas.draw()
+        place = line.axes.transData.transform(line.get_xydata()[3])
+        MouseEvent("button_press_event", canvas, *place + 1, button=1)._process()
+        left, right = artists["selected"]
+        assert_array_equal(right.get_xydata(), line.get_xydata()[[3]])
+        other = artists["diagram"]["Median-Minimum only"]
+        assert_array_equal(left.get_xydata(), other.get_xydata()[[3]])
+        corner = line.axes.transAxes.transform((0.5, 0.5))
+        before = right.get_xydata()
+        MouseEvent("button_press_event", canvas, *corner, button=1)._process()
+        assert_array_equal(right.get_xydata(), before)
+
+    def test_no_diagnostics(self):
+        """Masks from a file: their pixels, of a detector that is not known."""
+        artists = plot_detections(small_masks(), small_exposures())
+        assert list(artists["image"]) == ["detector not known"]
+        line = artists["image"]["detector not known"]
+        assert_array_equal(line.get_xydata(), [[3, 2]])
+        # Median 90 of 100, 90 and 10.
+        line = artists["diagram"]["detector not known"]
+        assert_array_equal(line.get_xydata(), [[10, 80]])
+
+    def test_nothing(self):
+        """No masked pixel, no line."""
+        nothing = np.zeros((3, 4, 5), dtype=bool)
+        masks = CRMaskSet(nothing[0], nothing[0], nothing)
+        artists = plot_detections(masks, small_exposures())
+        assert artists["image"] == artists["diagram"] == {}
+        artists["selected"][0].figure.canvas.draw()
+
+
+class TestStamps:
+    """Stamps of one detection."""
+
+    def test_images(self):
+        """Exposures, median, mask and corrected image at their place."""
+        artists = plot_stamps(small_masks(), small_exposures(), x=3, y=2, semiwindow=1)
+        titles = ["exposure 1", "exposure 2", "exposure 3", "median", "MEDIANCR"]
+        assert list(artists) == [*titles, "corrected"]
+        centre = {t: a.get_array()[1, 1] for t, a in artists.items() if t != "MEDIANCR"}
+        assert centre == {
+            "exposure 1": 100,
+            "exposure 2": 90,
+            "exposure 3": 10,
+            "median": 90,
+            "corrected": 10,
+        }
+        for artist in artists.values():
+            assert tuple(artist.get_extent()) == (1.5, 4.5, 0.5, 3.5)
+            assert artist.origin == "lower"
+        colors = artists["MEDIANCR"].get_array()
+        masked = np.any(colors != 255, axis=-1)
+        assert_array_equal(np.argwhere(masked), [[1, 1]])
+
+    @pytest.mark.parametrize("name", ["MEANCRT", "CRMASK1", "EVERY"])
+    def test_name(self, name):
+        """Another mask."""
+        masks = small_masks()
+        artists = plot_stamps(masks, small_exposures(), x=3, y=2, name=name)
+        expected = masks.planes.get(name, masks.crmasks.all(axis=0))
+        masked = np.any(artists[name].get_array() != 255, axis=-1)
+        assert_array_equal(masked, expected)
+
+    @pytest.mark.parametrize(
+        ("color_scale", "limits"), [("minmax", (10, 100)), ("zscale", None)]
+    )
+    def test_color_scale(self, color_scale, limits):
+        """One grey scale for all; that of the requirements is the default."""
+        args = (small_masks(), small_exposures())
+        artists = plot_stamps(*args, x=3, y=2, color_scale=color_scale)
+        norms = {id(a.norm) for t, a in artists.items() if t != "MEDIANCR"}
+        assert len(norms) == 1
+        if limits:
+            assert artists["median"].get_clim() == limits
+        else:
+            same = plot_stamps(*args, x=3, y=2)
+            assert artists["median"].get_clim() == same["median"].get_clim()
+
+    def test_bias_and_electrons(self):
+        """The bias is subtracted; that of the masks is in adu."""
+        masks = CRMaskSet(
+            *(small_masks().planes[n] for n in ("MEDIANCR", "MEANCRT")),
+            small_masks().crmasks,
+            gain=2.0,
+            bias=3.0,
+        )
+        for unit, bias in (("adu", 3), ("electron", 6)):
+            artists = plot_stamps(masks, small_exposures(unit), x=3, y=2)
+            assert artists["corrected"].get_array()[1, 2] == 10 - bias
+
+    @pytest.mark.parametrize(
+        ("kwargs", "match"),
+        [
+            ({"x": 6, "y": 1}, "images of 5 x 4 pixels, got 6, 1"),
+            ({"x": 1, "y": 0}, "images of 5 x 4 pixels, got 1, 0"),
+            ({"x": 1, "y": 1, "name": "X"}, "name of a mask must be one of MEDIANCR"),
+            ({"x": 1, "y": 1, "color_scale": "log"}, "'zscale' or 'minmax', got 'log'"),
+        ],
+    )
+    def test_refused(self, kwargs, match):
+        """Pixels outside, names and scales that do not exist."""
+        with pytest.raises(ValueError, match=match):
+            plot_stamps(small_masks(), small_exposures(), **kwargs)
+
+    def test_other_exposures(self):
+        """Exposures that do not fit the masks."""
+        with pytest.raises(ValueError, match=r"3 exposures of shape \(4, 5\)"):
+            plot_stamps(small_masks(), small_exposures()[:2], x=1, y=1)
+        with pytest.raises(TypeError, match="masks must be a CRMaskSet, got str"):
+            plot_stamps("crmasks.fits", small_exposures(), x=1, y=1)
+
+
+class TestExposures:
+    """Flux factors and offsets."""
+
+    def test_flux_factors(self):
+        """Histograms peak at the lines where the factors are right."""
+        flux = [1.0, 0.8, 1.3]
+        sim = simulate_exposures((100, 120), flux=flux, cr_rate=0.0, seed=3)
+        masks = detect_cosmic_rays(sim.exposures, flux_factor=flux, **KNOWN)
+        artists = plot_flux_factors(masks, sim.exposures)
+        assert len(artists) == 3
+        for (histogram, line), factor in zip(artists, flux, strict=True):
+            assert_allclose(line.get_xdata(), factor)
+            counts, edges, _ = histogram.get_data()
+            assert counts.sum() > 1000
+            middle = (edges[1:] + edges[:-1]) / 2
+            assert np.average(middle, weights=counts) == pytest.approx(factor, rel=0.02)
+
+    def test_axes(self, sim, masks):
+        """It draws on the axes that are given."""
+        ax = Figure().subplots()
+        artists = plot_flux_factors(masks, sim.exposures, ax=ax)
+        assert all(artist.axes is ax for pair in artists for artist in pair)
+
+    def test_offsets(self, sim, masks):
+        """Given offsets, and residuals in sigma of one exposure."""
+        given = [(0.0, 0.0), (0.1, -0.2), (-0.3, 0.1)]
+        artists = plot_offsets(masks, sim.exposures, offsets=given)
+        for line, (dx, dy) in zip(artists["offsets"], given, strict=True):
+            assert_array_equal(line.get_xydata(), [[dx, dy]])
+        stack = np.array([ccd.data for ccd in sim.exposures])
+        median = np.median(stack, axis=0)
+        for image, plane in zip(artists["residuals"], stack, strict=True):
+            expected = (plane - median) / np.sqrt(np.maximum(median, 0) + 9)
+            assert_allclose(image.get_array(), expected, rtol=1e-3, atol=1e-3)
+
+    def test_unknown_offsets(self):
+        """No offsets and no noise: the residuals in units of their scatter."""
+        artists = plot_offsets(small_masks(), small_exposures())
+        assert artists["offsets"] == []
+        assert len(artists["residuals"]) == 3
+
+    def test_measured(self):
+        """The offsets of the detection are the default, and the region is shown."""
+        exposures = simulate_exposures((150, 160), seed=2).exposures
+        known = detect_cosmic_rays(
+            exposures,
+            mm_boundary_fit="spline",
+            mm_crosscorr_region=[11, 130, 21, 140],
+            **KNOWN,
+        )
+        artists = plot_offsets(known, exposures)
+        found = [tuple(line.get_xydata()[0]) for line in artists["offsets"]]
+        assert_allclose(found, known.diagnostics["offsets"])
+        extent = artists["residuals"][0].get_extent()
+        assert tuple(extent) == (10.5, 130.5, 20.5, 140.5)
+
+
+class TestComparison:
+    """Stamps of several images and their differences."""
+
+    def test_differences(self):
+        """Each image minus the reference."""
+        image = np.arange(1500.0).reshape(30, 50)
+        images = {"median": image, "a": image + 1, "b": image - 3}
+        artists = plot_comparison(images, x=20, y=10, semiwindow=3)
+        assert artists["median"][1] is None
+        cut = np.s_[6:13, 16:23]
+        for title, change in (("a", 1), ("b", -3)):
+            assert_array_equal(artists[title][0].get_array(), images[title][cut])
+            assert np.all(artists[title][1].get_array() == change)
+            assert artists[title][1].get_clim() == (-3, 3)
+
+    def test_reference(self):
+        """The reference is one of the images."""
+        with pytest.raises(ValueError, match=r"one of the images \(a\), got 'median'"):
+            plot_comparison({"a": np.ones((4, 5))}, x=1, y=1)
