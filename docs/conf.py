@@ -73,6 +73,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(astropy|ccdproc|numpy|pathlib)\..*"),
     # Base classes of exceptions, in the standard library.
     (r"py:class", r"(OSError|TypeError|ValueError)"),
+    # A private class between CRCombiner and the Combiner of ccdproc.
+    (r"py:class", r"ccdcr\._parent\.LateCombiner"),
 ]
 
 # -- HTML --------------------------------------------------------------------
