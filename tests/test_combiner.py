@@ -1675,7 +1675,7 @@ class TestNumina:
         in relative terms.
         """
         combiner = self.combiner(path, dtype)
-        data, _ = ccdcr.combiner.stack_of(combiner)
+        data = np.array([ccd.data for ccd in combiner._ccds], dtype)
         limit = 1e-6 * np.abs(data).max(axis=0)
         compared = 0
         with fits.open(path) as hdulist:
