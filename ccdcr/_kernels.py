@@ -124,13 +124,14 @@ def median(stack, bad=None):
     value : `~numpy.ndarray`
         The median; NaN where all exposures are bad.
     """
+    some = None if bad is None else bad.any(axis=0)
+    if some is not None and some.all():
+        return _counted_median(stack, bad)
     with np.errstate(invalid="ignore", over="ignore"):  # bad values may be anything
         value = _dense_median(stack)
-    if bad is not None:
+    if some is not None and some.any():
         # Few pixels have a bad exposure: only these need counting.
-        some = bad.any(axis=0)
-        if some.any():
-            value[some] = _counted_median(stack[:, some], bad[:, some])
+        value[some] = _counted_median(stack[:, some], bad[:, some])
     return value
 
 

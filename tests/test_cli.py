@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from ccdcr import (
     detect_cosmic_rays,
 )
 from ccdcr.cli import main
+from ccdcr.cli.inputs import reviewer
 from ccdcr.cli.progress import ProgressBar
 from ccdcr.simulation import simulate_exposures
 
@@ -555,12 +557,7 @@ class TestReportAndCompare:
 class TestReview:
     """Blocks that want to be looked at, in front of a terminal."""
 
-    @pytest.fixture
-    def terminal(self, capsys, monkeypatch):  # noqa: ARG002
-        """Output goes to a terminal."""
-        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-
-    @pytest.mark.usefixtures("night", "terminal")
+    @pytest.mark.usefixtures("night")
     def test_edited(self, monkeypatch):
         """What the review returns is written."""
         seen = []
@@ -569,13 +566,13 @@ class TestReview:
             seen.append(len(ccds))
             return masks.edit(add=[[5, 6]], ccds=ccds)
 
-        monkeypatch.setattr("ccdcr.reviewing.review", review)
+        monkeypatch.setattr("ccdcr.cli.single.reviewer", lambda _: review)
         args = ["detect", *frames(), "--set", "interactive=True"]
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 0
         assert seen == [3]
         assert CRMaskSet.read("crmasks.fits").mediancr[5, 4]
 
-    @pytest.mark.usefixtures("night", "terminal")
+    @pytest.mark.usefixtures("night")
     def test_cancelled(self, monkeypatch, capsys):
         """Nothing is written by somebody who quits."""
 
@@ -583,8 +580,26 @@ class TestReview:
             msg = "the review was cancelled"
             raise ReviewCancelledError(msg)
 
-        monkeypatch.setattr("ccdcr.reviewing.review", review)
+        monkeypatch.setattr("ccdcr.cli.single.reviewer", lambda _: review)
         args = ["detect", *frames(), "--set", "interactive=True"]
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 1
         assert "the review was cancelled" in capsys.readouterr().err
         assert not Path("crmasks.fits").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "terminal", "expected"),
+        [
+            ({"jobs": 1, "dry_run": False}, True, True),
+            ({"dry_run": False}, True, True),
+            ({"jobs": 2, "dry_run": False}, True, False),
+            ({"jobs": 1, "dry_run": True}, True, False),
+            ({"jobs": 1, "dry_run": False}, False, False),
+        ],
+    )
+    def test_when(self, monkeypatch, options, terminal, expected):
+        """Only in front of a terminal, one block after the other."""
+        output = SimpleNamespace(isatty=lambda: terminal)
+        monkeypatch.setattr("ccdcr.cli.inputs.sys.stdout", output)
+        found = reviewer(SimpleNamespace(**options))
+        monkeypatch.undo()
+        assert (found is not None) == expected

@@ -2,6 +2,7 @@
 """Tests of the adapter to ccdproc's Combiner, of both layouts of its data."""
 
 import copy
+import warnings
 
 import ccdproc
 import numpy as np
@@ -193,7 +194,10 @@ class TestLate:
             combiner = cls(exposures(), dtype=dtype)
             combiner.weights = np.array([1.0, 2.0, 3.0, 4.0])
             combiner.scaling = [1.0, 0.9, 1.1, 1.2]
-            results.append(getattr(combiner, name)())
+            with warnings.catch_warnings():
+                # numpy's of pixels without a good exposure, if bottleneck is missing
+                warnings.simplefilter("ignore", RuntimeWarning)
+                results.append(getattr(combiner, name)())
         assert_array_equal(results[0].data, results[1].data)
         assert_array_equal(results[0].mask, results[1].mask)
         sigmas = [result.uncertainty.array for result in results]
