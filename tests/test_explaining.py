@@ -127,7 +127,7 @@ def test_decisions(sim, masks):
     rows = rows_of(masks.explain_pixel(x + 1, y + 1, sim.exposures))
     row = rows["Median-Minimum MEDIANCR: excess"]
     assert row["verdict"] == "above"
-    assert rows["median"]["verdict"] == "in MEDIANCR: Median-Minimum only"
+    assert rows["median"]["verdict"] == "in MEDIANCR: comparison only"
     minimum = np.float32(rows["minimum"]["value"])
     assert row["limit"] == pytest.approx(boundary(np.array([minimum]))[0], rel=1e-5)
     chance = "Median-Minimum MEDIANCR: chance"

@@ -140,10 +140,10 @@ class TestTable:
             ([4, 1], "both detectors"),
             ([2, 3], "both detectors"),
             ([3, 1], "single image only"),
-            ([1, 2], "Median-Minimum only"),
+            ([1, 2], "comparison only"),
             ([1, 1], "dilation only"),
             ([5, 1], "your list"),
-            ([2, 5], "Median-Minimum only"),
+            ([2, 5], "comparison only"),
         ],
     )
     def test_classes(self, flags, label):
@@ -158,7 +158,7 @@ class TestTable:
     def test_order(self, sim, masks):
         """Sorted by class, then by height."""
         table = detection_table(masks, sim.exposures)
-        order = ["both detectors", "single image only", "Median-Minimum only"]
+        order = ["both detectors", "single image only", "comparison only"]
         ranks = [[*order, "dilation only"].index(name) for name in table["class"]]
         assert ranks == sorted(ranks)
         for name in order:

@@ -165,7 +165,7 @@ class TestDetections:
     def test_pixels(self, sim, masks):
         """Every masked pixel is drawn once in each panel, in FITS pixels."""
         artists = plot_detections(masks, sim.exposures)
-        labels = {1: "dilation only", 2: "Median-Minimum only", 3: "single image only"}
+        labels = {1: "dilation only", 2: "comparison only", 3: "single image only"}
         flags = masks.diagnostics["flags"]["MEDIANCR"]
         median = np.median([ccd.data for ccd in sim.exposures], axis=0)
         minimum = np.min([ccd.data for ccd in sim.exposures], axis=0)
@@ -186,14 +186,14 @@ class TestDetections:
     def test_link(self, sim, masks):
         """A click on a pixel marks it in both panels; a click elsewhere none."""
         artists = plot_detections(masks, sim.exposures)
-        line = artists["image"]["Median-Minimum only"]
+        line = artists["image"]["comparison only"]
         canvas = line.figure.canvas
         canvas.draw()
         place = line.axes.transData.transform(line.get_xydata()[3])
         MouseEvent("button_press_event", canvas, *place + 1, button=1)._process()
         left, right = artists["selected"]
         assert_array_equal(right.get_xydata(), line.get_xydata()[[3]])
-        other = artists["diagram"]["Median-Minimum only"]
+        other = artists["diagram"]["comparison only"]
         assert_array_equal(left.get_xydata(), other.get_xydata()[[3]])
         corner = line.axes.transAxes.transform((0.5, 0.5))
         before = right.get_xydata()

@@ -154,7 +154,7 @@ def flag_origins(masks, single, mm, lists):
     Returns
     -------
     flags : dict of 2D `~numpy.ndarray` of uint8
-        0 not masked, 1 dilation only, 2 Median-Minimum only, 3 single image
+        0 not masked, 1 dilation only, 2 comparison of exposures only, 3 single image
         only, 4 both, 5 the user's list.
     """
     flags = {}

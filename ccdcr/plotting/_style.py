@@ -39,7 +39,7 @@ _MARKERS = {
 _LABELS = {
     BOTH: "both detectors",
     SINGLE_ONLY: "single image only",
-    MM_ONLY: "Median-Minimum only",
+    MM_ONLY: "comparison only",
     DILATION: "dilation only",
     USER: "your list",
     UNKNOWN: "detector not known",

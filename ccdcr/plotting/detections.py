@@ -36,7 +36,7 @@ def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None)
     -------
     artists : dict
         ``diagram`` and ``image`` are dicts of lines by class: ``both detectors``,
-        ``single image only``, ``Median-Minimum only``, ``dilation only``, ``your
+        ``single image only``, ``comparison only``, ``dilation only``, ``your
         list`` and, for masks from a file, ``detector not known``. ``selected``
         are the two marks of the pixel that was clicked.
 
