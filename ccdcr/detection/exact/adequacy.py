@@ -11,7 +11,7 @@ from ccdcr.exceptions import NoiseModelWarning, warn_user
 
 __all__ = ["NoiseReport", "judge_noise_model"]
 
-_SAMPLE = 1 << 18
+_SAMPLE = 1 << 17
 _LEAST = 1000  # pixels of a bin
 _BINS = 12
 _TOLERATED = 0.2

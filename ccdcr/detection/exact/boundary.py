@@ -64,8 +64,7 @@ class ExactBoundary:
     def __call__(self, x):
         """Return the boundary at x as float32."""
         place, deviation, below = self._places(x)
-        grid = np.arange(len(self.excess))
-        y = np.interp(place, grid, self.excess) * deviation / self.scale
+        y = _at(place, self.excess) * deviation / self.scale
         return (y + below).astype(np.float32)
 
     def survival(self, x, y):
@@ -85,11 +84,10 @@ class ExactBoundary:
         """
         place, deviation, below = self._places(x)
         wanted = (np.asarray(y) - below) * self.scale / deviation
-        grid = np.arange(len(self.excess))
         level = np.zeros(np.broadcast(place, wanted).shape)
         lower = np.zeros_like(level)
         for column in self.surface.T:
-            upper = np.interp(place, grid, column)
+            upper = _at(place, column)
             step = (wanted - lower) / np.maximum(upper - lower, 1e-12)
             level += np.clip(step, 0, 1) * LEVELS[0]
             lower = upper
@@ -98,8 +96,7 @@ class ExactBoundary:
     def at_level(self, x, index):
         """Return the excess at x for one level of the surface."""
         place, deviation, below = self._places(x)
-        grid = np.arange(len(self.excess))
-        y = np.interp(place, grid, self.surface[:, index])
+        y = _at(place, self.surface[:, index])
         return y * deviation / self.scale + below
 
     @property
@@ -157,6 +154,15 @@ class ExactBoundary:
         place = self.noise.coordinate(inside) / STEP - self.first
         below = (inside - signal) / self.scale
         return place, self.noise.deviation(inside), below
+
+
+def _at(place, values):
+    """Interpolate linearly; faster than `numpy.interp` as the grid is even."""
+    last = len(values) - 1
+    place = np.clip(place, 0, last)
+    below = np.minimum(place.astype(np.intp), max(last - 1, 0))
+    slope = np.diff(values, append=values[-1])
+    return values[below] + (place - below) * slope[below]
 
 
 def invert(kernel, exceeding, noise, first, levels):

@@ -129,7 +129,9 @@ def _criteria_of(observed, settings, found, inside=None):
     wanted = settings.mm_false_positives
     p_value = min(wanted / scene.n_pixels, 0.5)
     compared, names = scene.compared, observed.names
-    make = partial(_criterion, scene, (observed, settings))
+    candidates = candidates_of(observed, settings)
+    threshold = least_excess(settings, observed.detector)
+    make = partial(_criterion, scene, (settings, candidates, threshold))
     median = make(COINCIDENCE, p_value, compared.ordered, diagram=True)
     highest = make(ANY, p_value, compared.highest, diagram=True)
     near = _neighbourhood((median, highest), found, inside)
@@ -148,11 +150,10 @@ def _criteria_of(observed, settings, found, inside=None):
     return criteria, judge_noise_model(scene, median)
 
 
-def _criterion(scene, context, name, p_value, statistic, *, diagram=False):
-    observed, settings = context
+def _criterion(scene, common, name, p_value, statistic, *, diagram=False):
+    settings, candidates, threshold = common
     reference = scene.compared.reference
     boundary = scene.boundary(name, p_value)
-    threshold = least_excess(settings, observed.detector)
     counted = None
     if diagram:
         excess = statistic - reference
@@ -162,7 +163,7 @@ def _criterion(scene, context, name, p_value, statistic, *, diagram=False):
     return Criterion(
         reference,
         limit_of(reference, boundary, threshold, scene.compared.number),
-        candidates_of(observed, settings),
+        candidates,
         threshold,
         settings.mm_dilation,
         boundary,
