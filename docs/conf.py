@@ -36,7 +36,7 @@ version = ".".join(release.split(".")[:2])
 # The copy button is an optional part of sphinx-astropy.
 if find_spec("sphinx_copybutton") is None:
     extensions.remove("sphinx_copybutton")
-extensions += ["requirements_tables"]  # in _ext
+extensions += ["measured_tables", "requirements_tables"]  # in _ext
 
 exclude_patterns += ["_ext"]
 needs_sphinx = "7.0"
@@ -73,6 +73,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(astropy|ccdproc|concurrent|matplotlib|numpy|pathlib)\..*"),
     # Types of attributes that are not for the user.
     (r"py:(obj|class)", r"(ccdcr\.detection\.exact\.noise\.)?PhotonNoise"),
+    # The private base of CRCombiner, whose own base is ccdproc's.
+    (r"py:class", r"ccdcr\._parent\.LateCombiner"),
     # Base classes of exceptions, in the standard library.
     (r"py:class", r"(OSError|TypeError|ValueError)"),
 ]
