@@ -46,9 +46,7 @@ def problem():
         z = (image.data - expected) / noise
         left = np.argwhere(z > _RESIDUAL)
         artist = ax.imshow(z, origin="lower", cmap="gray", vmin=-3, vmax=8)
-        ax.plot(
-            left[:, 1], left[:, 0], "o", ms=9, mfc="none", mec="tab:red", alpha=0.6
-        )
+        ax.plot(left[:, 1], left[:, 0], "o", ms=9, mfc="none", mec="tab:red", alpha=0.6)
         rms = np.sqrt(np.mean(z**2))
         ax.set_title(f"{title}\n{len(left)} pixels left, RMS {rms:.2f}")
     for ax in axes[1]:
@@ -78,7 +76,7 @@ def compare_masks(simulated, choices, *, exposure=-1):
         Which one is drawn.
     """
     sim = simulate_exposures((200, 200), seed=3, **simulated)
-    fig, axes = plt.subplots(
+    _fig, axes = plt.subplots(
         1,
         1 + len(choices),
         figsize=(3.3 * (1 + len(choices)), 4.0),
@@ -115,14 +113,12 @@ def tails():
             (value, {"crmethod": "mmcosmic", "dilation": value}) for value in (0, 1, 2)
         ],
     }
-    fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    _fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     for marker, (label, runs) in zip("os", series.items(), strict=True):
         points = [_left(sim, _detect(sim, **options)) for _, options in runs]
         ax.plot(*np.transpose(points), marker=marker, label=label)
         for (value, _), point in zip(runs, points, strict=True):
-            ax.annotate(
-                f"{value:g}", point, xytext=(6, 4), textcoords="offset points"
-            )
+            ax.annotate(f"{value:g}", point, xytext=(6, 4), textcoords="offset points")
     ax.set(
         xlabel="flagged part of an exposure (%)",
         ylabel="charge of hits that is not flagged (%)",
