@@ -81,6 +81,7 @@ nitpick_ignore_regex = [
 
 # -- HTML --------------------------------------------------------------------
 
-html_title = f"{project} {release}"
+html_title = f"{project} {release.partition('+')[0]}"
+html_sidebars = {"*": []}  # all pages but those of the API stand in the menu
 html_theme_options |= {"github_url": metadata["urls"]["Source"]}
 htmlhelp_basename = f"{project}doc"

@@ -76,14 +76,18 @@ def compare_masks(simulated, choices, *, exposure=-1):
         Which one is drawn.
     """
     sim = simulate_exposures((200, 200), seed=3, **simulated)
-    _fig, axes = plt.subplots(
-        1,
-        1 + len(choices),
-        figsize=(3.3 * (1 + len(choices)), 4.0),
+    rows = 1 if len(choices) == 1 else 2
+    _fig, grid = plt.subplots(
+        rows,
+        2,
+        figsize=(6.8, 3.7 * rows),
         sharex=True,
         sharey=True,
         layout="constrained",
     )
+    axes = grid.flat[: 1 + len(choices)]
+    for ax in grid.flat[len(axes) :]:
+        ax.set_axis_off()
     data = sim.exposures[exposure].data
     low, high = np.percentile(data, [1, 99])
     axes[0].imshow(data, origin="lower", cmap="gray_r", vmin=low, vmax=high)
@@ -97,7 +101,6 @@ def compare_masks(simulated, choices, *, exposure=-1):
         image[mask & far] = (0.9, 0.1, 0.1)
         ax.imshow(image, origin="lower")
         ax.set_title(f"{title}\n{np.count_nonzero(mask & far)} false pixels")
-    for ax in axes:
         ax.set_xlabel("x (pixel)")
     axes[0].set_ylabel("y (pixel)")
 

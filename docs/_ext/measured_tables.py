@@ -40,20 +40,18 @@ _SIZE = 200
 
 
 class MeasuredDetections(_Tables):
-    """One row for each ``crmethod``."""
+    """One row for each ``crmethod``; with the argument unlike, of such exposures."""
+
+    optional_arguments = 1
 
     def lines(self):
         """Yield reST."""
-        columns = {"crmethod": 22}
-        for name in ("alike", "unlike"):
-            columns |= {f"found, {name}": 13, f"false, {name}": 13}
-            columns[f"efficiency, {name}"] = 13
-        rows = []
-        for name, requirements in _DETECTORS.items():
-            cells = [name]
-            for differences in ({}, _UNLIKE):
-                cells += _detection(requirements, differences)
-            rows.append(cells)
+        differences = _UNLIKE if self.arguments else {}
+        rows = [
+            [name, *_detection(requirements, differences)]
+            for name, requirements in _DETECTORS.items()
+        ]
+        columns = {"crmethod": 40, "found": 20, "false": 20, "efficiency": 20}
         yield from _list_table(columns, rows)
 
 
