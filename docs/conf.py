@@ -36,7 +36,7 @@ version = ".".join(release.split(".")[:2])
 # The copy button is an optional part of sphinx-astropy.
 if find_spec("sphinx_copybutton") is None:
     extensions.remove("sphinx_copybutton")
-extensions += ["requirements_tables"]  # in _ext
+extensions += ["measured_tables", "requirements_tables"]  # in _ext
 
 exclude_patterns += ["_ext"]
 needs_sphinx = "7.0"
@@ -73,12 +73,15 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(astropy|ccdproc|concurrent|matplotlib|numpy|pathlib)\..*"),
     # Types of attributes that are not for the user.
     (r"py:(obj|class)", r"(ccdcr\.detection\.exact\.noise\.)?PhotonNoise"),
+    # The private base of CRCombiner, whose own base is ccdproc's.
+    (r"py:class", r"ccdcr\._parent\.LateCombiner"),
     # Base classes of exceptions, in the standard library.
     (r"py:class", r"(OSError|RuntimeError|TypeError|ValueError)"),
 ]
 
 # -- HTML --------------------------------------------------------------------
 
-html_title = f"{project} {release}"
+html_title = f"{project} {release.partition('+')[0]}"
+html_sidebars = {"*": []}  # all pages but those of the API stand in the menu
 html_theme_options |= {"github_url": metadata["urls"]["Source"]}
 htmlhelp_basename = f"{project}doc"

@@ -97,7 +97,7 @@ def fit_spline(points, settings, gain, readnoise):
     Parameters
     ----------
     points : tuple of 1D `~numpy.ndarray`
-        x, y and weight of each point.
+        The x, y and weight of each point.
     settings : `~ccdcr.Requirements`
         ``mm_knots_splfit``, ``mm_niter_boundary_extension``,
         ``mm_weight_boundary_extension`` and ``mm_fixed_points_in_boundary``.

@@ -150,7 +150,7 @@ def simulate_diagrams(expected, noise, settings, observed, use):
     settings : `~ccdcr.Requirements`
         The requirements ``mm_...`` of the diagram.
     observed : dict of tuple of 2D `~numpy.ndarray`
-        x and y of the exposures themselves, by number of coincidences as in
+        The x and y of the exposures themselves, by number of coincidences as in
         `low_reference`.
     use : 2D `~numpy.ndarray` of bool
         Pixels that are counted.

@@ -32,7 +32,7 @@ def measure_offsets(stack, median, noise_of, region):
     noise_of : callable
         Returns the noise of an expected image.
     region : tuple of int
-        xmin, xmax, ymin, ymax; the first pixel is 1, limits are inclusive.
+        Limits xmin, xmax, ymin, ymax; the first pixel is 1, all are inclusive.
 
     Returns
     -------

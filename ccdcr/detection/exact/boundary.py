@@ -183,7 +183,7 @@ def invert(kernel, exceeding, noise, first, levels):
     Returns
     -------
     excess : 2D `~numpy.ndarray`
-        y in standard deviations, (grid, levels).
+        The y in standard deviations, (grid, levels).
     """
     p = exceeding / kernel[:, np.newaxis]
     depth = np.sqrt(-np.log(np.clip(p, 1e-300, 1)))

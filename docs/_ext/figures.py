@@ -1,0 +1,144 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Figures of the documentation, drawn from simulated exposures when it is built."""
+
+import warnings
+
+import ccdproc
+import matplotlib.pyplot as plt
+import numpy as np
+from astropy.stats import mad_std
+from scipy import ndimage
+
+from ccdcr import CRCombiner, detect_cosmic_rays
+from ccdcr.exceptions import CRWarning
+from ccdcr.simulation import simulate_exposures
+
+__all__ = ["clipped", "compare_masks", "problem", "tails"]
+
+_RESIDUAL = 8.0  # sigma, as in ccdcr.simulation.evaluate
+_NEAR = 2  # pixels: flags this near to a hit are not false
+
+
+def clipped(exposures):
+    """Return combinations of plain ccdproc, by title."""
+    sigma, extrema = ccdproc.Combiner(exposures), ccdproc.Combiner(exposures)
+    sigma.sigma_clipping(low_thresh=5, high_thresh=5, func="median", dev_func=mad_std)
+    extrema.clip_extrema(nlow=0, nhigh=1)
+    return {
+        "median": ccdproc.Combiner(exposures).median_combine(),
+        "sigma_clipping": sigma.average_combine(),
+        "clip_extrema": extrema.average_combine(),
+    }
+
+
+def problem():
+    """Draw what four combinations of three exposures leave behind."""
+    sim = simulate_exposures((400, 400), scene="longslit", seed=1)
+    masks = _detect(sim)
+    images = clipped(sim.exposures)
+    images["ccdcr: meancr"] = CRCombiner(sim.exposures, masks).meancr_combine()
+    noise = np.sqrt((sim.noise**2).mean(axis=0))
+    expected = sim.expected.mean(axis=0)
+    fig, axes = plt.subplots(
+        2, 2, figsize=(8, 8.6), sharex=True, sharey=True, layout="constrained"
+    )
+    for ax, (title, image) in zip(axes.flat, images.items(), strict=True):
+        z = (image.data - expected) / noise
+        left = np.argwhere(z > _RESIDUAL)
+        artist = ax.imshow(z, origin="lower", cmap="gray", vmin=-3, vmax=8)
+        ax.plot(left[:, 1], left[:, 0], "o", ms=9, mfc="none", mec="tab:red", alpha=0.6)
+        rms = np.sqrt(np.mean(z**2))
+        ax.set_title(f"{title}\n{len(left)} pixels left, RMS {rms:.2f}")
+    for ax in axes[1]:
+        ax.set_xlabel("x (pixel)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("y (pixel)")
+    fig.colorbar(
+        artist,
+        ax=axes,
+        location="bottom",
+        label="combined - truth (noise of one exposure)",
+        shrink=0.7,
+    )
+
+
+def compare_masks(simulated, choices, *, exposure=-1):
+    """
+    Draw an exposure and what is flagged in it; false pixels are red.
+
+    Parameters
+    ----------
+    simulated : dict
+        Arguments of `ccdcr.simulation.simulate_exposures`.
+    choices : mapping of str to dict
+        Requirements by title.
+    exposure : int, optional
+        Which one is drawn.
+    """
+    sim = simulate_exposures((200, 200), seed=3, **simulated)
+    rows = 1 if len(choices) == 1 else 2
+    _fig, grid = plt.subplots(
+        rows,
+        2,
+        figsize=(6.8, 3.7 * rows),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    axes = grid.flat[: 1 + len(choices)]
+    for ax in grid.flat[len(axes) :]:
+        ax.set_axis_off()
+    data = sim.exposures[exposure].data
+    low, high = np.percentile(data, [1, 99])
+    axes[0].imshow(data, origin="lower", cmap="gray_r", vmin=low, vmax=high)
+    axes[0].set_title("exposure")
+    trace = sim.hits(1)[exposure]
+    far = ndimage.distance_transform_edt(~trace) > _NEAR
+    for ax, (title, requirements) in zip(axes[1:], choices.items(), strict=True):
+        mask = _detect(sim, **requirements).crmasks[exposure]
+        image = np.ones((*mask.shape, 3))
+        image[mask] = 0.0
+        image[mask & far] = (0.9, 0.1, 0.1)
+        ax.imshow(image, origin="lower")
+        ax.set_title(f"{title}\n{np.count_nonzero(mask & far)} false pixels")
+        ax.set_xlabel("x (pixel)")
+    axes[0].set_ylabel("y (pixel)")
+
+
+def tails():
+    """Draw the charge that masks leave against the pixels they take."""
+    sim = simulate_exposures((300, 300), seed=3)
+    series = {
+        "matched: ma_tail": [
+            (value, {"ma_tail": value}) for value in (4, 3, 2.5, 2, 1.5, 1)
+        ],
+        "mmcosmic: dilation": [
+            (value, {"crmethod": "mmcosmic", "dilation": value}) for value in (0, 1, 2)
+        ],
+    }
+    _fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    for marker, (label, runs) in zip("os", series.items(), strict=True):
+        points = [_left(sim, _detect(sim, **options)) for _, options in runs]
+        ax.plot(*np.transpose(points), marker=marker, label=label)
+        for (value, _), point in zip(runs, points, strict=True):
+            ax.annotate(f"{value:g}", point, xytext=(6, 4), textcoords="offset points")
+    ax.set(
+        xlabel="flagged part of an exposure (%)",
+        ylabel="charge of hits that is not flagged (%)",
+        yscale="log",
+    )
+    ax.legend()
+
+
+def _left(sim, masks):
+    left = sim.cosmic_rays[~masks.crmasks].sum() / sim.cosmic_rays.sum()
+    return 100 * masks.crmasks.mean(), 100 * left
+
+
+def _detect(sim, **requirements):
+    """Detect; that exposures are not equivalent is what some figures show."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CRWarning)
+        return detect_cosmic_rays(
+            sim.exposures, gain="GAIN", readnoise="RDNOISE", **requirements
+        )
