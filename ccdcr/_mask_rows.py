@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from ccdcr._fits_stream import ones_sum
+from ccdcr._fits_structure import check_structure
 from ccdcr._maskset_format import CRMASK, EXTENSIONS, IMAGES
 from ccdcr._maskset_source import Source
 from ccdcr._rows import opened
@@ -79,6 +80,7 @@ class MasksInFile:
     def __init__(self, stack, file, path):
         self._path = path
         try:
+            check_structure(file)
             self._hdus = stack.enter_context(fits.open(file, memmap=False))
             _check_sums(self._hdus, file)
         except (OSError, ValueError, TypeError) as err:

@@ -19,6 +19,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
+from ccdcr._fits_structure import check_structure
 from ccdcr._maskset_boundaries import boundaries_to_hdus
 from ccdcr._maskset_format import (
     BRIGHT,
@@ -71,6 +72,7 @@ def _open(content):
     if content.startswith(b"\x1f\x8b"):
         # Astropy does not notice that a compressed file is cut.
         content = gzip.decompress(content)
+    check_structure(io.BytesIO(content))
     with warnings.catch_warnings():
         # Astropy only warns of damaged files.
         warnings.simplefilter("error", AstropyWarning)

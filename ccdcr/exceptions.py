@@ -10,6 +10,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 __all__ = [
     "CRMasksFileError",
     "CRWarning",
+    "CoincidenceWarning",
+    "ImplausibleMaskWarning",
     "LocalMedianWarning",
     "MatchingFailedWarning",
     "MissingUUIDWarning",
@@ -71,6 +73,14 @@ class NotEquivalentWarning(CRWarning):
 
 class MatchingFailedWarning(NotEquivalentWarning):
     """The exposures differ by more than matching can mend."""
+
+
+class ImplausibleMaskWarning(CRWarning):
+    """So much is flagged that it cannot be cosmic rays."""
+
+
+class CoincidenceWarning(CRWarning):
+    """Many more pixels are hit in a majority of the exposures than by chance."""
 
 
 def warn_user(message, category):

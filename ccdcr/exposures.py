@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _PER_ADU = u.electron / u.adu
+# Squares of such values, in any unit, are numbers of float32.
+_MOST_SIGNAL, _MOST_GAIN, _MOST_READNOISE = 1e12, 1e6, 1e6
 
 
 @dataclass(frozen=True)
@@ -263,12 +265,20 @@ def load_exposures(ccd_iter, *, gain, readnoise, bias, minimum):
             np.subtract(ccd.data, detector.bias, out=data[i], casting="unsafe")
         if ratio is not None:
             data[i] *= ratio
-        np.logical_not(np.isfinite(data[i]), out=bad[i])
+        _drop_impossible(data[i], bad[i], _MOST_SIGNAL / detector.gain)
         if ccd.mask is not None:
             bad[i] |= np.asarray(ccd.mask, dtype=bool)
     headers = tuple(ccd.meta for ccd in ccds)
     bad = bad if bad.any() else None
     return Exposures(data, bad, unit, detector, names, headers, ratio)
+
+
+def _drop_impossible(image, bad, limit):
+    """Mark what is not finite; what is beyond the limit is not, either."""
+    with np.errstate(invalid="ignore"):
+        np.less_equal(np.abs(image), np.float32(limit), out=bad)
+    np.logical_not(bad, out=bad)
+    image[bad] = np.nan
 
 
 def _split_gain_map(gain, shape):
@@ -327,7 +337,14 @@ def find_detector(ccds, *, gain, readnoise, bias):
         readnoise = readnoise * (gain * u.electron / unit)
     known = _readnoises(ccds, readnoise)
     bias = 0.0 if bias is None else _value(ccds, "bias", bias)
-    return Detector(gain, bias=_number("bias", bias, unit), **known)
+    if known["readnoise"] > _MOST_READNOISE:
+        msg = f"readnoise must be up to {_MOST_READNOISE:g} electron, got {readnoise!r}"
+        raise ValueError(msg)
+    bias = _number("bias", bias, unit)
+    if abs(bias) > _MOST_SIGNAL:
+        msg = f"bias must be up to {_MOST_SIGNAL:g} {unit}, got {bias:g}"
+        raise ValueError(msg)
+    return Detector(gain, bias=bias, **known)
 
 
 def _per_exposure(ccds, readnoise):
@@ -379,7 +396,11 @@ def _find_gain(ccds, gain, unit):
             )
             raise ValueError(msg)
         return 1.0
-    return _number("gain", value, _PER_ADU, minimum=0, above=True)
+    value = _number("gain", value, _PER_ADU, minimum=0, above=True)
+    if not 1 / _MOST_GAIN <= value <= _MOST_GAIN:
+        msg = f"gain must be from {1 / _MOST_GAIN:g} to {_MOST_GAIN:g}, got {value:g}"
+        raise ValueError(msg)
+    return value
 
 
 def _value(ccds, name, value):

@@ -27,7 +27,7 @@ from ccdcr._maskset_checks import (
     text,
 )
 from ccdcr._statistics import chance_of_all, chance_of_majority
-from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exceptions import CRMasksFileError, describe_error
 
 __all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
 
@@ -721,11 +721,13 @@ class CRMaskSet:
             If an extension or keyword is missing or wrong.
         """
         name = name or hdulist.filename() or "HDUList"
-        parts, extras = _maskset_fits.from_hdulist(hdulist, name)
         try:
+            parts, extras = _maskset_fits.from_hdulist(hdulist, name)
             masks = cls(**parts)
-        except (TypeError, ValueError) as err:
-            msg = f"{name}: {err}"
+        except (CRMasksFileError, Warning):
+            raise
+        except Exception as err:  # astropy raises anything for damaged headers
+            msg = f"{name}: {describe_error(err)}"
             raise CRMasksFileError(msg) from err
         masks._extra_hdus = extras
         return masks

@@ -9,6 +9,10 @@ from scipy.interpolate import BSpline
 
 __all__ = ["PiecewiseBoundary", "SplineBoundary", "fit_spline"]
 
+_NO_POINTS = (
+    "mm_boundary_fit must be 'exact' where no pixel is good in all exposures, "
+    "got 'spline'"
+)
 _FIXED_WEIGHT = 10000.0  # relative to the largest of the others
 
 
@@ -116,6 +120,8 @@ def fit_spline(points, settings, gain, readnoise):
     """
     x, y, counts = points
     fixed = settings.mm_fixed_points_in_boundary or ()
+    if len(x) + len(fixed) == 0:
+        raise ValueError(_NO_POINTS)
     pins = np.array([(*p, _FIXED_WEIGHT)[:3] for p in fixed]).reshape(-1, 3)
     every_x, every_y = np.concatenate([x, pins[:, 0]]), np.concatenate([y, pins[:, 1]])
     noise = np.sqrt(_variance(every_x, gain, readnoise))
@@ -143,7 +149,7 @@ def _monotone_fit(x, y, weights, knots):
     full = np.concatenate([[knots[0]] * 3, knots, [knots[-1]] * 3])
     basis = BSpline.design_matrix(x, full, 3).toarray()
     increments = np.cumsum(basis[:, ::-1], axis=1)[:, ::-1]
-    root = np.sqrt(weights / weights.max())
+    root = np.sqrt(weights / max(weights.max(), np.finfo(float).tiny))
     bounds = np.zeros(basis.shape[1])
     bounds[0] = -np.inf
     solution = optimize.lsq_linear(

@@ -30,6 +30,7 @@ from ccdcr.detection.matched.report import report_of
 from ccdcr.detection.median_minimum import make_criteria
 from ccdcr.detection.offsets import measure_offsets
 from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
+from ccdcr.detection.plausible import warn_of_implausible
 from ccdcr.detection.scaling import scale_factors, scaled_frames
 from ccdcr.equivalence import warn_of
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
@@ -38,6 +39,8 @@ from ccdcr.maskset import CRMaskSet
 from ccdcr.requirements import Requirements
 
 __all__ = ["detect_cosmic_rays"]
+
+_MOST_FLUX = 1e4
 
 
 def detect_cosmic_rays(
@@ -57,15 +60,15 @@ def detect_cosmic_rays(
     ----------
     ccd_iter : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         The exposures or their files, in adu or electron, all of one shape
-        (ny, nx). Pixels that are masked (True = bad) or not finite take no
-        part and are never flagged. Three or more; two are enough with
-        ``crmethod="matched"``.
+        (ny, nx). Pixels that are masked (True = bad), not finite or beyond
+        1e12 electron take no part and are never flagged. Three or more; two are
+        enough with ``crmethod="matched"``.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or the YAML file that holds them.
     gain : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str, optional
         Gain in electron / adu, a map (ny, nx) of it, or the name of a header
         keyword. Must be given for exposures in adu, and not for those in
-        electron. Of a map, the mask set records the median.
+        electron. Of a map, the mask set records the median. From 1e-6 to 1e6.
     readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str
         Read noise: a number in electron, one for each exposure, a map (ny, nx), a
         Quantity in electron or adu of these, or the name of a header keyword.
@@ -104,6 +107,10 @@ def detect_cosmic_rays(
     NotEquivalentWarning
         If exposures had to be matched; `~ccdcr.MatchingFailedWarning` if they
         differ by more than that can mend.
+    ImplausibleMaskWarning
+        If more than 20 % of the pixels are flagged in MEDIANCR or an exposure.
+    CoincidenceWarning
+        If many more pixels are flagged in MEDIANCR than chance explains.
 
     Notes
     -----
@@ -152,9 +159,11 @@ def detect_cosmic_rays(
     )
     _check_counts(requirements, exposures)
     lists = user_lists(requirements, exposures.shape)
-    if matched:
-        return _detect_matched(exposures, requirements, lists, progress_bar)
-    return _detect(exposures, requirements, lists, progress_bar)
+    detect = _detect_matched if matched else _detect
+    masks = detect(exposures, requirements, lists, progress_bar)
+    if masks.equivalence is None or not masks.equivalence.failures:
+        warn_of_implausible(masks)
+    return masks
 
 
 def _find_requirements(requirements, overrides):
@@ -199,6 +208,7 @@ def _check_counts(requirements, exposures):
         if isinstance(value, tuple) and len(value) != n:
             msg = f"{name} must hold {n} entries, one per exposure, got {len(value)}"
             raise ValueError(msg)
+    _check_flux_factor(requirements.flux_factor)
     uses_mm = requirements.crmethod in STAGES["mm"]
     if uses_mm and requirements.mm_cr_coincidences >= n:
         msg = (
@@ -209,6 +219,19 @@ def _check_counts(requirements, exposures):
     shape, region = exposures.shape, requirements.mm_crosscorr_region
     check_regions("flux_factor_regions", requirements.flux_factor_regions, shape)
     check_regions("mm_crosscorr_region", region and [region], shape)
+
+
+def _check_flux_factor(value):
+    if value in {None, "auto"}:
+        return
+    low, high = np.min(value), np.max(value)
+    if low < 1 / _MOST_FLUX or high > _MOST_FLUX or high > _MOST_FLUX * low:
+        limits = f"{1 / _MOST_FLUX:g} to {_MOST_FLUX:g}"
+        msg = (
+            f"flux_factor must be from {limits}, and the largest up to "
+            f"{_MOST_FLUX:g} times the smallest, got {value}"
+        )
+        raise ValueError(msg)
 
 
 def _flux_factors(requirements, exposures):

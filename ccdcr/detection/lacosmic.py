@@ -11,6 +11,8 @@ from ccdcr.detection.masks import touching
 
 __all__ = ["LACosmic", "gaussian_kernel"]
 
+_LARGEST_FILTER = 9  # pixels; it writes outside of smaller images
+
 
 def gaussian_kernel(fwhm_x, fwhm_y, size):
     """
@@ -112,7 +114,7 @@ class LACosmic:
 
     def run(self, image, inmask, gain, readnoise):
         """Make one pass; parameters and results as for a call."""
-        pad = self.padwidth
+        pad = _widths(image.shape, self.padwidth)
         # In electrons, so that gain is 1 for every version of astroscrappy.
         electrons = _pad(np.multiply(image, gain, dtype=np.float32), pad)
         mask, cleaned = astroscrappy.detect_cosmics(
@@ -130,7 +132,10 @@ class LACosmic:
             fsmode=self.fsmode,
             **self._psf(),
         )
-        inside = np.s_[pad : pad + image.shape[0], pad : pad + image.shape[1]]
+        inside = tuple(
+            slice(before, before + size)
+            for (before, _), size in zip(pad, image.shape, strict=True)
+        )
         return np.array(mask[inside], dtype=bool), cleaned[inside] / np.float32(gain)
 
     def _psf(self):
@@ -146,5 +151,10 @@ class LACosmic:
         }
 
 
-def _pad(image, width):
-    return image if width == 0 else np.pad(image, width, mode="reflect")
+def _widths(shape, padwidth):
+    """Return the margins; the filters of astroscrappy need images of their size."""
+    return [(padwidth, padwidth + max(_LARGEST_FILTER - n, 0)) for n in shape]
+
+
+def _pad(image, widths):
+    return np.pad(image, widths, mode="reflect") if np.any(widths) else image

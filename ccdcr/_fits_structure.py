@@ -1,0 +1,91 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The sizes that a FITS file claims, checked before anything is allocated."""
+
+import io
+import math
+import re
+
+__all__ = ["check_structure"]
+
+_BLOCK, _CARD = 2880, 80
+_SIZES = re.compile(r"Z?NAXIS\d*|[PG]COUNT|TFIELDS|BITPIX")
+_MOST = 999  # axes and columns, by the standard
+
+
+def check_structure(file):
+    """
+    Refuse a FITS file whose headers claim impossible sizes.
+
+    Parameters
+    ----------
+    file : file object
+        The file, not compressed; another one is left to its reader.
+
+    Raises
+    ------
+    ValueError
+        If a size is no number, is negative or given twice, or if there are more
+        data than the file holds.
+
+    Notes
+    -----
+    A reader would go through a thousand million axes that a damaged header
+    claims, or back and forth in the file for ever.
+    """
+    length, start = file.seek(0, io.SEEK_END), 0
+    while start < length:
+        file.seek(start)
+        header, size = _header(file)
+        if header is None:
+            break
+        start += size + -(-_data_size(header) // _BLOCK) * _BLOCK
+        if start > length + _BLOCK:
+            msg = f"a header claims data up to byte {start} of {length}"
+            raise ValueError(msg)
+    file.seek(0)
+
+
+def _header(file):
+    """Return the sizes that a header claims, and its own; None if it is none."""
+    sizes, length = {}, 0
+    while len(block := file.read(_BLOCK)) == _BLOCK:
+        if length == 0 and block[:9] not in {b"SIMPLE  =", b"XTENSION="}:
+            break
+        length += _BLOCK
+        for place in range(0, _BLOCK, _CARD):
+            card = block[place : place + _CARD].decode("latin-1")
+            if card[:8] == "END     ":
+                return sizes, length
+            _note_size(sizes, card)
+    return None, length
+
+
+def _note_size(sizes, card):
+    keyword = card[:8].rstrip()
+    if card[8] != "=" or not _SIZES.fullmatch(keyword):
+        return
+    if keyword in sizes:
+        msg = f"{keyword} is given twice in one header"
+        raise ValueError(msg)
+    sizes[keyword] = _size(keyword, card[9:])
+
+
+def _size(keyword, text):
+    text = text.partition("/")[0].strip()
+    if not re.fullmatch(r"[+-]?\d{1,18}", text, flags=re.ASCII):
+        msg = f"{keyword} must be an integer, got {text!r}"
+        raise ValueError(msg)
+    number = int(text)
+    many = keyword in {"NAXIS", "ZNAXIS", "TFIELDS"} and number > _MOST
+    if many or (number < 0 and keyword != "BITPIX"):
+        msg = f"{keyword} must be a possible number, got {number}"
+        raise ValueError(msg)
+    return number
+
+
+def _data_size(sizes):
+    number = sizes.get("NAXIS", 0)
+    axes = [sizes.get(f"NAXIS{i}", 0) for i in range(1, number + 1)]
+    pixels = math.prod(axes) if axes else 0
+    values = sizes.get("GCOUNT", 1) * (sizes.get("PCOUNT", 0) + pixels)
+    return values * abs(sizes.get("BITPIX", 8)) // 8
