@@ -17,10 +17,9 @@ METHODS = {
         "mm_boundary_fit": "spline",
         "mm_nsimulations": 1,
     },
-    "mm_lacosmic": {"crmethod": "mm_lacosmic"},
     "matched": {"crmethod": "matched"},
 }
-SHAPES = [(1, 1), (1, 2), (1, 40), (40, 1), (2, 2), (3, 3), (3, 20), (5, 7), (200, 3)]
+SHAPES = [(1, 1), (1, 40), (40, 1), (3, 3), (5, 7)]
 ODD = "ignore::ccdcr.CRWarning"  # they are about images that are none of the sky
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -66,7 +65,7 @@ class TestShapes:
         stack = noisy(shape)
         check_set(detect(stack, method), stack)
 
-    @pytest.mark.parametrize("n", [4, 30])
+    @pytest.mark.parametrize("n", [30])
     def test_many(self, method, n):
         """More exposures than three."""
         stack = noisy((12, 14), n)
@@ -93,13 +92,13 @@ class TestArrays:
         assert detect(odd, method) == detect(plain, method)
         np.testing.assert_array_equal(odd, plain)
 
-    @pytest.mark.parametrize("dtype", [">f4", ">f8", "<f8", "float16"])
+    @pytest.mark.parametrize("dtype", [">f4", "float16"])
     def test_floats(self, method, dtype):
         """Values that both types hold give the same masks."""
         stack = np.rint(noisy((24, 26)))
         assert detect(stack.astype(dtype), method) == detect(stack, method)
 
-    @pytest.mark.parametrize("dtype", ["u1", "u2", ">i2", "i4", "u8"])
+    @pytest.mark.parametrize("dtype", ["u2", ">i2"])
     def test_integers(self, method, dtype):
         """So do integers."""
         stack = np.clip(np.rint(noisy((24, 26))), 0, 255)
@@ -151,21 +150,21 @@ class TestValues:
     """Values that no detector gives, or only a broken one."""
 
     @pytest.mark.parametrize("name", VALUES)
-    @pytest.mark.parametrize("readnoise", [0, 3])
-    def test_values(self, method, name, readnoise):
+    def test_values(self, method, name):
         """A set that combines."""
         stack = VALUES[name]
         if method == "spline" and name in NO_SPLINE:
             with pytest.raises(ValueError, match="mm_boundary_fit must be 'exact'"):
-                detect(stack, method, readnoise=readnoise)
+                detect(stack, method)
             return
-        masks = detect(stack, method, readnoise=readnoise)
+        masks = detect(stack, method)
         stack = np.where(np.abs(stack) <= 1e12, stack, np.nan)
         check_set(masks, stack)
 
     @pytest.mark.parametrize(
         "options",
         [
+            {"readnoise": 0},
             {"gain": 1e-6},
             {"gain": 1e6},
             {"readnoise": 1e6},
