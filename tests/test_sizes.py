@@ -171,8 +171,8 @@ class TestValues:
             {"readnoise": 1e-30},
             {"gain": 1e-6, "readnoise": 1e6},
             {"bias": 1e6},
-            {"flux_factor": [1e-2, 1, 1e2]},
-            {"flux_factor": 1e4},
+            {"flux_factor": [0.1, 1, 10]},
+            {"flux_factor": 100},
         ],
     )
     def test_extremes(self, method, options):
@@ -187,8 +187,8 @@ class TestValues:
             ({"gain": 1e39}, "gain must be from 1e-06 to 1e"),
             ({"readnoise": 1e30}, "readnoise must be up to 1e"),
             ({"bias": -1e39}, "bias must be up to 1e"),
-            ({"flux_factor": [1e-30, 1, 1]}, "flux_factor must be from 0.0001 to"),
-            ({"flux_factor": [1e-3, 1, 1e3]}, "flux_factor must be from 0.0001 to"),
+            ({"flux_factor": [1e-30, 1, 1]}, "flux_factor must be from 0.01 to"),
+            ({"flux_factor": [0.05, 1, 50]}, "flux_factor must be from 0.01 to"),
         ],
     )
     def test_refused(self, method, options, message):
