@@ -460,6 +460,7 @@ class TestBoundary:
     """Requirements of boundaries from simulations."""
 
     @about("mm_boundary_fit", "mm_fixed_points_in_boundary")
+    @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
     def test_piecewise(self, sim):
         """Lines through the fixed points: high ones flag nothing, low ones a lot."""
         high, low = (
@@ -603,6 +604,7 @@ class TestBoundary:
         assert means[0] > means[1] > means[2]
 
     @about("mm_ydiag_max")
+    @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
     def test_ydiag_max(self, quiet):
         """The diagram ends there, and so does the boundary."""
         masks = simulated(quiet, mm_ydiag_max=12)
@@ -619,6 +621,7 @@ class TestComputedBoundary:
 
     @about("mm_false_positives")
     @pytest.mark.parametrize("n", [3, 4])
+    @pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")
     def test_false_positives(self, n):
         """So many pixels of noise are flagged; fewer lift the boundary."""
         quiet = simulate_exposures(

@@ -149,10 +149,11 @@ def _monotone_fit(x, y, weights, knots):
     full = np.concatenate([[knots[0]] * 3, knots, [knots[-1]] * 3])
     basis = BSpline.design_matrix(x, full, 3).toarray()
     increments = np.cumsum(basis[:, ::-1], axis=1)[:, ::-1]
-    root = np.sqrt(weights / max(weights.max(), np.finfo(float).tiny))
+    root = np.sqrt(weights / weights.max())
     bounds = np.zeros(basis.shape[1])
     bounds[0] = -np.inf
-    solution = optimize.lsq_linear(
-        increments * root[:, np.newaxis], y * root, bounds=(bounds, np.inf)
-    )
+    with np.errstate(invalid="ignore"):  # steps along bounds that are infinite
+        solution = optimize.lsq_linear(
+            increments * root[:, np.newaxis], y * root, bounds=(bounds, np.inf)
+        )
     return BSpline(full, np.cumsum(solution.x), 3)

@@ -40,7 +40,7 @@ from ccdcr.requirements import Requirements
 
 __all__ = ["detect_cosmic_rays"]
 
-_MOST_FLUX = 1e4
+_MOST_FLUX = 100.0
 
 
 def detect_cosmic_rays(
