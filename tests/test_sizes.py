@@ -171,7 +171,7 @@ class TestValues:
             {"readnoise": 1e-30},
             {"gain": 1e-6, "readnoise": 1e6},
             {"bias": 1e6},
-            {"flux_factor": [0.1, 1, 10]},
+            {"flux_factor": [0.5, 1, 2]},
         ],
     )
     def test_extremes(self, method, options):
