@@ -186,7 +186,7 @@ class TestMasks:
         ccds[1].data[50, 60] = 3
         assert detect_cosmic_rays(ccds, **KNOWN) == by_nan
 
-    @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
     def test_nothing_left(self, sim):
         """An exposure that is masked completely does no harm."""
         ccds = [ccd.copy() for ccd in sim.exposures]

@@ -111,6 +111,7 @@ class TestFuzz:
             return
         assert found == masks
 
+    @pytest.mark.filterwarnings("ignore::ccdcr.MissingUUIDWarning")
     @short
     @given(data=st.data())
     def test_without_checksums(self, path, data):

@@ -171,8 +171,7 @@ class TestValues:
             {"readnoise": 1e-30},
             {"gain": 1e-6, "readnoise": 1e6},
             {"bias": 1e6},
-            {"flux_factor": [0.1, 1, 10]},
-            {"flux_factor": 10},
+            {"flux_factor": [0.5, 1, 2]},
         ],
     )
     def test_extremes(self, method, options):
@@ -208,7 +207,7 @@ class TestImplausible:
     def test_coincidences(self):
         """Sources that two of three exposures have are no cosmic rays."""
         stack = noisy((60, 60))
-        stack[:2, ::8, ::8] += 2000
+        stack[:2, ::10, ::10] += 2000
         with pytest.warns(ccdcr.CoincidenceWarning, match="flagged in MEDIANCR, "):
             detect(stack, "mmcosmic")
 
