@@ -33,6 +33,7 @@ __all__ = ["make_exact_criteria"]
 COINCIDENCE, ANY, GIVEN = "coincidence", "any exposure", "given exposure"
 _MOST_LENIENT = 1e-3  # p-value of a given exposure next to hits
 _CLASSES = 8  # of read noise, at most
+_FEW = 1000  # pixels; smaller images get no larger p-value
 
 
 def make_exact_criteria(observed, settings, found):
@@ -127,7 +128,7 @@ def _criteria_of(observed, settings, found, inside=None):
     if scene is None:
         return {}, None
     wanted = settings.mm_false_positives
-    p_value = min(wanted / scene.n_pixels, 0.5)
+    p_value = min(wanted / max(scene.n_pixels, _FEW), 0.5)
     compared, names = scene.compared, observed.names
     candidates = candidates_of(observed, settings)
     threshold = least_excess(settings, observed.detector)

@@ -10,6 +10,7 @@ __all__ = ["exposure_distribution"]
 _DIRECT = 100  # photon variance up to which probabilities are summed
 _NEGLIGIBLE = 1e-18
 _STEPS = 12
+_STEEPEST = 30  # of the tilt that the search starts with
 _CENTRE = 0.25  # |w| under which the saddlepoint formula loses digits
 
 
@@ -133,7 +134,7 @@ def _saddlepoints(expected, values, noise):
     """Solve for where the tilted mean is the value: Newton, kept below the pole."""
     pole = np.log1p(noise.shape / expected)
     s = (values - expected) / noise.deviation(expected) ** 2
-    s = np.minimum(s, pole / 2)
+    s = np.clip(s, -_STEEPEST, np.minimum(pole / 2, _STEEPEST))
     for _ in range(_STEPS):
         _, first, second, *_ = _cumulants(s, expected, noise)
         step = np.clip((values - first) / second, -2, 2)
