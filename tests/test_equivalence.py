@@ -312,6 +312,8 @@ class TestOverFlagging:
         flat = flagged_fractions({"A": mask}, image, lambda _: 100.0)
         assert np.isnan(flat["bright"][0])
 
+    @pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")
+    @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
     def test_summary(self):
         """Masks of cosmic rays do not care for the signal; those of stars do."""
         sim = simulate_exposures(SHAPE, scene="stars", seed=3, flux=(0.8, 1, 1.2))

@@ -394,6 +394,9 @@ class TestNoiseModel:
             # The true gain is 2 electrons per adu; where photons dominate.
             assert noise[-1] == pytest.approx(np.sqrt(gain / 2), rel=0.1)
 
+    # Far more coincidences than by chance, too.
+    @pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")
+    @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
     def test_equivalence(self):
         """Exposures of different flux show where there is much signal."""
         data = draw(ramp(20, 2e4), factors=(0.9, 1.0, 1.1))

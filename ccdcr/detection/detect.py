@@ -1,41 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The detection of cosmic rays in a few exposures, step by step."""
+"""The detection of cosmic rays in a few exposures: what comes in is checked."""
 
 import os
-import time
 from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
-from astropy import log
-from astropy import units as u
 
 from ccdcr._requirements_table import STAGES
-from ccdcr._statistics import flagged_fractions
-from ccdcr.detection.detectors import DETECTORS, run_detector
-from ccdcr.detection.flux import measure_flux_factors
-from ccdcr.detection.masks import (
-    assemble,
-    check_regions,
-    drop_flat_features,
-    flag_origins,
-    region_mask,
-    residual_mask,
-    user_lists,
-)
-from ccdcr.detection.matched.masks import options_of, planes_of, second_opinion
-from ccdcr.detection.matched.matched import find_hits
-from ccdcr.detection.matched.report import report_of
-from ccdcr.detection.median_minimum import make_criteria
-from ccdcr.detection.offsets import measure_offsets
-from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
+from ccdcr.detection.masks import check_regions, user_lists
+from ccdcr.detection.matched.detect import detect_matched
 from ccdcr.detection.plausible import warn_of_implausible
-from ccdcr.detection.scaling import scale_factors, scaled_frames
-from ccdcr.equivalence import warn_of
+from ccdcr.detection.unmatched import detect_unmatched
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures import load_exposures
-from ccdcr.maskset import CRMaskSet
 from ccdcr.requirements import Requirements
 
 __all__ = ["detect_cosmic_rays"]
@@ -159,7 +136,7 @@ def detect_cosmic_rays(
     )
     _check_counts(requirements, exposures)
     lists = user_lists(requirements, exposures.shape)
-    detect = _detect_matched if matched else _detect
+    detect = detect_matched if matched else detect_unmatched
     masks = detect(exposures, requirements, lists, progress_bar)
     if masks.equivalence is None or not masks.equivalence.failures:
         warn_of_implausible(masks)
@@ -232,225 +209,3 @@ def _check_flux_factor(value):
             f"{_MOST_FLUX:g} times the smallest, got {value}"
         )
         raise ValueError(msg)
-
-
-def _flux_factors(requirements, exposures):
-    """Return the flux factors, given or measured, one per exposure."""
-    given = requirements.flux_factor
-    if given != "auto":
-        return np.broadcast_to(1.0 if given is None else given, len(exposures))
-    regions = region_mask(requirements, "flux_factor_regions", exposures.shape)
-    return measure_flux_factors(
-        exposures.data, exposures.bad, exposures.detector.noise_of, regions
-    )
-
-
-def _detect(exposures, requirements, lists, progress_bar):
-    """Go through the stages; what comes in has been checked."""
-    timing = {}
-    with _timed(timing, "flux factors"):
-        factors = _flux_factors(requirements, exposures)
-    with _timed(timing, "planes"):
-        observed = _observe(exposures, requirements, factors)
-        images = observed.images
-    detector = _find_detector(requirements)
-    with _timed(timing, "single image"):
-        needed = observed.names if requirements.mm_synthetic == "single" else []
-        found = run_detector(
-            detector,
-            images,
-            exposures.detector,
-            keep=("MEDIANCR", *needed),
-            progress_bar=progress_bar,
-        )
-        _log_counts(found, requirements)
-    with _timed(timing, "offsets"):
-        offsets = _offsets(requirements, observed, images)
-    with _timed(timing, "boundary"):
-        criteria, noise_model = {}, None
-        if requirements.crmethod in STAGES["mm"]:
-            criteria, noise_model = make_criteria(
-                observed, requirements, offsets, found
-            )
-    with _timed(timing, "masks"):
-        single, mm = _hits(images, found, observed, criteria)
-        either = {name: single[name] | mm[name] for name in images}
-        masks = assemble(either, observed, lists, requirements.dilation)
-    with _timed(timing, "residual"):
-        levelled = _levelled(observed, requirements)
-        image = clean_mean(levelled, [masks[name] for name in observed.names])
-        residual = {"MEANCR": (image, observed.planes.nogood)}
-        # Median-Minimum is the more sensitive one, and costs nothing.
-        again = run_detector(
-            None if criteria else detector, residual, exposures.detector
-        )
-        more = _hits(residual, again, observed, criteria)
-        single, mm = single | more[0], mm | more[1]
-        seeds = single["MEANCR"] | mm["MEANCR"]
-        masks["MEANCR"] = residual_mask(
-            seeds, observed.planes.nogood, lists, requirements.dilation
-        )
-    planes = observed.planes
-    clean = np.where(masks["MEDIANCR"], planes.minimum, planes.median)
-    result = _mask_set(
-        masks,
-        exposures,
-        requirements,
-        lamedian=_lamedian(found, exposures, requirements),
-        flux_factor=factors,
-        boundaries=_exact_boundaries(criteria, requirements),
-        bright=flagged_fractions(masks, clean, exposures.detector.noise_of),
-    )
-    result.diagnostics.update(
-        flags=flag_origins(masks, single, mm, lists),
-        timing=timing,
-        offsets=offsets,
-        boundaries={name: c.boundary for name, c in criteria.items()},
-        diagrams={name: c.diagram for name, c in criteria.items()},
-        noise_model=noise_model,
-    )
-    return result
-
-
-def _detect_matched(exposures, requirements, lists, progress_bar):
-    """Compare exposures that are matched to each other first."""
-    timing = {}
-    with _timed(timing, "flux factors"):
-        factors = _flux_factors(requirements, exposures)
-        given = None if requirements.flux_factor is None else factors
-        scale = scale_factors(exposures, given)
-        frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
-    with _timed(timing, "matching"):
-        hits = find_hits(frames, options_of(requirements))
-        report = report_of(hits.matched)
-    with _timed(timing, "single image"):
-        found, everywhere = second_opinion(
-            _find_detector(requirements), frames, exposures.detector, progress_bar
-        )
-        _log_counts(found, requirements)
-    with _timed(timing, "masks"):
-        masks, flags = planes_of(
-            hits, everywhere, frames, lists, requirements.ma_dilation
-        )
-    bright = flagged_fractions(
-        masks, hits.matched.reference, exposures.detector.noise_of
-    )
-    result = _mask_set(
-        masks,
-        exposures,
-        requirements,
-        lamedian=_lamedian(found, exposures, requirements),
-        flux_factor=factors,
-        equivalence=report,
-        bright=bright,
-    )
-    result.diagnostics.update(flags=flags, timing=timing, equivalence=report)
-    warn_of(report)
-    return result
-
-
-def _levelled(observed, requirements):
-    """Return the exposures at the level that the boundary of MEANCR is for."""
-    uses_mm = requirements.crmethod in STAGES["mm"]
-    if not uses_mm or requirements.mm_boundary_fit != "exact":
-        return observed
-    stack = scaled(observed.stack, observed.factors)
-    if stack is observed.stack:
-        return observed
-    return replace(observed, stack=stack, planes=make_planes(stack, observed.bad))
-
-
-@contextmanager
-def _timed(timing, stage):
-    start = time.perf_counter()
-    yield
-    timing[stage] = timing.get(stage, 0) + time.perf_counter() - start
-
-
-def _observe(exposures, requirements, factors):
-    """Divide by the flux factors if that is wanted, and make the planes."""
-    stack, left = exposures.data, factors
-    if requirements.apply_flux_factor_to == "original":
-        stack, left = scaled(stack, factors), np.ones(len(exposures))
-    planes = make_planes(stack, exposures.bad)
-    return Observed(stack, exposures.bad, planes, left, exposures.detector, factors)
-
-
-def _find_detector(requirements):
-    name = requirements.crmethod.removeprefix("mm_").removeprefix("matched_")
-    if name in {"mmcosmic", "matched"}:
-        return None
-    return DETECTORS[name].from_requirements(requirements)
-
-
-def _log_counts(found, requirements):
-    log_ = log.info if requirements.la_verbose else log.debug
-    for name, mask in found.masks.items():
-        log_(f"{name}: {np.count_nonzero(mask)} pixels by the single-image detector")
-
-
-def _offsets(requirements, observed, images):
-    """Return the offsets of the exposures, given or measured, or None."""
-    if requirements.crmethod not in STAGES["mm"]:
-        return None
-    if requirements.mm_crosscorr_region is None:
-        return requirements.mm_xy_offsets
-    return measure_offsets(
-        [images[name][0] for name in observed.names],
-        observed.planes.median,
-        observed.detector.noise_of,
-        requirements.mm_crosscorr_region,
-    )
-
-
-def _hits(images, found, observed, criteria):
-    """Return what each of the two detectors says of some images, by name."""
-    single, mm = {}, {}
-    for name, (image, _) in images.items():
-        criterion = criteria.get(name)
-        nothing = np.zeros(image.shape, dtype=bool)
-        if criterion is None:
-            mm[name] = nothing
-            threshold, excess = 0, image - observed.planes.minimum
-        else:
-            mm[name] = criterion(image)
-            threshold, excess = criterion.threshold, criterion.excess(image)
-        single[name] = drop_flat_features(
-            found.masks.get(name, nothing), excess, threshold
-        )
-    return single, mm
-
-
-def _mask_set(masks, exposures, requirements, **parts):
-    names = [f"CRMASK{i}" for i in range(1, len(exposures) + 1)]
-    return CRMaskSet(
-        masks["MEDIANCR"],
-        masks["MEANCRT"],
-        np.stack([masks[name] for name in names]),
-        meancr=masks["MEANCR"],
-        local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
-        requirements=requirements,
-        gain=exposures.detector.gain,
-        readnoise=exposures.detector.readnoise,
-        bias=exposures.detector.bias,
-        meta={f"FILE{i}": n for i, n in enumerate(exposures.names, start=1) if n},
-        **parts,
-    )
-
-
-def _exact_boundaries(criteria, requirements):
-    if requirements.mm_boundary_fit != "exact":
-        return None
-    return {name: criterion.boundary for name, criterion in criteria.items()}
-
-
-def _lamedian(found, exposures, requirements):
-    """Return the clean median in the unit that was asked for."""
-    cleaned = found.cleaned.get("MEDIANCR")
-    if cleaned is None:
-        return None
-    if exposures.gain_ratio is not None and not requirements.la_gain_apply:
-        cleaned = cleaned / exposures.gain_ratio
-    if not requirements.la_gain_apply:
-        return u.Quantity(cleaned, exposures.unit)
-    return u.Quantity(cleaned * np.float32(exposures.detector.gain), u.electron)
