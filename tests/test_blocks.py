@@ -46,7 +46,7 @@ FRAMES = "exposure1.fits, exposure2.fits, exposure3.fits"
 def exposures(tmp_path_factory):
     """Three simulated exposures as files; the folder that holds them."""
     folder = tmp_path_factory.mktemp("exposures")
-    sim = simulate_exposures((96, 110), gain=1.5, bias=200.0, cr_rate=4.0, seed=3)
+    sim = simulate_exposures((96, 110), gain=1.5, bias=200.0, cr_rate=2.0, seed=3)
     for number, ccd in enumerate(sim.exposures, start=1):
         ccd.write(folder / f"exposure{number}.fits")
     return folder

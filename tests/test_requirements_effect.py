@@ -573,6 +573,7 @@ class TestBoundary:
         assert small > 2 * large
 
     @about("mm_synthetic")
+    @pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")
     def test_synthetic(self):
         """From the median, or from each exposure cleaned by itself."""
         sim = simulate_exposures(

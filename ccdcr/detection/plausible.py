@@ -10,7 +10,7 @@ __all__ = ["warn_of_implausible"]
 
 _LEAST = 1000  # pixels of an image of which fractions mean something
 _MOST_FLAGGED = 0.2
-_MOST_COINCIDENT = 3  # times what chance explains
+_MOST_COINCIDENT = 4  # times what chance explains
 _TOLERATED = 0.05  # of the pixels, beside these
 
 
@@ -28,7 +28,7 @@ def warn_of_implausible(masks):
     ImplausibleMaskWarning
         If more than 20 % of the pixels are flagged in MEDIANCR or in an exposure.
     CoincidenceWarning
-        If MEDIANCR has more than 3 times the pixels that chance explains, and
+        If MEDIANCR has more than 4 times the pixels that chance explains, and
         these are more than 5 % of the image.
 
     Notes
