@@ -34,7 +34,7 @@ requirements:
 def nights(tmp_path_factory):
     """YAML files of a detection and a combination each, and their folder."""
     folder = tmp_path_factory.mktemp("nights")
-    sim = simulate_exposures((64, 64), gain=1.5, cr_rate=0.5, seed=3)
+    sim = simulate_exposures((64, 64), gain=1.5, cr_rate=0.5, seed=4)
     for number, ccd in enumerate(sim.exposures, start=1):
         ccd.write(folder / f"exposure{number}.fits")
     for number in range(NUMBER):
