@@ -14,7 +14,7 @@ from ccdcr._fits_structure import check_structure
 from ccdcr._maskset_format import CRMASK, EXTENSIONS, IMAGES
 from ccdcr._maskset_source import Source
 from ccdcr._rows import opened
-from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
+from ccdcr.exceptions import CRMasksFileError
 from ccdcr.maskset import CRMaskSet
 
 __all__ = ["MasksInFile", "open_masks"]
@@ -90,10 +90,8 @@ class MasksInFile:
         file = Source(self._hdus, str(path))
         file.check_number()
         self._primary.remove(EXTENSIONS, ignore_missing=True)
-        if not self._primary.get("UUID"):
-            msg = f"{path} has no UUID in its primary header; a new one is made"
-            warn_user(msg, MissingUUIDWarning)
-            self._primary["UUID"] = str(uuid4())
+        # Once for all rows.
+        self._primary["UUID"] = file.uuid() or str(uuid4())
         self.shape = file.shape = self._shape(file)
         self.local_median_pixels = file.boxes()
         self._row = self[:1]

@@ -142,18 +142,11 @@ def _with_planes(masks, planes, history):
     old = meta.get("HISTORY", [])
     meta["HISTORY"] = [old] if isinstance(old, str) else list(old)
     meta["HISTORY"] += history
-    result = type(masks)(
-        planes["MEDIANCR"],
-        planes["MEANCRT"],
-        np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)]),
+    result = masks._changed(  # noqa: SLF001
+        mediancr=planes["MEDIANCR"],
+        meancrt=planes["MEANCRT"],
+        crmasks=np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)]),
         meancr=planes.get("MEANCR"),
-        lamedian=masks.lamedian,
-        flux_factor=masks.flux_factor,
-        local_median_pixels=masks.local_median_pixels,
-        requirements=masks.requirements,
-        gain=masks.gain,
-        readnoise=masks.readnoise,
-        bias=masks.bias,
         meta=meta,
     )
     result._extra_hdus = masks.extra_hdus  # noqa: SLF001

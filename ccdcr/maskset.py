@@ -32,6 +32,19 @@ from ccdcr.exceptions import CRMasksFileError, describe_error
 __all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
 
 _EIGHT = np.ones((3, 3), dtype=bool)
+# What does not depend on which pixels are masked.
+_KEPT = (
+    "lamedian",
+    "flux_factor",
+    "local_median_pixels",
+    "requirements",
+    "gain",
+    "readnoise",
+    "bias",
+    "boundaries",
+    "equivalence",
+    "meta",
+)
 
 
 class CRMaskSetRead(registry.UnifiedReadWrite):
@@ -367,23 +380,20 @@ class CRMaskSet:
         """Return the set of a part of the images, ``masks[y0:y1, x0:x1]``."""
         (y0, y1), (x0, x1) = _bounds(item, self.shape)
         cut = np.s_[..., y0:y1, x0:x1]
-        return type(self)(
-            self.mediancr[cut],
-            self.meancrt[cut],
-            self.crmasks[cut],
+        return self._changed(
+            mediancr=self.mediancr[cut],
+            meancrt=self.meancrt[cut],
+            crmasks=self.crmasks[cut],
             meancr=None if self.meancr is None else self.meancr[cut],
             lamedian=None if self.lamedian is None else self.lamedian[cut],
-            flux_factor=self.flux_factor,
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
-            requirements=self.requirements,
-            gain=self.gain,
-            readnoise=self.readnoise,
-            bias=self.bias,
-            boundaries=self.boundaries,
-            equivalence=self.equivalence,
             uuid=self.uuid,
-            meta=self.meta,
         )
+
+    def _changed(self, **changes):
+        """Return a set of other masks; all but these and the identity is kept."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return type(self)(**kept | changes)
 
     def _moved_boxes(self, y0, y1, x0, x1):
         if self.local_median_pixels is None:

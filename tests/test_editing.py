@@ -174,3 +174,18 @@ def test_refused(masks, kwargs, error, match):
     """Pixels that are not there, names that do not exist, contradictions."""
     with pytest.raises(error, match=match):
         masks.edit(**kwargs)
+
+
+def test_boundaries_and_report_stay():
+    """An edit keeps what the detection knew of noise and equivalence."""
+    sim = simulate_exposures((96, 100), seed=1)
+    masks = detect_cosmic_rays(
+        sim.exposures, gain=1.0, readnoise=3.0, crmethod="mmcosmic"
+    )
+    edited = masks.edit(add=[[5, 6]], planes=["MEDIANCR"])
+    assert edited.boundaries == masks.boundaries
+    assert edited.boundaries.keys() >= {"MEDIANCR", "MEANCRT"}
+    report = check_equivalence(sim.exposures, gain=1.0, readnoise=3.0)
+    known = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks, equivalence=report)
+    edited = known.edit(remove=[[1, 1]], planes=["MEDIANCR"])
+    assert edited.equivalence is known.equivalence
