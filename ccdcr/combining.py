@@ -8,11 +8,11 @@ import numpy as np
 from astropy.io import fits
 
 from ccdcr._files import check_output, write_hdulist
-from ccdcr._fits_stream import write_images
-from ccdcr._tiled import combine_tiles
 from ccdcr.combination.images import Images
 from ccdcr.combination.methods import METHODS
 from ccdcr.exposures import list_exposures, load_ccds
+from ccdcr.tiles.combine import combine_tiles
+from ccdcr.tiles.fits_stream import write_images
 
 __all__ = ["combine"]
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 from scipy import ndimage
 
-from ccdcr._maskset_format import EDITED
 from ccdcr._viewed import view
 from ccdcr.detection.masks import USER
+from ccdcr.maskfile.format import EDITED
 
 __all__ = ["edit_masks"]
 

@@ -182,7 +182,7 @@ class Equivalence:
         fig : `~matplotlib.figure.Figure`
             The figure, neither shown nor saved.
         """
-        from ccdcr._equivalence_plot import plot_equivalence
+        from ccdcr.plotting.equivalence import plot_equivalence
 
         return plot_equivalence(self, fig=fig)
 

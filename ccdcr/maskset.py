@@ -11,8 +11,10 @@ from astropy.nddata.bitmask import extend_bit_flag_map
 from astropy.table import MaskedColumn, Table
 from scipy import ndimage
 
-from ccdcr import _maskset_fits
-from ccdcr._maskset_checks import (
+from ccdcr._statistics import chance_of_all, chance_of_majority
+from ccdcr.exceptions import CRMasksFileError, describe_error
+from ccdcr.maskfile import convert
+from ccdcr.maskfile.checks import (
     as_bright,
     as_equivalence,
     as_meta,
@@ -26,8 +28,6 @@ from ccdcr._maskset_checks import (
     scalar,
     text,
 )
-from ccdcr._statistics import chance_of_all, chance_of_majority
-from ccdcr.exceptions import CRMasksFileError, describe_error
 
 __all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
 
@@ -706,7 +706,7 @@ class CRMaskSet:
         hdulist : `~astropy.io.fits.HDUList`
             The extensions of crmasks.fits.
         """
-        return _maskset_fits.to_hdulist(self, auxclean=auxclean)
+        return convert.to_hdulist(self, auxclean=auxclean)
 
     @classmethod
     def from_hdulist(cls, hdulist, *, name=None):
@@ -732,7 +732,7 @@ class CRMaskSet:
         """
         name = name or hdulist.filename() or "HDUList"
         try:
-            parts, extras = _maskset_fits.from_hdulist(hdulist, name)
+            parts, extras = convert.from_hdulist(hdulist, name)
             masks = cls(**parts)
         except (CRMasksFileError, Warning):
             raise
@@ -774,4 +774,4 @@ def _count(name, mask):
     return name, pixels, pixels / mask.size, groups
 
 
-_maskset_fits.register(CRMaskSet)
+convert.register(CRMaskSet)

@@ -6,7 +6,8 @@ import pytest
 from astropy.nddata import CCDData
 from numpy.testing import assert_array_equal
 
-from ccdcr import CRMaskSet, Requirements
+from ccdcr import CRMaskSet, Requirements, check_equivalence, detect_cosmic_rays
+from ccdcr.simulation import simulate_exposures
 
 
 @pytest.fixture

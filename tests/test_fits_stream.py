@@ -6,8 +6,8 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_array_equal
 
-from ccdcr import _fits_stream
-from ccdcr._fits_stream import checksum, ones_sum, write_images
+from ccdcr.tiles import fits_stream
+from ccdcr.tiles.fits_stream import checksum, ones_sum, write_images
 
 
 def images(shape, seed=1):
@@ -28,7 +28,7 @@ def images(shape, seed=1):
 @pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".fits.bz2"])
 def test_write(tmp_path, monkeypatch, shape, band, suffix):
     """What is read is what was written, and all sums are right."""
-    monkeypatch.setattr(_fits_stream, "_BAND", band)
+    monkeypatch.setattr(fits_stream, "_BAND", band)
     path = tmp_path / f"out{suffix}"
     written = images(shape, seed=band + shape[0])
     write_images(path, written, overwrite=False, remedy="")

@@ -20,9 +20,9 @@ from ccdcr import (
     MissingUUIDWarning,
     Requirements,
     _files,
-    _maskset_format,
     detect_cosmic_rays,
 )
+from ccdcr.maskfile import format as format_table
 from ccdcr.simulation import simulate_exposures
 
 PEER = Path(__file__).parents[1].parent / "shared" / "peer"
@@ -1011,8 +1011,8 @@ class TestConstants:
 
     def test_prefix(self):
         """Keywords of the detector and of versions are standard ones."""
-        keywords = [key for key, _ in _maskset_format.DETECTOR.values()]
-        keywords += list(_maskset_format.VERSIONS.values())
+        keywords = [key for key, _ in format_table.DETECTOR.values()]
+        keywords += list(format_table.VERSIONS.values())
         assert all(re.fullmatch(r"[A-Z0-9]{1,8}", keyword) for keyword in keywords)
         assert len(set(keywords)) == len(keywords)
 

@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from ccdcr import detect_cosmic_rays
-from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr._threads import in_threads
+from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.decide import (
     Limits,
     coincident_pixels,

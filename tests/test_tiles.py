@@ -26,10 +26,10 @@ from ccdcr import (
     CRMasksFileError,
     MissingUUIDWarning,
     NoUncertaintyWarning,
-    _tiled,
     combine,
 )
-from ccdcr._mask_rows import open_masks
+from ccdcr.tiles import combine as tiled
+from ccdcr.tiles.mask_rows import open_masks
 
 SHAPE = (37, 11)
 N = 5
@@ -99,14 +99,14 @@ def assert_same(first, second):
 
 def heights(monkeypatch):
     """Return a list that will hold the heights of the tiles."""
-    seen, original = [], _tiled.tiles_of
+    seen, original = [], tiled.tiles_of
 
     def tiles_of(*args, **kwargs):
         tiles = original(*args, **kwargs)
         seen.append([tile.stop - tile.start for tile in tiles])
         return tiles
 
-    monkeypatch.setattr(_tiled, "tiles_of", tiles_of)
+    monkeypatch.setattr(tiled, "tiles_of", tiles_of)
     return seen
 
 
@@ -164,9 +164,9 @@ class TestSame:
         """Single rows and a last tile of one row, also in the file."""
         whole = combine(exposures(), tmp_path / "a.fits", crmasks=mask_set())
         tiles = [slice(y, min(y + rows, 37)) for y in range(0, 37, rows)]
-        monkeypatch.setattr(_tiled, "tiles_of", lambda *_, **__: tiles)
-        tiled = combine(exposures(), tmp_path / "b.fits", crmasks=mask_set())
-        assert_same(tiled, whole)
+        monkeypatch.setattr(tiled, "tiles_of", lambda *_, **__: tiles)
+        cut = combine(exposures(), tmp_path / "b.fits", crmasks=mask_set())
+        assert_same(cut, whole)
         contents = [(tmp_path / name).read_bytes() for name in ("a.fits", "b.fits")]
         assert contents[0] == contents[1]
 

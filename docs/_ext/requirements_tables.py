@@ -11,8 +11,8 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 from ccdcr import Requirements
-from ccdcr._maskset_format import DETECTOR, VERSIONS
 from ccdcr._requirements_table import REQUIREMENTS, STAGES
+from ccdcr.maskfile.format import DETECTOR, VERSIONS
 
 __all__ = ["setup"]
 

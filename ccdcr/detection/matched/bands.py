@@ -1,42 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Work in bands of an image that fit into a cache, spread over threads."""
+"""Work in bands of an image that fit into a cache."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
-__all__ = ["bands", "in_threads", "with_halo"]
+__all__ = ["bands", "with_halo"]
 
 _PIXELS = 1 << 17
-_THREADS = 8
-
-
-def in_threads(function, items):
-    """
-    Call a function with each item, in threads, and return the results in order.
-
-    Parameters
-    ----------
-    function : callable
-        What is called; numpy and scipy let several threads run at once.
-    items : sequence
-        Its arguments, one for each call.
-
-    Returns
-    -------
-    results : list
-        What the calls returned.
-    """
-    workers = min(len(items), _THREADS, _cores())
-    if workers < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
-
-
-def _cores():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def bands(length, width, step=1, longer=1):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccdcr import _kernels as kernels
-from ccdcr.detection.matched.bands import bands, in_threads
+from ccdcr._threads import in_threads
+from ccdcr.detection.matched.bands import bands
 from ccdcr.detection.matched.growth import grow
 from ccdcr.detection.matched.reference import (
     low_references,

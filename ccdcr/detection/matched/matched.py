@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr._threads import in_threads
+from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.decide import (
     Limits,
     coincident_pixels,

@@ -4,7 +4,8 @@
 import numpy as np
 
 from ccdcr import _kernels as kernels
-from ccdcr.detection.matched.bands import bands, in_threads
+from ccdcr._threads import in_threads
+from ccdcr.detection.matched.bands import bands
 from ccdcr.detection.matched.dispersion import (
     Dispersion,
     Tails,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr._threads import in_threads
+from ccdcr.detection.matched.bands import bands, with_halo
 
 __all__ = ["Structure", "find_structure"]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccdcr.detection.matched.bands import bands, in_threads, with_halo
+from ccdcr._threads import in_threads
+from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.equivalence import TERMS
 
 __all__ = [

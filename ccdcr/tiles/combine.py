@@ -5,12 +5,12 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from ccdcr._exposure_rows import open_exposures
-from ccdcr._mask_rows import open_masks
-from ccdcr._recipe import Recipe, bytes_per_pixel, tiles_of
-from ccdcr._rows import Scratch
 from ccdcr.combination.images import allocate
 from ccdcr.combiner import check_fit, check_weights, keywords_of
+from ccdcr.tiles.exposure_rows import open_exposures
+from ccdcr.tiles.mask_rows import open_masks
+from ccdcr.tiles.recipe import Recipe, bytes_per_pixel, tiles_of
+from ccdcr.tiles.rows import Scratch
 
 __all__ = ["combine_tiles"]
 

@@ -18,8 +18,8 @@ from astropy.nddata import (
 )
 from astropy.nddata.ccddata import _generate_wcs_and_update_header
 
-from ccdcr._rows import opened, rows_of
 from ccdcr.exposures import array_kind, check_alike, check_arrays, no_unit_message
+from ccdcr.tiles.rows import opened, rows_of
 
 __all__ = ["Exposure", "open_exposures"]
 

@@ -7,9 +7,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from ccdcr._maskset_format import BOUNDARY
 from ccdcr.detection.exact.boundary import LEVELS, ExactBoundary
 from ccdcr.detection.exact.noise import PhotonNoise
+from ccdcr.maskfile.format import BOUNDARY
 
 __all__ = ["boundaries_to_hdus", "hdus_to_boundaries"]
 

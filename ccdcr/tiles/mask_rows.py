@@ -9,13 +9,13 @@ from uuid import uuid4
 import numpy as np
 from astropy.io import fits
 
-from ccdcr._fits_stream import ones_sum
-from ccdcr._fits_structure import check_structure
-from ccdcr._maskset_format import CRMASK, EXTENSIONS, IMAGES
-from ccdcr._maskset_source import Source
-from ccdcr._rows import opened
 from ccdcr.exceptions import CRMasksFileError
+from ccdcr.maskfile.format import CRMASK, EXTENSIONS, IMAGES
+from ccdcr.maskfile.source import Source
+from ccdcr.maskfile.structure import check_structure
 from ccdcr.maskset import CRMaskSet
+from ccdcr.tiles.fits_stream import ones_sum
+from ccdcr.tiles.rows import opened
 
 __all__ = ["MasksInFile", "open_masks"]
 

@@ -6,9 +6,12 @@ from astropy import log
 from astropy import units as u
 from astropy.table import Table
 
-from ccdcr._maskset_boundaries import hdus_to_boundaries
-from ccdcr._maskset_checks import pixel_boxes
-from ccdcr._maskset_format import (
+from ccdcr._requirement_kinds import short_repr
+from ccdcr.equivalence import COLUMNS, Equivalence
+from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
+from ccdcr.maskfile.boundaries import hdus_to_boundaries
+from ccdcr.maskfile.checks import pixel_boxes
+from ccdcr.maskfile.format import (
     BOUNDARY,
     BRIGHT,
     CLEANED,
@@ -19,9 +22,6 @@ from ccdcr._maskset_format import (
     TABLE,
     TABLE_COLUMNS,
 )
-from ccdcr._requirement_kinds import short_repr
-from ccdcr.equivalence import COLUMNS, Equivalence
-from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
 
 __all__ = ["Source"]
 

@@ -4,8 +4,8 @@
 import numpy as np
 
 from ccdcr._kernels import bands_of
-from ccdcr._rows import Mapped
 from ccdcr.combiner import VALUES_AT_ONCE, CRCombiner, check_dtype
+from ccdcr.tiles.rows import Mapped
 
 __all__ = ["Recipe", "bytes_per_pixel", "tiles_of"]
 
@@ -22,7 +22,7 @@ class Recipe:
 
     Parameters
     ----------
-    exposures : list of `~ccdcr._exposure_rows.Exposure`
+    exposures : list of `~ccdcr.tiles.exposure_rows.Exposure`
         The exposures.
     method : str
         The method of `~ccdcr.CRCombiner`.
@@ -94,7 +94,7 @@ def bytes_per_pixel(exposures, dtype, clipping):
 
     Parameters
     ----------
-    exposures : list of `~ccdcr._exposure_rows.Exposure`
+    exposures : list of `~ccdcr.tiles.exposure_rows.Exposure`
         The exposures.
     dtype : str or `~numpy.dtype` or None
         Type of the data.

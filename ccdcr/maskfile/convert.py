@@ -19,9 +19,11 @@ from astropy.utils.exceptions import AstropyWarning
 
 from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
-from ccdcr._fits_structure import check_structure
-from ccdcr._maskset_boundaries import boundaries_to_hdus
-from ccdcr._maskset_format import (
+from ccdcr._requirement_kinds import short_repr
+from ccdcr._requirements_table import ALIASES, REQUIREMENTS
+from ccdcr.exceptions import CRMasksFileError
+from ccdcr.maskfile.boundaries import boundaries_to_hdus
+from ccdcr.maskfile.format import (
     BRIGHT,
     CLEANED,
     DETECTOR,
@@ -33,10 +35,8 @@ from ccdcr._maskset_format import (
     TABLE_COLUMNS,
     VERSIONS,
 )
-from ccdcr._maskset_source import Source
-from ccdcr._requirement_kinds import short_repr
-from ccdcr._requirements_table import ALIASES, REQUIREMENTS
-from ccdcr.exceptions import CRMasksFileError
+from ccdcr.maskfile.source import Source
+from ccdcr.maskfile.structure import check_structure
 from ccdcr.requirements import Requirements
 
 __all__ = ["from_hdulist", "read", "register", "to_hdulist", "write"]
