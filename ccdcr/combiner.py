@@ -11,6 +11,7 @@ from astropy.nddata import CCDData
 
 from ccdcr._kernels import bands_of, count
 from ccdcr._parent import LateCombiner, rows_of
+from ccdcr._threads import in_threads
 from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.combination.noise import has_variance, model_variance, variance_of
@@ -19,6 +20,7 @@ from ccdcr.exposures import check_arrays
 from ccdcr.maskset import CRMaskSet
 
 __all__ = [
+    "THREADS",
     "VALUES_AT_ONCE",
     "CRCombiner",
     "check_dtype",
@@ -27,7 +29,10 @@ __all__ = [
     "keywords_of",
 ]
 
-VALUES_AT_ONCE = 1 << 18  # of a stack, so that they stay in the cache
+# Of a stack in each thread, so that they stay in the cache. With fewer of them
+# threads wait for each other, with more threads memory is the limit.
+VALUES_AT_ONCE = 1 << 19
+THREADS = 4
 
 _OPTIONS = """
         Parameters
@@ -328,14 +333,19 @@ class CRCombiner(LateCombiner):
             sigma=inputs["variances"] is not None,
             number=number,
         )
-        for rows in self._bands():
+
+        def work(rows):
             stack, bad = self._stack(rows, **inputs)
             stack = replace(stack, scatter=scatter)
             cut = {name: mask[..., rows, :] for name, mask in masks.items()}
             flat = {n: m.reshape(*m.shape[:-2], -1) for n, m in cut.items()}
-            images.put(rows, _finish(function(stack, flat), bad))
+            part = _finish(function(stack, flat), bad)
             if number:
-                images.number[rows] = self._number(method, cut, bad, rows)
+                part.number = self._number(method, cut, bad, rows)
+            images.put(rows, part)
+            return part.replaced
+
+        images.replaced = sum(in_threads(work, self._bands(), THREADS))
         return images
 
     def _bands(self):

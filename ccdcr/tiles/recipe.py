@@ -4,7 +4,8 @@
 import numpy as np
 
 from ccdcr._kernels import bands_of
-from ccdcr.combiner import VALUES_AT_ONCE, CRCombiner, check_dtype
+from ccdcr._threads import number_of_threads
+from ccdcr.combiner import THREADS, VALUES_AT_ONCE, CRCombiner, check_dtype
 from ccdcr.tiles.rows import Mapped
 
 __all__ = ["Recipe", "bytes_per_pixel", "tiles_of"]
@@ -151,7 +152,7 @@ def tiles_of(shape, per_pixel, limit, n, *, align=1):
     """
     held, passing = per_pixel
     limit = min(limit * _USED, _ENOUGH)
-    at_once = VALUES_AT_ONCE // n
+    at_once = VALUES_AT_ONCE // n * number_of_threads(THREADS)
     pixels = limit / (held + passing)
     if pixels > at_once:
         pixels = (limit - at_once * passing) / held
