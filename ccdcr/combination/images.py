@@ -12,8 +12,6 @@ from ccdcr.exceptions import LocalMedianWarning, warn_user
 
 __all__ = ["Images", "allocate"]
 
-_ROWS = 16
-
 
 @dataclass
 class Images:
@@ -56,17 +54,7 @@ class Images:
         """Replace pixels by the median of their box, where boxes are given."""
         if boxes is None:
             return
-        failed = []
-        for x, y, width, height in boxes:
-            top, left = max(y - 1 - height // 2, 0), max(x - 1 - width // 2, 0)
-            stop = min(y + height // 2, self.mask.shape[0])
-            columns = slice(left, x + width // 2)
-            part = {n: _box(p, top, stop, columns) for n, p in self.planes.items()}
-            box = [(x - left, y - top, width, height)]
-            if _replace(part["value"], part["mask"], part.get("sigma"), box):
-                failed.append((int(x), int(y)))
-            for name, plane in self.planes.items():
-                plane[y - 1 : y][0, x - 1] = part[name][y - 1 - top, x - 1 - left]
+        failed = replace_by_local_median(self.value, self.mask, boxes, self.sigma)
         if failed:
             msg = f"no usable neighbour, left as they are: pixels [X, Y] {failed}"
             warn_user(msg, LocalMedianWarning)
@@ -84,24 +72,6 @@ class Images:
             result.uncertainty = StdDevUncertainty(self.sigma, copy=False)
         result.meta.update(keywords)
         return result
-
-
-def _box(plane, top, stop, columns):
-    # Planes in files give arrays for rows only, and few rows at a time.
-    starts = range(top, stop, _ROWS)
-    parts = [plane[y : min(y + _ROWS, stop)][:, columns] for y in starts]
-    return np.concatenate(parts)
-
-
-def _replace(value, mask, sigma, box):
-    """Replace one pixel; a masked one keeps its NaN."""
-    failed = replace_by_local_median(value, mask, box, sigma)
-    ((x, y, *_),) = box
-    if mask[y - 1, x - 1]:
-        value[y - 1, x - 1] = np.nan
-        if sigma is not None:
-            sigma[y - 1, x - 1] = np.nan
-    return failed
 
 
 def allocate(make, shape, dtype, *, sigma, number):

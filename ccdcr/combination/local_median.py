@@ -7,6 +7,8 @@ from ccdcr._statistics import median_factor
 
 __all__ = ["replace_by_local_median"]
 
+_ROWS = 16
+
 
 def replace_by_local_median(data, mask, boxes, sigma=None):
     """
@@ -15,9 +17,10 @@ def replace_by_local_median(data, mask, boxes, sigma=None):
     Parameters
     ----------
     data : 2D `~numpy.ndarray`
-        The combined image, (ny, nx); changed.
+        The combined image, (ny, nx), or one that gives arrays for slices of
+        rows; changed.
     mask : 2D `~numpy.ndarray` of bool
-        True = no value; takes no part.
+        True = no value; takes no part and is not replaced.
     boxes : `~numpy.ndarray` of int
         Rows of X, Y, X_width, Y_width; the first pixel is (1, 1). A box is cut
         at the edge of the image, and its own pixel takes no part.
@@ -31,19 +34,35 @@ def replace_by_local_median(data, mask, boxes, sigma=None):
     """
     failed = []
     for x, y, width, height in boxes:
-        cut = (_span(y, height), _span(x, width))
-        usable = ~mask[cut]
-        usable[y - 1 - cut[0].start, x - 1 - cut[1].start] = False
+        cut = _span(y, height, mask.shape[0]), _span(x, width, mask.shape[1])
+        own = y - 1 - cut[0].start, x - 1 - cut[1].start
+        usable = ~_box(mask, *cut)
+        has_value, usable[own] = usable[own], False
         n = np.count_nonzero(usable)
         if n == 0:
             failed.append((int(x), int(y)))
-            continue
-        data[y - 1, x - 1] = np.median(data[cut][usable])
-        if sigma is not None:
-            variance = np.square(sigma[cut][usable], dtype=np.float64).mean() / n
-            sigma[y - 1, x - 1] = np.sqrt(variance) * median_factor(min(n, 100))
+        elif has_value:
+            _set(data, x, y, np.median(_box(data, *cut)[usable], overwrite_input=True))
+            if sigma is not None:
+                sigmas = _box(sigma, *cut)[usable].astype(np.float64, copy=False)
+                variance = np.dot(sigmas, sigmas) / n**2
+                _set(sigma, x, y, np.sqrt(variance) * median_factor(min(n, 100)))
     return failed
 
 
-def _span(center, width):
-    return slice(max(center - 1 - width // 2, 0), center + width // 2)
+def _span(center, width, length):
+    return slice(max(center - 1 - width // 2, 0), min(center + width // 2, length))
+
+
+def _box(plane, rows, columns):
+    # Planes in files give arrays for rows only, and few rows at a time.
+    box = np.empty((rows.stop - rows.start, columns.stop - columns.start), plane.dtype)
+    for start in range(0, len(box), _ROWS):
+        part = box[start : start + _ROWS]
+        first = rows.start + start
+        part[...] = plane[first : first + len(part)][:, columns]
+    return box
+
+
+def _set(plane, x, y, value):
+    plane[y - 1 : y][0, x - 1] = value
