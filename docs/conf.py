@@ -81,6 +81,8 @@ nitpick_ignore_regex = [
 
 # -- HTML --------------------------------------------------------------------
 
+html_static_path = ["_static"]
+html_css_files = ["ccdcr.css"]
 html_math_renderer = "mathml"  # in _ext
 html_title = f"{project} {release.partition('+')[0]}"
 html_sidebars = {"*": []}  # all pages but those of the API stand in the menu

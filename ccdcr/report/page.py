@@ -122,7 +122,8 @@ def _figures(content):
     for name, (data, caption) in content.figures.items():
         parts.append(
             f'<figure id="{escape(name)}"><img src="{_source(data)}" '
-            f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+            f'alt="{escape(caption)}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     return "".join(parts)
 

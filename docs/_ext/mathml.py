@@ -6,9 +6,6 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 __all__ = ["setup"]
 
-# Long formulas scroll on narrow screens.
-_STYLE = "overflow-x: auto; margin: 1em 0"
-
 
 def _inline(translator, node):
     translator.body.append(tex2mathml(node.astext()))
@@ -17,7 +14,7 @@ def _inline(translator, node):
 
 def _block(translator, node):
     formula = tex2mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div style="{_STYLE}">{formula}</div>\n')
+    translator.body.append(f'<div class="formula">{formula}</div>\n')
     raise nodes.SkipNode
 
 
