@@ -77,14 +77,7 @@ def compare_masks(simulated, choices, *, exposure=-1):
     """
     sim = simulate_exposures((200, 200), seed=3, **simulated)
     rows = 1 if len(choices) == 1 else 2
-    _fig, grid = plt.subplots(
-        rows,
-        2,
-        figsize=(6.8, 3.7 * rows),
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
+    _fig, grid = plt.subplots(rows, 2, figsize=(6.8, 3.7 * rows), layout="constrained")
     axes = grid.flat[: 1 + len(choices)]
     for ax in grid.flat[len(axes) :]:
         ax.set_axis_off()
@@ -101,8 +94,8 @@ def compare_masks(simulated, choices, *, exposure=-1):
         image[mask & far] = (0.9, 0.1, 0.1)
         ax.imshow(image, origin="lower")
         ax.set_title(f"{title}\n{np.count_nonzero(mask & far)} false pixels")
-        ax.set_xlabel("x (pixel)")
-    axes[0].set_ylabel("y (pixel)")
+    for ax in axes:
+        ax.set(xlabel="x (pixel)", ylabel="y (pixel)")
 
 
 def tails():
