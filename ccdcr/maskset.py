@@ -649,18 +649,6 @@ class CRMaskSet:
         The noise is that expected of one exposure at the level of the minimum. The
         statistics of L.A. Cosmic are those of its first iteration. A neighbour of
         a hit is flagged at ``la_sigfrac`` times the limit, whatever its contrast.
-
-        Examples
-        --------
-        >>> from ccdcr import detect_cosmic_rays
-        >>> from ccdcr.simulation import simulate_exposures
-        >>> sim = simulate_exposures((100, 120), seed=1)
-        >>> masks = detect_cosmic_rays(
-        ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
-        ... )
-        >>> table = masks.explain_pixel(60, 50, sim.exposures)
-        >>> "exposure 1" in "".join(map(str, table[table.colnames[0]]))
-        True
         """
         from ccdcr.explaining import explain_pixel
 
