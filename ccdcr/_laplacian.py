@@ -42,8 +42,8 @@ def laplacian_statistics(image, detector, gain, readnoise):
 
     References
     ----------
-    .. [1] P. G. van Dokkum 2001, PASP 113, 1420, doi:10.1086/323894
-    .. [2] C. McCully et al., Astro-SCRAPPY, doi:10.5281/zenodo.1482018
+    .. [1] van Dokkum, P. G. 2001, PASP 113, 1420, doi:10.1086/323894
+    .. [2] McCully, C. et al., Astro-SCRAPPY, doi:10.5281/zenodo.1482018
     """
     electrons = np.ascontiguousarray(np.multiply(image, gain, dtype=np.float32))
     if detector.sepmed:

@@ -248,6 +248,19 @@ class CRCombiner(LateCombiner):
         ------
         ValueError
             If the method is not known, or if there is no mask set for it.
+
+        Examples
+        --------
+        >>> from ccdcr import detect_cosmic_rays
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((100, 120), seed=1)
+        >>> masks = detect_cosmic_rays(
+        ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+        ... )
+        >>> from ccdcr import CRCombiner
+        >>> number = CRCombiner(sim.exposures, masks).exposure_map("meancrt")
+        >>> bool((number[~masks.meancrt] == 3).all())
+        True
         """
         masks = self._masks_for(method)
         number = np.empty(self.crmasks.shape, dtype=np.int16)

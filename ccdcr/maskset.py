@@ -420,6 +420,24 @@ class CRMaskSet:
             Cosmic rays do not care where they fall: many more on bright pixels,
             or many more coincidences than expected, mean that real signal is
             flagged.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.zeros((3, 10, 10), bool)
+        >>> crmasks[:2, 4, 5] = crmasks[0, 1, 1] = True
+        >>> masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+        >>> masks.summary()["mask", "pixels"].pprint()
+           mask    pixels
+        ---------- ------
+          MEDIANCR      1
+           MEANCRT      2
+           CRMASK1      2
+           CRMASK2      1
+           CRMASK3      0
+        COINCIDENT      1
+             EVERY      0
         """
         planes = self.planes | {
             "COINCIDENT": self._hits > len(self) / 2,
@@ -467,6 +485,18 @@ class CRMaskSet:
         ------
         ValueError
             If number or shape do not match.
+
+        Examples
+        --------
+        >>> from ccdcr import detect_cosmic_rays
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((100, 120), seed=1)
+        >>> masks = detect_cosmic_rays(
+        ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+        ... )
+        >>> masked = masks.apply_to(sim.exposures)
+        >>> bool((masked[0].mask == masks.crmasks[0]).all())
+        True
         """
         ccds = list(ccds)
         if len(ccds) != len(self):
@@ -705,6 +735,18 @@ class CRMaskSet:
         -------
         hdulist : `~astropy.io.fits.HDUList`
             The extensions of crmasks.fits.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.eye(3, dtype=bool)[:, np.newaxis]
+        >>> masks = CRMaskSet(np.zeros((1, 3), int), np.ones((1, 3), int), crmasks)
+        >>> hdulist = masks.to_hdulist()
+        >>> [hdu.name for hdu in hdulist]
+        ['PRIMARY', 'MEDIANCR', 'MEANCRT', 'CRMASK1', 'CRMASK2', 'CRMASK3']
+        >>> CRMaskSet.from_hdulist(hdulist) == masks
+        True
         """
         return convert.to_hdulist(self, auxclean=auxclean)
 

@@ -36,7 +36,7 @@ version = ".".join(release.split(".")[:2])
 # The copy button is an optional part of sphinx-astropy.
 if find_spec("sphinx_copybutton") is None:
     extensions.remove("sphinx_copybutton")
-extensions += ["measured_tables", "requirements_tables"]  # in _ext
+extensions += ["formulas", "measured_tables", "requirements_tables"]  # in _ext
 
 exclude_patterns += ["_ext"]
 needs_sphinx = "7.0"
@@ -81,6 +81,9 @@ nitpick_ignore_regex = [
 
 # -- HTML --------------------------------------------------------------------
 
+html_static_path = ["_static"]
+html_css_files = ["ccdcr.css"]
+html_math_renderer = "drawn"  # in _ext
 html_title = f"{project} {release.partition('+')[0]}"
 html_sidebars = {"*": []}  # all pages but those of the API stand in the menu
 html_theme_options |= {"github_url": metadata["urls"]["Source"]}

@@ -19,21 +19,25 @@ SHAPE = (5, 7)
 
 class LaterCombiner(ccdproc.Combiner):
     """
-    A Combiner with the attributes of later versions of ccdproc.
+    A Combiner with the attributes of the development version of ccdproc.
 
-    The data are a plain array and a mask, and there is no ``data_arr`` and no
-    ``ccd_list``.
+    The data are a plain array and a mask, which are properties, and there is no
+    ``data_arr`` and no ``ccd_list``. Weights are set before the data are there, and
+    factors are arrays that fit the data, of their type.
     """
 
-    def __init__(self, ccd_iter, dtype=None):
+    def __init__(self, ccd_iter, dtype=None, xp=None):
         ccds = list(ccd_iter)
+        self._xp = np if xp is None else xp
         self.unit = ccds[0].unit
-        self._dtype = dtype or np.float64
-        self._data_arr = np.array([ccd.data for ccd in ccds], dtype=self._dtype)
-        self._data_arr_mask = np.array(
-            [np.zeros(SHAPE, bool) if c.mask is None else c.mask for c in ccds]
+        self.weights = None
+        self._dtype = np.dtype(dtype or np.float64)
+        self._data_arr = np.stack([np.asarray(c.data, self._dtype) for c in ccds])
+        none = np.zeros(ccds[0].shape, bool)
+        self._data_arr_mask = np.stack(
+            [none if c.mask is None else np.asarray(c.mask, bool) for c in ccds]
         )
-        self._weights = self._scaling = None
+        self.scaling = None
 
     @property
     def data(self):
@@ -47,26 +51,49 @@ class LaterCombiner(ccdproc.Combiner):
 
     @property
     def weights(self):
-        """Weights, not checked."""
+        """An array that fits the data or has one number for each exposure."""
         return self._weights
 
     @weights.setter
     def weights(self, value):
+        if value is not None and value.shape != self._data_arr.shape:
+            if value.ndim != 1:
+                msg = "1D weights expected when shapes of the data and weights differ."
+                raise ValueError(msg)
+            if value.shape[0] != self._data_arr.shape[0]:
+                msg = "Length of weights not compatible with specified axis."
+                raise ValueError(msg)
         self._weights = value
 
     @property
     def scaling(self):
-        """Factors, of the shape that the later versions give them."""
+        """Factors, (n, 1, 1)."""
         return self._scaling
 
     @scaling.setter
     def scaling(self, value):
-        self._scaling = None if value is None else np.reshape(value, (-1, 1, 1))
+        if value is not None:
+            data = self._data_arr
+            if callable(value):
+                value = [value(plane) for plane in data]
+            if len(value) != len(data):
+                msg = "scaling must be a function or an array the same length as"
+                raise ValueError(msg)
+            value = np.asarray(value, data.dtype).reshape(-1, *[1] * (data.ndim - 1))
+        self._scaling = value
+
+    def clip_extrema(self, nlow=0, nhigh=0):
+        """Mask by rank; the mask is another array then."""
+        ranks = np.argsort(np.argsort(self._data_arr, axis=0), axis=0)
+        clip = (ranks < nlow) | (ranks >= len(ranks) - nhigh)
+        self._data_arr_mask = self._data_arr_mask | clip
 
     def minmax_clipping(self, min_clip=None, max_clip=None):
-        """Clip as the original does."""
-        self._data_arr_mask[self._data_arr < min_clip] = True
-        self._data_arr_mask[self._data_arr > max_clip] = True
+        """Mask in place."""
+        if min_clip is not None:
+            self._data_arr_mask |= self._data_arr < min_clip
+        if max_clip is not None:
+            self._data_arr_mask |= self._data_arr > max_clip
 
 
 class LaterCRCombiner(CRCombiner, LaterCombiner):
@@ -170,20 +197,32 @@ class TestCombination:
         if uncertainty is not None:
             assert_array_equal(first.uncertainty.array, second.uncertainty.array)
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_clip_extrema(self, method):
+        """So it does with clipping that makes another mask."""
+        results = []
+        for cls in (CRCombiner, LaterCRCombiner):
+            combiner = cls(exposures(masked=False), mask_set())
+            combiner.clip_extrema(nlow=0, nhigh=1)
+            results.append(getattr(combiner, f"{method}_combine")())
+        assert_array_equal(results[0].data, results[1].data)
+        assert_array_equal(results[0].uncertainty.array, results[1].uncertainty.array)
+
 
 class TestLate:
     """The exposures are copied when something needs the copy."""
 
-    def test_not_copied(self):
+    @pytest.mark.parametrize("cls", [CRCombiner, LaterCRCombiner])
+    def test_not_copied(self, cls):
         """Not for what is combined row by row, with weights and scaling."""
-        combiner = CRCombiner(exposures(), mask_set())
+        combiner = cls(exposures(), mask_set())
         combiner.weights = np.array([1.0, 2.0, 3.0, 4.0])
         combiner.scaling = [1.0, 0.9, 1.1, 1.2]
         for method in METHODS:
             getattr(combiner, f"{method}_combine")()
             combiner.exposure_map(method)
         assert combiner.late is not None
-        assert not {"data_arr", "_data_arr"} & set(vars(combiner))
+        assert not {"data_arr", "_data_arr", "_data_arr_mask"} & set(vars(combiner))
 
     # Without bottleneck numpy warns of pixels that are bad in every exposure.
     @pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")
@@ -221,17 +260,19 @@ class TestLate:
             assert first.dtype == whole.dtype
             assert not np.shares_memory(first, whole)
 
+    @pytest.mark.parametrize("cls", [CRCombiner, LaterCRCombiner])
     @pytest.mark.parametrize("value", [np.ones(3), np.ones((4, 2, 2))])
-    def test_checks(self, value):
+    def test_checks(self, cls, value):
         """What the parent refuses is refused, and leaves nothing behind."""
-        combiner = CRCombiner(exposures(), mask_set())
+        combiner = cls(exposures(), mask_set())
         with pytest.raises(ValueError, match="weights"):
             combiner.weights = value
         with pytest.raises(ValueError, match="same length"):
             combiner.scaling = [1, 2]
         assert combiner.late is not None
         assert combiner.weights is combiner.scaling is None
-        assert combiner.ccd_list is combiner.late
+        if cls is CRCombiner:
+            assert combiner.ccd_list is combiner.late
 
     def test_unknown_attribute(self):
         """It is refused as usual."""

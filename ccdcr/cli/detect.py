@@ -22,7 +22,7 @@ def add_parser(commands, common):
         "detect",
         parents=[common],
         help="detect the cosmic rays in some exposures",
-        description="Detect the cosmic rays in three or more exposures and write a "
+        description="Detect the cosmic rays in two or more exposures and write a "
         "file of masks, with a summary, the requirements, a log and a record beside.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -108,8 +108,8 @@ def detect_cosmic_rays(
 
     References
     ----------
-    .. [1] P. G. van Dokkum 2001, PASP 113, 1420, doi:10.1086/323894
-    .. [2] N. Cardiel et al. 2025, as implemented in numina;
+    .. [1] van Dokkum, P. G. 2001, PASP 113, 1420, doi:10.1086/323894
+    .. [2] Cardiel, N. et al. 2025, as implemented in numina;
        https://numina.readthedocs.io
 
     Examples

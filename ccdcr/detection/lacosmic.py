@@ -50,7 +50,7 @@ class LACosmic:
 
     References
     ----------
-    .. [1] P. G. van Dokkum 2001, PASP 113, 1420, doi:10.1086/323894
+    .. [1] van Dokkum, P. G. 2001, PASP 113, 1420, doi:10.1086/323894
     """
 
     sigclip: float | tuple = 5.0

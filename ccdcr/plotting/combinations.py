@@ -132,6 +132,15 @@ def plot_comparison(
     ValueError
         If there is no image, if the shapes differ, if the centre is outside, or
         if the reference is none of the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ccdcr.plotting import plot_comparison
+    >>> images = {name: np.ones((100, 100)) for name in ("median", "meancr")}
+    >>> artists = plot_comparison(images, x=50, y=40)
+    >>> artists["median"][1] is None
+    True
     """
     _check_stamp(images, x, y)
     if reference not in images:

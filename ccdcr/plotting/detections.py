@@ -44,6 +44,22 @@ def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None)
     ------
     ValueError
         If masks and exposures do not fit.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures,
+    ...     gain="GAIN",
+    ...     readnoise="RDNOISE",
+    ...     crmethod="mmcosmic",
+    ... )
+    >>> from ccdcr.plotting import plot_detections
+    >>> artists = plot_detections(masks, sim.exposures)
+    >>> sorted(artists)
+    ['diagram', 'image', 'selected']
     """
     viewed = view(masks, ccds)
     fig = figure_of(fig, (11, 6.2))

@@ -47,6 +47,22 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
     On the left is what noise alone makes of the exposures: numbers of pixels
     that are expected (for the exact boundary) or simulated, per set of exposures.
     On the right are the exposures. What lies above the boundary is a cosmic ray.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures,
+    ...     gain="GAIN",
+    ...     readnoise="RDNOISE",
+    ...     crmethod="mmcosmic",
+    ... )
+    >>> from ccdcr.plotting import plot_diagram
+    >>> artists = plot_diagram(masks, "MEANCRT")
+    >>> [ax.get_title() for ax in artists["observed"].figure.axes[:2]]
+    ['expected from the noise', 'observed']
     """
     diagram, boundary = _diagram_of(masks, name)
     fig = figure_of(fig, (11, 5.2))
@@ -94,6 +110,15 @@ def plot_boundary(boundary, *, limits=None, ax, **kwargs):
     -------
     line : `~matplotlib.lines.Line2D`
         The line.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ccdcr.plotting import plot_boundary
+    >>> from matplotlib.figure import Figure
+    >>> line = plot_boundary(np.sqrt, limits=(0, 100), ax=Figure().subplots())
+    >>> float(line.get_ydata()[-1])
+    10.0
     """
     if limits is None:
         inside = getattr(boundary, "limits", None)

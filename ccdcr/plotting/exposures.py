@@ -43,6 +43,18 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     with a mean of 10 sigma or more; a tenth of all pixels, the brightest, where the
     noise is not known. Where a histogram does not peak at its line, the flux factor
     is wrong: the exposures are then not equivalent for Median-Minimum.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> from ccdcr.plotting import plot_flux_factors
+    >>> len(plot_flux_factors(masks, sim.exposures))
+    3
     """
     viewed = view(masks, ccds)
     if ax is None:
@@ -123,6 +135,21 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
     ``mm_crosscorr_region`` or of the image, in sigma of an exposure; in units of
     their own scatter where the noise is not known. A star or a line that is
     bright on one side and dark on the other has moved.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> from ccdcr.plotting import plot_offsets
+    >>> artists = plot_offsets(
+    ...     masks, sim.exposures, offsets=[[-0.1, 0], [0, 0], [0.1, 0]]
+    ... )
+    >>> len(artists["offsets"]), len(artists["residuals"])
+    (3, 3)
     """
     viewed = view(masks, ccds)
     if offsets is None:

@@ -60,6 +60,19 @@ def plot_stamps(
     ------
     ValueError
         If the pixel is outside, or if masks and exposures do not fit.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> from ccdcr.plotting import plot_stamps
+    >>> artists = plot_stamps(masks, sim.exposures, x=60, y=50)
+    >>> "median" in artists, "corrected" in artists
+    (True, True)
     """
     viewed = view(masks, ccds)
     requirements = viewed.requirements

@@ -111,7 +111,59 @@ def write_report(
     """
     Write a folder with everything that shows what was flagged.
 
-    Parameters and results are those of `ccdcr.CRMaskSet.report`.
+    `ccdcr.CRMaskSet.report` does the same.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    folder : str or `~pathlib.Path`
+        Where the files are written; it is made if it does not exist.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures, in the order of the masks.
+    mask : str, optional
+        Name of the mask whose detections are shown. Default is ``'MEDIANCR'``.
+    maxplots : int, optional
+        Number of detections in the gallery; -1 = all. Default is that of the
+        requirements, as for the next two.
+    semiwindow : int, optional
+        Half size of the stamps in pixels.
+    color_scale : {'zscale', 'minmax'}, optional
+        Limits of the grey scale of each detection.
+    detect_again : bool, optional
+        For masks from a file: detect again with the recorded requirements, to know
+        the detectors of each pixel and the boundaries. Default is False.
+    overwrite : bool, optional
+        Replace existing files. Default is False.
+    progress_bar : callable, optional
+        Wraps an iterable, such as ``tqdm``.
+
+    Returns
+    -------
+    report : `Report`
+        The files and the tables.
+
+    Raises
+    ------
+    OSError
+        If files exist, or cannot be written.
+    ValueError
+        If a parameter is not allowed, or if masks and exposures do not fit.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.report import write_report
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     report = write_report(masks, folder, sim.exposures, maxplots=1)
+    >>> "index.html" in report.paths
+    True
     """
     ccds, _ = load_ccds(ccds, name="ccds")
     viewed = view(masks, ccds)

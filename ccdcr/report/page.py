@@ -121,8 +121,9 @@ def _figures(content):
     parts = []
     for name, (data, caption) in content.figures.items():
         parts.append(
-            f'<figure id="{escape(name)}"><img src="{_source(data)}" '
-            f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+            f'<figure id="{escape(name)}"><div><img src="{_source(data)}" '
+            f'alt="{escape(caption)}"></div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     return "".join(parts)
 

@@ -74,6 +74,23 @@ def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     of them, and ``s`` ends the stamps. With ``verify_cr`` ``y`` says that it is a
     cosmic ray, ``n`` that it is not, ``a`` that it is and all that follow, and ``s``
     stops: the detections that follow are not asked for and stay masked.
+
+    Examples
+    --------
+    Without a window nothing can be reviewed:
+
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> import warnings
+    >>> from ccdcr import NoWindowWarning, review
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", NoWindowWarning)
+    ...     review(masks, sim.exposures) is masks
+    True
     """
     ccds, _ = load_ccds(ccds, name="ccds")
     viewed = view(masks, ccds)

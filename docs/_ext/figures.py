@@ -10,10 +10,21 @@ from astropy.stats import mad_std
 from scipy import ndimage
 
 from ccdcr import CRCombiner, detect_cosmic_rays
+from ccdcr._laplacian import laplacian_statistics
+from ccdcr.detection.lacosmic import LACosmic
 from ccdcr.exceptions import CRWarning
+from ccdcr.plotting import plot_boundary, plot_diagram
 from ccdcr.simulation import simulate_exposures
 
-__all__ = ["clipped", "compare_masks", "problem", "tails"]
+__all__ = [
+    "boundaries",
+    "clipped",
+    "compare_masks",
+    "diagram",
+    "laplacian",
+    "problem",
+    "tails",
+]
 
 _RESIDUAL = 8.0  # sigma, as in ccdcr.simulation.evaluate
 _NEAR = 2  # pixels: flags this near to a hit are not false
@@ -77,14 +88,7 @@ def compare_masks(simulated, choices, *, exposure=-1):
     """
     sim = simulate_exposures((200, 200), seed=3, **simulated)
     rows = 1 if len(choices) == 1 else 2
-    _fig, grid = plt.subplots(
-        rows,
-        2,
-        figsize=(6.8, 3.7 * rows),
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
+    _fig, grid = plt.subplots(rows, 2, figsize=(6.8, 3.7 * rows), layout="constrained")
     axes = grid.flat[: 1 + len(choices)]
     for ax in grid.flat[len(axes) :]:
         ax.set_axis_off()
@@ -101,8 +105,8 @@ def compare_masks(simulated, choices, *, exposure=-1):
         image[mask & far] = (0.9, 0.1, 0.1)
         ax.imshow(image, origin="lower")
         ax.set_title(f"{title}\n{np.count_nonzero(mask & far)} false pixels")
-        ax.set_xlabel("x (pixel)")
-    axes[0].set_ylabel("y (pixel)")
+    for ax in axes:
+        ax.set(xlabel="x (pixel)", ylabel="y (pixel)")
 
 
 def tails():
@@ -127,6 +131,51 @@ def tails():
         ylabel="charge of hits that is not flagged (%)",
         yscale="log",
     )
+    ax.legend()
+
+
+def laplacian():
+    """Draw an exposure, what L.A. Cosmic sees in it, and what it flags."""
+    sim = simulate_exposures((200, 200), scene="stars", seed=3)
+    data = sim.exposures[0].data
+    fig, axes = plt.subplots(2, 2, figsize=(7, 8), layout="constrained")
+    low, high = np.percentile(data, [1, 99])
+    artist = axes[0, 0].imshow(data, origin="lower", cmap="gray_r", vmin=low, vmax=high)
+    axes[0, 0].set_title("exposure (adu)")
+    fig.colorbar(artist, ax=axes[0, 0], location="bottom")
+    for ax, fsmode in zip(axes[1], ("convolve", "median"), strict=True):
+        detector = LACosmic(fsmode=fsmode)
+        significance, contrast = laplacian_statistics(data, detector, 1.0, 3.0)
+        significant = significance > detector.sigclip
+        image = np.ones((*data.shape, 3))
+        image[significant] = (0.6, 0.7, 0.9)
+        image[significant & (contrast > detector.objlim)] = (0.9, 0.1, 0.1)
+        ax.imshow(image, origin="lower")
+        ax.set_title(f"la_fsmode {fsmode}")
+    artist = axes[0, 1].imshow(
+        significance, origin="lower", cmap="gray_r", vmin=0, vmax=10
+    )
+    axes[0, 1].set_title("$S'$")
+    fig.colorbar(artist, ax=axes[0, 1], location="bottom")
+    for ax in axes.flat:
+        ax.set(xlabel="x (pixel)", ylabel="y (pixel)")
+
+
+def diagram(name, **requirements):
+    """Draw the Median-Minimum diagram of a mask."""
+    sim = simulate_exposures((300, 300), seed=1)
+    masks = _detect(sim, crmethod="mmcosmic", **requirements)
+    plot_diagram(masks, name, fig=plt.figure(figsize=(9, 4.5), layout="constrained"))
+
+
+def boundaries():
+    """Draw the boundaries of the three masks."""
+    sim = simulate_exposures((300, 300), seed=1)
+    found = _detect(sim, crmethod="mmcosmic").diagnostics["boundaries"]
+    _fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, style in {"MEDIANCR": "-", "MEANCRT": "--", "CRMASK1": ":"}.items():
+        plot_boundary(found[name], limits=(0, 4000), ax=ax, ls=style, label=name)
+    ax.set(xlabel="minimum over the exposures (adu)", ylabel="excess over it (adu)")
     ax.legend()
 
 

@@ -94,7 +94,21 @@ class ExactBoundary:
         return np.exp(-(level**2))
 
     def at_level(self, x, index):
-        """Return the excess at x for one level of the surface."""
+        """
+        Return the excess at x for one level of the surface.
+
+        Parameters
+        ----------
+        x : array_like
+            Low reference, in the unit of the data.
+        index : int
+            Which of the levels.
+
+        Returns
+        -------
+        y : `~numpy.ndarray`
+            The excess over x, of its shape.
+        """
         place, deviation, below = self._places(x)
         y = _at(place, self.surface[:, index])
         return y * deviation / self.scale + below

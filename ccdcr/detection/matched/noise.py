@@ -24,8 +24,8 @@ class Noise:
     --------
     >>> from ccdcr.detection.matched.noise import Noise
     >>> noise = Noise.of_detector(2, gain=2.0, readnoise=4.0)
-    >>> noise.variance(100.0, 0)
-    np.float32(54.0)
+    >>> float(noise.variance(100.0, 0))
+    54.0
     """
 
     floor: np.ndarray
