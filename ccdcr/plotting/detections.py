@@ -144,6 +144,8 @@ def _link(fig, points):
     ]
 
     def select(event):
+        if fig.canvas.widgetlock.locked():  # the toolbar zooms or pans
+            return
         for ax, x, y in points:
             if event.inaxes is ax and len(x):
                 place = ax.transData.transform(np.column_stack([x, y]))
