@@ -11,6 +11,7 @@ __all__ = ["plot_flux_factors", "plot_offsets"]
 _BINS = 80
 _LEAST_SIGNAL = 10.0  # sigma
 _BRIGHTEST = 0.9  # quantile, where the noise is not known
+_SAMPLE = 10000  # pixels
 _SIDE = 200  # pixels of the residual images
 
 
@@ -30,7 +31,8 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     Returns
     -------
     artists : list of tuple
-        A histogram and a vertical line at the flux factor, for each exposure.
+        A histogram and a vertical line at the flux factor, or at the flux that
+        matching has measured, for each exposure.
 
     Raises
     ------
@@ -41,18 +43,21 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     -----
     The mean is scaled to flux factor 1. Of pixels that are masked in no exposure,
     with a mean of 10 sigma or more; a tenth of all pixels, the brightest, where the
-    noise is not known. Where a histogram does not peak at its line, the flux factor
-    is wrong: the exposures are then not equivalent for Median-Minimum.
+    noise is not known. Whole numbers are spread over their step, so that bins hold
+    even shares of them. Where a histogram does not peak at its line, the flux factor
+    is wrong: the exposures are then not equivalent for Median-Minimum. Matched
+    exposures have lines at the fluxes that matching has measured.
     """
     viewed = view(masks, ccds)
     if ax is None:
         ax = figure_of(None, (8, 4.8)).subplots()
     level = viewed.planes.mean / np.float32(np.mean(viewed.factors))
     use = _bright(viewed, level)
-    ratios = [plane[use] / level[use] for plane in viewed.stack]
+    ratios = [_spread(plane[use]) / level[use] for plane in viewed.stack]
     edges = _edges_of(ratios)
+    fluxes, what = _fluxes_of(viewed)
     artists = []
-    for i, (ratio, factor) in enumerate(zip(ratios, viewed.factors, strict=True)):
+    for i, (ratio, factor) in enumerate(zip(ratios, fluxes, strict=True)):
         color, dashes = LINES[i % len(LINES)]
         style = {"color": color, "ls": dashes}
         counts = np.histogram(ratio, edges)[0]
@@ -62,10 +67,31 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     ax.set(
         xlabel="exposure / mean of the exposures at flux factor 1",
         ylabel="pixels per bin",
-        title="flux of the exposures; vertical lines: flux factors",
+        title=f"flux of the exposures; vertical lines: {what}",
     )
     ax.legend(fontsize="small", title=f"{np.count_nonzero(use)} pixels")
     return artists
+
+
+def _spread(values):
+    """Spread whole numbers over their step: bins hold uneven numbers of them."""
+    known = np.unique(values[:_SAMPLE])
+    if len(known) < 2:
+        return values
+    step = np.diff(known).min()
+    return values + step * np.random.default_rng(0).uniform(-0.5, 0.5, len(values))
+
+
+def _fluxes_of(viewed):
+    """Return where the histograms should peak, and what that is."""
+    masks, factors = viewed.masks, viewed.factors
+    matching = masks.diagnostics.get("matching")
+    if matching is None or masks.equivalence is None:
+        return factors, "flux factors"
+    flux = matching["scale"] * np.asarray(masks.equivalence.terms["flux"])
+    if not np.isfinite(flux).all():
+        return factors, "flux factors"
+    return flux / flux.mean() * np.mean(factors), "measured by matching"
 
 
 def _bright(viewed, level):
@@ -102,7 +128,7 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
         The exposures, in the order of the masks.
     offsets : sequence of [dx, dy], optional
         Offset of each exposure in pixels. Default is what the detection measured
-        or was given.
+        or was given, or what matching has measured.
     fig : `~matplotlib.figure.Figure`, optional
         Figure to draw on. Default is a new one, without a window.
 
@@ -127,12 +153,16 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
     viewed = view(masks, ccds)
     if offsets is None:
         known = viewed.requirements.mm_xy_offsets
-        offsets = masks.diagnostics.get("offsets") or known
+        offsets = masks.diagnostics.get("offsets") or known or _shifts_of(masks)
     n = len(masks)
     fig = figure_of(fig, (3.1 * (n + 1) + 0.8, 3.9))
     first, *others = fig.subplots(1, n + 1)
     bounds = _centre(viewed)
-    residuals = [_draw_residual(ax, viewed, i, bounds) for i, ax in enumerate(others)]
+    fluxes, _ = _fluxes_of(viewed)
+    residuals = [
+        _draw_residual(ax, viewed, i, bounds, flux / np.median(fluxes))
+        for i, (ax, flux) in enumerate(zip(others, fluxes, strict=True))
+    ]
     fig.colorbar(
         residuals[-1], ax=others, label="exposure \N{MINUS SIGN} median (sigma)"
     )
@@ -140,6 +170,15 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
     if lines:
         legend_below(fig, lines, columns=n)
     return {"offsets": lines, "residuals": residuals}
+
+
+def _shifts_of(masks):
+    """Return the shifts that matching has measured, or None."""
+    if masks.equivalence is None:
+        return None
+    shifts = [masks.equivalence.terms[name] for name in ("shift_x", "shift_y")]
+    shifts = np.transpose(shifts)
+    return shifts if np.isfinite(shifts).all() else None
 
 
 def _draw_offsets(ax, offsets):
@@ -173,9 +212,8 @@ def _centre(viewed):
     return tuple(bounds)
 
 
-def _draw_residual(ax, viewed, index, bounds):
-    median = viewed.planes.median[bounds]
-    factor = np.float32(viewed.factors[index])
+def _draw_residual(ax, viewed, index, bounds, factor):
+    median, factor = viewed.planes.median[bounds], np.float32(factor)
     residual = viewed.stack[index][bounds] - median * factor
     if viewed.detector is None:
         finite = residual[np.isfinite(residual)]

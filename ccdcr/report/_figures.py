@@ -5,13 +5,17 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ccdcr._requirements_table import STAGES
 from ccdcr.plotting import (
     plot_detections,
     plot_diagram,
+    plot_equivalence,
     plot_flux_factors,
     plot_offsets,
 )
 from ccdcr.plotting._style import figure_of
+from ccdcr.plotting.combinations import comparison_size
+from ccdcr.plotting.equivalence import size_of
 
 __all__ = ["ReportFigure", "comparison_figure", "figures_of", "missing_of"]
 
@@ -20,6 +24,10 @@ _DIAGRAMS = ("MEDIANCR", "MEANCRT")
 _DIAGRAM = (
     "Median-Minimum diagram of {}: what the noise explains, and the exposures. Pixels "
     "above the boundary are cosmic rays."
+)
+_EQUIVALENCE = (
+    "How far the exposures are from being equivalent, before and after they were "
+    "matched to each other, and by how much each differs from the mean of all."
 )
 _PIXELS = "Pixels of {} by detector, in the diagram and in the image."
 _FLUX = (
@@ -85,6 +93,8 @@ def figures_of(viewed, mask, color_scale):
     def offsets(fig):
         plot_offsets(masks, viewed, fig=fig)
 
+    if masks.equivalence is not None:
+        figures["equivalence"] = _equivalence(viewed)
     wide = 3.1 * (len(masks) + 1) + 0.8
     return figures | {
         f"pixels_{mask}": ReportFigure(pixels, (11, 6.2), _PIXELS.format(mask)),
@@ -100,18 +110,28 @@ def _diagram(viewed, name):
     return ReportFigure(draw, (11, 5.2), _DIAGRAM.format(name))
 
 
+def _equivalence(viewed):
+    report = viewed.masks.equivalence
+
+    def draw(fig):
+        plot_equivalence(report, unit=viewed.unit, fig=fig)
+
+    return ReportFigure(draw, size_of(len(report.terms)), _EQUIVALENCE)
+
+
 def comparison_figure(comparison):
     """Return the figure of all combination methods."""
-    size = (2.3 * len(comparison.images) + 1.1, 5.4)
+    size = comparison_size(len(comparison.images))
     return ReportFigure(comparison.plot, size, _COMPARISON.format(*comparison.position))
 
 
 def missing_of(viewed):
     """Return what the masks do not say, a list of texts."""
     diagnostics, missing = viewed.masks.diagnostics, []
-    if not diagnostics.get("diagrams"):
-        reason = "crmethod does not use Median-Minimum" if diagnostics else _AGAIN
-        missing.append(f"the Median-Minimum diagram and its boundary {reason}")
+    uses_mm = viewed.requirements.crmethod in STAGES["mm"]
+    known = viewed.masks.requirements is not None
+    if not diagnostics.get("diagrams") and (uses_mm or not known):
+        missing.append(f"the Median-Minimum diagram and its boundary {_AGAIN}")
     if not diagnostics.get("flags"):
         missing.append(f"the detector that found each pixel {_AGAIN}")
     if viewed.detector is None:

@@ -6,10 +6,11 @@ from ccdcr.plotting._style import CLASSES
 __all__ = ["caption_of", "shown_of", "write_gallery"]
 
 _PAGE = (8.27, 11.69)  # A4 in inches
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.55, 0.2, 0.95, 0.45
-_ROW_TEXT = 0.5  # height of caption and limits
-_TICKS = 0.26  # height of the limits
-_LARGEST = 1.25  # inches of a stamp with its frame
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.6, 0.2, 0.95, 0.3
+_ROW_TEXT = 0.51  # height of caption and limits
+_TICKS = 0.29  # height of the limits
+_SMALL, _LARGE = 7, 8.5  # points
+_LARGEST = 1.22  # inches of a stamp with its frame
 
 
 def shown_of(table, maxplots):
@@ -96,12 +97,12 @@ def _page(title, rows, montages, side):
 def _add_key(ax):
     """Say what the colours of the mask are."""
     y = _PAGE[1] - 0.76
-    ax.text(_LEFT, y, "FITS pixels; mask:", fontsize=7, va="center")
+    ax.text(_LEFT, y, "FITS pixels; mask:", fontsize=_SMALL, va="center")
     x = _LEFT + 1.1
     for label, color, _ in CLASSES.values():
         ax.plot(x, y, "s", color=color, mec="black", mew=0.4, ms=5)
-        ax.text(x + 0.08, y, label, fontsize=6.5, va="center")
-        x += 0.35 + 0.045 * len(label)
+        ax.text(x + 0.08, y, label, fontsize=_SMALL, va="center")
+        x += 0.3 + 0.05 * len(label)
 
 
 def _draw_row(ax, row, montages, bottom, side):
@@ -114,11 +115,11 @@ def _draw_row(ax, row, montages, bottom, side):
     kwargs = {"origin": "lower", "interpolation": "none", "aspect": "auto"}
     ax.imshow(montage.rgb, extent=extent, **kwargs)
     columns = f"x {montage.x - half} to {montage.x + half}"
-    centred = {"ha": "center", "va": "top", "fontsize": 5.5}
+    centred = {"ha": "center", "va": "top", "fontsize": _SMALL}
     for start, title in zip(montage.starts, montages.titles, strict=True):
         place = _LEFT + inch * (start + size / 2)
         ax.text(place, bottom - 0.03, f"{title}\n{columns}", **centred)
     for value, place in ((montage.y - half, 1.5), (montage.y + half, size + 0.5)):
         y = bottom + inch * place
-        ax.text(_LEFT - 0.05, y, f"y {value}", ha="right", va="center", fontsize=5.5)
-    ax.text(_LEFT, bottom + side + 0.04, caption_of(row), va="bottom", fontsize=7)
+        ax.text(_LEFT - 0.05, y, f"y {value}", ha="right", va="center", fontsize=_SMALL)
+    ax.text(_LEFT, bottom + side + 0.04, caption_of(row), va="bottom", fontsize=_LARGE)

@@ -51,6 +51,11 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         equivalence=report,
         bright=bright,
     )
-    result.diagnostics.update(flags=flags, timing=timing, equivalence=report)
+    result.diagnostics.update(
+        flags=flags,
+        timing=timing,
+        equivalence=report,
+        matching={"known": hits.matched.known, "scale": scale},
+    )
     warn_of(report)
     return result
