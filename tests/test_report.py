@@ -297,10 +297,15 @@ class TestFromFile:
         read = CRMaskSet.read(tmp_path / "crmasks.fits")
         expected = {name for name in FILES if not name.startswith("diagram")}
         expected.add("equivalence.png")
-        for name, kwargs in (("old", {}), ("again", {"detect_again": True})):
-            report = read.report(tmp_path / name, sim.exposures, **kwargs)
-            assert set(report.paths) == expected
-            assert len(report.missing) == (0 if kwargs else 1)
+        report = read.report(tmp_path / "old", sim.exposures)
+        assert set(report.paths) == expected
+        assert [text.split(" (")[0] for text in report.missing] == [
+            "the deviations of the matched exposures",
+            "the detector that found each pixel",
+        ]
+        report = read.report(tmp_path / "again", sim.exposures, detect_again=True)
+        assert set(report.paths) == expected | {"deviations.png"}
+        assert report.missing == ()
         assert set(report.detections["class"]) == {"comparison only"}
 
     def test_detect_again(self, sim, masks, read, tmp_path):

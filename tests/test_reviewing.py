@@ -174,14 +174,15 @@ class TestMatched:
     def test_figures(self, sim, script):
         """How equivalent they are comes first."""
         masks = detect_cosmic_rays(sim.exposures, **KNOWN | {"crmethod": "matched"})
-        left = script(*["c"] * FIGURES)
+        left = script(*["c"] * (FIGURES + 1))
         assert review(masks, sim.exposures, maxplots=0) is masks
         assert left == []
-        assert "Q / Q0" in script.titles[0]
-        assert "background (adu)" in script.titles[0]
-        assert "pixels of MEDIANCR" in script.titles[1]
-        assert "5 sigma of the noise" in script.titles[1]
-        assert "measured by matching" in script.titles[2]
+        assert "deviations of the matched exposures" in script.titles[0]
+        assert "Q / Q0" in script.titles[1]
+        assert "background (adu)" in script.titles[1]
+        assert "pixels of MEDIANCR" in script.titles[2]
+        assert "5 sigma of the noise" in script.titles[2]
+        assert "measured by matching" in script.titles[3]
 
 
 class TestBoundary:

@@ -18,6 +18,7 @@ from ccdcr.plotting import (
     plot_boundary,
     plot_comparison,
     plot_detections,
+    plot_deviations,
     plot_diagram,
     plot_equivalence,
     plot_flux_factors,
@@ -337,6 +338,33 @@ class TestEquivalence:
         for label in ("x (pixel)", "exposure 3\ny (pixel)", "background (adu)"):
             assert label in texts
 
+    def test_deviations(self, matched):
+        """All pixels are counted; the body is what the noise explains."""
+        sim, masks = matched
+        artists = plot_deviations(masks, sim.exposures)
+        expected, observed = (
+            np.asarray(artists[name].get_array().filled(0))
+            for name in ("expected", "observed")
+        )
+        assert expected.shape == observed.shape
+        total = 3 * sim.exposures[0].data.size
+        assert 0.99 * total < expected.sum() < total
+        assert 0.96 * total < observed.sum() < total
+        y = np.linspace(-8, 15, len(observed) + 1)
+        low = y[1:] < -1.0
+        assert observed[low].sum() == pytest.approx(expected[low].sum(), rel=0.15)
+        # Hits are above the limits.
+        hits = observed[y[:-1] >= 5].sum()
+        assert 0.4 * masks.crmasks.sum() < hits < masks.crmasks.sum()
+        assert expected[y[:-1] >= 5].sum() < 1
+        values = [line.get_ydata()[0] for line in artists["limits"]]
+        assert values == [5, 4.3, 4] * 2
+
+    def test_no_deviations(self, sim, masks):
+        """Other masks have none."""
+        with pytest.raises(ValueError, match="how the exposures were matched"):
+            plot_deviations(masks, sim.exposures)
+
     def test_guide(self, matched):
         """Matched exposures have the noise to compare with, no boundary."""
         sim, masks = matched
@@ -370,7 +398,7 @@ class TestExposures:
         artists = plot_flux_factors(masks, sim.exposures)
         lines = [line.get_xdata()[0] for _, line in artists]
         assert_allclose(lines, FLUX / np.mean(FLUX), rtol=0.02)
-        # A tenth of the flux is more than one sigma here.
+        # A tenth of the flux is nearly one sigma here.
         for image in plot_offsets(masks, sim.exposures)["residuals"]:
             assert abs(np.median(image.get_array().data)) < 0.5
 

@@ -202,7 +202,7 @@ def test_quit(screen, start):
 def test_matched(screen, start):
     """The figures of matched exposures; s stops the stamps."""
     process, path = start(KNOWN | {"crmethod": "matched"}, maxplots=2)
-    for figure in ("equivalence", *FIGURES):
+    for figure in ("deviations", "equivalence", *FIGURES):
         screen.leave(figure, "c")
     screen.leave("detection 1 of 2", "c")
     screen.leave("detection 2 of 2", "s")

@@ -4,7 +4,7 @@
 import numpy as np
 
 from ccdcr.equivalence import TERMS
-from ccdcr.plotting._style import LINES, figure_of
+from ccdcr.plotting._style import figure_of, line_style
 
 __all__ = ["plot_equivalence", "size_of"]
 
@@ -61,9 +61,8 @@ def size_of(number):
 def _draw_levels(report, ax):
     levels = report.levels
     lines = []
-    for column, marker, (color, _) in zip(
-        ("before", "after"), "os", LINES[1::-1], strict=True
-    ):
+    for i, column in enumerate(("before", "after")):
+        color, _, marker = line_style(1 - i)
         style = {"marker": marker, "color": color, "label": column}
         lines += ax.plot(levels["level"], levels[column], **style)
     ax.axhline(1, color="gray", lw=0.8)

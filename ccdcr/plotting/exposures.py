@@ -4,11 +4,12 @@
 import numpy as np
 
 from ccdcr._viewed import view
-from ccdcr.plotting._style import LINES, extent_of, figure_of, legend_below
+from ccdcr.plotting._style import extent_of, figure_of, legend_below, line_style
 
-__all__ = ["plot_flux_factors", "plot_offsets"]
+__all__ = ["offsets_size", "plot_flux_factors", "plot_offsets"]
 
-_BINS = 80
+_BINS = (20, 80)
+_COLUMNS = 4
 _LEAST_SIGNAL = 10.0  # sigma
 _BRIGHTEST = 0.9  # quantile, where the noise is not known
 _SAMPLE = 10000  # pixels
@@ -58,7 +59,7 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     fluxes, what = _fluxes_of(viewed)
     artists = []
     for i, (ratio, factor) in enumerate(zip(ratios, fluxes, strict=True)):
-        color, dashes = LINES[i % len(LINES)]
+        color, dashes, _ = line_style(i)
         style = {"color": color, "ls": dashes}
         counts = np.histogram(ratio, edges)[0]
         label = f"exposure {i + 1}: {factor:.4f}"
@@ -109,11 +110,12 @@ def _bright(viewed, level):
 
 def _edges_of(ratios):
     every = np.concatenate(ratios)
+    bins = int(np.clip(np.sqrt(len(ratios[0])), *_BINS))
     if not every.size:
-        return np.linspace(0.9, 1.1, _BINS + 1)
+        return np.linspace(0.9, 1.1, bins + 1)
     low, high = np.quantile(every, [0.002, 0.998])
     margin = max(0.1 * (high - low), 1e-3)
-    return np.linspace(low - margin, high + margin, _BINS + 1)
+    return np.linspace(low - margin, high + margin, bins + 1)
 
 
 def plot_offsets(masks, ccds, *, offsets=None, fig=None):
@@ -155,8 +157,12 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
         known = viewed.requirements.mm_xy_offsets
         offsets = masks.diagnostics.get("offsets") or known or _shifts_of(masks)
     n = len(masks)
-    fig = figure_of(fig, (3.1 * (n + 1) + 0.8, 3.9))
-    first, *others = fig.subplots(1, n + 1)
+    fig = figure_of(fig, offsets_size(n))
+    rows, columns = _grid_of(n)
+    first, *others = fig.subplots(rows, columns, squeeze=False).flat
+    for ax in others[n:]:
+        ax.set_axis_off()
+    others = others[:n]
     bounds = _centre(viewed)
     fluxes, _ = _fluxes_of(viewed)
     residuals = [
@@ -164,12 +170,26 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
         for i, (ax, flux) in enumerate(zip(others, fluxes, strict=True))
     ]
     fig.colorbar(
-        residuals[-1], ax=others, label="exposure \N{MINUS SIGN} median (sigma)"
+        residuals[-1],
+        ax=fig.axes[: rows * columns],
+        label="exposure \N{MINUS SIGN} median (sigma)",
     )
     lines = _draw_offsets(first, offsets)
     if lines:
-        legend_below(fig, lines, columns=n)
+        legend_below(fig, lines, columns=min(n, _COLUMNS))
     return {"offsets": lines, "residuals": residuals}
+
+
+def _grid_of(n):
+    """Return rows and columns for n exposures and their offsets."""
+    rows = -(-(n + 1) // _COLUMNS)
+    return rows, -(-(n + 1) // rows)
+
+
+def offsets_size(n):
+    """Return the size in inches of the figure of the offsets of n exposures."""
+    rows, columns = _grid_of(n)
+    return 3.1 * columns + 0.8, 3.1 * rows + 0.8
 
 
 def _shifts_of(masks):
@@ -191,8 +211,7 @@ def _draw_offsets(ax, offsets):
         return []
     lines = []
     for i, (dx, dy) in enumerate(offsets):
-        color, _ = LINES[i % len(LINES)]
-        marker = "osD^vP*"[i % 7]
+        color, _, marker = line_style(i)
         label = f"exposure {i + 1}: {dx:+.3f}, {dy:+.3f}"
         lines += ax.plot(dx, dy, marker, color=color, ms=8, ls="none", label=label)
     reach = max(1.3 * np.abs(offsets).max(), 0.1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ccdcr._requirements_table import STAGES
 from ccdcr.plotting import (
     plot_detections,
+    plot_deviations,
     plot_diagram,
     plot_equivalence,
     plot_flux_factors,
@@ -16,6 +17,7 @@ from ccdcr.plotting import (
 from ccdcr.plotting._style import figure_of
 from ccdcr.plotting.combinations import comparison_size
 from ccdcr.plotting.equivalence import size_of
+from ccdcr.plotting.exposures import offsets_size
 
 __all__ = ["ReportFigure", "comparison_figure", "figures_of", "missing_of"]
 
@@ -24,6 +26,10 @@ _DIAGRAMS = ("MEDIANCR", "MEANCRT")
 _DIAGRAM = (
     "Median-Minimum diagram of {}: what the noise explains, and the exposures. Pixels "
     "above the boundary are cosmic rays."
+)
+_DEVIATIONS = (
+    "How far each matched exposure is from the mean of the others: what the noise "
+    "explains, and the exposures. What is above the limits is hit."
 )
 _EQUIVALENCE = (
     "How far the exposures are from being equivalent, before and after they were "
@@ -93,13 +99,14 @@ def figures_of(viewed, mask, color_scale):
     def offsets(fig):
         plot_offsets(masks, viewed, fig=fig)
 
+    if "matching" in masks.diagnostics:
+        figures["deviations"] = _deviations(viewed)
     if masks.equivalence is not None:
         figures["equivalence"] = _equivalence(viewed)
-    wide = 3.1 * (len(masks) + 1) + 0.8
     return figures | {
         f"pixels_{mask}": ReportFigure(pixels, (11, 6.2), _PIXELS.format(mask)),
         "flux_factors": ReportFigure(flux, (8, 4.8), _FLUX),
-        "offsets": ReportFigure(offsets, (wide, 3.9), _OFFSETS),
+        "offsets": ReportFigure(offsets, offsets_size(len(masks)), _OFFSETS),
     }
 
 
@@ -108,6 +115,13 @@ def _diagram(viewed, name):
         plot_diagram(viewed.masks, name, unit=viewed.unit, fig=fig)
 
     return ReportFigure(draw, (11, 5.2), _DIAGRAM.format(name))
+
+
+def _deviations(viewed):
+    def draw(fig):
+        plot_deviations(viewed.masks, viewed, fig=fig)
+
+    return ReportFigure(draw, (11, 5.6), _DEVIATIONS)
 
 
 def _equivalence(viewed):
@@ -130,6 +144,9 @@ def missing_of(viewed):
     diagnostics, missing = viewed.masks.diagnostics, []
     uses_mm = viewed.requirements.crmethod in STAGES["mm"]
     known = viewed.masks.requirements is not None
+    matched = known and viewed.requirements.crmethod in STAGES["matched"]
+    if matched and "matching" not in diagnostics:
+        missing.append(f"the deviations of the matched exposures {_AGAIN}")
     if not diagnostics.get("diagrams") and (uses_mm or not known):
         missing.append(f"the Median-Minimum diagram and its boundary {_AGAIN}")
     if not diagnostics.get("flags"):

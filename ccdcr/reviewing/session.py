@@ -8,6 +8,7 @@ from ccdcr.exceptions import NoWindowWarning, warn_user
 from ccdcr.exposures import load_ccds
 from ccdcr.plotting import (
     plot_detections,
+    plot_deviations,
     plot_equivalence,
     plot_flux_factors,
     plot_offsets,
@@ -33,9 +34,9 @@ def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     """
     Show figures of the masks one after another, and let keys change the masks.
 
-    The figures are the Median-Minimum diagram or how equivalent matched exposures
-    are, the pixels by detector, flux factors, offsets, the combinations, and the
-    stamps of each detection.
+    The figures are the Median-Minimum diagram, or for matched exposures their
+    deviations and how equivalent they are, the pixels by detector, flux factors,
+    offsets, the combinations, and the stamps of each detection.
 
     Parameters
     ----------
@@ -140,6 +141,7 @@ def _show_figures(viewed, ccds, mask):
     masks, unit = viewed.masks, viewed.unit
     equivalence = masks.equivalence
     figures = {
+        "deviations": (lambda fig: plot_deviations(masks, viewed, fig=fig), (12, 6.4)),
         "equivalence": (
             lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
             (11, 9),
@@ -155,6 +157,8 @@ def _show_figures(viewed, ccds, mask):
             (14, 5.6),
         ),
     }
+    if "matching" not in masks.diagnostics:
+        del figures["deviations"]
     if equivalence is None:
         del figures["equivalence"]
     for name, (draw, size) in figures.items():
