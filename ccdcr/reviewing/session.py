@@ -144,7 +144,7 @@ def _show_figures(viewed, ccds, mask):
         "deviations": (lambda fig: plot_deviations(masks, viewed, fig=fig), (12, 6.4)),
         "equivalence": (
             lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
-            (11, 9),
+            (11, 7.6),
         ),
         "pixels": (lambda fig: plot_detections(masks, viewed, mask, fig=fig), (12, 7)),
         "flux": (
