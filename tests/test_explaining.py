@@ -325,6 +325,30 @@ class TestMatched:
         others = rows["matched exposure 2: minus the others"]["verdict"]
         assert others == "others: the mean of exposure 3"
 
+    def test_gain_map(self):
+        """A map of the gain and other exposure times are taken into account."""
+        rng = np.random.default_rng(4)
+        gain = rng.uniform(1.5, 2.5, (80, 90))
+        gain[30, 40] = 1.4
+        times = [600.0, 900.0, 1200.0]
+        data = np.array([rng.poisson(time / 2, gain.shape) / gain for time in times])
+        data[1, 30, 40] += 300
+        ccds = [
+            CCDData(plane, unit="adu", meta={"EXPTIME": time})
+            for plane, time in zip(data, times, strict=True)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotEquivalentWarning)
+            masks = detect_cosmic_rays(ccds, gain=gain, readnoise=2.0)
+        rows = rows_of(masks.explain_pixel(41, 31, ccds))
+        ratio = gain[30, 40] / np.median(gain)
+        difference = rows["matched exposure 2: minus the others"]
+        noise = difference["noise"]
+        assert difference["value"] == pytest.approx(300 * ratio, abs=4 * noise)
+        variance = [450 / (time / 900) + (2 / (time / 900)) ** 2 for time in times]
+        expected = np.sqrt(variance[1] + (variance[0] + variance[2]) / 4)
+        assert noise == pytest.approx(expected / np.median(gain), rel=0.1)
+
     def test_two(self, sim):
         """Two exposures have no median to be spoilt."""
         masks = detect_cosmic_rays(sim.exposures[:2], **KNOWN | {"crmethod": "matched"})

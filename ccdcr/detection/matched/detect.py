@@ -55,7 +55,11 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         flags=flags,
         timing=timing,
         equivalence=report,
-        matching={"known": hits.matched.known, "scale": scale},
+        matching={
+            "known": hits.matched.known,
+            "scale": scale,
+            "gain_ratio": exposures.gain_ratio,
+        },
     )
     warn_of(report)
     return result

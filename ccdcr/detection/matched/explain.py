@@ -78,11 +78,13 @@ def _known(viewed):
 
 def _frames(viewed, bounds):
     """Return a part of the exposures as they were matched."""
+    matching = viewed.masks.diagnostics["matching"]
+    data, ratio = viewed.stack[:, *bounds], matching["gain_ratio"]
     satlevel = viewed.requirements.ma_satlevel
     return frames_of(
-        viewed.stack[:, *bounds],
+        data if ratio is None else data * ratio[bounds],
         viewed.detector,
-        viewed.masks.diagnostics["matching"]["scale"],
+        matching["scale"],
         bad=None if viewed.bad is None else viewed.bad[:, *bounds],
         satlevel=full_level(viewed.unit) if satlevel is None else satlevel,
     )
