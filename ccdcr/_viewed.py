@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from astropy import units as u
 
+from ccdcr._requirements_table import STAGES
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.detection.diagram import low_reference
 from ccdcr.detection.exact.statistics import compared_planes
@@ -76,9 +77,15 @@ def _load(masks, ccds):
     known = gain is not None and masks.readnoise is not None
     detector = Detector(gain, masks.readnoise, bias) if known else None
     factors = masks.flux_factor
-    if _requirements(masks).apply_flux_factor_to == "original":
+    if _divides(_requirements(masks)):
         stack, factors = scaled(stack, factors), np.ones(len(ccds))
     return Viewed(masks, stack, bad if bad.any() else None, unit, detector, factors)
+
+
+def _divides(requirements):
+    """Return whether the detection has divided the exposures by their factors."""
+    unmatched = requirements.crmethod in STAGES["unmatched"]
+    return unmatched and requirements.apply_flux_factor_to == "original"
 
 
 def _requirements(masks):

@@ -25,7 +25,8 @@ _TILE = 16  # pixels: extended sources are cut into tiles
 _LOW = 0.05  # quantile of the sources
 _DESCRIPTIONS = {
     "method": "combination",
-    "replaced": "pixels that are not what the plain median or mean would be",
+    "replaced": "pixels that are replaced by the minimum or by mediancr",
+    "fewer": "pixels that are the mean of fewer exposures",
     "noise": "scatter of the pixels that no mask touches, measured in the image",
     "expected": "what gain and read noise explain of it",
     "positive": "pixels above the lowest exposure: left of cosmic rays",
@@ -128,7 +129,9 @@ def compare_methods(
         meancr and (if the masks have MEANCR) meancr2; ``plot(fig=None)`` draws
         them. The columns are
 
-        - ``replaced``: pixels that are replaced;
+        - ``replaced``: pixels that are replaced by the minimum or, in meancrt, by
+          the value of mediancr, and ``fewer``: those of meancr and meancr2 that are
+          the mean of fewer exposures;
         - ``noise``: scatter of the pixels that no mask touches, in the unit of
           the exposures, and ``expected``, what gain and read noise explain;
         - ``positive``: pixels that are above the lowest exposure by more than
@@ -222,6 +225,7 @@ class _Judge:
         self._low = kernels.lowest(stack, viewed.bad)[0]
         self._high = _highest(stack, viewed)
         self._noise = viewed.noise_of(self._low)
+        self._fewer = _fewer(viewed)
         self._clean = ~_touched(viewed.masks) & np.isfinite(self._low)
         # The filter of the noise reaches one pixel beyond.
         self._calm = ndimage.binary_erosion(self._clean, np.ones((3, 3)))
@@ -254,7 +258,8 @@ class _Judge:
         negative = np.count_nonzero(self._score(data - self._high) < -self._nsigma)
         replaced = int(image.header.get("CRNREPL", 0))
         expected = self._expected(image)
-        return method, replaced, noise, expected, positive, negative, 1.0, 1.0
+        fewer = self._fewer.get(method, 0)
+        return method, replaced, fewer, noise, expected, positive, negative, 1.0, 1.0
 
     def _expected(self, image):
         if image.uncertainty is None or not self._clean.any():
@@ -300,6 +305,17 @@ class _Judge:
         tiles = (y // _TILE) * (level.shape[1] // _TILE + 1) + x // _TILE
         labels = np.where(bright, labels * (int(tiles.max()) + 1) + tiles + 1, 0)
         return labels, np.unique(labels[bright])
+
+
+def _fewer(viewed):
+    """Return how many pixels are the mean of fewer exposures, by method."""
+    hits, residual = viewed.masks.crmasks, viewed.masks.meancr
+    if viewed.bad is None:
+        some = hits.any(axis=0) & ~hits.all(axis=0)
+    else:
+        some = (hits & ~viewed.bad).any(axis=0) & ~(hits | viewed.bad).all(axis=0)
+    kept = some if residual is None else some & ~residual
+    return {"meancr": np.count_nonzero(some), "meancr2": np.count_nonzero(kept)}
 
 
 def _highest(stack, viewed):

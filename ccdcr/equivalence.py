@@ -182,9 +182,12 @@ class Equivalence:
         fig : `~matplotlib.figure.Figure`
             The figure, neither shown nor saved.
         """
-        from ccdcr.plotting.equivalence import plot_equivalence
+        from ccdcr.plotting._style import figure_of
+        from ccdcr.plotting.equivalence import plot_equivalence, size_of
 
-        return plot_equivalence(self, fig=fig)
+        fig = figure_of(fig, size_of(len(self.terms)))
+        plot_equivalence(self, fig=fig)
+        return fig
 
 
 def warn_of(equivalence):

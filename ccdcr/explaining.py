@@ -11,6 +11,7 @@ from ccdcr.combination.methods import METHODS
 from ccdcr.detection.criterion import least_excess
 from ccdcr.detection.exact.boundary import ExactBoundary
 from ccdcr.detection.lacosmic import LACosmic
+from ccdcr.detection.matched.explain import explained
 from ccdcr.plotting._style import CLASSES, window
 
 __all__ = ["explain_pixel"]
@@ -22,6 +23,10 @@ _NO_BOUNDARY = (
     "again)"
 )
 _NO_NOISE = "the noise (the masks record no gain or no read noise)"
+_NO_MATCHING = (
+    "the statistic of the matched exposures (diagnostics are not in the file of masks; "
+    "detect again)"
+)
 _NO_CLASS = "what found the pixel (diagnostics are not in the file of masks)"
 
 
@@ -59,6 +64,14 @@ def explain_pixel(masks, ccds, x, y):
     statistics of L.A. Cosmic are those of its first iteration, of a pixel and not
     of its neighbours: a pixel next to a hit is flagged at ``la_sigfrac`` times
     the limit without contrast. Other single-image detectors give no number.
+
+    For matched exposures (``crmethod`` matched) there are the difference of each
+    matched exposure to the mean of the others that are not hit, its deviation
+    in sigma (the noise of the difference includes the mismatch that is left), the
+    limit that holds for it (``ma_high``, or ``ma_again`` where another exposure is
+    hit), for pixels beside a hit ``ma_low`` and ``ma_tail``, and in how many
+    exposures the median must be hit to be wrong. They are found out again from the
+    surroundings, in about a second, and need the diagnostics.
     """
     viewed = view(masks, ccds)
     for name, value in (("x", x), ("y", y)):
@@ -67,7 +80,17 @@ def explain_pixel(masks, ccds, x, y):
             raise ValueError(msg)
     bounds = window(x, y, _MARGIN, masks.shape)
     here = (int(y) - 1 - bounds[0].start, int(x) - 1 - bounds[1].start)
-    return _Pixel(viewed.cut(bounds), here).table(int(x), int(y))
+    pixel = _Pixel(viewed.cut(bounds), here)
+    if viewed.requirements.crmethod in STAGES["matched"]:
+        pixel.matched = _matched(viewed, (int(y) - 1, int(x) - 1))
+    return pixel.table(int(x), int(y))
+
+
+def _matched(viewed, pixel):
+    """Return the rows of the matched exposures; None without diagnostics."""
+    if "matching" not in viewed.masks.diagnostics or viewed.detector is None:
+        return None
+    return explained(viewed, pixel)
 
 
 class _Pixel:
@@ -76,6 +99,7 @@ class _Pixel:
     def __init__(self, viewed, here):
         self._viewed, self._here = viewed, here
         self._rows, self._missing = [], []
+        self.matched = None
 
     def table(self, x, y):
         """Return the table."""
@@ -89,7 +113,9 @@ class _Pixel:
         crmethod = self._viewed.requirements.crmethod
         if crmethod in STAGES["mm"]:
             self._add_median_minimum()
-        if crmethod != "mmcosmic":
+        if crmethod in STAGES["matched"]:
+            self._add_matched()
+        if crmethod not in {"mmcosmic", "matched"}:
             self._add_single_image(crmethod)
         self._add_results()
         return self._as_table(x, y)
@@ -169,6 +195,13 @@ class _Pixel:
         verdict = _compared(highest, limit)
         self._add("Median-Minimum: highest exposure", highest, verdict, limit=limit)
 
+    def _add_matched(self):
+        if self.matched is None:
+            self._missing.append(_NO_MATCHING)
+            return
+        for item, value, noise, limit, verdict in self.matched:
+            self._add(item, value, verdict, noise=noise, limit=limit)
+
     def _add_single_image(self, crmethod):
         if crmethod not in STAGES["lacosmic"]:
             self._missing.append(f"a statistic of {crmethod} (it gives none)")
@@ -178,7 +211,7 @@ class _Pixel:
         detector = LACosmic.from_requirements(self._viewed.requirements)
         clip, objlim = (np.min(v) for v in (detector.sigclip, detector.objlim))
         detector_ = self._viewed.detector
-        for name, (image, _) in self._viewed.observed.images.items():
+        for name, image in self._searched(crmethod).items():
             pair = laplacian_statistics(
                 image, detector, detector_.gain, detector_.readnoise
             )
@@ -195,6 +228,14 @@ class _Pixel:
                 _compared(contrast, objlim),
                 limit=objlim,
             )
+
+    def _searched(self, crmethod):
+        """Return the images that the single-image detector has seen, by name."""
+        planes = self._viewed.planes
+        if crmethod in STAGES["matched"]:
+            return {"median": planes.median, "lowest exposure": planes.minimum}
+        images = self._viewed.observed.images
+        return {name: image for name, (image, _) in images.items()}
 
     def _add_results(self):
         masks = self._viewed.masks

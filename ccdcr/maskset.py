@@ -649,6 +649,9 @@ class CRMaskSet:
         The noise is that expected of one exposure at the level of the minimum. The
         statistics of L.A. Cosmic are those of its first iteration. A neighbour of
         a hit is flagged at ``la_sigfrac`` times the limit, whatever its contrast.
+        For ``crmethod`` matched there is the deviation of each exposure from the
+        mean of the others, with the limit that holds for it; it is found out again
+        from the surroundings of the pixel, in about a second.
         """
         from ccdcr.explaining import explain_pixel
 

@@ -14,9 +14,10 @@ LEVEL, READNOISE = 400.0, 10.0  # adu; electron, at a gain of 1
 SIGMA = np.sqrt(LEVEL + READNOISE**2)
 
 
-def exposures_of(data):
+def exposures_of(data, bad=(None,) * 3):
     """Return arrays as exposures."""
-    return [CCDData(plane, unit="adu") for plane in data]
+    pairs = zip(data, bad, strict=True)
+    return [CCDData(plane, unit="adu", mask=mask) for plane, mask in pairs]
 
 
 def masks_of(crmasks, **kwargs):
@@ -129,6 +130,22 @@ def test_replaced():
         assert_array_equal(comparison.images[method].data, image.data)
         assert column(comparison, "replaced")[method] == image.header["CRNREPL"]
     assert_array_equal(comparison.images["median"], combiner.median_combine())
+
+
+def test_fewer(flat):
+    """Pixels of which exposures are left out, but not all; bad ones count as such."""
+    crmasks = np.zeros((3, *SHAPE), dtype=bool)
+    crmasks[0, 5, 5:15] = True
+    crmasks[:, 9, 5:8] = True  # replaced by the minimum
+    crmasks[0, 20, 20] = crmasks[1, 20, 21] = True
+    bad = np.zeros(crmasks.shape, dtype=bool)
+    bad[1:, 20, 20] = bad[1, 20, 21] = True  # nothing is left; nothing is lost
+    residual = np.zeros(SHAPE, dtype=bool)
+    residual[5, 5:7] = True
+    masks = masks_of(crmasks, meancr=residual)
+    comparison = compare_methods(exposures_of(flat, bad), masks)
+    fewer = column(comparison, "fewer")
+    assert (fewer["meancr"], fewer["meancr2"], fewer["meancrt"]) == (10, 8, 0)
 
 
 def test_flux_factors(flat):

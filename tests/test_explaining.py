@@ -1,14 +1,26 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the explanation of a pixel."""
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
 from scipy import ndimage
 
-from ccdcr import CRMaskSet, Requirements, detect_cosmic_rays
+from ccdcr import (
+    CRMaskSet,
+    NotEquivalentWarning,
+    Requirements,
+    detect_cosmic_rays,
+)
 from ccdcr._laplacian import laplacian_statistics
 from ccdcr.detection.lacosmic import LACosmic
+from ccdcr.detection.matched.again import decision_at, surroundings
+from ccdcr.detection.matched.masks import options_of
+from ccdcr.detection.matched.matched import decide, match_exposures
+from ccdcr.detection.scaling import frames_of
+from ccdcr.exposures import Detector
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {
@@ -198,3 +210,168 @@ def test_laplacian(kwargs):
     mask, _ = detector(image, None, 1.0, 3.0)
     assert mask.any()
     np.testing.assert_array_equal(found, mask)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Exposures much larger than the surroundings of a pixel, not equivalent."""
+    return simulate_exposures(
+        (330, 700), scene="longslit", flux=[0.95, 1.0, 1.05], seed=4
+    )
+
+
+@pytest.fixture(scope="module")
+def wide_masks(wide):
+    """Their masks."""
+    with pytest.warns(NotEquivalentWarning):
+        return detect_cosmic_rays(wide.exposures, **KNOWN | {"crmethod": "matched"})
+
+
+class TestMatched:
+    """What decided where exposures were matched."""
+
+    def test_surroundings(self, wide, wide_masks):
+        """A part of the image is searched as the whole was."""
+        detector = Detector(1.0, 3.0, 0.0)
+        stack = np.array([ccd.data for ccd in wide.exposures], dtype=np.float32)
+        frames = frames_of(stack, detector, np.ones(3))
+        options = options_of(wide_masks.requirements)
+        matched = match_exposures(frames, options)
+        _, z, _ = decide(matched, options.limits)
+        known = wide_masks.diagnostics["matching"]["known"]
+        assert known.tile == matched.known.tile
+        for pixel in [(100, 350), (0, 0), (329, 699), (200, 610)]:
+            rows, columns = surroundings(pixel, stack.shape[1:], known.tile)
+            assert columns.stop - columns.start < 400
+            part = frames_of(stack[:, rows, columns], detector, np.ones(3))
+            here = pixel[0] - rows.start, pixel[1] - columns.start
+            decision = decision_at(here, part, options, known)
+            np.testing.assert_allclose(decision.z, z[:, *pixel], atol=2e-3)
+
+    def test_masks(self, wide, wide_masks):
+        """The decision of each exposure and of the median is that of the masks."""
+        # Cores, ends and neighbours of hits, coincidences, and pixels anywhere.
+        rng = np.random.default_rng(1)
+        near = ndimage.binary_dilation(wide_masks.meancrt, EIGHT)
+        pixels = [
+            np.argwhere(plane)[rng.permutation(np.count_nonzero(plane))[:5]]
+            for plane in (wide_masks.mediancr, wide_masks.meancrt, near)
+        ]
+        for y, x in np.concatenate(pixels):
+            rows = rows_of(wide_masks.explain_pixel(x + 1, y + 1, wide.exposures))
+            for i in range(3):
+                name = f"matched exposure {i + 1}: "
+                kinds = ("deviation", "as part of a hit", "with charge of a hit")
+                hit = any(
+                    row["verdict"].startswith("above")
+                    and "joined to no hit" not in row["verdict"]
+                    for item, row in rows.items()
+                    if item.startswith(tuple(name + kind for kind in kinds))
+                )
+                assert hit == wide_masks.crmasks[i, y, x], (x, y, rows)
+            (verdict,) = (
+                row["verdict"]
+                for item, row in rows.items()
+                if item.startswith("matched MEDIANCR")
+            )
+            assert (verdict == "the median is wrong") == wide_masks.mediancr[y, x]
+
+    def test_numbers(self):
+        """Without structure matching has little to do: what algebra gives."""
+        rng = np.random.default_rng(3)
+        level, gain, readnoise, hit = 100.0, 2.0, 6.0, 400.0
+        sigma = np.sqrt(level / gain + (readnoise / gain) ** 2)
+        data = rng.normal(level, sigma, (3, 96, 96))
+        data[1, 40, 50] = level + hit
+        data[[0, 2], 40, 50] = level
+        ccds = [CCDData(plane, unit="adu") for plane in data]
+        masks = detect_cosmic_rays(
+            ccds, gain=gain, readnoise=readnoise, crmethod="matched"
+        )
+        rows = rows_of(masks.explain_pixel(51, 41, ccds))
+        difference = rows["matched exposure 2: minus the others"]
+        # The background of a tile is fitted to a few hundredths of the noise.
+        assert difference["value"] == pytest.approx(hit, abs=0.2 * sigma)
+        noise = sigma * np.sqrt(1 + 1 / 2)
+        assert difference["noise"] == pytest.approx(noise, rel=0.03)
+        assert difference["verdict"] == "others: the mean of exposure 1 3"
+        deviation = rows["matched exposure 2: deviation (sigma)"]
+        assert deviation["value"] == pytest.approx(hit / noise, rel=0.03)
+        assert (deviation["limit"], deviation["verdict"]) == (5, "above")
+        assert rows["matched exposure 1: deviation (sigma)"]["limit"] == 4.3
+        assert rows["exposure 2"]["verdict"] == "in CRMASK2: comparison only"
+        assert rows["result of meancr"]["value"] == pytest.approx(level)
+        (median,) = (row for i, row in rows.items() if i.startswith("matched MED"))
+        assert (median["value"], median["limit"]) == (1, 2)
+        assert median["verdict"] == "too few"
+
+    def test_bad(self, wide):
+        """Bad and saturated exposures take no part."""
+        part = [ccd[:80, :90] for ccd in wide.exposures]
+        data = np.array([ccd.data for ccd in part])
+        bad = np.zeros(data.shape, dtype=bool)
+        bad[0, 20, 30] = True
+        data[1, 20, 30] = 70000
+        ccds = [
+            CCDData(plane, unit="adu", mask=mask)
+            for plane, mask in zip(data, bad, strict=True)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotEquivalentWarning)
+            masks = detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
+        rows = rows_of(masks.explain_pixel(31, 21, ccds))
+        assert rows["exposure 1"]["verdict"] == "bad: takes no part"
+        assert "matched exposure 1: deviation (sigma)" not in rows
+        others = rows["matched exposure 2: minus the others"]["verdict"]
+        assert others == "others: the mean of exposure 3"
+
+    def test_gain_map(self):
+        """A map of the gain and other exposure times are taken into account."""
+        rng = np.random.default_rng(4)
+        gain = rng.uniform(1.5, 2.5, (80, 90))
+        gain[30, 40] = 1.4
+        times = [600.0, 900.0, 1200.0]
+        data = np.array([rng.poisson(time / 2, gain.shape) / gain for time in times])
+        data[1, 30, 40] += 300
+        ccds = [
+            CCDData(plane, unit="adu", meta={"EXPTIME": time})
+            for plane, time in zip(data, times, strict=True)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotEquivalentWarning)
+            masks = detect_cosmic_rays(ccds, gain=gain, readnoise=2.0)
+        rows = rows_of(masks.explain_pixel(41, 31, ccds))
+        ratio = gain[30, 40] / np.median(gain)
+        difference = rows["matched exposure 2: minus the others"]
+        noise = difference["noise"]
+        assert difference["value"] == pytest.approx(300 * ratio, abs=4 * noise)
+        variance = [450 / (time / 900) + (2 / (time / 900)) ** 2 for time in times]
+        expected = np.sqrt(variance[1] + (variance[0] + variance[2]) / 4)
+        assert noise == pytest.approx(expected / np.median(gain), rel=0.1)
+
+    def test_two(self, sim):
+        """Two exposures have no median to be spoilt."""
+        masks = detect_cosmic_rays(sim.exposures[:2], **KNOWN | {"crmethod": "matched"})
+        rows = rows_of(masks.explain_pixel(20, 30, sim.exposures[:2]))
+        assert "matched exposure 2: deviation (sigma)" in rows
+        assert not any(item.startswith("matched MEDIANCR") for item in rows)
+
+    def test_single_image(self, sim):
+        """The second opinion is of the median and of the lowest exposure."""
+        known = KNOWN | {"crmethod": "matched_lacosmic"}
+        masks = detect_cosmic_rays(sim.exposures, **known)
+        table = masks.explain_pixel(20, 30, sim.exposures)
+        assert table.meta["missing"] == []
+        items = [item for item in rows_of(table) if "Laplacian" in item]
+        assert items == [
+            "L.A. Cosmic median: Laplacian (sigma)",
+            "L.A. Cosmic lowest exposure: Laplacian (sigma)",
+        ]
+
+    def test_file(self, sim, tmp_path):
+        """The file of masks does not say it."""
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN | {"crmethod": "matched"})
+        masks.write(tmp_path / "crmasks.fits")
+        read = CRMaskSet.read(tmp_path / "crmasks.fits")
+        (missing, _) = read.explain_pixel(5, 5, sim.exposures).meta["missing"] + [""]
+        assert missing.startswith("the statistic of the matched exposures")

@@ -263,7 +263,7 @@ class TestTiles:
         ).astype(np.float32)
         frames = Frames.of(stack, noise_of(6))
         structure = find_structure(stack[0], frames.noise)
-        fits = fit_tiles(frames, stack[0], structure, 64)
+        fits = fit_tiles(frames, stack[0], structure, Tiling.of(stack[0].shape, 64))
         inner = fits.coefficients.mean(axis=(1, 2))
         expected = np.diag([0.05, -0.1, 0.1, 0.1, 7.0])
         # First order terms: right to a few percent, the seeing to 10%.

@@ -290,6 +290,24 @@ class TestFromFile:
         heights = np.sort(known["peak_sigma"])[::-1]
         np.testing.assert_allclose(report.detections["peak_sigma"], heights)
 
+    def test_matched(self, sim, tmp_path):
+        """Their file says how equivalent the exposures are; no diagram is missed."""
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN | {"crmethod": "matched"})
+        masks.write(tmp_path / "crmasks.fits")
+        read = CRMaskSet.read(tmp_path / "crmasks.fits")
+        expected = {name for name in FILES if not name.startswith("diagram")}
+        expected.add("equivalence.png")
+        report = read.report(tmp_path / "old", sim.exposures)
+        assert set(report.paths) == expected
+        assert [text.split(" (")[0] for text in report.missing] == [
+            "the deviations of the matched exposures",
+            "the detector that found each pixel",
+        ]
+        report = read.report(tmp_path / "again", sim.exposures, detect_again=True)
+        assert set(report.paths) == expected | {"deviations.png"}
+        assert report.missing == ()
+        assert set(report.detections["class"]) == {"comparison only"}
+
     def test_detect_again(self, sim, masks, read, tmp_path):
         """With detect_again all is as it was; the masks given stay as they are."""
         report = read.report(tmp_path / "new", sim.exposures, detect_again=True)

@@ -25,6 +25,7 @@ from ccdcr import (
 from ccdcr.report import detection_table
 from ccdcr.reviewing import session
 from ccdcr.reviewing._boundary import with_chance
+from ccdcr.reviewing._windows import has_windows
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {
@@ -167,6 +168,23 @@ class TestKeys:
         assert "pixels of MEDIANCR" in script.titles[0]
 
 
+class TestMatched:
+    """Exposures that were matched."""
+
+    def test_figures(self, sim, script):
+        """How equivalent they are comes first."""
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN | {"crmethod": "matched"})
+        left = script(*["c"] * (FIGURES + 1))
+        assert review(masks, sim.exposures, maxplots=0) is masks
+        assert left == []
+        assert "deviations of the matched exposures" in script.titles[0]
+        assert "Q / Q0" in script.titles[1]
+        assert "background (adu)" in script.titles[1]
+        assert "pixels of MEDIANCR" in script.titles[2]
+        assert "5 sigma of the noise" in script.titles[2]
+        assert "measured by matching" in script.titles[3]
+
+
 class TestBoundary:
     """Another boundary: the exposures are searched again."""
 
@@ -213,6 +231,18 @@ class TestBoundary:
         assert review(fitted, sim.exposures, maxplots=0) is fitted
         with_points = ["fixed points\n" in text for text in script.titles[:9]]
         assert with_points == [False, True, True, True, True, False, False, True, False]
+
+    def test_toolbar(self, sim, fitted, script):
+        """Clicks that zoom or pan are not for the boundary."""
+
+        def zoom(canvas):
+            canvas.widgetlock(self)
+            click(300, 120)(canvas)
+            canvas.widgetlock.release(self)
+            KeyEvent("key_press_event", canvas, "c")._process()
+
+        script(zoom, *["c"] * (FIGURES - 1))
+        assert review(fitted, sim.exposures, maxplots=0) is fitted
 
     def test_shown_boundary(self, sim, fitted, script):
         """The boundary that is drawn is that of the new requirements."""
@@ -313,6 +343,21 @@ class TestNoWindows:
         assert [w.category for w in caught] == [NoWindowWarning]
         assert "matplotlib opens no windows" in str(caught[0].message)
         assert plt.get_fignums() == []
+
+    @pytest.mark.parametrize("framework", ["tk", None])
+    def test_closed(self, monkeypatch, framework):
+        """A closed figure may lose its canvas: it is asked before."""
+        figure = plt.Figure()
+        figure.canvas.required_interactive_framework = framework
+
+        def close(closed):
+            assert closed is figure
+            FigureCanvasBase(figure)
+
+        monkeypatch.setattr(plt, "figure", lambda: figure)
+        monkeypatch.setattr(plt, "close", close)
+        assert has_windows() == (framework is not None)
+        assert figure.canvas.required_interactive_framework is None
 
     def test_no_display(self, sim, masks, monkeypatch):
         """A backend that needs a display which is not there."""

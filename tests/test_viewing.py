@@ -10,14 +10,17 @@ from astropy import units as u
 from astropy.nddata import CCDData
 from matplotlib.backend_bases import MouseEvent
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr import CRMaskSet, detect_cosmic_rays
+from ccdcr import CRMaskSet, NotEquivalentWarning, detect_cosmic_rays
 from ccdcr.plotting import (
     plot_boundary,
     plot_comparison,
     plot_detections,
+    plot_deviations,
     plot_diagram,
+    plot_equivalence,
     plot_flux_factors,
     plot_offsets,
     plot_stamps,
@@ -300,6 +303,78 @@ class TestStamps:
             plot_stamps("crmasks.fits", small_exposures(), x=1, y=1)
 
 
+FLUX, SHIFTS = np.array([0.9, 1.0, 1.1]), [(0.2, 0.0), (-0.1, 0.1), (-0.1, -0.1)]
+
+
+@pytest.fixture(scope="module")
+def matched():
+    """Exposures of other flux and position, and masks of the matched ones."""
+    sim = simulate_exposures((200, 220), scene="stars", flux=FLUX, shift=SHIFTS, seed=6)
+    known = KNOWN | {"crmethod": "matched"}
+    with pytest.warns(NotEquivalentWarning):
+        return sim, detect_cosmic_rays(sim.exposures, **known)
+
+
+class TestEquivalence:
+    """How equivalent the exposures are."""
+
+    def test_values(self, matched):
+        """The lines and maps are those of the report."""
+        _, masks = matched
+        report = masks.equivalence
+        artists = plot_equivalence(report, unit="adu")
+        for line, column in zip(artists["levels"], ("before", "after"), strict=True):
+            assert_array_equal(line.get_xdata(), report.levels["level"])
+            assert_array_equal(line.get_ydata(), report.levels[column])
+        for name, maps in report.maps.items():
+            for image, plane in zip(artists[name], maps, strict=True):
+                assert_array_equal(image.get_array(), plane)
+
+    def test_labels(self, matched):
+        """Axes have units."""
+        fig = Figure(figsize=(11, 9), layout="constrained")
+        plot_equivalence(matched[1].equivalence, unit="adu", fig=fig)
+        texts = [text.get_text() for text in fig.findobj(Text)]
+        for label in ("x (pixel)", "exposure 3\ny (pixel)", "background (adu)"):
+            assert label in texts
+
+    def test_deviations(self, matched):
+        """All pixels are counted; the body is what the noise explains."""
+        sim, masks = matched
+        artists = plot_deviations(masks, sim.exposures)
+        expected, observed = (
+            np.asarray(artists[name].get_array().filled(0))
+            for name in ("expected", "observed")
+        )
+        assert expected.shape == observed.shape
+        total = 3 * sim.exposures[0].data.size
+        assert 0.99 * total < expected.sum() < total
+        assert 0.96 * total < observed.sum() < total
+        y = np.linspace(-8, 15, len(observed) + 1)
+        low = y[1:] < -1.0
+        assert observed[low].sum() == pytest.approx(expected[low].sum(), rel=0.15)
+        # Hits are above the limits, most of them above 15 sigma.
+        hits = observed[y[:-1] >= 5].sum()
+        assert 0.1 * masks.crmasks.sum() < hits < masks.crmasks.sum()
+        assert expected[y[:-1] >= 5].sum() < 1
+        values = [line.get_ydata()[0] for line in artists["limits"]]
+        assert values == [5, 4.3, 4] * 2
+
+    def test_no_deviations(self, sim, masks):
+        """Other masks have none."""
+        with pytest.raises(ValueError, match="how the exposures were matched"):
+            plot_deviations(masks, sim.exposures)
+
+    def test_guide(self, matched):
+        """Matched exposures have the noise to compare with, no boundary."""
+        sim, masks = matched
+        artists = plot_detections(masks, sim.exposures)
+        ax = next(iter(artists["diagram"].values())).axes
+        (line,) = (i for i in ax.lines if i.get_label() == "5 sigma of the noise")
+        x, y = line.get_xydata().T
+        assert_allclose(y, 5 * np.sqrt(np.maximum(x, 0) + 9), rtol=1e-5)
+
+
 class TestExposures:
     """Flux factors and offsets."""
 
@@ -316,6 +391,38 @@ class TestExposures:
             assert counts.sum() > 1000
             middle = (edges[1:] + edges[:-1]) / 2
             assert np.average(middle, weights=counts) == pytest.approx(factor, rel=0.02)
+
+    def test_matched(self, matched):
+        """Lines and residuals take the fluxes that matching has measured."""
+        sim, masks = matched
+        artists = plot_flux_factors(masks, sim.exposures)
+        lines = [line.get_xdata()[0] for _, line in artists]
+        assert_allclose(lines, FLUX / np.mean(FLUX), rtol=0.02)
+        # A tenth of the flux is nearly one sigma here.
+        for image in plot_offsets(masks, sim.exposures)["residuals"]:
+            assert abs(np.median(image.get_array().data)) < 0.5
+
+    def test_given_scale(self):
+        """Flux factors that are not relative to one leave nothing but noise."""
+        flux = np.array([2.0, 1.8, 2.4])
+        sim = simulate_exposures((100, 120), flux=flux, cr_rate=0.0, seed=3)
+        masks = detect_cosmic_rays(sim.exposures, flux_factor=flux, **KNOWN)
+        for image in plot_offsets(masks, sim.exposures)["residuals"]:
+            assert abs(np.median(image.get_array().data)) < 0.2
+
+    def test_whole_numbers(self):
+        """Bins do not show the steps of whole numbers."""
+        data = np.random.default_rng(1).poisson(200, (3, 300, 300)).astype(float)
+        nothing = np.zeros((300, 300), dtype=bool)
+        crmasks = np.zeros(data.shape, dtype=bool)
+        masks = CRMaskSet(nothing, nothing, crmasks, gain=1.0, readnoise=3.0)
+        ccds = [CCDData(plane, unit="adu") for plane in data]
+        for histogram, _ in plot_flux_factors(masks, ccds):
+            counts = histogram.get_data().values
+            around = (counts[2:] + counts[:-2]) / 2
+            well = around > 1000
+            assert np.count_nonzero(well) > 20
+            assert np.all(np.abs(counts[1:-1] / around - 1)[well] < 0.15)
 
     def test_axes(self, sim, masks):
         """It draws on the axes that are given."""
@@ -340,6 +447,14 @@ class TestExposures:
         artists = plot_offsets(small_masks(), small_exposures())
         assert artists["offsets"] == []
         assert len(artists["residuals"]) == 3
+
+    def test_shifts(self, matched):
+        """Shifts that matching has measured are offsets."""
+        sim, masks = matched
+        artists = plot_offsets(masks, sim.exposures)
+        found = np.array([line.get_xydata()[0] for line in artists["offsets"]])
+        given = np.array(SHIFTS) - np.mean(SHIFTS, axis=0)
+        assert_allclose(found, given, atol=0.06)
 
     def test_measured(self):
         """The offsets of the detection are the default, and the region is shown."""
@@ -376,3 +491,15 @@ class TestComparison:
         """The reference is one of the images."""
         with pytest.raises(ValueError, match=r"one of the images \(a\), got 'median'"):
             plot_comparison({"a": np.ones((4, 5))}, x=1, y=1)
+
+    def test_widths(self):
+        """All panels of the figure are as large as the others."""
+        image = np.arange(1500.0).reshape(30, 50)
+        images = {"median": image, "a": image + 1, "b": image - 3, "c": image}
+        artists = plot_comparison(images, x=20, y=10, semiwindow=8)
+        fig = artists["a"][0].axes.figure
+        fig.draw_without_rendering()
+        panels = [ax for ax in fig.axes if ax.get_xlabel() or ax.get_title()]
+        sizes = [ax.get_window_extent().size for ax in panels]
+        assert len(panels) == 8
+        assert_allclose(sizes, [sizes[0]] * 8, rtol=1e-3)

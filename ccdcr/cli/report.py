@@ -96,10 +96,7 @@ def _compare(options, console):
     comparison = compare_methods(*reversed(_read(options)))
     console.say("\n".join(comparison.table.pformat(max_lines=-1, max_width=-1)))
     if options.output is not None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 8), layout="constrained")
-        comparison.plot(figure)
+        figure = comparison.plot()["median"][0].get_figure()
         ending = Path(options.output).suffix.lstrip(".") or "png"
         with atomic_path(options.output, overwrite=options.overwrite) as temporary:
             figure.savefig(temporary, format=ending)

@@ -9,7 +9,7 @@ from astropy import units as u
 from ccdcr.detection.matched.frames import Frames
 from ccdcr.detection.matched.noise import Noise
 
-__all__ = ["scale_factors", "scaled_frames"]
+__all__ = ["frames_of", "full_level", "scale_factors", "scaled_frames"]
 
 _KEYWORD = "EXPTIME"
 _FULL = 65535.0  # adu, what 16 bits hold
@@ -59,6 +59,11 @@ def _is_time(value):
     return is_number and np.isfinite(value) and value > 0
 
 
+def full_level(unit):
+    """Return the saturation level of exposures that have none, bias included."""
+    return _FULL if unit == u.adu else np.inf
+
+
 def scaled_frames(exposures, factors, satlevel=None):
     """
     Return exposures divided by factors, with their noise.
@@ -79,10 +84,39 @@ def scaled_frames(exposures, factors, satlevel=None):
         The frames.
     """
     if satlevel is None:
-        satlevel = _FULL if exposures.unit == u.adu else np.inf
-    detector, data = exposures.detector, exposures.data
+        satlevel = full_level(exposures.unit)
+    return frames_of(
+        exposures.data,
+        exposures.detector,
+        factors,
+        bad=exposures.bad,
+        satlevel=satlevel,
+    )
+
+
+def frames_of(data, detector, factors, *, bad=None, satlevel=np.inf):
+    """
+    Return plain arrays divided by factors, with their noise.
+
+    Parameters
+    ----------
+    data : 3D `~numpy.ndarray` of float32
+        The exposures, (n, ny, nx), without bias.
+    detector : `~ccdcr.exposures.Detector`
+        Gain, read noise and bias.
+    factors : 1D `~numpy.ndarray`
+        What each is divided by.
+    bad : 3D `~numpy.ndarray` of bool, optional
+        True = takes no part.
+    satlevel : float, optional
+        Saturation level in the unit of the exposures, bias included.
+
+    Returns
+    -------
+    frames : `~ccdcr.detection.matched.frames.Frames`
+        The frames.
+    """
     if np.any(factors != 1):
         data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
     noise = Noise.of_detector(len(data), detector.gain, detector.readnoise, factors)
-    level = (satlevel - detector.bias) / factors
-    return Frames.of(data, noise, exposures.bad, level)
+    return Frames.of(data, noise, bad, (satlevel - detector.bias) / factors)

@@ -8,14 +8,16 @@ from ccdcr.detection.masks import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
 
 __all__ = [
     "CLASSES",
-    "LINES",
     "class_colors",
     "class_image",
+    "counts_norm",
+    "draw_counts",
     "extent_of",
     "figure_of",
     "frame_stamps",
     "image_norm",
     "legend_below",
+    "line_style",
     "window",
 ]
 
@@ -49,17 +51,9 @@ _LABELS = {
 CLASSES = {
     flag: (label, _COLORS[flag], _MARKERS[flag]) for flag, label in _LABELS.items()
 }
-_BLACK = "#000000"
-# Colour and dashes of one line per exposure.
-LINES = (
-    ("#0072B2", "-"),
-    ("#D55E00", "--"),
-    ("#009E73", "-."),
-    ("#CC79A7", ":"),
-    ("#F0A500", "-"),
-    ("#56B4E9", "--"),
-    (_BLACK, "-."),
-)
+# One per exposure.
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0A500", "#56B4E9", "#000000")
+_DASHES, _SYMBOLS = ("-", "--", "-.", ":"), "osD^vP*"
 _INTERVALS = {"zscale": "ZScaleInterval", "minmax": "MinMaxInterval"}
 
 
@@ -68,6 +62,13 @@ def figure_of(fig, size):
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained") if fig is None else fig
+
+
+def line_style(i):
+    """Return colour, dashes and symbol of exposure i, from 0; 28 are different."""
+    color, again = i % len(_LINES), i // len(_LINES)
+    symbol = _SYMBOLS[(color + again) % len(_SYMBOLS)]
+    return _LINES[color], _DASHES[(color + again) % len(_DASHES)], symbol
 
 
 def class_colors():
@@ -105,6 +106,24 @@ def image_norm(stamps, color_scale):
     )
 
 
+def counts_norm(*counts):
+    """Return a logarithmic scale for numbers of pixels, expected or observed."""
+    from matplotlib.colors import LogNorm
+
+    top = max(float(plane.max()) for plane in counts)
+    # Expected numbers may be any fraction: a tenth of a pixel is none.
+    return LogNorm(0.1, max(top, 1.0))
+
+
+def draw_counts(ax, x_edges, y_edges, counts, norm):
+    """Draw numbers of pixels by cell, (along x, along y)."""
+    shown = np.ma.masked_less(counts.T, norm.vmin)
+    kwargs = {"norm": norm, "cmap": "viridis", "rasterized": True}
+    mesh = ax.pcolormesh(x_edges, y_edges, shown, **kwargs)
+    ax.set_facecolor("#f2f2f2")
+    return mesh
+
+
 def window(x, y, semiwindow, shape):
     """Return the slices (y, x) of a stamp around a FITS pixel, cut at the edges."""
     ny, nx = shape
@@ -132,8 +151,10 @@ def frame_stamps(grid, x, y, semiwindow):
         ax.set_facecolor("#d5dde0")  # outside of the image
     for ax in grid[:, 0]:
         ax.set_ylabel("y (pixel)", fontsize="medium")
-    for ax in grid[-1]:
-        ax.set_xlabel("x (pixel)", fontsize="medium")
+    for column in grid.T:
+        lowest = [ax for ax in column if ax.axison][-1]
+        lowest.set_xlabel("x (pixel)", fontsize="medium")
+        lowest.tick_params(labelbottom=True)
 
 
 def legend_below(fig, handles, labels=None, columns=4):

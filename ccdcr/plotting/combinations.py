@@ -11,7 +11,9 @@ from ccdcr.plotting._style import (
     window,
 )
 
-__all__ = ["plot_combinations", "plot_comparison"]
+__all__ = ["comparison_size", "plot_combinations", "plot_comparison"]
+
+_MIDDLE = {"ha": "center", "va": "center", "fontsize": "medium"}
 
 
 def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
@@ -148,7 +150,7 @@ def plot_comparison(
         msg = f"reference must be one of the images ({known}), got {reference!r}"
         raise ValueError(msg)
     n = len(images)
-    fig = figure_of(fig, (2.3 * n + 1.1, 5.4))
+    fig = figure_of(fig, comparison_size(n))
     grid = fig.subplots(2, n, sharex=True, sharey=True, squeeze=False)
     stamps, extent = _stamps(images, x, y, semiwindow)
     kwargs = {"origin": "lower", "extent": extent, "interpolation": "none"}
@@ -161,17 +163,22 @@ def plot_comparison(
         upper.set_title(title, fontsize="medium")
         image, difference = upper.imshow(stamp, **kwargs, **grey), None
         if title == reference:
-            lower.set_axis_off()
+            # A frame of its own: columns of one width.
+            lower.text(0.5, 0.5, "reference", **_MIDDLE, transform=lower.transAxes)
+            lower.set_aspect("equal")
         else:
             difference = lower.imshow(differences[title], **kwargs, **colored)
             lower.set_title(f"\N{MINUS SIGN} {reference}", fontsize="medium")
         artists[title] = image, difference
     frame_stamps(grid, x, y, semiwindow)
-    if reference == next(iter(images)) and n > 1:
-        grid[1, 1].tick_params(labelleft=True)
-        grid[1, 1].set_ylabel("y (pixel)", fontsize="medium")
+    grid[1, list(images).index(reference)].set_facecolor("white")
     _add_bars(fig, grid, artists, unit)
     return artists
+
+
+def comparison_size(n):
+    """Return the size in inches of the figure of n combinations."""
+    return 2.05 * n + 1.7, 5.2
 
 
 def _largest(differences):

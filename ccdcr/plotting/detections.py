@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from ccdcr._requirements_table import STAGES
 from ccdcr._viewed import view
 from ccdcr.plotting._style import CLASSES, figure_of, image_norm, legend_below
 from ccdcr.plotting.diagram import plot_boundary
@@ -44,6 +45,11 @@ def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None)
     ------
     ValueError
         If masks and exposures do not fit.
+
+    Notes
+    -----
+    The line is the boundary of Median-Minimum. Matched exposures have none: there
+    it is ``ma_high`` times the noise of one exposure, to compare with.
 
     Examples
     --------
@@ -110,12 +116,21 @@ def _scatter(ax, x, y, classes):
 
 
 def _draw_boundary(ax, viewed, name, reference):
-    boundary = viewed.boundary(name)
-    if boundary is None or not len(reference):
+    """Draw the boundary; for matched exposures what the noise makes of ma_high."""
+    boundary, requirements = viewed.boundary(name), viewed.requirements
+    if not len(reference):
         return None
     limits = float(reference.min()), float(reference.max())
     style = {"color": "black", "lw": 1.5, "zorder": 3}
-    return plot_boundary(boundary, limits=limits, ax=ax, **style)
+    if boundary is not None:
+        return plot_boundary(boundary, limits=limits, ax=ax, **style)
+    if requirements.crmethod not in STAGES["matched"] or viewed.detector is None:
+        return None
+    high = requirements.ma_high
+    style |= {"ls": "--", "label": f"{high:g} sigma of the noise"}
+    return plot_boundary(
+        lambda x: high * viewed.noise_of(x), limits=limits, ax=ax, **style
+    )
 
 
 def _finish_diagram(ax, viewed, line):
@@ -160,6 +175,8 @@ def _link(fig, points):
     ]
 
     def select(event):
+        if fig.canvas.widgetlock.locked():  # the toolbar zooms or pans
+            return
         for ax, x, y in points:
             if event.inaxes is ax and len(x):
                 place = ax.transData.transform(np.column_stack([x, y]))

@@ -5,7 +5,12 @@ import numpy as np
 
 from ccdcr.detection.boundary import SplineBoundary
 from ccdcr.detection.exact.boundary import ExactBoundary
-from ccdcr.plotting._style import figure_of, legend_below
+from ccdcr.plotting._style import (
+    counts_norm,
+    draw_counts,
+    figure_of,
+    legend_below,
+)
 
 __all__ = ["plot_boundary", "plot_diagram"]
 
@@ -68,11 +73,11 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
     fig = figure_of(fig, (11, 5.2))
     axes = fig.subplots(1, 2, sharex=True, sharey=True)
     left = diagram.simulated / diagram.n_simulations
-    norm = _norm_of(left, diagram.observed)
+    norm = counts_norm(left, diagram.observed)
     exact = isinstance(boundary, ExactBoundary)
     titles = ("expected from the noise" if exact else "simulated", "observed")
     meshes = [
-        _draw_counts(ax, diagram, counts, norm)
+        draw_counts(ax, diagram.x_edges, diagram.y_edges, counts, norm)
         for ax, counts in zip(axes, (left, diagram.observed), strict=True)
     ]
     lines = {}
@@ -142,11 +147,15 @@ def _diagram_of(masks, name):
     return diagram, boundary
 
 
-def _x_label(masks, name, unit):
+def _is_mean(masks, name):
+    """Return whether the low reference is the mean of the lowest exposures."""
     requirements = masks.requirements
     sought = len(masks) - 1 if requirements is None else requirements.mm_cr_coincidences
-    low = name == "MEDIANCR" and sought < len(masks) - 1
-    what = "mean of the lowest" if low else "minimum over the"
+    return name == "MEDIANCR" and sought < len(masks) - 1
+
+
+def _x_label(masks, name, unit):
+    what = "mean of the lowest" if _is_mean(masks, name) else "minimum over the"
     return f"{what} exposures ({unit})"
 
 
@@ -155,31 +164,8 @@ def _y_label(masks, name, unit):
     subject = _SUBJECTS.get(name, "exposure")
     if exact and name == "MEANCRT":
         subject = "highest exposure"
-    return f"{subject} \N{MINUS SIGN} minimum ({unit})"
-
-
-def _norm_of(*counts):
-    from matplotlib.colors import LogNorm
-
-    top = max(float(plane.max()) for plane in counts)
-    # Expected numbers may be any fraction: a tenth of a pixel is none.
-    return LogNorm(0.1, max(top, 1.0))
-
-
-def _draw_counts(ax, diagram, counts, norm):
-    from matplotlib import colormaps
-
-    shown = np.ma.masked_less(counts.T, norm.vmin)
-    mesh = ax.pcolormesh(
-        diagram.x_edges,
-        diagram.y_edges,
-        shown,
-        norm=norm,
-        cmap=colormaps["viridis"],
-        rasterized=True,
-    )
-    ax.set_facecolor("#f2f2f2")
-    return mesh
+    low = "mean of the lowest" if _is_mean(masks, name) else "minimum"
+    return f"{subject} \N{MINUS SIGN} {low} ({unit})"
 
 
 def _draw_boundary(ax, boundary, masks, diagram):

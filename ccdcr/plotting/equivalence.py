@@ -4,8 +4,9 @@
 import numpy as np
 
 from ccdcr.equivalence import TERMS
+from ccdcr.plotting._style import figure_of, line_style
 
-__all__ = ["plot_equivalence"]
+__all__ = ["plot_equivalence", "size_of"]
 
 _LABELS = {
     "flux": "flux",
@@ -14,9 +15,10 @@ _LABELS = {
     "seeing": "seeing (pixel$^2$)",
     "background": "background",
 }
+_WIDTH, _LEVELS, _MAPS = 11, 3.2, 1.9  # inches
 
 
-def plot_equivalence(report, *, fig=None):
+def plot_equivalence(report, *, unit=None, fig=None):
     """
     Draw Q / Q0 by level of structure, and maps of the terms of each exposure.
 
@@ -24,58 +26,71 @@ def plot_equivalence(report, *, fig=None):
     ----------
     report : `~ccdcr.Equivalence`
         The report.
+    unit : str or `~astropy.units.UnitBase`, optional
+        Unit of the exposures, for the label of the background.
     fig : `~matplotlib.figure.Figure`, optional
-        Figure to draw on. Default is a new one.
+        Figure to draw on. Default is a new one, without a window.
 
     Returns
     -------
-    fig : `~matplotlib.figure.Figure`
-        The figure.
+    artists : dict of list
+        ``levels`` are the lines before and after matching, the other ones the
+        maps of each term (`~matplotlib.image.AxesImage`), one per exposure.
     """
-    from matplotlib.figure import Figure
-
     number = len(report.terms)
-    if fig is None:
-        fig = Figure(figsize=(11, 3 + 1.9 * number), layout="constrained")
-    top, bottom = fig.subfigures(2, 1, height_ratios=(3, 1.9 * number))
-    _draw_levels(report, top.subplots())
+    fig = figure_of(fig, size_of(number))
+    top, bottom = fig.subfigures(2, 1, height_ratios=(_LEVELS, _MAPS * number + 0.8))
+    artists = {"levels": _draw_levels(report, top.subplots())}
     axes = bottom.subplots(number, len(TERMS), sharex=True, sharey=True, squeeze=False)
     for name, column in zip(TERMS, axes.T, strict=True):
-        _draw_maps(report, name, column, bottom)
+        artists[name] = _draw_maps(report, name, column, bottom)
+    if unit is not None:
+        axes[0, -1].set_title(f"background ({unit})", fontsize="medium")
     for number_, ax in enumerate(axes[:, 0], start=1):
-        ax.set_ylabel(f"exposure {number_}")
-    return fig
+        ax.set_ylabel(f"exposure {number_}\ny (pixel)")
+    for ax in axes[-1]:
+        ax.set_xlabel("x (pixel)")
+    return artists
+
+
+def size_of(number):
+    """Return the size in inches of the figure of some exposures."""
+    return _WIDTH, _LEVELS + _MAPS * number + 0.8
 
 
 def _draw_levels(report, ax):
     levels = report.levels
-    for column, marker in (("before", "o"), ("after", "s")):
-        ax.plot(levels["level"], levels[column], marker, ls="-", label=column)
+    lines = []
+    for i, column in enumerate(("before", "after")):
+        color, _, marker = line_style(1 - i)
+        style = {"marker": marker, "color": color, "label": column}
+        lines += ax.plot(levels["level"], levels[column], **style)
     ax.axhline(1, color="gray", lw=0.8)
     ax.set(
         xscale="log",
         xlabel="level of structure (units of the noise)",
         ylabel="Q / Q0",
-        title="1 = equivalent",
+        title="how far exposures are below the others on structure; 1 = equivalent",
     )
     ax.legend(title="matching")
+    return lines
 
 
 def _draw_maps(report, name, axes, fig):
+    from matplotlib.ticker import MaxNLocator
+
     maps = report.maps[name]
     centre = 1.0 if name == "flux" else 0.0
     size = max(np.abs(maps - centre).max(), 1e-6)
     x, y = (np.unique(report.tiles[axis]) for axis in ("x", "y"))
     extent = (0.5, x[0] + x[-1] - 0.5, 0.5, y[0] + y[-1] - 0.5)
-    for ax, plane in zip(axes, maps, strict=True):
-        artist = ax.imshow(
-            plane,
-            origin="lower",
-            extent=extent,
-            cmap="RdBu_r",
-            vmin=centre - size,
-            vmax=centre + size,
-            aspect="auto",
-        )
+    style = {"origin": "lower", "extent": extent, "aspect": "auto", "cmap": "RdBu_r"}
+    limits = {"vmin": centre - size, "vmax": centre + size}
+    artists = [
+        ax.imshow(plane, **style, **limits)
+        for ax, plane in zip(axes, maps, strict=True)
+    ]
     axes[0].set_title(_LABELS[name], fontsize="medium")
-    fig.colorbar(artist, ax=list(axes), location="bottom", shrink=0.9)
+    bar = fig.colorbar(artists[0], ax=list(axes), location="bottom", shrink=0.9)
+    bar.locator = MaxNLocator(3)
+    return artists

@@ -4,13 +4,15 @@
 import numpy as np
 
 from ccdcr._viewed import view
-from ccdcr.plotting._style import LINES, extent_of, figure_of, legend_below
+from ccdcr.plotting._style import extent_of, figure_of, legend_below, line_style
 
-__all__ = ["plot_flux_factors", "plot_offsets"]
+__all__ = ["offsets_size", "plot_flux_factors", "plot_offsets"]
 
-_BINS = 80
+_BINS = (20, 80)
+_COLUMNS = 4
 _LEAST_SIGNAL = 10.0  # sigma
 _BRIGHTEST = 0.9  # quantile, where the noise is not known
+_SAMPLE = 10000  # pixels
 _SIDE = 200  # pixels of the residual images
 
 
@@ -30,7 +32,8 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     Returns
     -------
     artists : list of tuple
-        A histogram and a vertical line at the flux factor, for each exposure.
+        A histogram and a vertical line at the flux factor, or at the flux that
+        matching has measured, for each exposure.
 
     Raises
     ------
@@ -41,8 +44,10 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     -----
     The mean is scaled to flux factor 1. Of pixels that are masked in no exposure,
     with a mean of 10 sigma or more; a tenth of all pixels, the brightest, where the
-    noise is not known. Where a histogram does not peak at its line, the flux factor
-    is wrong: the exposures are then not equivalent for Median-Minimum.
+    noise is not known. Whole numbers are spread over their step, so that bins hold
+    even shares of them. Where a histogram does not peak at its line, the flux factor
+    is wrong: the exposures are then not equivalent for Median-Minimum. Matched
+    exposures have lines at the fluxes that matching has measured.
 
     Examples
     --------
@@ -61,11 +66,12 @@ def plot_flux_factors(masks, ccds, *, ax=None):
         ax = figure_of(None, (8, 4.8)).subplots()
     level = viewed.planes.mean / np.float32(np.mean(viewed.factors))
     use = _bright(viewed, level)
-    ratios = [plane[use] / level[use] for plane in viewed.stack]
+    ratios = [_spread(plane[use]) / level[use] for plane in viewed.stack]
     edges = _edges_of(ratios)
+    fluxes, what = _fluxes_of(viewed)
     artists = []
-    for i, (ratio, factor) in enumerate(zip(ratios, viewed.factors, strict=True)):
-        color, dashes = LINES[i % len(LINES)]
+    for i, (ratio, factor) in enumerate(zip(ratios, fluxes, strict=True)):
+        color, dashes, _ = line_style(i)
         style = {"color": color, "ls": dashes}
         counts = np.histogram(ratio, edges)[0]
         label = f"exposure {i + 1}: {factor:.4f}"
@@ -74,10 +80,31 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     ax.set(
         xlabel="exposure / mean of the exposures at flux factor 1",
         ylabel="pixels per bin",
-        title="flux of the exposures; vertical lines: flux factors",
+        title=f"flux of the exposures; vertical lines: {what}",
     )
     ax.legend(fontsize="small", title=f"{np.count_nonzero(use)} pixels")
     return artists
+
+
+def _spread(values):
+    """Spread whole numbers over their step: bins hold uneven numbers of them."""
+    known = np.unique(values[:_SAMPLE])
+    if len(known) < 2:
+        return values
+    step = np.diff(known).min()
+    return values + step * np.random.default_rng(0).uniform(-0.5, 0.5, len(values))
+
+
+def _fluxes_of(viewed):
+    """Return where the histograms should peak, and what that is."""
+    masks, factors = viewed.masks, viewed.factors
+    matching = masks.diagnostics.get("matching")
+    if matching is None or masks.equivalence is None:
+        return factors, "flux factors"
+    flux = matching["scale"] * np.asarray(masks.equivalence.terms["flux"])
+    if not np.isfinite(flux).all():
+        return factors, "flux factors"
+    return flux / flux.mean() * np.mean(factors), "measured by matching"
 
 
 def _bright(viewed, level):
@@ -95,11 +122,12 @@ def _bright(viewed, level):
 
 def _edges_of(ratios):
     every = np.concatenate(ratios)
+    bins = int(np.clip(np.sqrt(len(ratios[0])), *_BINS))
     if not every.size:
-        return np.linspace(0.9, 1.1, _BINS + 1)
+        return np.linspace(0.9, 1.1, bins + 1)
     low, high = np.quantile(every, [0.002, 0.998])
     margin = max(0.1 * (high - low), 1e-3)
-    return np.linspace(low - margin, high + margin, _BINS + 1)
+    return np.linspace(low - margin, high + margin, bins + 1)
 
 
 def plot_offsets(masks, ccds, *, offsets=None, fig=None):
@@ -114,7 +142,7 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
         The exposures, in the order of the masks.
     offsets : sequence of [dx, dy], optional
         Offset of each exposure in pixels. Default is what the detection measured
-        or was given.
+        or was given, or what matching has measured.
     fig : `~matplotlib.figure.Figure`, optional
         Figure to draw on. Default is a new one, without a window.
 
@@ -154,19 +182,50 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
     viewed = view(masks, ccds)
     if offsets is None:
         known = viewed.requirements.mm_xy_offsets
-        offsets = masks.diagnostics.get("offsets") or known
+        offsets = masks.diagnostics.get("offsets") or known or _shifts_of(masks)
     n = len(masks)
-    fig = figure_of(fig, (3.1 * (n + 1) + 0.8, 3.9))
-    first, *others = fig.subplots(1, n + 1)
+    fig = figure_of(fig, offsets_size(n))
+    rows, columns = _grid_of(n)
+    first, *others = fig.subplots(rows, columns, squeeze=False).flat
+    for ax in others[n:]:
+        ax.set_axis_off()
+    others = others[:n]
     bounds = _centre(viewed)
-    residuals = [_draw_residual(ax, viewed, i, bounds) for i, ax in enumerate(others)]
+    fluxes, _ = _fluxes_of(viewed)
+    residuals = [
+        _draw_residual(ax, viewed, i, bounds, flux / np.median(fluxes))
+        for i, (ax, flux) in enumerate(zip(others, fluxes, strict=True))
+    ]
     fig.colorbar(
-        residuals[-1], ax=others, label="exposure \N{MINUS SIGN} median (sigma)"
+        residuals[-1],
+        ax=fig.axes[: rows * columns],
+        label="exposure \N{MINUS SIGN} median (sigma)",
     )
     lines = _draw_offsets(first, offsets)
     if lines:
-        legend_below(fig, lines, columns=n)
+        legend_below(fig, lines, columns=min(n, _COLUMNS))
     return {"offsets": lines, "residuals": residuals}
+
+
+def _grid_of(n):
+    """Return rows and columns for n exposures and their offsets."""
+    rows = -(-(n + 1) // _COLUMNS)
+    return rows, -(-(n + 1) // rows)
+
+
+def offsets_size(n):
+    """Return the size in inches of the figure of the offsets of n exposures."""
+    rows, columns = _grid_of(n)
+    return 3.1 * columns + 0.8, 3.1 * rows + 0.8
+
+
+def _shifts_of(masks):
+    """Return the shifts that matching has measured, or None."""
+    if masks.equivalence is None:
+        return None
+    shifts = [masks.equivalence.terms[name] for name in ("shift_x", "shift_y")]
+    shifts = np.transpose(shifts)
+    return shifts if np.isfinite(shifts).all() else None
 
 
 def _draw_offsets(ax, offsets):
@@ -179,8 +238,7 @@ def _draw_offsets(ax, offsets):
         return []
     lines = []
     for i, (dx, dy) in enumerate(offsets):
-        color, _ = LINES[i % len(LINES)]
-        marker = "osD^vP*"[i % 7]
+        color, _, marker = line_style(i)
         label = f"exposure {i + 1}: {dx:+.3f}, {dy:+.3f}"
         lines += ax.plot(dx, dy, marker, color=color, ms=8, ls="none", label=label)
     reach = max(1.3 * np.abs(offsets).max(), 0.1)
@@ -200,9 +258,8 @@ def _centre(viewed):
     return tuple(bounds)
 
 
-def _draw_residual(ax, viewed, index, bounds):
-    median = viewed.planes.median[bounds]
-    factor = np.float32(viewed.factors[index])
+def _draw_residual(ax, viewed, index, bounds, factor):
+    median, factor = viewed.planes.median[bounds], np.float32(factor)
     residual = viewed.stack[index][bounds] - median * factor
     if viewed.detector is None:
         finite = residual[np.isfinite(residual)]

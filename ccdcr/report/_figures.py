@@ -5,13 +5,19 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ccdcr._requirements_table import STAGES
 from ccdcr.plotting import (
     plot_detections,
+    plot_deviations,
     plot_diagram,
+    plot_equivalence,
     plot_flux_factors,
     plot_offsets,
 )
 from ccdcr.plotting._style import figure_of
+from ccdcr.plotting.combinations import comparison_size
+from ccdcr.plotting.equivalence import size_of
+from ccdcr.plotting.exposures import offsets_size
 
 __all__ = ["ReportFigure", "comparison_figure", "figures_of", "missing_of"]
 
@@ -20,6 +26,14 @@ _DIAGRAMS = ("MEDIANCR", "MEANCRT")
 _DIAGRAM = (
     "Median-Minimum diagram of {}: what the noise explains, and the exposures. Pixels "
     "above the boundary are cosmic rays."
+)
+_DEVIATIONS = (
+    "How far each matched exposure is from the mean of the others: what the noise "
+    "explains, and the exposures. What is above the limits is hit."
+)
+_EQUIVALENCE = (
+    "How far the exposures are from being equivalent, before and after they were "
+    "matched to each other, and by how much each differs from the mean of all."
 )
 _PIXELS = "Pixels of {} by detector, in the diagram and in the image."
 _FLUX = (
@@ -85,11 +99,14 @@ def figures_of(viewed, mask, color_scale):
     def offsets(fig):
         plot_offsets(masks, viewed, fig=fig)
 
-    wide = 3.1 * (len(masks) + 1) + 0.8
+    if "matching" in masks.diagnostics:
+        figures["deviations"] = _deviations(viewed)
+    if masks.equivalence is not None:
+        figures["equivalence"] = _equivalence(viewed)
     return figures | {
         f"pixels_{mask}": ReportFigure(pixels, (11, 6.2), _PIXELS.format(mask)),
         "flux_factors": ReportFigure(flux, (8, 4.8), _FLUX),
-        "offsets": ReportFigure(offsets, (wide, 3.9), _OFFSETS),
+        "offsets": ReportFigure(offsets, offsets_size(len(masks)), _OFFSETS),
     }
 
 
@@ -100,18 +117,38 @@ def _diagram(viewed, name):
     return ReportFigure(draw, (11, 5.2), _DIAGRAM.format(name))
 
 
+def _deviations(viewed):
+    def draw(fig):
+        plot_deviations(viewed.masks, viewed, fig=fig)
+
+    return ReportFigure(draw, (11, 5.6), _DEVIATIONS)
+
+
+def _equivalence(viewed):
+    report = viewed.masks.equivalence
+
+    def draw(fig):
+        plot_equivalence(report, unit=viewed.unit, fig=fig)
+
+    return ReportFigure(draw, size_of(len(report.terms)), _EQUIVALENCE)
+
+
 def comparison_figure(comparison):
     """Return the figure of all combination methods."""
-    size = (2.3 * len(comparison.images) + 1.1, 5.4)
+    size = comparison_size(len(comparison.images))
     return ReportFigure(comparison.plot, size, _COMPARISON.format(*comparison.position))
 
 
 def missing_of(viewed):
     """Return what the masks do not say, a list of texts."""
     diagnostics, missing = viewed.masks.diagnostics, []
-    if not diagnostics.get("diagrams"):
-        reason = "crmethod does not use Median-Minimum" if diagnostics else _AGAIN
-        missing.append(f"the Median-Minimum diagram and its boundary {reason}")
+    uses_mm = viewed.requirements.crmethod in STAGES["mm"]
+    known = viewed.masks.requirements is not None
+    matched = known and viewed.requirements.crmethod in STAGES["matched"]
+    if matched and "matching" not in diagnostics:
+        missing.append(f"the deviations of the matched exposures {_AGAIN}")
+    if not diagnostics.get("diagrams") and (uses_mm or not known):
+        missing.append(f"the Median-Minimum diagram and its boundary {_AGAIN}")
     if not diagnostics.get("flags"):
         missing.append(f"the detector that found each pixel {_AGAIN}")
     if viewed.detector is None:

@@ -56,8 +56,6 @@ class Montages:
         self._semiwindow, self._color_scale = semiwindow, color_scale
         exposures = [f"exposure {i}" for i in range(1, len(viewed.stack) + 1)]
         self.titles = (*exposures, "median", "mask", "corrected")
-        size = 2 * semiwindow + 1
-        self.aspect = (len(self.titles) * (size + _GAP) + _GAP) / (size + 2 * _GAP)
 
     def __call__(self, row):
         """Return the montage of a row of the table of detections."""

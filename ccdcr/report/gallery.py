@@ -6,10 +6,12 @@ from ccdcr.plotting._style import CLASSES
 __all__ = ["caption_of", "shown_of", "write_gallery"]
 
 _PAGE = (8.27, 11.69)  # A4 in inches
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.55, 0.2, 0.95, 0.45
-_ROW_TEXT = 0.5  # height of caption and limits
-_TICKS = 0.26  # height of the limits
-_LARGEST = 1.25  # inches of a stamp with its frame
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.6, 0.2, 0.95, 0.3
+_CAPTION = 0.22  # its height
+_TICKS = 0.29  # height of the limits
+_SMALL, _LARGE = 7, 8.5  # points
+_LARGEST = 1.22  # inches of a stamp with its frame
+_PER_LINE = 8  # stamps
 
 
 def shown_of(table, maxplots):
@@ -44,15 +46,18 @@ def write_gallery(path, table, montages, *, progress_bar=None):
     """
     from matplotlib.backends.backend_pdf import PdfPages
 
-    side = min(_LARGEST, (_PAGE[0] - _LEFT - _RIGHT) / montages.aspect)
-    per_page = int((_PAGE[1] - _TOP - _BOTTOM) / (side + _ROW_TEXT))
+    number = len(montages.titles)
+    lines = -(-number // _PER_LINE)
+    side = min(_LARGEST, (_PAGE[0] - _LEFT - _RIGHT) / min(number, _PER_LINE))
+    height = lines * (side + _TICKS) + _CAPTION
+    per_page = int((_PAGE[1] - _TOP - _BOTTOM) / height)
     pages = list(_pages(table, per_page))
     name = table.meta["mask"]
     with PdfPages(path) as pdf:
         if not pages:
             pdf.savefig(_empty_page(name))
         for title, rows in pages if progress_bar is None else progress_bar(pages):
-            pdf.savefig(_page(f"{name}: {title}", rows, montages, side))
+            pdf.savefig(_page(f"{name}: {title}", rows, montages, (side, height)))
 
 
 def _pages(table, per_page):
@@ -83,42 +88,53 @@ def _empty_page(name):
     return _new_page(f"{name}: no detection is shown")[0]
 
 
-def _page(title, rows, montages, side):
+def _page(title, rows, montages, size):
     fig, ax = _new_page(title)
     _add_key(ax)
-    top = _PAGE[1] - _TOP
+    side, height = size
     for i, row in enumerate(rows):
-        bottom = top - (i + 1) * (side + _ROW_TEXT) + _TICKS
-        _draw_row(ax, row, montages, bottom, side)
+        top = _PAGE[1] - _TOP - i * height
+        _draw_row(ax, row, montages, top, side)
     return fig
 
 
 def _add_key(ax):
     """Say what the colours of the mask are."""
     y = _PAGE[1] - 0.76
-    ax.text(_LEFT, y, "FITS pixels; mask:", fontsize=7, va="center")
+    ax.text(_LEFT, y, "FITS pixels; mask:", fontsize=_SMALL, va="center")
     x = _LEFT + 1.1
     for label, color, _ in CLASSES.values():
         ax.plot(x, y, "s", color=color, mec="black", mew=0.4, ms=5)
-        ax.text(x + 0.08, y, label, fontsize=6.5, va="center")
-        x += 0.35 + 0.045 * len(label)
+        ax.text(x + 0.08, y, label, fontsize=_SMALL, va="center")
+        x += 0.3 + 0.05 * len(label)
 
 
-def _draw_row(ax, row, montages, bottom, side):
-    """Draw the stamps of a detection above their limits in FITS pixels."""
+def _draw_row(ax, row, montages, top, side):
+    """Draw caption and stamps of a detection, line by line."""
     montage = montages(row)
+    ax.text(_LEFT, top - 0.04, caption_of(row), va="top", fontsize=_LARGE)
+    for line, start in enumerate(range(0, len(montages.titles), _PER_LINE)):
+        part = slice(start, start + _PER_LINE)
+        bottom = top - _CAPTION - line * (side + _TICKS) - side
+        _draw_line(ax, montage, montages.titles, part, (bottom, side))
+
+
+def _draw_line(ax, montage, titles, part, place):
+    """Draw some of the stamps above their limits in FITS pixels."""
+    bottom, side = place
     half, size = montage.size // 2, montage.size
     inch = side / montage.rgb.shape[0]
-    right = _LEFT + inch * montage.rgb.shape[1]
-    extent = (_LEFT, right, bottom, bottom + side)
+    starts = montage.starts[part]
+    first = starts[0] - 1  # the frame
+    rgb = montage.rgb[:, first : starts[-1] + size + 1]
+    extent = (_LEFT, _LEFT + inch * rgb.shape[1], bottom, bottom + side)
     kwargs = {"origin": "lower", "interpolation": "none", "aspect": "auto"}
-    ax.imshow(montage.rgb, extent=extent, **kwargs)
+    ax.imshow(rgb, extent=extent, **kwargs)
     columns = f"x {montage.x - half} to {montage.x + half}"
-    centred = {"ha": "center", "va": "top", "fontsize": 5.5}
-    for start, title in zip(montage.starts, montages.titles, strict=True):
-        place = _LEFT + inch * (start + size / 2)
-        ax.text(place, bottom - 0.03, f"{title}\n{columns}", **centred)
-    for value, place in ((montage.y - half, 1.5), (montage.y + half, size + 0.5)):
-        y = bottom + inch * place
-        ax.text(_LEFT - 0.05, y, f"y {value}", ha="right", va="center", fontsize=5.5)
-    ax.text(_LEFT, bottom + side + 0.04, caption_of(row), va="bottom", fontsize=7)
+    centred = {"ha": "center", "va": "top", "fontsize": _SMALL}
+    for start, title in zip(starts, titles[part], strict=True):
+        middle = _LEFT + inch * (start - first + size / 2)
+        ax.text(middle, bottom - 0.03, f"{title}\n{columns}", **centred)
+    for value, row in ((montage.y - half, 1.5), (montage.y + half, size + 0.5)):
+        y = bottom + inch * row
+        ax.text(_LEFT - 0.05, y, f"y {value}", ha="right", va="center", fontsize=_SMALL)

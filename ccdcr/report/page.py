@@ -18,6 +18,7 @@ _STYLE = """
 body { font: 16px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff;
        max-width: 72rem; margin: 0 auto; padding: 1rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #bbb; }
+nav { margin-bottom: 1rem; }
 nav a { margin-right: 1rem; }
 a { color: #004c87; }
 .scroll { overflow-x: auto; max-height: 32rem; border: 1px solid #ddd; }
@@ -28,7 +29,8 @@ th { background: #eee; position: sticky; top: 0; }
 td.text, th.text { text-align: left; }
 tr:nth-child(even) td { background: #f7f7f7; }
 figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; }
+figure div { overflow-x: auto; }
+figure img { max-width: max(100%, 44rem); height: auto; }
 figcaption { font-size: .92rem; }
 .stamps { margin: 1.1rem 0; overflow-x: auto; }
 .stamps img { image-rendering: pixelated; display: block; }
@@ -106,7 +108,8 @@ def _masks(content):
     edits = [line for line in masks.meta.get("HISTORY", []) if "ccdcr edit" in line]
     history = "".join(f"<li>{escape(line)}</li>" for line in edits)
     return (
-        f"<table>{rows}</table><p>Pixels and groups of connected pixels in each mask, "
+        f'<div class="scroll short"><table>{rows}</table></div>'
+        "<p>Pixels and groups of connected pixels in each mask, "
         "and how many are expected by chance:</p>"
         + _table(masks.summary())
         + (f"<p>Edits:</p><ul>{history}</ul>" if edits else "")

@@ -13,11 +13,14 @@ def has_windows():
     import matplotlib.pyplot as plt
 
     try:
-        figure = plt.figure()
+        with plt.ioff():
+            figure = plt.figure()
     except ImportError:  # a backend that needs a display
         return False
+    # A closed figure may lose its canvas.
+    framework = figure.canvas.required_interactive_framework
     plt.close(figure)
-    return figure.canvas.required_interactive_framework is not None
+    return framework is not None
 
 
 class Window:
@@ -96,5 +99,7 @@ class Window:
                 self.redraw()
 
     def _on_click(self, event):
-        if event.inaxes is not None and self._click(event):
+        # The button belongs to the toolbar while it zooms or pans.
+        taken = self.figure.canvas.widgetlock.locked()
+        if event.inaxes is not None and not taken and self._click(event):
             self.redraw()

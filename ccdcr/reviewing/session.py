@@ -8,11 +8,19 @@ from ccdcr.exceptions import NoWindowWarning, warn_user
 from ccdcr.exposures import load_ccds
 from ccdcr.plotting import (
     plot_detections,
+    plot_deviations,
+    plot_equivalence,
     plot_flux_factors,
     plot_offsets,
     plot_stamps,
 )
-from ccdcr.plotting._style import class_image, extent_of, image_norm, window
+from ccdcr.plotting._style import (
+    class_image,
+    extent_of,
+    frame_stamps,
+    image_norm,
+    window,
+)
 from ccdcr.report.table import detection_table
 from ccdcr.reviewing._boundary import BoundaryReview
 from ccdcr.reviewing._windows import Window, has_windows
@@ -26,8 +34,9 @@ def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     """
     Show figures of the masks one after another, and let keys change the masks.
 
-    The figures are the Median-Minimum diagram, the pixels by detector, flux
-    factors, offsets, the combinations, and the stamps of each detection.
+    The figures are the Median-Minimum diagram, or for matched exposures their
+    deviations and how equivalent they are, the pixels by detector, flux factors,
+    offsets, the combinations, and the stamps of each detection.
 
     Parameters
     ----------
@@ -122,10 +131,10 @@ def _review_boundary(masks, ccds, viewed):
         return masks
     boundary = BoundaryReview(masks, viewed.unit)
     keys = _continue_keys() | boundary.keys
-    window_ = Window(
-        boundary.draw, keys, title=_TITLE, size=(12, 6.2), click=boundary.click
-    )
-    window_.show()
+    title = f"{_TITLE}: boundary"
+    Window(
+        boundary.draw, keys, title=title, size=(12, 6.2), click=boundary.click
+    ).show()
     if not boundary.changed:
         return masks
     return detect_cosmic_rays(
@@ -146,16 +155,32 @@ def _continue_keys():
 
 def _show_figures(viewed, ccds, mask):
     """Show what has no keys of its own."""
-    masks = viewed.masks
-    comparison = compare_methods(ccds, masks)
-    figures = (
-        (lambda fig: plot_detections(masks, viewed, mask, fig=fig), (12, 7)),
-        (lambda fig: plot_flux_factors(masks, viewed, ax=fig.subplots()), (8, 5.2)),
-        (lambda fig: plot_offsets(masks, viewed, fig=fig), (13, 4.5)),
-        (comparison.plot, (14, 5.8)),
-    )
-    for draw, size in figures:
-        Window(draw, _continue_keys(), title=_TITLE, size=size).show()
+    masks, unit = viewed.masks, viewed.unit
+    equivalence = masks.equivalence
+    figures = {
+        "deviations": (lambda fig: plot_deviations(masks, viewed, fig=fig), (12, 6.4)),
+        "equivalence": (
+            lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
+            (11, 7.6),
+        ),
+        "pixels": (lambda fig: plot_detections(masks, viewed, mask, fig=fig), (12, 7)),
+        "flux": (
+            lambda fig: plot_flux_factors(masks, viewed, ax=fig.subplots()),
+            (8, 5.2),
+        ),
+        "offsets": (lambda fig: plot_offsets(masks, viewed, fig=fig), (13, 4.5)),
+        "methods": (
+            lambda fig: compare_methods(ccds, masks).plot(fig),
+            (14, 5.6),
+        ),
+    }
+    if "matching" not in masks.diagnostics:
+        del figures["deviations"]
+    if equivalence is None:
+        del figures["equivalence"]
+    for name, (draw, size) in figures.items():
+        title = f"{_TITLE}: {name}"
+        Window(draw, _continue_keys(), title=title, size=size).show()
 
 
 def _review_detections(viewed, mask, display):
@@ -166,7 +191,7 @@ def _review_detections(viewed, mask, display):
     rejected = []
     for row in table:
         stamps = _Stamps(viewed, mask, row, ask=display.verify_cr)
-        stamps.show()
+        stamps.show(f"{_TITLE}: detection {row['number']} of {len(table)}")
         if stamps.answer == "n":
             rejected.append((int(row["x"]), int(row["y"])))
         if stamps.answer in {"a", "s"}:
@@ -182,7 +207,7 @@ class _Stamps:
         self._ask, self._exposure = ask, None
         self.answer = None
 
-    def show(self):
+    def show(self, title):
         """Show them until they are answered or left."""
         keys = {
             "e": (self._next, "next exposure"),
@@ -198,7 +223,7 @@ class _Stamps:
             keys |= {k: (self._answer(k), word) for k, word in answers.items()}
         else:
             keys |= _continue_keys() | {"s": (self._answer("s"), "skip the rest")}
-        Window(self._draw, keys, title=_TITLE, size=(10, 7.4)).show()
+        Window(self._draw, keys, title=title, size=(10, 7.4)).show()
 
     def _answer(self, key):
         def done(_):
@@ -233,11 +258,13 @@ def _draw_exposure(fig, viewed, index, x, y):
     bounds = window(x, y, requirements.semiwindow, viewed.masks.shape)
     stamps = [plane[bounds] for plane in viewed.stack]
     norm = image_norm(stamps, requirements.color_scale)
-    left, right = fig.subplots(1, 2, sharex=True, sharey=True)
+    grid = fig.subplots(1, 2, sharex=True, sharey=True, squeeze=False)
+    left, right = grid[0]
     kwargs = {"origin": "lower", "extent": extent_of(bounds), "interpolation": "none"}
     image = left.imshow(stamps[index], cmap="gray", norm=norm, **kwargs)
     name = f"CRMASK{index + 1}"
     right.imshow(class_image(viewed.flags(name)[bounds]), **kwargs)
-    left.set(title=f"exposure {index + 1}", xlabel="x (pixel)", ylabel="y (pixel)")
-    right.set(title=f"mask {name}", xlabel="x (pixel)")
+    left.set_title(f"exposure {index + 1}")
+    right.set_title(f"mask {name}")
+    frame_stamps(grid, x, y, requirements.semiwindow)
     fig.colorbar(image, ax=left, label=f"signal without bias ({viewed.unit})")

@@ -16,7 +16,15 @@ from ccdcr.detection.matched.reference import (
     surely_clean,
 )
 
-__all__ = ["Limits", "coincident_pixels", "first_masks", "next_masks"]
+__all__ = [
+    "Limits",
+    "coincident_pixels",
+    "first_masks",
+    "least_of_median",
+    "means_of_others",
+    "needed_of_median",
+    "next_masks",
+]
 
 _DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
 _MORE = 1.0  # sigmas: the low reference is the noisier one
@@ -104,7 +112,9 @@ def next_masks(frames, masks, limits, level, extra=None):
     def work(rows):
         stack = frames.data[:, rows]
         part = None if unused is None else unused[:, rows]
-        for i, (reference, number) in enumerate(_means(stack, masks[:, rows], part)):
+        for i, (reference, number) in enumerate(
+            means_of_others(stack, masks[:, rows], part)
+        ):
             signal = np.maximum(reference, level[rows])
             variance = noise.variance_of_others(signal, i) / number
             variance += noise.variance(signal, i)
@@ -119,7 +129,7 @@ def next_masks(frames, masks, limits, level, extra=None):
     return _grown(z, limits, limits.high, masks), z
 
 
-def _means(stack, masks, unused):
+def means_of_others(stack, masks, unused):
     """Yield the mean of the clean others and their number, for each exposure."""
     usable = ~masks if unused is None else ~(masks | unused)
     clean = np.where(usable, stack, stack.dtype.type(0))
@@ -196,8 +206,7 @@ def coincident_pixels(z, masks, unused=None):
     """
     if len(z) < 3:
         return np.zeros(z.shape[1:], dtype=bool)
-    # The reference has noise, too, which is in the deviations.
-    least = _LEAST_MEDIAN / np.sqrt(1 + 1 / surely_clean(len(z)))
+    least = least_of_median(len(z))
     number = np.zeros(z.shape[1:], dtype=np.uint16)
     for plane, mask in zip(z, masks, strict=True):
         number += mask & (plane > least)
@@ -205,5 +214,16 @@ def coincident_pixels(z, masks, unused=None):
     if unused is not None:
         some = unused.any(axis=0)
         good = kernels.count(unused, len(z))[some]
-        result[some] = number[some] >= np.maximum((good + 1) // 2, 1)
+        result[some] = number[some] >= needed_of_median(len(z), good)
     return result
+
+
+def least_of_median(n):
+    """Return what counts for the median of n exposures, in sigmas of a deviation."""
+    # The reference has noise, too, which is in the deviations.
+    return _LEAST_MEDIAN / np.sqrt(1 + 1 / surely_clean(n))
+
+
+def needed_of_median(n, good):
+    """Return how many of the good ones of n exposures spoil the median."""
+    return np.where(good == n, majority(n), np.maximum((good + 1) // 2, 1))

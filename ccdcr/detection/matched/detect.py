@@ -51,6 +51,15 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         equivalence=report,
         bright=bright,
     )
-    result.diagnostics.update(flags=flags, timing=timing, equivalence=report)
+    result.diagnostics.update(
+        flags=flags,
+        timing=timing,
+        equivalence=report,
+        matching={
+            "known": hits.matched.known,
+            "scale": scale,
+            "gain_ratio": exposures.gain_ratio,
+        },
+    )
     warn_of(report)
     return result

@@ -18,10 +18,18 @@ from ccdcr.detection.matched.decide import (
 from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
 from ccdcr.detection.matched.reference import clean_reference
 from ccdcr.detection.matched.structure import find_structure
-from ccdcr.detection.matched.tiles import fit_tiles
+from ccdcr.detection.matched.tiles import Tiling, fit_tiles
 from ccdcr.detection.planes import fill_from_nearest
 
-__all__ = ["Found", "Matched", "Options", "find_hits", "match_exposures"]
+__all__ = [
+    "Found",
+    "Known",
+    "Matched",
+    "Options",
+    "decide",
+    "find_hits",
+    "match_exposures",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,19 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Known:
+    """
+    What a part of the image needs of the whole, to be searched like it.
+
+    ``tile`` is the size of the tiles (ny, nx), ``dispersions`` are those after
+    each pass.
+    """
+
+    tile: tuple
+    dispersions: tuple
+
+
+@dataclass(frozen=True)
 class Matched:
     """
     Matched exposures and what was measured.
@@ -42,7 +63,8 @@ class Matched:
     ``frames`` are the corrected exposures, ``masks`` those of the low
     reference, ``reference`` is the clean reference and ``extra`` what mismatch
     adds to the variance. ``fits`` are the fitted terms, ``before`` and
-    ``after`` the dispersions before and after matching.
+    ``after`` the dispersions before and after matching. ``known`` is what a part
+    needs to be searched again.
     """
 
     frames: Any
@@ -52,6 +74,7 @@ class Matched:
     fits: Any
     before: Any
     after: Any
+    known: Known
 
 
 @dataclass(frozen=True)
@@ -84,15 +107,38 @@ def find_hits(frames, options):
         Masks and what was measured.
     """
     matched = match_exposures(frames, options)
-    masks, level = matched.masks, _smooth(matched.reference)
-    for _ in range(2):
-        masks, z = next_masks(
-            matched.frames, masks, options.limits, level, matched.extra
-        )
+    masks, z, _ = decide(matched, options.limits)
     return Found(masks, coincident_pixels(z, masks, frames.unused), matched)
 
 
-def match_exposures(frames, options):
+def decide(matched, limits):
+    """
+    Flag what deviates from the mean of the others, twice.
+
+    Parameters
+    ----------
+    matched : `Matched`
+        The matched exposures.
+    limits : `~ccdcr.detection.matched.decide.Limits`
+        The limits.
+
+    Returns
+    -------
+    masks : 3D `~numpy.ndarray` of bool
+        True = hit.
+    z : 3D `~numpy.ndarray` of float32
+        Deviations in sigmas.
+    before : 3D `~numpy.ndarray` of bool
+        The masks that the means leave out.
+    """
+    masks, level = matched.masks, _smooth(matched.reference)
+    for _ in range(2):
+        before = masks
+        masks, z = next_masks(matched.frames, before, limits, level, matched.extra)
+    return masks, z, before
+
+
+def match_exposures(frames, options, known=None):
     """
     Match the exposures to each other, in a few passes.
 
@@ -100,6 +146,8 @@ def match_exposures(frames, options):
     ----------
     frames, options
         As for `find_hits`.
+    known : `Known`, optional
+        What is known of the whole image, where the frames are whole tiles of it.
 
     Returns
     -------
@@ -110,20 +158,25 @@ def match_exposures(frames, options):
     -----
     Each pass begins with the exposures as they came, with a better reference.
     """
-    current, before = frames, None
+    current, before, dispersions = frames, None, []
+    tiling = Tiling.of(frames.shape, options.tile)
+    if known is not None:
+        tiling = Tiling.of_size(frames.shape, known.tile)
     masks = first_masks(frames, options.limits)
     for left in reversed(range(options.passes)):
         reference = _reference(current, masks)
         scene = Scene(reference, find_structure(reference, frames.noise), masks)
         before = before or unmatched_dispersion(frames, scene)
-        fits = fit_tiles(
-            frames, reference, scene.structure, options.tile, whole=left == 0
-        )
+        fits = fit_tiles(frames, reference, scene.structure, tiling, whole=left == 0)
         data, after = match(frames, scene, fits, strips=options.strips)
+        if known is not None:
+            after = known.dispersions[len(dispersions)]
+        dispersions.append(after)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)
         masks = first_masks(current, options.limits, extra)
-    return Matched(current, masks, reference, extra, fits, before, after)
+    known = Known(tiling.size, tuple(dispersions))
+    return Matched(current, masks, reference, extra, fits, before, after, known)
 
 
 def _reference(frames, masks):

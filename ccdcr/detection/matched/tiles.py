@@ -47,6 +47,11 @@ class Tiling:
         """Cut an image into tiles of about ``tile`` pixels along each axis."""
         number = tuple(max(round(length / tile), 1) for length in shape)
         size = tuple(-(-n // k) for n, k in zip(shape, number, strict=True))
+        return cls.of_size(shape, size)
+
+    @classmethod
+    def of_size(cls, shape, size):
+        """Cut an image into tiles of a size."""
         number = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
         return cls(shape, size, number)
 
@@ -182,7 +187,7 @@ def weights(residual, variance, usable=None):
     return weight
 
 
-def fit_tiles(frames, reference, structure, tile, *, whole=True):
+def fit_tiles(frames, reference, structure, tiling, *, whole=True):
     """
     Fit the five terms in each tile of each exposure.
 
@@ -194,8 +199,8 @@ def fit_tiles(frames, reference, structure, tile, *, whole=True):
         Clean reference.
     structure : `~ccdcr.detection.matched.structure.Structure`
         The structure of the reference.
-    tile : int
-        Wanted size of the tiles in pixels.
+    tiling : `Tiling`
+        The tiles.
     whole : bool, optional
         Whether the terms of the whole image will be asked for.
 
@@ -210,7 +215,6 @@ def fit_tiles(frames, reference, structure, tile, *, whole=True):
     weights for ever smaller tolerance of mismatch on structure. A cosmic ray on
     faint ground is left out from the start.
     """
-    tiling = Tiling.of(reference.shape, tile)
     shape, k = (len(frames), *tiling.number), len(TERMS)
     results = [np.zeros((*shape, *size)) for size in ((k,), (k, k), (k,), (k, k))]
 
