@@ -252,7 +252,7 @@ def from_hdulist(hdulist, name):
         "equivalence": file.equivalence(),
         "bright": file.bright(),
         "uuid": file.uuid(),
-        "meta": _read_meta(header),
+        "meta": _read_meta(file),
         **detector,
     }
     file.check_number()
@@ -333,8 +333,9 @@ def _parse_text(text):
     return None if value == "None" else value
 
 
-def _read_meta(header):
+def _read_meta(file):
     """Return the cards that nothing else of the set stands for."""
+    header = file.header
     ours = _STRUCTURE | {"UUID", EXTENSIONS, *_LINES}
     ours |= {keyword for keyword, _ in DETECTOR.values()}
     ours |= {row.keyword for row in REQUIREMENTS.values()}
@@ -343,6 +344,9 @@ def _read_meta(header):
         for key, value in header.items()
         if key not in ours and not re.fullmatch(r"FLUXF\d+", key)
     }
+    for key, value in meta.items():
+        if isinstance(value, (float, complex)) and not np.isfinite(value):
+            file.fail("PRIMARY", f"{key} = {value}", "a finite number")
     for keyword in _LINES:
         lines = [str(line) for line in header.get(keyword, ())]
         if lines and lines[0].startswith(_GENERATED):

@@ -4,6 +4,7 @@
 import numpy as np
 from astropy import log
 from astropy import units as u
+from astropy.io.fits import VerifyError
 from astropy.table import Table
 
 from ccdcr._requirement_kinds import short_repr
@@ -191,6 +192,12 @@ class Source:
         """Return extensions that are not of the format."""
         if names := self.other_names():
             log.debug(f"{self.name}: extensions kept but not used: {names}")
+        for hdu in self.others:
+            try:
+                hdu.verify("silentfix+exception")
+            except VerifyError as err:  # it could never be written
+                found = " ".join(str(err).split())
+                self.fail(hdu.name, found, "an extension by the FITS standard")
         return tuple(self.others)
 
     def other_names(self):
