@@ -4,12 +4,38 @@
 import io
 import math
 import re
+from pathlib import Path
 
-__all__ = ["check_structure"]
+__all__ = ["check_file", "check_structure"]
 
 _BLOCK, _CARD = 2880, 80
 _SIZES = re.compile(r"Z?NAXIS\d*|[PG]COUNT|TFIELDS|BITPIX")
 _MOST = 999  # axes and columns, by the standard
+
+
+def check_file(path):
+    """
+    Refuse an exposure whose headers claim impossible sizes.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        The file; one that does not exist is left to its reader.
+
+    Raises
+    ------
+    ValueError
+        As by `check_structure`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        try:
+            check_structure(file)
+        except ValueError as err:
+            msg = f"{path} is damaged: {err}"
+            raise ValueError(msg) from err
 
 
 def check_structure(file):
