@@ -62,25 +62,25 @@ class TestSizes:
     """Sizes in headers that cannot be true, with and without checksums."""
 
     @pytest.mark.parametrize(
-        ("keyword", "text"),
+        ("keyword", "text", "message"),
         [
-            ("NAXIS", "99999999999"),
-            ("NAXIS", "-1"),
-            ("NAXIS", "1000"),
-            ("NAXIS1", "99999999999"),
-            ("NAXIS1", "-7"),
-            ("NAXIS2", "x"),
-            ("PCOUNT", "-2880"),
-            ("GCOUNT", "99999999999"),
-            ("BITPIX", "2.5"),
+            ("NAXIS", "99999999999", "NAXIS must be a possible number, got 9999"),
+            ("NAXIS", "-1", "NAXIS must be a possible number, got -1"),
+            ("NAXIS", "1000", "NAXIS must be a possible number, got 1000"),
+            ("NAXIS1", "99999999999", "a header claims data up to byte [0-9]+ of"),
+            ("NAXIS1", "-7", "NAXIS1 must be a possible number, got -7"),
+            ("NAXIS2", "x", "NAXIS2 must be an integer, got 'x'"),
+            ("PCOUNT", "-2880", "PCOUNT must be a possible number, got -2880"),
+            ("GCOUNT", "99999999999", "a header claims data up to byte"),
+            ("BITPIX", "2.5", "BITPIX must be an integer, got '2.5'"),
         ],
     )
     @pytest.mark.parametrize("sums", [True, False])
-    def test_impossible(self, path, keyword, text, sums):
+    def test_impossible(self, path, keyword, text, message, sums):
         """They are refused by name, at once."""
         content = _set_card(path.read_bytes(), keyword, text)
         path.write_bytes(content if sums else _without_sums(content))
-        with pytest.raises(CRMasksFileError, match=str(path)):
+        with pytest.raises(CRMasksFileError, match=f"{path} .*{message}"):
             CRMaskSet.read(path)
 
     def test_twice(self, path):
@@ -177,7 +177,7 @@ class TestYAML:
         ]
         path = tmp_path / "bomb.yaml"
         path.write_text("\n".join([*lines, "requirements: {mm_xy_offsets: *a9}"]))
-        with pytest.raises((TypeError, ValueError), match="mm_xy_offsets") as error:
+        with pytest.raises(ValueError, match="aliases stand for more") as error:
             Requirements.from_yaml(path)
         assert len(str(error.value)) < 3000
 

@@ -42,6 +42,8 @@ from ccdcr.requirements import Requirements
 __all__ = ["from_hdulist", "read", "register", "to_hdulist", "write"]
 
 _STRUCTURE = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "CHECKSUM", "DATASUM", ""}
+_STRUCTURE |= {"GROUPS", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "XTENSION"}
+_NUMBERED = re.compile(r"(FLUXF|NAXIS)\d+")
 _LINES = ("COMMENT", "HISTORY")  # keywords of any number of cards
 _HISTORY_KINDS = {
     "gain": kind.number(0, above=True),
@@ -165,7 +167,9 @@ def _provenance():
 
 
 def _set_meta(header, keyword, value):
-    if keyword.upper() in header and keyword not in _LINES:
+    name = keyword.upper()
+    taken = name in header or _NUMBERED.fullmatch(name)
+    if taken and keyword not in _LINES:
         msg = f"meta must not hold {keyword!r}: the mask set itself writes it"
         raise ValueError(msg)
     try:
@@ -342,7 +346,7 @@ def _read_meta(file):
     meta = {
         key: value
         for key, value in header.items()
-        if key not in ours and not re.fullmatch(r"FLUXF\d+", key)
+        if key not in ours and not _NUMBERED.fullmatch(key)
     }
     for key, value in meta.items():
         if isinstance(value, (float, complex)) and not np.isfinite(value):

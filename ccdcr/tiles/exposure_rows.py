@@ -174,7 +174,7 @@ def _open(
     for name in _NOT_READ:
         kwargs.pop(name, None)
     file = opened(stack, path, folder)
-    check_file(path)
+    check_file(path, file)
     hdus = stack.enter_context(fits.open(file, memmap=False, **kwargs))
 
     def rows(extension):

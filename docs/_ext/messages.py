@@ -18,10 +18,12 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-__all__ = ["COLUMNS", "TABLE", "collect", "read_table", "words"]
+__all__ = ["COLUMNS", "TABLE", "collect", "holds_words", "read_table"]
 
 COLUMNS = ("message", "error", "module", "test")
 TABLE = Path(__file__).parents[1] / "messages.csv"
+_ENOUGH = 10  # letters of a message that tell it from others
+_INTERNAL = {"NotImplementedError"}  # no user comes there
 _NOTES = "CCDCR_MESSAGES"  # folder where processes note what is raised
 
 
@@ -56,11 +58,17 @@ def _raised(function):
     for node in ast.walk(function):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             call, error = node.exc, ast.unparse(node.exc.func)
-            if call.args:
-                yield node.lineno, (_text(call.args[0], function), error)
+            message = _message(call, function)
+            if error not in _INTERNAL and words(message):
+                yield node.lineno, (message, error)
         elif isinstance(node, ast.Call) and _is_fail(node):
             found, expected = (_text(arg, function) for arg in node.args[1:])
             yield node.lineno, (f"{found}, expected {expected}", "CRMasksFileError")
+
+
+def _message(call, function):
+    """Return the longest argument, which is the message of most errors."""
+    return max((_text(arg, function) for arg in call.args), key=len, default="")
 
 
 def _is_fail(call):
@@ -102,16 +110,15 @@ def _assigned(name, function):
 
 
 def words(message):
-    """Return the longest text of a message between two values that are put in."""
-    parts, depth, part = [], 0, ""
+    """Return the texts of a message between the values that are put in."""
+    parts, depth = [""], 0
     for character in message:
         depth += (character == "{") - (character == "}")
         if depth or character == "}":
-            parts.append(part)
-            part = ""
+            parts.append("")
         else:
-            part += character
-    return max([*parts, part], key=len)
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 def read_table():
@@ -188,7 +195,10 @@ def holds_words(test, message, root):
     tree = ast.parse((root / path).read_text(encoding="utf-8"))
     nodes = [tree]
     for name in names:
-        nodes.append(next(n for n in nodes[-1].body if getattr(n, "name", "") == name))
+        found = [n for n in nodes[-1].body if getattr(n, "name", "") == name]
+        if not found:
+            return False
+        nodes += found[-1:]
     wider = [
         node
         for parent in nodes[:-1]
@@ -206,20 +216,24 @@ def holds_words(test, message, root):
 
 def _fits(text, message):
     """Return whether a text quotes enough of a message to tell it from others."""
-    longest = words(message).strip()
-    least = min(12, len(longest))
+    parts = words(message)
+    least = min(_ENOUGH, max(map(len, parts), default=0))
     text = text.replace("\\", "")
     return any(
-        longest[i : i + least] in text for i in range(len(longest) - least + 1)
+        part[i : i + least] in text
+        for part in parts
+        for i in range(len(part) - least + 1)
     )
 
 
 def _write(messages, tests, root):
     """Write the table; return messages without a test."""
     rows, missing = {}, []
+    before = {row["message"]: {row["test"]} for row in read_table()}
     for site, (message, error) in messages.items():
-        candidates = sorted(tests.get(site, ()))
-        quoting = [t for t in candidates if holds_words(t, message, root)]
+        # Not all of the tests need be run.
+        candidates = sorted(tests.get(site, set()) | before.get(message, set()))
+        quoting = [t for t in candidates if t and holds_words(t, message, root)]
         if not quoting:
             missing.append((*site, message, candidates[:2]))
         row = rows.setdefault((message, error), [set(), []])
