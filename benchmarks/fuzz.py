@@ -111,12 +111,16 @@ def _without_sums(content):
 
 def _yaml_seeds():
     yield write_template().encode()
-    yield Requirements(
-        flux_factor=[1.0, 2.0],
-        pixels_to_be_flagged_as_cr=[[1, 2], [3, 4]],
-        la_sigclip=(6.0, 3.0),
-        mm_fixed_points_in_boundary=[[1, 2, 3]],
-    ).to_yaml().encode()
+    yield (
+        Requirements(
+            flux_factor=[1.0, 2.0],
+            pixels_to_be_flagged_as_cr=[[1, 2], [3, 4]],
+            la_sigclip=(6.0, 3.0),
+            mm_fixed_points_in_boundary=[[1, 2, 3]],
+        )
+        .to_yaml()
+        .encode()
+    )
     yield b"id: x\nframes: [a, b, c]\ngain: GAIN\nrnoise: 2\nrequirements: {dilation: 1}"
     yield b"images:\n- a\n- b\nrequirements:\n  method: meancr\n  crmasks: a.fits\n"
 

@@ -93,7 +93,14 @@ def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
 def write_hdulist(hdulist, path, *, overwrite, remedy="use overwrite=True", **kwargs):
     """Write FITS extensions whole or not at all; ``kwargs`` are for astropy."""
     with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
-        hdulist.writeto(temporary, **kwargs)
+        try:
+            hdulist.writeto(temporary, **kwargs)
+        except OSError as err:
+            if err.errno is not None:
+                raise
+            # Numpy counts what it has written, and does not say why.
+            msg = f"{path} could not be written ({err}); is the disk full?"
+            raise OSError(msg) from err
 
 
 def _sync(path):

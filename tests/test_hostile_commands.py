@@ -284,7 +284,9 @@ class TestOptions:
             ["--gain", "--readnoise", "--bias", "--extension", "--unit", "--datadir"]
             + ["--set", "--jobs", "--method", "--crmasks", "--mask", "--maxplots"]
         ),
-        value=values | words.map("dilation={}".format) | words.map("crmethod={}".format),
+        value=values
+        | words.map("dilation={}".format)
+        | words.map("crmethod={}".format),
     )
     def test_any(self, command, option, value):
         """Done, refused in one line, or wrong usage; nothing else is written."""
@@ -394,9 +396,7 @@ class TestExposures:
             crmasks = {"crmasks": masks} if method == "meancr" else {}
             with pytest.raises(ValueError, match=r"e1\.fits is damaged: "):
                 combine(FRAMES, method=method, **crmasks)
-        (result,) = run_blocks(
-            [ObservingBlock(id="x", frames=FRAMES, method="median")]
-        )
+        (result,) = run_blocks([ObservingBlock(id="x", frames=FRAMES, method="median")])
         assert "e1.fits is damaged: " in result.error
 
 

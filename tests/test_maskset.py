@@ -765,5 +765,7 @@ class TestBitmask:
         """More masks than bits are refused, not turned into objects."""
         empty = np.zeros((1, 2), bool)
         masks = CRMaskSet(empty, empty, np.zeros((63, 1, 2), bool))
-        with pytest.raises(ValueError, match="a plane of bits holds 64 masks at most, got 65"):
+        with pytest.raises(
+            ValueError, match="a plane of bits holds 64 masks at most, got 65"
+        ):
             masks.to_bitmask()

@@ -39,7 +39,9 @@ def stacks(draw, least=3, shapes=shapes):
 @st.composite
 def combinable(draw):
     """Exposures, which of their pixels are bad, and masks of hits."""
-    stack = draw(stacks(least=1, shapes=st.tuples(st.integers(1, 9), st.integers(1, 9))))
+    stack = draw(
+        stacks(least=1, shapes=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    )
     rng = np.random.default_rng(draw(seeds))
     bad = rng.random(stack.shape) < draw(st.sampled_from([0, 0.1, 0.5]))
     hits = rng.random(stack.shape) < draw(st.sampled_from([0, 0.1, 0.5]))

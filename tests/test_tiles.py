@@ -404,7 +404,7 @@ class TestMasksInFile:
     @pytest.mark.parametrize(
         ("place", "message"),
         [
-            ("data", "with correct checksums: Datasum verification failed for HDU CRM"),
+            ("data", "with correct checksums: Datasum verification failed for HDU"),
             ("header", "with correct checksums: Checksum verification failed for HDU"),
         ],
     )
@@ -430,13 +430,17 @@ class TestMasksInFile:
     def test_no_masks(self, path, names, shape, message):
         """Other extensions, and images of other dimensions."""
         hdus = [fits.ImageHDU(np.zeros(shape, "u1"), name=name) for name in names]
-        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
+        primary = fits.PrimaryHDU()
+        primary.header["UUID"] = "this one"
+        fits.HDUList([primary, *hdus]).writeto(path, overwrite=True)
         with pytest.raises(CRMasksFileError, match=message):
             self.open(path)
 
     def test_no_file(self):
         """Neither masks nor a name."""
-        with pytest.raises(TypeError, match="crmasks must be a CRMaskSet or a file, got"):
+        with pytest.raises(
+            TypeError, match="crmasks must be a CRMaskSet or a file, got"
+        ):
             self.open(5)
 
     def test_no_uuid(self, path):

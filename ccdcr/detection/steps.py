@@ -71,7 +71,11 @@ def mask_set(masks, exposures, requirements, **parts):
         gain=exposures.detector.gain,
         readnoise=exposures.detector.readnoise,
         bias=exposures.detector.bias,
-        meta={f"FILE{i}": card_text(n) for i, n in enumerate(exposures.names, start=1) if n},
+        meta={
+            f"FILE{i}": card_text(n)
+            for i, n in enumerate(exposures.names, start=1)
+            if n
+        },
         **parts,
     )
 

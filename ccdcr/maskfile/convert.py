@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import re
-import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +20,7 @@ from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
 from ccdcr._requirement_kinds import short_repr
 from ccdcr._requirements_table import ALIASES, REQUIREMENTS
-from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exceptions import CRMasksFileError, raised_warnings
 from ccdcr.maskfile.boundaries import boundaries_to_hdus
 from ccdcr.maskfile.format import (
     BRIGHT,
@@ -75,11 +74,12 @@ def _open(content):
         # Astropy does not notice that a compressed file is cut.
         content = gzip.decompress(content)
     check_structure(io.BytesIO(content))
-    with warnings.catch_warnings():
-        # Astropy only warns of damaged files.
-        warnings.simplefilter("error", AstropyWarning)
-        with fits.open(io.BytesIO(content), checksum=True, memmap=False) as hdulist:
-            return fits.HDUList([hdu.copy() for hdu in hdulist])
+    # Astropy only warns of damaged files.
+    with (
+        raised_warnings(AstropyWarning),
+        fits.open(io.BytesIO(content), checksum=True, memmap=False) as hdulist,
+    ):
+        return fits.HDUList([hdu.copy() for hdu in hdulist])
 
 
 def write(masks, path, *, overwrite=False, auxclean=False):
@@ -173,8 +173,7 @@ def _set_meta(header, keyword, value):
         msg = f"meta must not hold {keyword!r}: the mask set itself writes it"
         raise ValueError(msg)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with raised_warnings():
             if keyword in _LINES:
                 for line in [value] if isinstance(value, str) else value:
                     header[keyword] = line
