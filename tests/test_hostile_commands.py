@@ -263,8 +263,10 @@ class TestStreams:
 
 words = st.text(st.characters(codec="utf-8"), max_size=20)
 values = words | st.sampled_from(
-    ["nan", "inf", "1e999", "-1", "0", "m", "1 m", "1 adu", "2 electron/adu", "1 m^^"]
-    + ["1 m/0", "1 m**1e400", "(", "9" * 400, "GAIN", "²", "0x10", "1_0", "١"]
+    [
+        *("nan", "inf", "1e999", "-1", "0", "m", "1 m", "1 adu", "2 electron/adu"),
+        *("1 m^^", "1 m/0", "1 m**1e400", "(", "9" * 400, "GAIN", "²", "0x10", "1_0"),
+    ]
 )
 
 
@@ -281,8 +283,11 @@ class TestOptions:
     @given(
         command=st.sampled_from(["detect", "combine", "run", "info", "report"]),
         option=st.sampled_from(
-            ["--gain", "--readnoise", "--bias", "--extension", "--unit", "--datadir"]
-            + ["--set", "--jobs", "--method", "--crmasks", "--mask", "--maxplots"]
+            [
+                *("--gain", "--readnoise", "--bias", "--extension", "--unit"),
+                *("--datadir", "--set", "--jobs", "--method", "--crmasks"),
+                *("--mask", "--maxplots"),
+            ]
         ),
         value=values
         | words.map("dilation={}".format)
@@ -340,8 +345,9 @@ class TestBlocks:
     def test_bomb(self, night, line):
         """A short file that stands for 10**12 values is refused at once."""
         bomb = ["x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-        for i in range(1, 12):
-            bomb.append(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]")
+        bomb += [
+            f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]" for i in range(1, 12)
+        ]
         text = "\n".join([*bomb, line.replace("*a", "*x11")])
         if not line.startswith("frames"):
             text += f"\nframes: [{', '.join(FRAMES)}]\n"

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,16 +11,12 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccdcr import CRMaskSet, CRMasksFileError, Requirements
 
-short = settings(
-    max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 WRITER = """
 import sys
 import numpy as np
@@ -95,7 +92,6 @@ class TestSizes:
 class TestFuzz:
     """Any bytes: the set, or the documented error."""
 
-    @short
     @given(data=st.data())
     def test_changed_bytes(self, path, masks, data):
         """Up to five bytes; with checksums the set is read as it was or not."""
@@ -112,7 +108,6 @@ class TestFuzz:
         assert found == masks
 
     @pytest.mark.filterwarnings("ignore::ccdcr.MissingUUIDWarning")
-    @short
     @given(data=st.data())
     def test_without_checksums(self, path, data):
         """Nothing protects the file: no other error all the same."""
@@ -128,7 +123,6 @@ class TestFuzz:
             return
         assert found.shape
 
-    @short
     @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
     def test_yaml(self, tmp_path, content):
         """Requirements, or a TypeError or ValueError."""
@@ -141,8 +135,46 @@ class TestFuzz:
         assert isinstance(found, Requirements)
 
 
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec="utf-8"), max_size=9)
+    | st.sampled_from(["auto", "lacosmic", "exact", "none", "median"])
+    | st.dates()
+    | st.binary(max_size=5)
+)
+anything = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner)
+    ),
+    max_leaves=12,
+)
+
+
 class TestYAML:
     """YAML that is made to do harm."""
+
+    @pytest.mark.parametrize("name", Requirements().to_dict())
+    @settings(max_examples=settings().max_examples // 2)
+    @given(value=anything)
+    def test_any_value(self, tmp_path, name, value):
+        """It is kept as it is, or refused by the name of the requirement."""
+        path = tmp_path / "any.yaml"
+        text = yaml.safe_dump({"requirements": {name: value}}, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
+        try:
+            found = Requirements.from_yaml(path)
+        except (TypeError, ValueError) as err:
+            assert re.search(rf"\b{name}\b|not a valid YAML file", str(err))  # noqa: PT017
+            return
+        found.to_yaml(path, overwrite=True)
+        assert Requirements.from_yaml(path) == found
+        value = getattr(found, name)
+        kinds = (type(None), bool, int, float, str, tuple)
+        assert isinstance(value, kinds)
 
     @pytest.mark.parametrize(
         "text",

@@ -707,7 +707,7 @@ class TestWrongExtensions:
         fails(hdulist, path, message)
 
     @pytest.mark.parametrize("text", ["1E999", "-1E999"])
-    def test_infinite(self, masks, path, text):
+    def test_infinite(self, masks, text):
         """A card that no FITS file may hold could not be written again."""
         hdulist = masks.to_hdulist()
         hdulist[0].header.append(fits.Card.fromstring(f"X       = {text}"))

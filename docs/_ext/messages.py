@@ -18,6 +18,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
+import pytest
+
 __all__ = ["COLUMNS", "TABLE", "collect", "holds_words", "read_table"]
 
 COLUMNS = ("message", "error", "module", "test")
@@ -153,11 +155,11 @@ class _Loader(SourceFileLoader):
 
 
 class _Noting(ast.NodeTransformer):
-    def visit_Raise(self, node):  # noqa: N802
+    def visit_Raise(self, node):
         """Note before raising."""
         return [_note_call(node), node]
 
-    def visit_Expr(self, node):  # noqa: N802
+    def visit_Expr(self, node):
         """Note before refusing an extension."""
         if isinstance(node.value, ast.Call) and _is_fail(node.value):
             return [_note_call(node), node]
@@ -192,6 +194,8 @@ def _noted(folder):
 def holds_words(test, message, root):
     """Return whether a test, or constants of its file, hold words of a message."""
     path, *names = test.split("::")
+    if not path:
+        return False
     tree = ast.parse((root / path).read_text(encoding="utf-8"))
     nodes = [tree]
     for name in names:
@@ -250,8 +254,6 @@ def _write(messages, tests, root):
 
 def main():
     """Run the tests and write the table."""
-    import pytest
-
     root = Path(__file__).parents[2]
     messages = collect(root / "ccdcr")
     with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +261,7 @@ def main():
         pytest.main(["-p", "messages", "-q", *(sys.argv[1:] or ["tests"])])
         missing = _write(messages, _noted(Path(folder)), root)
     for module, line, message, candidates in missing:
-        print(f"{module}:{line}: {message!r} {candidates}")
+        sys.stderr.write(f"{module}:{line}: {message!r} {candidates}\n")
     return 1 if missing else 0
 
 
