@@ -6,10 +6,10 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path", "check_output", "write_hdulist"]
+__all__ = ["atomic_path", "card_text", "check_output", "write_hdulist"]
 
 
-def check_output(path, *, overwrite, remedy):
+def check_output(path, *, overwrite, remedy, inputs=()):
     """
     Refuse a path that cannot be written, before any work is done.
 
@@ -21,6 +21,8 @@ def check_output(path, *, overwrite, remedy):
         Whether an existing file may be replaced.
     remedy : str
         How the user allows it.
+    inputs : iterable of str or `~pathlib.Path`, optional
+        Files that are read, which must not be replaced.
 
     Returns
     -------
@@ -35,6 +37,8 @@ def check_output(path, *, overwrite, remedy):
         If the path is a folder.
     FileExistsError
         If the file exists and ``overwrite`` is False.
+    ValueError
+        If the file is one of the inputs.
     """
     path = Path(path).expanduser()
     if not path.parent.is_dir():
@@ -46,7 +50,22 @@ def check_output(path, *, overwrite, remedy):
     if path.exists() and not overwrite:
         msg = f"the output file {path} exists; {remedy} to replace it"
         raise FileExistsError(msg)
+    if path.exists() and any(_is_same(path, other) for other in inputs):
+        msg = f"the output file {path} is one of the files to be read; name another one"
+        raise ValueError(msg)
     return path
+
+
+def _is_same(path, other):
+    try:
+        return path.samefile(other)
+    except OSError:  # the other one does not exist
+        return False
+
+
+def card_text(name):
+    """Return a file name as a FITS header can hold it, in ASCII."""
+    return name.encode("unicode_escape").decode("ascii")
 
 
 @contextmanager
@@ -74,7 +93,14 @@ def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
 def write_hdulist(hdulist, path, *, overwrite, remedy="use overwrite=True", **kwargs):
     """Write FITS extensions whole or not at all; ``kwargs`` are for astropy."""
     with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
-        hdulist.writeto(temporary, **kwargs)
+        try:
+            hdulist.writeto(temporary, **kwargs)
+        except OSError as err:
+            if err.errno is not None:
+                raise
+            # Numpy counts what it has written, and does not say why.
+            msg = f"{path} could not be written ({err}); is the disk full?"
+            raise OSError(msg) from err
 
 
 def _sync(path):

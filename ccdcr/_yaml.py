@@ -7,6 +7,8 @@ import yaml
 
 from ccdcr._requirement_kinds import short_repr
 
+_MOST = 10**7  # values, with those that aliases repeat
+
 __all__ = ["load_mapping", "load_mappings", "load_value", "none_if_named"]
 
 
@@ -50,6 +52,7 @@ def load_mappings(path):
     try:
         # _Loader is a SafeLoader: plain data only, nothing is evaluated.
         documents = list(yaml.load_all(content.decode(), Loader=_Loader))
+        _check_size(documents, {})
     except Exception as err:  # the package raises anything for impossible values
         msg = f"{path} is not a valid YAML file: {err}"
         raise ValueError(msg) from err
@@ -64,10 +67,25 @@ def load_mappings(path):
     return documents
 
 
+def _check_size(value, known):
+    """Return how many values a value holds; a short text may stand for any number."""
+    if not isinstance(value, (dict, list, tuple)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST  # until it is known: it may hold itself
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_check_size(item, known) for item in items)
+    if known[id(value)] > _MOST:
+        msg = f"its aliases stand for more than {_MOST} values, or for themselves"
+        raise ValueError(msg)
+    return known[id(value)]
+
+
 def load_value(text):
     """Return the value that a YAML text stands for; 'none' is None."""
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506
+        _check_size(value, {})
     except Exception as err:
         msg = f"{text!r} is not a valid YAML value"
         raise ValueError(msg) from err

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """From files to a combined image in one call."""
 
+import os
 from numbers import Real
 
 import ccdproc
@@ -162,6 +163,11 @@ def combine(
             output_file, overwrite=overwrite_output, remedy=_REMEDY
         )
     items, names = _listed(img_list, progress_bar)
+    if output_file is not None:
+        read = [x for x in (*items, crmasks) if isinstance(x, (str, os.PathLike))]
+        check_output(
+            output_file, overwrite=overwrite_output, remedy=_REMEDY, inputs=read
+        )
     settings = {
         "clipping": clipping,
         "weights": weights,

@@ -4,6 +4,8 @@
 import inspect
 import re
 import warnings
+from contextlib import contextmanager
+from threading import RLock
 
 from astropy.utils.exceptions import AstropyUserWarning
 
@@ -23,8 +25,13 @@ __all__ = [
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "describe_error",
+    "raised_warnings",
     "warn_user",
 ]
+
+
+# The filters of warnings are those of the process: one thread at a time.
+_FILTERS = RLock()
 
 
 class CRMasksFileError(OSError, ValueError):
@@ -90,7 +97,16 @@ def warn_user(message, category):
         r"(ccdcr|astropy)\b", frame.f_globals.get("__name__", "")
     ):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    with _FILTERS:
+        warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def raised_warnings(category=Warning):
+    """Make warnings errors, but not those of this package in other threads."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("error", category)
+        yield
 
 
 def describe_error(err):

@@ -10,6 +10,8 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
+from ccdcr.maskfile.structure import check_file
+
 __all__ = [
     "Detector",
     "Exposures",
@@ -148,6 +150,7 @@ def _check_kinds(items, name):
 def _read(item, read_kwargs):
     if isinstance(item, CCDData):
         return item
+    check_file(item)
     try:
         return CCDData.read(item, **read_kwargs)
     except ValueError as err:

@@ -3,6 +3,7 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ from ccdcr.requirements import Requirements
 __all__ = ["ObservingBlock"]
 
 _COMBINATION = ("method", "method_kwargs", "crmasks")
+_NAME = (str, int, float, date)  # as YAML reads a name that looks like one
+_KINDS = {
+    "id": (_NAME, "a name"),
+    "mode": (_NAME, "a name"),
+    "instrument": (_NAME, "a name"),
+    "frames": ((list, tuple), "a list of file names"),
+    "extnum": ((int, str), "the number or the name of an extension"),
+    "method": (str, "the name of a method"),
+    "method_kwargs": (dict, "a mapping"),
+    "crmasks": (str, "a file name"),
+}
 _KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{0,7}")
 _PIPELINE = {
     "diffuse_light_image",
@@ -111,6 +123,13 @@ class ObservingBlock:
     bias: u.Quantity | str | None = None
     other: dict = field(default_factory=dict)
     path: Path | None = None
+
+    def __post_init__(self):
+        for name, (kinds, allowed) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                msg = f"{name} must be {allowed}, got {short_repr(value)}"
+                raise TypeError(msg)
 
     @classmethod
     def from_yaml(cls, path):

@@ -218,10 +218,14 @@ class TestFrames:
         [
             ("SCI", "the file has no extension 'SCI'; it has 0 PRIMARY"),
             (1, "the file has no extension 1; it has 0 PRIMARY"),
+            ("PRIMARY", "extension 'PRIMARY' holds no image"),
         ],
     )
     def test_wrong_extension(self, night, extension, message):
         """The message names file, extension and those there are."""
+        if extension == "PRIMARY":
+            hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones((4, 4)))])
+            hdus.writeto(night / "data" / "exposure1.fits", overwrite=True)
         (result,) = run(write("a.yaml"), extension=extension)
         assert result.error == f"{night / 'data' / 'exposure1.fits'}: {message}"
 
@@ -574,6 +578,12 @@ class TestFiles:
         """Wrong arguments are refused at once."""
         with pytest.raises(TypeError, match=message):
             run_blocks(blocks, executor)
+
+    @pytest.mark.parametrize(("review", "executor"), [(5, None), (print, 5)])
+    def test_review(self, review, executor):
+        """Nobody looks at what another process does."""
+        with pytest.raises(TypeError, match="review must be a function of masks and"):
+            run_blocks([], executor, review=review)
 
 
 @pytest.mark.usefixtures("night")

@@ -170,7 +170,10 @@ class TestProgram:
             ("run a.yaml --jobs 0", "must be an integer >= 1, got '0'"),
             ("run a.yaml --set dilation", "must be NAME=VALUE, got 'dilation'"),
             ("run a.yaml --set dilation=[", "'[' is not a valid YAML value"),
-            ("run a.yaml --set dilatoin=1", "did you mean 'dilation'?"),
+            (
+                "run a.yaml --set dilatoin=1",
+                "--set: unknown name 'dilatoin'; did you mean",
+            ),
             ("run a.yaml --log-level LOUD", "invalid choice: 'LOUD'"),
             ("detect a.yaml b.yaml", "one YAML file is allowed"),
         ],

@@ -1712,3 +1712,11 @@ def test_no_exposures():
     """An empty list is refused by name."""
     with pytest.raises(ValueError, match="at least one exposure, got none"):
         CRCombiner([])
+
+
+def test_attribute():
+    """One that a combiner does not have."""
+    combiner = CRCombiner([CCDData(np.ones((2, 2)), unit="adu")])
+    message = "'CRCombiner' object has no attribute 'nothing'"
+    with pytest.raises(AttributeError, match=message):
+        _ = combiner.nothing

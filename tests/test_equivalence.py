@@ -262,7 +262,10 @@ class TestMaskSet:
         assert "bright" not in again.summary().colnames
         damaged = masks.to_hdulist()
         del damaged["EQTILES"]
-        with pytest.raises(CRMasksFileError, match=r"\[EQTILES\]: missing"):
+        with pytest.raises(
+            CRMasksFileError,
+            match=r"\[EQTILES\]: missing, expected it beside the others",
+        ):
             CRMaskSet.from_hdulist(damaged, name="file")
 
     def test_wrong_columns(self, masks):

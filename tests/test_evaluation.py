@@ -267,7 +267,9 @@ class TestEvaluation:
         none = np.zeros(shape, bool)
         masks = CRMaskSet(none, none, np.array([none] * n))
         got = f"({n}, {shape[0]}, {shape[1]})".replace("(", r"\(").replace(")", r"\)")
-        with pytest.raises(ValueError, match=rf"be of \(3, 2, 2\), got {got}"):
+        with pytest.raises(
+            ValueError, match=rf"masks must be of \(3, 2, 2\), got {got}"
+        ):
             evaluate(masks, {}, truth_of(np.zeros((3, 2, 2))))
 
     def test_image_shape(self):

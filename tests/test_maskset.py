@@ -299,21 +299,21 @@ class TestErrors:
             make_set(**{name: value})
 
     @pytest.mark.parametrize(
-        ("name", "value"),
+        ("name", "value", "rule"),
         [
-            ("gain", 2 * u.s),
-            ("gain", "high"),
-            ("gain", [1, 2]),
-            ("readnoise", 3 * u.adu),
-            ("readnoise", "RDNOISE"),
-            ("bias", [1, 2]),
-            ("flux_factor", ["a", "b", "c"]),
-            ("lamedian", "image"),
+            ("gain", 2 * u.s, "be in electron / adu, got s"),
+            ("gain", "high", "be one number, got 'high'"),
+            ("gain", [1, 2], r"be one number, got \[1, 2\]"),
+            ("readnoise", 3 * u.adu, "be in electron, got adu"),
+            ("readnoise", "RDNOISE", "be one number, got 'RDNOISE'"),
+            ("bias", [1, 2], r"be one number, got \[1, 2\]"),
+            ("flux_factor", ["a", "b", "c"], r"be an array of numbers, got \['a'"),
+            ("lamedian", "image", "be an array of numbers, got 'image'"),
         ],
     )
-    def test_parameter_is_named(self, name, value):
+    def test_parameter_is_named(self, name, value, rule):
         """The message says which parameter has the wrong kind or unit."""
-        with pytest.raises((TypeError, ValueError), match=f"{name} must"):
+        with pytest.raises((TypeError, ValueError), match=f"{name} must {rule}"):
             make_set(**{name: value})
 
     @pytest.mark.parametrize("uuid", ["", 5, b"abc"])
@@ -765,5 +765,7 @@ class TestBitmask:
         """More masks than bits are refused, not turned into objects."""
         empty = np.zeros((1, 2), bool)
         masks = CRMaskSet(empty, empty, np.zeros((63, 1, 2), bool))
-        with pytest.raises(ValueError, match="64"):
+        with pytest.raises(
+            ValueError, match="a plane of bits holds 64 masks at most, got 65"
+        ):
             masks.to_bitmask()

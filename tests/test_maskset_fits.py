@@ -427,7 +427,16 @@ class TestContents:
 
     @pytest.mark.parametrize(
         "keyword",
-        ["UUID", "FLUXF1", "flUXf1", "CRMETHOD", "CRGAIN", "SIMPLE", "NEXTEND"],
+        [
+            "UUID",
+            "FLUXF1",
+            "flUXf1",
+            "CRMETHOD",
+            "CRGAIN",
+            "SIMPLE",
+            "NEXTEND",
+            "NAXIS2",
+        ],
     )
     def test_meta_ours(self, keyword):
         """Keywords of the format cannot be used for something else."""
@@ -692,7 +701,48 @@ class TestWrongExtensions:
         """Impossible boxes; the message names the extension."""
         hdulist = masks.to_hdulist()
         hdulist["RPMEDIAN"].data[column][1] = value
-        fails(hdulist, path, r"\[RPMEDIAN\]: local_median_pixels must ")
+        message = (
+            r"\[RPMEDIAN\]: local_median_pixels must [^|]*, expected boxes of the ima"
+        )
+        fails(hdulist, path, message)
+
+    @pytest.mark.parametrize("text", ["1E999", "-1E999"])
+    def test_infinite(self, masks, text):
+        """A card that no FITS file may hold could not be written again."""
+        hdulist = masks.to_hdulist()
+        hdulist[0].header.append(fits.Card.fromstring(f"X       = {text}"))
+        message = f"X = {text[:-5]}inf, expected a finite number"
+        with pytest.raises(CRMasksFileError, match=message):
+            CRMaskSet.from_hdulist(hdulist, name="file")
+
+    @pytest.mark.parametrize("place", [0, -1])
+    def test_mended(self, masks, path, place):
+        """A header that astropy can mend is read, and can be written."""
+        hdulist = masks.to_hdulist()
+        hdulist.append(fits.ImageHDU(np.zeros((2, 2)), name="EXTRA"))
+        hdulist[place].header["EXTNAME"] = 5
+        found = CRMaskSet.from_hdulist(hdulist, name="file")
+        found.write(path)
+        assert CRMaskSet.read(path) == masks
+        assert hdulist[place].header["EXTNAME"] == 5
+
+    def test_extra(self, masks):
+        """Nor could an extension that is none."""
+        hdulist = masks.to_hdulist()
+        extra = fits.ImageHDU(np.zeros((2, 2)), name="EXTRA")
+        hdulist.append(extra)
+        extra.header.append(fits.Card.fromstring("a?B     = 1"))
+        message = r"\[EXTRA\]: .*A\?B.*, expected an extension by the FITS standard"
+        with pytest.raises(CRMasksFileError, match=message):
+            CRMaskSet.from_hdulist(hdulist, name="file")
+
+    def test_primary_without_image(self, masks, path):
+        """Sizes of an image that is not there are no keywords to be kept."""
+        hdulist = masks.to_hdulist()
+        hdulist[0].header["NAXIS2"] = 5
+        found = CRMaskSet.from_hdulist(hdulist, name="file")
+        found.write(path)
+        assert CRMaskSet.read(path) == masks
 
     @pytest.mark.parametrize("number", [1, 3])
     def test_no_flux_factor(self, masks, path, number):
@@ -1091,6 +1141,17 @@ def detected():
     )
 
 
+def halve_surface(hdu):
+    """Leave half of the levels of a boundary."""
+    columns = [
+        fits.Column("SURFACE", "4E", array=hdu.data["SURFACE"][:, :4])
+        if column.name == "SURFACE"
+        else column
+        for column in hdu.columns
+    ]
+    hdu.data = fits.BinTableHDU.from_columns(columns).data
+
+
 class TestBoundaries:
     """Exact boundaries are tables of the file."""
 
@@ -1120,11 +1181,15 @@ class TestBoundaries:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda hdu: hdu.header.set("NEXP", 1), "NEXP = 1 found"),
+            (
+                lambda hdu: hdu.header.set("NEXP", 1),
+                "and NEXP = 1 found, whole numbers expected",
+            ),
             (lambda hdu: hdu.header.set("FIRST", 0.5), "FIRST = 0.5"),
             (lambda hdu: hdu.data["EXCESS"].fill(np.nan), "not finite"),
             (lambda hdu: hdu.data["SCALE"].fill(-1), "numbers above 0"),
             (lambda hdu: hdu.columns.change_name("SURFACE", "Z"), "SURFACE"),
+            (halve_surface, r"SURFACE has shape \(\d+, \d+\), \(\d+, \d+\) expected"),
         ],
     )
     def test_damaged(self, detected, change, message):

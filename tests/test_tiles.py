@@ -401,8 +401,14 @@ class TestMasksInFile:
         assert_array_equal(rows.lamedian, expected.lamedian)
         assert (rows.gain, rows.readnoise, n, uuid) == (2.0, 5.0, N, "this one")
 
-    @pytest.mark.parametrize("place", ["data", "header"])
-    def test_damaged(self, path, place):
+    @pytest.mark.parametrize(
+        ("place", "message"),
+        [
+            ("data", "with correct checksums: Datasum verification failed for HDU"),
+            ("header", "with correct checksums: Checksum verification failed for HDU"),
+        ],
+    )
+    def test_damaged(self, path, place, message):
         """A wrong checksum is found."""
         content = bytearray(path.read_bytes())
         at = content.index(b"CRMASK2")
@@ -411,8 +417,31 @@ class TestMasksInFile:
             at = content.index(b"number of masked pixels", at)
         content[at] ^= 1
         path.write_bytes(content)
-        with pytest.raises(CRMasksFileError, match=r"(?i)checksum|datasum"):
+        with pytest.raises(CRMasksFileError, match=message):
             self.open(path)
+
+    @pytest.mark.parametrize(
+        ("names", "shape", "message"),
+        [
+            ((), (), r"\[MEDIANCR\]: missing; found none"),
+            (("MEDIANCR",), (2, 3, 4), r"data of shape \(2, 3, 4\), expected an image"),
+        ],
+    )
+    def test_no_masks(self, path, names, shape, message):
+        """Other extensions, and images of other dimensions."""
+        hdus = [fits.ImageHDU(np.zeros(shape, "u1"), name=name) for name in names]
+        primary = fits.PrimaryHDU()
+        primary.header["UUID"] = "this one"
+        fits.HDUList([primary, *hdus]).writeto(path, overwrite=True)
+        with pytest.raises(CRMasksFileError, match=message):
+            self.open(path)
+
+    def test_no_file(self):
+        """Neither masks nor a name."""
+        with pytest.raises(
+            TypeError, match="crmasks must be a CRMaskSet or a file, got"
+        ):
+            self.open(5)
 
     def test_no_uuid(self, path):
         """A new one is made, and is the same for all rows."""

@@ -10,6 +10,8 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 
+from ccdcr.maskfile.structure import check_file
+
 __all__ = [
     "GAIN_KEYWORDS",
     "READNOISE_KEYWORDS",
@@ -110,6 +112,7 @@ def read_exposure(path, *, extension=None, unit=None):
     ccd : `~astropy.nddata.CCDData`
         The exposure; keywords of the primary header are added to its header.
     """
+    check_file(path)
     try:
         with fits.open(path) as hdulist:
             number = _extension(hdulist, extension)

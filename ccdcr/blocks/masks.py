@@ -8,6 +8,7 @@ from pathlib import Path
 from astropy import log
 from astropy.io import fits
 
+from ccdcr._files import card_text
 from ccdcr.blocks.frames import folders_of
 from ccdcr.blocks.record import read_record
 
@@ -90,7 +91,7 @@ def _of_this_run(name, task, made):
 
 def _of_earlier_runs(name, task, settings):
     """Return the masks in the output folder whose header names the same frames."""
-    frames = {path.name for path in task.frames}
+    frames = {card_text(path.name) for path in task.frames}
     folder = Path(settings.output_folder).absolute()
     found = {
         path: read_record(path.with_suffix(".json")).get("source")

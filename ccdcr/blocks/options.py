@@ -69,15 +69,6 @@ def check_method(block):
     return block.method, given
 
 
-def _check_kinds(block):
-    for name in ("crmasks", "method_kwargs"):
-        kind = dict if name == "method_kwargs" else (str, type(None))
-        if not isinstance(value := getattr(block, name), kind):
-            what = "a mapping" if kind is dict else "a file name"
-            msg = f"{name} must be {what}, got {short_repr(value)}"
-            raise TypeError(msg)
-
-
 def _check_option(name, value):
     if name not in METHOD_KWARGS:
         msg = (
@@ -126,7 +117,6 @@ def with_changes(block, changes):
     if block.requirements is not None:
         requirements = block.requirements.replace(**changes)
         return dataclasses.replace(block, requirements=requirements)
-    _check_kinds(block)
     of_block = {name: v for name, v in changes.items() if name in _OF_BLOCK}
     kwargs = {
         # Under one name, so that a change by another name wins, too.

@@ -250,6 +250,9 @@ def _may_be_skipped(task, settings):
     """Return whether a task has been done; refuse to replace its files."""
     _check_folder(task, settings)
     existing = [path for path in task.files if path.exists()]
+    inputs = [*task.frames, *filter(None, (task.crmasks, task.source))]
+    for path in existing:
+        check_output(path, overwrite=True, remedy=settings.remedy, inputs=inputs)
     record = read_record(task.record)
     done = record.get("status") == "done"
     same = record.get("fingerprint") == task.fingerprint

@@ -13,7 +13,7 @@ from typing import Any
 
 from astropy import log
 
-from ccdcr._files import atomic_path
+from ccdcr._files import atomic_path, card_text
 from ccdcr.blocks.frames import find_detector_keywords, read_exposure
 from ccdcr.blocks.record import write_record
 from ccdcr.combining import combine
@@ -195,7 +195,8 @@ def _log_text(messages):
 
 def _write_text(task, ending, text):
     with atomic_path(task.beside(ending), overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _read(task, progress_bar):
@@ -225,7 +226,9 @@ def _detect(task, progress_bar):
     )
     if task.review is not None:
         masks = task.review(masks, ccds)
-    names = {f"FILE{i}": path.name for i, path in enumerate(task.frames, start=1)}
+    names = {
+        f"FILE{i}": card_text(path.name) for i, path in enumerate(task.frames, start=1)
+    }
     masks.meta.update(names)
     masks.write(task.output, overwrite=True)
     _, summary, requirements, *_ = task.files

@@ -2,6 +2,7 @@
 """Where a command writes: results, messages, errors, and the progress bar."""
 
 import logging
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,17 @@ class Console:
         self.level = "ERROR" if options.quiet else options.log_level
         self.log_file = options.log_file
         self.progress = None
-        if not options.quiet and sys.stderr.isatty():
+        # A stream that was closed before is None.
+        if not options.quiet and sys.stderr is not None and sys.stderr.isatty():
             self.progress = ProgressBar(sys.stderr)
 
     def say(self, text):
         """Print a result to the standard output, unless that is to be quiet."""
         if not self.quiet:
             self._clear()
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            # Names of files may hold what the terminal cannot show.
+            text = text.encode(encoding, "backslashreplace").decode(encoding)
             print(text, flush=True)
 
     def error(self, text):
@@ -64,8 +69,7 @@ class Console:
         handlers = [_Handler(self)]
         handlers[0].setLevel(self.level)
         if self.log_file is not None:
-            path = Path(self.log_file)
-            handlers.append(logging.FileHandler(path, delay=False, encoding="utf-8"))
+            handlers.append(_log_handler(Path(self.log_file)))
             handlers[1].setFormatter(
                 logging.Formatter("%(asctime)s %(levelname)s %(message)s")
             )
@@ -85,6 +89,16 @@ class Console:
             for handler in before:
                 log.addHandler(handler)
             log.setLevel(level)
+
+
+def _log_handler(path):
+    """Append to a file of messages, and to no other file."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if not re.match(rb"\d{4}-\d\d-\d\d ", file.read(11)):
+                msg = f"--log-file {path} exists and is none; name another file"
+                raise ValueError(msg)
+    return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
 
 
 class _Handler(logging.Handler):

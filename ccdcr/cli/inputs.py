@@ -131,9 +131,14 @@ def is_yaml(path):
     return path.suffix.lower() in {".yaml", ".yml"}
 
 
+def _no_terminal():
+    """Return whether there is no terminal in front of which somebody sits."""
+    return sys.stdout is None or not sys.stdout.isatty()
+
+
 def reviewer(options):
     """Return what shows the detections to somebody who sits in front of it, or None."""
-    if options.dry_run or getattr(options, "jobs", 1) > 1 or not sys.stdout.isatty():
+    if options.dry_run or getattr(options, "jobs", 1) > 1 or _no_terminal():
         return None
     from ccdcr.reviewing import review
 

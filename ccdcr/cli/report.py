@@ -91,7 +91,10 @@ def _compare(options, console):
 
     if options.output is not None:
         check_output(
-            options.output, overwrite=options.overwrite, remedy="use --overwrite"
+            options.output,
+            overwrite=options.overwrite,
+            remedy="use --overwrite",
+            inputs=expanded([options.masks, *options.images]),
         )
     comparison = compare_methods(*reversed(_read(options)))
     console.say("\n".join(comparison.table.pformat(max_lines=-1, max_width=-1)))

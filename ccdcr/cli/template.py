@@ -35,7 +35,7 @@ def add_parser(commands, common):
 
 
 def _run(options, console):
-    from ccdcr._files import atomic_path
+    from ccdcr._files import atomic_path, check_output
     from ccdcr.blocks.template import write_template
     from ccdcr.cli.inputs import expanded
 
@@ -47,6 +47,8 @@ def _run(options, console):
         return 0
     remedy = "use --overwrite"
     overwrite = options.overwrite
+    inputs = expanded(options.frames)
+    check_output(options.output, overwrite=overwrite, remedy=remedy, inputs=inputs)
     with atomic_path(options.output, overwrite=overwrite, remedy=remedy) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console.say(f"{options.output}: edit it, then: ccdcr run {options.output}")

@@ -8,6 +8,7 @@ import numpy as np
 from astropy import log
 from astropy import units as u
 
+from ccdcr._files import card_text
 from ccdcr.detection.detectors import DETECTORS
 from ccdcr.detection.flux import measure_flux_factors
 from ccdcr.detection.masks import region_mask
@@ -70,7 +71,11 @@ def mask_set(masks, exposures, requirements, **parts):
         gain=exposures.detector.gain,
         readnoise=exposures.detector.readnoise,
         bias=exposures.detector.bias,
-        meta={f"FILE{i}": n for i, n in enumerate(exposures.names, start=1) if n},
+        meta={
+            f"FILE{i}": card_text(n)
+            for i, n in enumerate(exposures.names, start=1)
+            if n
+        },
         **parts,
     )
 

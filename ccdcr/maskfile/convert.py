@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import re
-import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +20,7 @@ from ccdcr import _requirement_kinds as kind
 from ccdcr._files import write_hdulist
 from ccdcr._requirement_kinds import short_repr
 from ccdcr._requirements_table import ALIASES, REQUIREMENTS
-from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exceptions import CRMasksFileError, raised_warnings
 from ccdcr.maskfile.boundaries import boundaries_to_hdus
 from ccdcr.maskfile.format import (
     BRIGHT,
@@ -42,6 +41,8 @@ from ccdcr.requirements import Requirements
 __all__ = ["from_hdulist", "read", "register", "to_hdulist", "write"]
 
 _STRUCTURE = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "CHECKSUM", "DATASUM", ""}
+_STRUCTURE |= {"GROUPS", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "XTENSION"}
+_NUMBERED = re.compile(r"(FLUXF|NAXIS)\d+")
 _LINES = ("COMMENT", "HISTORY")  # keywords of any number of cards
 _HISTORY_KINDS = {
     "gain": kind.number(0, above=True),
@@ -73,11 +74,12 @@ def _open(content):
         # Astropy does not notice that a compressed file is cut.
         content = gzip.decompress(content)
     check_structure(io.BytesIO(content))
-    with warnings.catch_warnings():
-        # Astropy only warns of damaged files.
-        warnings.simplefilter("error", AstropyWarning)
-        with fits.open(io.BytesIO(content), checksum=True, memmap=False) as hdulist:
-            return fits.HDUList([hdu.copy() for hdu in hdulist])
+    # Astropy only warns of damaged files.
+    with (
+        raised_warnings(AstropyWarning),
+        fits.open(io.BytesIO(content), checksum=True, memmap=False) as hdulist,
+    ):
+        return fits.HDUList([hdu.copy() for hdu in hdulist])
 
 
 def write(masks, path, *, overwrite=False, auxclean=False):
@@ -165,12 +167,13 @@ def _provenance():
 
 
 def _set_meta(header, keyword, value):
-    if keyword.upper() in header and keyword not in _LINES:
+    name = keyword.upper()
+    taken = name in header or _NUMBERED.fullmatch(name)
+    if taken and keyword not in _LINES:
         msg = f"meta must not hold {keyword!r}: the mask set itself writes it"
         raise ValueError(msg)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with raised_warnings():
             if keyword in _LINES:
                 for line in [value] if isinstance(value, str) else value:
                     header[keyword] = line
@@ -252,7 +255,7 @@ def from_hdulist(hdulist, name):
         "equivalence": file.equivalence(),
         "bright": file.bright(),
         "uuid": file.uuid(),
-        "meta": _read_meta(header),
+        "meta": _read_meta(file),
         **detector,
     }
     file.check_number()
@@ -333,16 +336,20 @@ def _parse_text(text):
     return None if value == "None" else value
 
 
-def _read_meta(header):
+def _read_meta(file):
     """Return the cards that nothing else of the set stands for."""
+    header = file.header
     ours = _STRUCTURE | {"UUID", EXTENSIONS, *_LINES}
     ours |= {keyword for keyword, _ in DETECTOR.values()}
     ours |= {row.keyword for row in REQUIREMENTS.values()}
     meta = {
         key: value
         for key, value in header.items()
-        if key not in ours and not re.fullmatch(r"FLUXF\d+", key)
+        if key not in ours and not _NUMBERED.fullmatch(key)
     }
+    for key, value in meta.items():
+        if isinstance(value, (float, complex)) and not np.isfinite(value):
+            file.fail("PRIMARY", f"{key} = {value}", "a finite number")
     for keyword in _LINES:
         lines = [str(line) for line in header.get(keyword, ())]
         if lines and lines[0].startswith(_GENERATED):

@@ -4,6 +4,7 @@
 import numpy as np
 from astropy import log
 from astropy import units as u
+from astropy.io.fits import VerifyError
 from astropy.table import Table
 
 from ccdcr._requirement_kinds import short_repr
@@ -37,7 +38,7 @@ class Source:
         self.shape = None
         if len(hdulist) == 0:
             self.fail("PRIMARY", "missing", "it")
-        self.header = hdulist[0].header
+        self.header = self._standard(hdulist[0]).header
         for hdu in hdulist[1:]:
             if hdu.name == BOUNDARY:
                 self.tables.append(hdu)
@@ -191,7 +192,17 @@ class Source:
         """Return extensions that are not of the format."""
         if names := self.other_names():
             log.debug(f"{self.name}: extensions kept but not used: {names}")
-        return tuple(self.others)
+        return tuple(map(self._standard, self.others))
+
+    def _standard(self, hdu):
+        """Return a copy of an extension that can be written again."""
+        hdu = hdu.copy()
+        try:
+            hdu.verify("silentfix+exception")
+        except VerifyError as err:
+            found = " ".join(str(err).split())
+            self.fail(hdu.name, found, "an extension by the FITS standard")
+        return hdu
 
     def other_names(self):
         """Return the names of these for a message."""

@@ -4,12 +4,41 @@
 import io
 import math
 import re
+from pathlib import Path
 
-__all__ = ["check_structure"]
+__all__ = ["check_file", "check_structure"]
 
 _BLOCK, _CARD = 2880, 80
 _SIZES = re.compile(r"Z?NAXIS\d*|[PG]COUNT|TFIELDS|BITPIX")
 _MOST = 999  # axes and columns, by the standard
+
+
+def check_file(path, file=None):
+    """
+    Refuse an exposure whose headers claim impossible sizes.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        The file; one that does not exist is left to its reader.
+    file : file object, optional
+        The same, if it is open.
+
+    Raises
+    ------
+    ValueError
+        As by `check_structure`.
+    """
+    if file is None:
+        if Path(path).is_file():
+            with Path(path).open("rb") as file:  # noqa: PLR1704
+                check_file(path, file)
+        return
+    try:
+        check_structure(file)
+    except ValueError as err:
+        msg = f"{path} is damaged: {err}"
+        raise ValueError(msg) from err
 
 
 def check_structure(file):

@@ -19,6 +19,7 @@ from astropy.nddata import (
 from astropy.nddata.ccddata import _generate_wcs_and_update_header
 
 from ccdcr.exposures import array_kind, check_alike, check_arrays, no_unit_message
+from ccdcr.maskfile.structure import check_file
 from ccdcr.tiles.rows import opened, rows_of
 
 __all__ = ["Exposure", "open_exposures"]
@@ -173,6 +174,7 @@ def _open(
     for name in _NOT_READ:
         kwargs.pop(name, None)
     file = opened(stack, path, folder)
+    check_file(path, file)
     hdus = stack.enter_context(fits.open(file, memmap=False, **kwargs))
 
     def rows(extension):

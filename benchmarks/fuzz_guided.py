@@ -1,0 +1,56 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+As fuzz.py, with inputs that run new code, which the package atheris looks for.
+
+    python benchmarks/fuzz_guided.py masks --seconds 600
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# What is imported before is not watched, which keeps it quick.
+import astropy.io.fits
+import astropy.table  # noqa: F401
+import atheris
+import ccdproc  # noqa: F401
+import scipy.ndimage  # noqa: F401
+
+with atheris.instrument_imports(include=["ccdcr.maskfile", "ccdcr", "yaml"]):
+    from fuzz import TARGETS, Trial, log
+
+
+def main():
+    """Try inputs and count what became of them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    log.setLevel("ERROR")
+    folder = Path(tempfile.mkdtemp())
+    trial = Trial(options.target, folder)
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, content in enumerate(trial.seeds):
+        corpus.joinpath(str(number)).write_bytes(content)
+    end = time.monotonic() + options.seconds
+
+    def one_input(content):
+        trial(content)
+        if time.monotonic() > end:  # the fuzzer never returns
+            trial.report()
+            sys.stdout.flush()
+            os._exit(bool(trial.failures))
+
+    largest = max(map(len, trial.seeds))
+    arguments = [f"-seed={options.seed}", f"-max_len={largest}", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], *arguments, str(corpus)], one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
