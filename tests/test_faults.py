@@ -302,7 +302,6 @@ class TestThreads:
 @pytest.mark.parametrize("crmethod", CRMETHODS)
 def test_memory(crmethod):
     """Detections and combinations leave nothing behind."""
-
     ccds = exposures(1, (98, 98))
 
     def once():
