@@ -249,6 +249,8 @@ class TestRun:
         assert len(lines) == 6
         assert visible() == before
 
+    # Without a seed the boundary is another one each time.
+    @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
     def test_options(self, capsys):
         """Detector, requirements, folder; the file of numina is not used."""
         Path("out").mkdir()

@@ -80,6 +80,28 @@ class TestSizes:
         with pytest.raises(CRMasksFileError, match=f"{path} .*{message}"):
             CRMaskSet.read(path)
 
+    @pytest.mark.parametrize(
+        "card",
+        ["naxis   = 99999999999", "NAXIS= 99999999999", "HIERARCH NAXIS = 99999999999"],
+    )
+    def test_spelling(self, path, card):
+        """However the card is written that a reader understands."""
+        content = _without_sums(path.read_bytes())
+        start = content.index(b"NAXIS   =", 2880)
+        content = content[:start] + f"{card:80}".encode() + content[start + 80 :]
+        path.write_bytes(content)
+        with pytest.raises(CRMasksFileError, match="NAXIS must be a possible number"):
+            CRMaskSet.read(path)
+
+    def test_end(self, path):
+        """Nor may a card look as if the header ended before its sizes."""
+        content = _set_card(_without_sums(path.read_bytes()), "NAXIS", "99999999999")
+        path.write_bytes(content.replace(b"BITPIX  =", b"END     =", 1))
+        with pytest.raises(
+            CRMasksFileError, match="the card END must hold nothing, go"
+        ):
+            CRMaskSet.read(path)
+
     def test_twice(self, path):
         """Readers may differ in which of two sizes they believe."""
         content = path.read_bytes()

@@ -740,6 +740,7 @@ class TestWrongExtensions:
         """Sizes of an image that is not there are no keywords to be kept."""
         hdulist = masks.to_hdulist()
         hdulist[0].header["NAXIS2"] = 5
+        hdulist[0].header.append(fits.Card.fromstring("END     = 'no end'"))
         found = CRMaskSet.from_hdulist(hdulist, name="file")
         found.write(path)
         assert CRMaskSet.read(path) == masks

@@ -41,7 +41,16 @@ from ccdcr.requirements import Requirements
 __all__ = ["from_hdulist", "read", "register", "to_hdulist", "write"]
 
 _STRUCTURE = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "CHECKSUM", "DATASUM", ""}
-_STRUCTURE |= {"GROUPS", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "XTENSION"}
+_STRUCTURE |= {
+    "GROUPS",
+    "PCOUNT",
+    "GCOUNT",
+    "BSCALE",
+    "BZERO",
+    "BLANK",
+    "XTENSION",
+    "END",
+}
 _NUMBERED = re.compile(r"(FLUXF|NAXIS)\d+")
 _LINES = ("COMMENT", "HISTORY")  # keywords of any number of cards
 _HISTORY_KINDS = {

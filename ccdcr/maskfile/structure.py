@@ -78,25 +78,30 @@ def _header(file):
     """Return the sizes that a header claims, and its own; None if it is none."""
     sizes, length = {}, 0
     while len(block := file.read(_BLOCK)) == _BLOCK:
-        if length == 0 and block[:9] not in {b"SIMPLE  =", b"XTENSION="}:
+        if length == 0 and block[:8].upper() not in {b"SIMPLE  ", b"XTENSION"}:
             break
         length += _BLOCK
         for place in range(0, _BLOCK, _CARD):
             card = block[place : place + _CARD].decode("latin-1")
-            if card[:8] == "END     ":
+            if card.rstrip() == "END":
                 return sizes, length
             _note_size(sizes, card)
     return None, length
 
 
 def _note_size(sizes, card):
-    keyword = card[:8].rstrip()
-    if card[8] != "=" or not _SIZES.fullmatch(keyword):
+    # In all the ways in which readers understand a card.
+    keyword, equals, text = card.partition("=")
+    keyword = keyword.removeprefix("HIERARCH ").strip().upper()
+    if keyword == "END":
+        msg = f"the card END must hold nothing, got {text.strip()!r}"
+        raise ValueError(msg)
+    if not equals or not _SIZES.fullmatch(keyword):
         return
     if keyword in sizes:
         msg = f"{keyword} is given twice in one header"
         raise ValueError(msg)
-    sizes[keyword] = _size(keyword, card[9:])
+    sizes[keyword] = _size(keyword, text)
 
 
 def _size(keyword, text):
