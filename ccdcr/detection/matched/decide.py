@@ -11,7 +11,7 @@ from ccdcr.detection.matched.bands import bands
 from ccdcr.detection.matched.growth import grow
 from ccdcr.detection.matched.reference import (
     low_references,
-    lowest_planes,
+    lowest_others,
     majority,
     surely_clean,
 )
@@ -131,19 +131,10 @@ def _means(stack, masks, unused):
         none = others == 0
         if none.any():
             if lowest is None:
-                lowest = _lowest_others(stack, unused)
+                lowest = lowest_others(stack, unused)
             reference[none] = lowest[i][none]
             others[none] = 1
         yield reference, others
-
-
-def _lowest_others(stack, unused):
-    """Return the minimum of the others for each exposure."""
-    lowest, second = lowest_planes(stack, 2, unused)
-    own = stack <= lowest
-    if unused is not None:
-        own &= ~unused
-    return [np.where(mine, second, lowest) for mine in own]
 
 
 def _forbid(z, frames):

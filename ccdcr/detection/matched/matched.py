@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ccdcr._threads import in_threads
 from ccdcr.detection.matched.bands import bands, with_halo
@@ -19,6 +18,7 @@ from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
 from ccdcr.detection.matched.reference import clean_reference
 from ccdcr.detection.matched.structure import find_structure
 from ccdcr.detection.matched.tiles import fit_tiles
+from ccdcr.detection.matched.windows import median_of_nine
 from ccdcr.detection.planes import fill_from_nearest
 
 __all__ = ["Found", "Matched", "Options", "find_hits", "match_exposures"]
@@ -147,7 +147,7 @@ def _smooth(image):
 
     def work(rows):
         wide, inside = with_halo(rows, 1, len(image))
-        smooth[rows] = ndimage.median_filter(image[wide], 3, mode="nearest")[inside]
+        smooth[rows] = median_of_nine(image[wide])[inside]
 
     in_threads(work, bands(*image.shape))
     return smooth

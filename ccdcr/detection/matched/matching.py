@@ -13,7 +13,7 @@ from ccdcr.detection.matched.dispersion import (
     near,
 )
 from ccdcr.detection.matched.reference import low_references, majority
-from ccdcr.detection.matched.strips import match_along_rows
+from ccdcr.detection.matched.strips import match_along
 from ccdcr.detection.matched.tiles import match_variance, terms_of
 
 __all__ = ["Scene", "match", "unmatched_dispersion"]
@@ -77,7 +77,7 @@ def match(frames, scene, fits, *, strips=True):
             difference -= fits.correction(i, rows, terms)
             _erase(difference, frames, i, part)
             if strips:
-                _match_strips(difference, frames, scene, i, part)
+                _match_strips(1, difference, frames, scene, i, part)
             matched[i, rows] = difference
 
     def columns(columns):
@@ -87,7 +87,7 @@ def match(frames, scene, fits, *, strips=True):
         for i in range(len(frames)):
             difference = matched[i][part]
             if strips:
-                _match_strips(difference, frames, scene, i, part, turn=True)
+                _match_strips(0, difference, frames, scene, i, part)
             free[i] = reference + difference
             matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
         return _tails(free, matched[:, :, columns], frames, scene, part)
@@ -131,20 +131,11 @@ def _erase(difference, frames, i, part):
         difference[frames.unused[i][part]] = 0
 
 
-def _match_strips(difference, frames, scene, i, part, *, turn=False):
-    """Match along rows, or along columns, in place."""
-    planes = [
-        difference,
-        scene.structure.height[part],
-        match_variance(scene.reference[part], frames.noise, i),
-        None if frames.unused is None else frames.unused[i][part],
-    ]
-    if not turn:
-        match_along_rows(*planes)
-        return
-    turned = [None if plane is None else plane.T.copy() for plane in planes]
-    match_along_rows(*turned)
-    difference[:] = turned[0].T
+def _match_strips(axis, difference, frames, scene, i, part):
+    """Match along columns (axis 0) or rows, in place."""
+    variance = match_variance(scene.reference[part], frames.noise, i)
+    bad = None if frames.unused is None else frames.unused[i][part]
+    match_along(axis, difference, scene.structure.height[part], variance, bad)
 
 
 def _guarded(difference, frames, scene, i, part):

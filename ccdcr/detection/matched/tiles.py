@@ -68,12 +68,40 @@ class Tiling:
         cubes = image.reshape(ny, ty, nx, tx).swapaxes(1, 2)
         return cubes.reshape(ny * nx, ty * tx)
 
-    def interpolation(self, axis, pixels):
-        """Return the weights of the tiles for pixels along an axis, bilinear."""
-        centres = (np.arange(self.number[axis]) + 0.5) * self.size[axis] - 0.5
-        tents = np.eye(self.number[axis])
-        weights = [np.interp(pixels, centres, tent) for tent in tents]
-        return np.array(weights, dtype=np.float32)
+    def interpolate(self, values, rows):
+        """
+        Interpolate bilinearly between the centres of the tiles.
+
+        Parameters
+        ----------
+        values : 3D `~numpy.ndarray`
+            (tiles along y, tiles along x, k).
+        rows : slice
+            The rows wanted.
+
+        Returns
+        -------
+        images : list of 2D `~numpy.ndarray`
+            k images, (rows, nx).
+        """
+        place = (np.arange(rows.start, rows.stop) + 0.5) / self.size[0] - 0.5
+        place = np.clip(place, 0, self.number[0] - 1)
+        upper = np.minimum(place.astype(int) + 1, self.number[0] - 1)
+        part = (place - place.astype(int))[:, np.newaxis, np.newaxis]
+        bands = values[place.astype(int)] * (1 - part) + values[upper] * part
+        return [self._along_rows(band) for band in np.moveaxis(bands, -1, 0)]
+
+    def _along_rows(self, values):
+        # From centre to centre a straight line; a matrix product would do the
+        # same, but its threads disturb ours.
+        size = self.size[1]
+        values = np.pad(values, [(0, 0), (1, 1)], mode="edge").astype(np.float32)
+        slope = np.diff(values, axis=1)[:, :, np.newaxis]
+        ramp = (np.arange(size, dtype=np.float32) + (1 - size % 2) / 2) / size
+        lines = slope * ramp.astype(np.float32)
+        lines += values[:, :-1, np.newaxis]
+        first = (size + 1) // 2
+        return lines.reshape(len(values), -1)[:, first : first + self.shape[1]]
 
 
 @dataclass(frozen=True)
@@ -113,12 +141,11 @@ class TileFits:
 
     def correction(self, i, rows, terms):
         """Return what exposure i exceeds the reference by, in a band."""
-        down = self.tiling.interpolation(0, np.arange(rows.start, rows.stop))
-        along = self.tiling.interpolation(1, np.arange(self.tiling.shape[1]))
-        total = np.float32(0)
-        for k, term in enumerate(terms):
-            plane = self.coefficients[i, :, :, k].astype(np.float32)
-            total = total + down.T @ plane @ along * term
+        total = np.zeros(terms.shape[1:], dtype=terms.dtype)
+        planes = self.tiling.interpolate(self.coefficients[i], rows)
+        for plane, term in zip(planes, terms, strict=True):
+            plane *= term
+            total += plane
         return total
 
 
