@@ -85,14 +85,14 @@ class Tails:
         fine -= np.float32(_LOWEST_LEVEL)
         fine *= np.float32(_FINE)
         last = _FINE * (len(EDGES) + 1) - 1
-        fine = np.minimum(fine, last).astype(np.uint8)
+        fine = np.minimum(fine, last, out=fine).astype(np.uint8).ravel()
         counts = np.zeros(last + 1, dtype=np.int64)
         bins, values = [], []
         for value, use in zip(below, usable, strict=True):
-            counts += np.bincount(fine[use], minlength=last + 1)
-            high = (value > _LOWEST) & use
+            counts += np.bincount(fine[use.ravel()], minlength=last + 1)
+            high = np.flatnonzero((value > _LOWEST) & use)
             bins.append(fine[high] // np.uint8(_FINE))
-            values.append(value[high])
+            values.append(value.ravel()[high])
         return cls(counts, np.concatenate(bins), np.concatenate(values))
 
     @classmethod

@@ -23,14 +23,19 @@ def connected(mask, seed):
     kept : 2D `~numpy.ndarray` of bool
         The groups.
     """
-    labels, number = ndimage.label(mask, _EIGHT)
-    wanted = np.zeros(number + 1, dtype=bool)
-    wanted[labels[seed]] = True
-    wanted[0] = False
-    place = np.nonzero(mask)
     kept = np.zeros_like(mask)
-    kept[place] = wanted[labels[place]]
+    kept.ravel()[_places(mask, seed)] = True
     return kept
+
+
+def _places(mask, seed):
+    """Return the flat indices of the groups that hold a seed."""
+    labels, number = ndimage.label(mask, _EIGHT)
+    place = np.flatnonzero(mask)
+    label = labels.ravel()[place]
+    wanted = np.zeros(number + 1, dtype=bool)
+    wanted[label[seed.ravel()[place]]] = True
+    return place[wanted[label]]
 
 
 def grow(z, seed, low, leak, tail):
@@ -62,16 +67,23 @@ def grow(z, seed, low, leak, tail):
     """
     if not seed.any():
         return seed
-    core = connected(z > low, seed)
-    y, x = np.nonzero(core)
-    brightest = np.full((z.shape[0] + 2, z.shape[1] + 2), -np.inf, dtype=z.dtype)
-    values = z[y, x]
-    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
+    core = _places(z > low, seed)
+    mask = np.zeros_like(seed)
+    mask.ravel()[core] = True
+    # With a margin, no neighbour is on the other side of the image.
+    width = z.shape[1] + 2
+    y, x = np.divmod(core, z.shape[1])
+    inside, values = (y + 1) * width + x + 1, z.ravel()[core]
+    brightest = np.zeros((z.shape[0] + 2) * width, dtype=z.dtype)
+    ring = []
+    for step in (-width, -1, 1, width):
         # One shift hits no pixel twice, so that no value is lost.
-        place = (y + dy, x + dx)
+        place = inside + step
         brightest[place] = np.maximum(brightest[place], values)
-    brightest = brightest[1:-1, 1:-1]
-    ring = np.nonzero(brightest > 0)
-    received = z.dtype.type(leak) * brightest[ring]
-    core[ring] |= z[ring] + received > tail
-    return core
+        ring.append(place)
+    y, x = np.divmod(np.concatenate(ring), width)
+    within = (y > 0) & (y <= z.shape[0]) & (x > 0) & (x <= z.shape[1])
+    y, x = y[within] - 1, x[within] - 1
+    received = z.dtype.type(leak) * brightest[(y + 1) * width + x + 1]
+    mask[y, x] |= z[y, x] + received > tail
+    return mask

@@ -77,7 +77,7 @@ def match(frames, scene, fits, *, strips=True):
             difference -= fits.correction(i, rows, terms)
             _erase(difference, frames, i, part)
             if strips:
-                _match_strips(1, difference, frames, scene, i, part)
+                _match_strips(difference, frames, scene, i, part, axis=1)
             matched[i, rows] = difference
 
     def columns(columns):
@@ -87,7 +87,7 @@ def match(frames, scene, fits, *, strips=True):
         for i in range(len(frames)):
             difference = matched[i][part]
             if strips:
-                _match_strips(0, difference, frames, scene, i, part)
+                _match_strips(difference, frames, scene, i, part, axis=0)
             free[i] = reference + difference
             matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
         return _tails(free, matched[:, :, columns], frames, scene, part)
@@ -131,7 +131,7 @@ def _erase(difference, frames, i, part):
         difference[frames.unused[i][part]] = 0
 
 
-def _match_strips(axis, difference, frames, scene, i, part):
+def _match_strips(difference, frames, scene, i, part, *, axis):
     """Match along columns (axis 0) or rows, in place."""
     variance = match_variance(scene.reference[part], frames.noise, i)
     bad = None if frames.unused is None else frames.unused[i][part]

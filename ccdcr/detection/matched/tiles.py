@@ -144,8 +144,7 @@ class TileFits:
         total = np.zeros(terms.shape[1:], dtype=terms.dtype)
         planes = self.tiling.interpolate(self.coefficients[i], rows)
         for plane, term in zip(planes, terms, strict=True):
-            plane *= term
-            total += plane
+            total += np.multiply(plane, term, out=plane)
         return total
 
 
