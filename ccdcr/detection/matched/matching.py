@@ -154,7 +154,7 @@ def _tails(free, stack, frames, scene, part):
     noise, reference = frames.noise, scene.reference[part]
     unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
     level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))
-    use = measured_pixels(scene.hit[part], level)
+    use, doubtful = measured_pixels(scene.hit[part], level)
     if unused is not None:
         # Of fewer than three, any hit puts one far below the other.
         use &= kernels.count(unused, len(stack)) >= min(len(stack), 3)
@@ -162,4 +162,4 @@ def _tails(free, stack, frames, scene, part):
     for i, low in enumerate(low_references(stack, unused)[0]):
         below.append((low - free[i]) / np.sqrt(noise.variance(reference, i)))
         usable.append(use if unused is None else use & ~unused[i] & np.isfinite(low))
-    return Tails.of(below, level, usable)
+    return Tails.of(below, level, usable, doubtful)
