@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Matched detection from arrays to masks: the order of the stages."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ccdcr.detection.matched.decide import (
     first_masks,
     next_masks,
 )
+from ccdcr.detection.matched.growth import measure_leak
 from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
 from ccdcr.detection.matched.reference import clean_reference
 from ccdcr.detection.matched.structure import find_structure
@@ -84,11 +85,12 @@ def find_hits(frames, options):
         Masks and what was measured.
     """
     matched = match_exposures(frames, options)
-    masks, level = matched.masks, _smooth(matched.reference)
-    for _ in range(2):
-        masks, z = next_masks(
-            matched.frames, masks, options.limits, level, matched.extra
-        )
+    given = matched.frames, _smooth(matched.reference), matched.extra
+    limits = options.limits
+    masks, z = next_masks(matched.masks, limits, *given)
+    if limits.leak is None:
+        limits = replace(limits, leak=measure_leak(z, masks))
+    masks, z = next_masks(masks, limits, *given)
     return Found(masks, coincident_pixels(z, masks, frames.unused), matched)
 
 

@@ -70,7 +70,7 @@ def match(frames, scene, fits, *, strips=True):
     matched = np.empty_like(frames.data)
 
     def tiles_and_rows(rows):
-        terms = terms_of(scene.reference, scene.structure.profile, rows)
+        terms = terms_of(scene.reference, scene.structure, frames.noise, rows)
         part = np.s_[rows, :]
         for i in range(len(frames)):
             difference = _difference(frames, scene, i, part)

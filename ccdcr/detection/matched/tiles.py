@@ -26,8 +26,10 @@ __all__ = [
 
 # What is expected of each term: this stops the fit to noise.
 _PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
+_ALIKE = 0.2  # of this is what tiles differ by
 # The first tolerance keeps bright structure in the fit, however much it deviates.
 _ANNEALING = (0.5, 0.12, 0.03)
+_REAL = np.float32(9.0)  # squared sigmas of structure that do not count
 _CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
 # Of the whole image more is learnt: a wider prior, and what is not learnt.
 _WIDE, _LEAST = 10.0, 10.0
@@ -148,21 +150,27 @@ class TileFits:
         return total
 
 
-def terms_of(image, profile, rows):
+def terms_of(image, structure, noise, rows):
     """
-    Return the five terms of a band.
+    Return the terms of a band.
 
     Parameters
     ----------
-    image, profile : 2D `~numpy.ndarray`
-        The reference and its structure.
+    image : 2D `~numpy.ndarray`
+        The reference.
+    structure : `~ccdcr.detection.matched.structure.Structure`
+        Its structure.
+    noise : `~ccdcr.detection.matched.noise.Noise`
+        The noise of the exposures.
     rows : slice
         The band.
 
     Returns
     -------
     terms : 3D `~numpy.ndarray`
-        (5, ny, nx), in the order of `TERMS`.
+        (5, ny, nx), in the order of `TERMS`. Where there is only noise all but
+        the constant are 0: noise is not shifted, and would pretend that nothing
+        is.
     """
     wide, _ = with_halo(rows, 1, len(image))
     edges = (int(wide.start == rows.start), int(wide.stop == rows.stop))
@@ -171,11 +179,15 @@ def terms_of(image, profile, rows):
     centre = part[1:-1, 1:-1]
     left, right = part[1:-1, :-2], part[1:-1, 2:]
     below, above = part[:-2, 1:-1], part[2:, 1:-1]
-    terms = np.empty((5, *centre.shape), dtype=image.dtype)
-    terms[0] = profile[rows]
+    terms = np.empty((len(TERMS), *centre.shape), dtype=image.dtype)
+    terms[0] = structure.profile[rows]
     terms[1] = (right - left) * half
     terms[2] = (above - below) * half
     terms[3] = left + right + below + above - 4 * centre
+    square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+    with np.errstate(divide="ignore"):
+        part = 1 - _REAL * noise.mean_variance(image[rows]) / square
+    terms *= np.maximum(part, 0, out=part)
     terms[4] = 1
     return terms
 
@@ -210,7 +222,7 @@ def weights(residual, variance, usable=None):
 
 def fit_tiles(frames, reference, structure, tile, *, whole=True):
     """
-    Fit the five terms in each tile of each exposure.
+    Fit the terms in each tile of each exposure.
 
     Parameters
     ----------
@@ -238,11 +250,12 @@ def fit_tiles(frames, reference, structure, tile, *, whole=True):
     """
     tiling = Tiling.of(reference.shape, tile)
     shape, k = (len(frames), *tiling.number), len(TERMS)
-    results = [np.zeros((*shape, *size)) for size in ((k,), (k, k), (k,), (k, k))]
+    sizes = ((k, k), (k,)) * 2 + ((k, k),)
+    results = [np.zeros((*shape, *size)) for size in sizes]
 
     def work(rows):
         place = tiling.rows_of_tiles(rows)
-        terms = terms_of(reference, structure.profile, rows)
+        terms = terms_of(reference, structure, frames.noise, rows)
         terms = np.stack([tiling.cut(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
         level = tiling.cut(level)
@@ -254,7 +267,20 @@ def fit_tiles(frames, reference, structure, tile, *, whole=True):
                 target[i, place] = rows_of_tiles
 
     in_threads(work, tiling.bands())
-    return TileFits(tiling, *results)
+    coefficients = _solve_together(*results[:2])
+    return TileFits(tiling, coefficients, *results[2:])
+
+
+def _solve_together(normal, right):
+    """Solve the equations of all tiles; what a tile does not know is the mean."""
+    mean = _solve(normal.sum(axis=(1, 2)) + np.diag(_PRIOR**-2), right.sum(axis=(1, 2)))
+    alike = (_ALIKE * _PRIOR) ** -2
+    right = right + (alike * mean)[:, np.newaxis, np.newaxis]
+    return _solve(normal + np.diag(alike), right)
+
+
+def _solve(matrix, vector):
+    return np.linalg.solve(matrix, vector[..., np.newaxis])[..., 0]
 
 
 def _parts(frames, reference, tiling, rows, i):
@@ -276,7 +302,7 @@ def match_variance(m, noise, i):
 
 
 def _fit(terms, level, difference, floor, usable, *, whole):
-    """Return coefficients and first equations of tiles of one exposure."""
+    """Return the last and the first equations of tiles of one exposure."""
     residual, first = difference, ()
     usable = None if usable.all() else usable
     for q in _ANNEALING:
@@ -287,12 +313,9 @@ def _fit(terms, level, difference, floor, usable, *, whole):
             first = _normal_equations(terms, weight, difference)
             weight *= weight * floor
             first += _normal_equations(terms, weight, difference)[:1]
-        solution = np.linalg.solve(
-            normal + np.diag(_PRIOR**-2), right[:, :, np.newaxis]
-        )
-        fit = np.matmul(solution.swapaxes(1, 2).astype(terms.dtype), terms)
-        residual = difference - fit[:, 0]
-    return solution[:, :, 0], *first
+        solution = _solve(normal + np.diag(_PRIOR**-2), right).astype(terms.dtype)
+        residual = difference - np.matmul(solution[:, np.newaxis], terms)[:, 0]
+    return normal, right, *first
 
 
 def _normal_equations(terms, weight, difference):
