@@ -10,8 +10,9 @@ Compare methods on exposures that are not quite equivalent.
 Each row has: coincidence recall, false coincidences per Mpixel, recall and false
 pixels per Mpixel of the exposures' masks, and efficiency (1 = the mean of the
 exposures that are truly clean). A pixel is false if it is more than 2 pixels from any
-cosmic ray of more than 1 sigma. The real exposures have no efficiency, and their
-counts are pixels. numina runs in its own Python.
+cosmic ray of more than 1 sigma. Pixels that are hit in every exposure count as not
+found where they are not, but have no efficiency. The real exposures have none, either,
+and their counts are pixels. numina runs in its own Python.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from functools import cache
 from pathlib import Path
 
 import ccdproc
@@ -181,12 +183,14 @@ def efficiency_of(masks, data, sim):
     """Return the squared ratio of the RMS of the ideal mean to that of ours."""
     error = data - sim.expected - np.float32(sim.bias)
     noise = np.sqrt((sim.noise**2).mean(axis=0))
+    hit = sim.hits(0.1)
+    # Without a clean exposure there is no ideal mean.
+    use = ~hit.all(axis=0)
     squares = []
-    for clean in (~sim.hits(0.1), ~masks):
+    for clean in (~hit, ~masks):
         number = clean.sum(axis=0)
         mean = np.where(clean, error, 0).sum(axis=0) / np.maximum(number, 1)
         mean = np.where(number > 0, mean, error.min(axis=0))
-        use = number > 0 if not squares else np.ones_like(number, dtype=bool)
         squares.append(np.mean((mean / noise)[use] ** 2))
     return squares[0] / squares[1]
 
@@ -368,6 +372,7 @@ def main(args=None):
     return 0
 
 
+@cache
 def _label(method):
     if not method.startswith("numina:"):
         return method

@@ -511,11 +511,11 @@ _ROWS = (
         ),
         (
             "ma_leak",
-            0.02,
-            kind.number(0),
+            None,
+            kind.optional(kind.number(0)),
             "",
             "MALEAK",
-            "part of its charge that a hit pixel loses to each neighbour",
+            "part of a hit that each neighbour gets; none = measured",
         ),
         (
             "ma_tail",

@@ -168,9 +168,10 @@ class Requirements:
         Deviation of connected pixels. Default is 4.0.
     ma_again : float, optional
         ``ma_high`` in pixels that are hit in another exposure. Default is 4.3.
-    ma_leak : float, optional
+    ma_leak : float or None, optional
         Part of its charge that a hit pixel loses to each of its four
-        neighbours. Raise it when the wings of hits are left. Default is 0.02.
+        neighbours. Raise it when the wings of hits are left. Default is None:
+        measured from bright hits, 0.01 to 0.05, and 0.02 if there are few.
     ma_tail : float, optional
         What a neighbour must reach, in sigmas, together with this charge.
         Default is 2.5.

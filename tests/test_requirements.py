@@ -187,7 +187,7 @@ SPECIFICATION = [
     ("ma_high", 5.0, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
     ("ma_low", 4.0, [0.5, 3], [0, -1.0, np.inf], ["5", True, [1]]),
     ("ma_again", 4.3, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
-    ("ma_leak", 0.02, *NOT_NEGATIVE),
+    ("ma_leak", None, [None, 0, 0.03], [-0.1, np.nan], ["0.02", True, [1]]),
     ("ma_tail", 2.5, *NOT_NEGATIVE),
     ("ma_satlevel", None, [None, 30000, 1.5], [0, -1.0, np.inf], ["5", True, [1]]),
     ("ma_dilation", 0, [0, 3], [-1], [1.0, "0", False]),

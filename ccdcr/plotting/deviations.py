@@ -59,6 +59,19 @@ def plot_deviations(masks, ccds, *, fig=None):
     signal. On the right the body should be the same: a wider one says that gain or
     read noise are too low, or that more mismatch is left than was measured. What is
     above the limits is hit; the lower half shows what is no cosmic ray.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> from ccdcr.plotting import plot_deviations
+    >>> artists = plot_deviations(masks, sim.exposures)
+    >>> sorted(artists)
+    ['expected', 'limits', 'observed']
     """
     viewed = view(masks, ccds)
     level, z = deviations(viewed)

@@ -36,6 +36,18 @@ def plot_equivalence(report, *, unit=None, fig=None):
     artists : dict of list
         ``levels`` are the lines before and after matching, the other ones the
         maps of each term (`~matplotlib.image.AxesImage`), one per exposure.
+
+    Examples
+    --------
+    >>> from ccdcr import check_equivalence
+    >>> from ccdcr.plotting import plot_equivalence
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> report = check_equivalence(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> len(plot_equivalence(report)["flux"])
+    3
     """
     number = len(report.terms)
     fig = figure_of(fig, size_of(number))

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What decided about one pixel, found out again from its surroundings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,8 @@ def decision_at(pixel, frames, options, known):
         What decides.
     """
     matched = match_exposures(frames, options, known)
-    masks, z, before = decide(matched, options.limits)
+    masks, z, before, leak = decide(matched, options.limits)
+    limits = replace(options.limits, leak=leak)
     here = (slice(None), *pixel)
     row, column = pixel
     one = np.s_[:, row : row + 1, column : column + 1]
@@ -99,7 +100,7 @@ def decision_at(pixel, frames, options, known):
     noise[known] = (value - reference)[known] / deviation[known]
     elsewhere = before.sum(axis=0) > before
     joined, charge = np.transpose(
-        [_growth(z[i], elsewhere[i], options.limits, pixel) for i in range(len(z))]
+        [_growth(z[i], elsewhere[i], limits, pixel) for i in range(len(z))]
     )
     return Decision(
         value=value,

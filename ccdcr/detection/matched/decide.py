@@ -8,10 +8,10 @@ import numpy as np
 from ccdcr import _kernels as kernels
 from ccdcr._threads import in_threads
 from ccdcr.detection.matched.bands import bands
-from ccdcr.detection.matched.growth import grow
+from ccdcr.detection.matched.growth import USUAL_LEAK, grow
 from ccdcr.detection.matched.reference import (
     low_references,
-    lowest_planes,
+    lowest_others,
     majority,
     surely_clean,
 )
@@ -36,13 +36,14 @@ class Limits:
     """
     Limits in sigmas, see `~ccdcr.detection.matched.growth.grow`.
 
-    ``again`` is enough in a pixel that is hit in another exposure, too.
+    ``again`` is enough in a pixel that is hit in another exposure, too. ``leak``
+    None = to be measured.
     """
 
     high: float = 5.0
     low: float = 4.0
     again: float = 4.3
-    leak: float = 0.02
+    leak: float | None = None
     tail: float = 2.5
 
 
@@ -85,16 +86,16 @@ def first_masks(frames, limits, extra=None):
     return _grown(z, limits, limits.high + _MORE)
 
 
-def next_masks(frames, masks, limits, level, extra=None):
+def next_masks(masks, limits, frames, level, extra=None):
     """
     Flag what deviates from the mean of the others that are not flagged.
 
     Parameters
     ----------
-    frames, limits, extra
-        As for `first_masks`.
     masks : 3D `~numpy.ndarray` of bool
         The masks so far.
+    limits, frames, extra
+        As for `first_masks`.
     level : 2D `~numpy.ndarray`
         Smooth clean signal. The noise is that of this signal at least: that of
         a reference that is low by noise would be too small.
@@ -141,19 +142,10 @@ def means_of_others(stack, masks, unused):
         none = others == 0
         if none.any():
             if lowest is None:
-                lowest = _lowest_others(stack, unused)
+                lowest = lowest_others(stack, unused)
             reference[none] = lowest[i][none]
             others[none] = 1
         yield reference, others
-
-
-def _lowest_others(stack, unused):
-    """Return the minimum of the others for each exposure."""
-    lowest, second = lowest_planes(stack, 2, unused)
-    own = stack <= lowest
-    if unused is not None:
-        own &= ~unused
-    return [np.where(mine, second, lowest) for mine in own]
 
 
 def _forbid(z, frames):
@@ -165,13 +157,14 @@ def _forbid(z, frames):
 
 
 def _grown(z, limits, high, masks=None):
+    leak = USUAL_LEAK if limits.leak is None else limits.leak
     elsewhere = [None] * len(z) if masks is None else _hit_elsewhere(masks)
 
     def work(i):
         seed = z[i] > high
         if elsewhere[i] is not None:
             seed |= elsewhere[i] & (z[i] > limits.again)
-        return grow(z[i], seed, limits.low, limits.leak, limits.tail)
+        return grow(z[i], seed, limits.low, leak, limits.tail)
 
     return np.stack(in_threads(work, range(len(z))))
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 __all__ = ["EDGES", "Dispersion", "Tails", "measured_pixels", "near"]
 
 EDGES = 2.0 ** np.arange(-1, 10)  # sigmas of structure, between 12 bins
+_BINS = len(EDGES) + 1
 _FINE = 16  # parts of a bin, for the median level in it
 _LOWEST_LEVEL = -2  # logarithm (base 2) of the lowest level that is told apart
 
@@ -25,6 +26,7 @@ _STRONG = 16.0  # sigmas of structure where nothing is left out
 # Quantile, and its factor to the 0.995 quantile of Gaussian values. Of two
 # exposures, a hit of the other one looks the same: a lower quantile is safer.
 _QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.9, 2.01)
+_TYPICAL = (0.95, 2.0)  # leftovers of cosmic rays do not reach it; for 3 to 9 exposures
 
 
 def measured_pixels(coincident, level):
@@ -44,8 +46,11 @@ def measured_pixels(coincident, level):
     use : 2D `~numpy.ndarray` of bool
         All but these, which hold leftovers of cosmic rays; on strong structure
         all, or else non-equivalent stars would leave out themselves.
+    doubtful : 2D `~numpy.ndarray` of bool
+        Those of them on strong structure, which may hold either.
     """
-    return ~coincident | (level >= _STRONG)
+    strong = level >= _STRONG
+    return ~coincident | strong, coincident & strong
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Tails:
     """
     Counts by fine bin of structure, and the largest values with their bin.
 
-    Made of bands by `of` and put together by `join`.
+    Doubtful values have bins of their own, after the others. Made of bands by
+    `of` and put together by `join`.
     """
 
     counts: np.ndarray
@@ -61,7 +67,7 @@ class Tails:
     values: np.ndarray
 
     @classmethod
-    def of(cls, below, level, usable):
+    def of(cls, below, level, usable, doubtful=None):
         """
         Collect the values of one band.
 
@@ -74,6 +80,8 @@ class Tails:
             Level of the structure in sigmas.
         usable : sequence of `~numpy.ndarray` of bool
             Pixels that count, by exposure.
+        doubtful : `~numpy.ndarray` of bool, optional
+            Pixels whose values may be those of cosmic rays.
 
         Returns
         -------
@@ -84,15 +92,17 @@ class Tails:
         fine = np.log2(np.maximum(level, least))
         fine -= np.float32(_LOWEST_LEVEL)
         fine *= np.float32(_FINE)
-        last = _FINE * (len(EDGES) + 1) - 1
-        fine = np.minimum(fine, last).astype(np.uint8)
-        counts = np.zeros(last + 1, dtype=np.int64)
+        last = _FINE * _BINS - 1
+        fine = np.minimum(fine, last, out=fine).astype(np.uint16).ravel()
+        if doubtful is not None:
+            fine[doubtful.ravel()] += np.uint16(last + 1)
+        counts = np.zeros(2 * (last + 1), dtype=np.int64)
         bins, values = [], []
         for value, use in zip(below, usable, strict=True):
-            counts += np.bincount(fine[use], minlength=last + 1)
-            high = (value > _LOWEST) & use
-            bins.append(fine[high] // np.uint8(_FINE))
-            values.append(value[high])
+            counts += np.bincount(fine[use.ravel()], minlength=len(counts))
+            high = np.flatnonzero((value > _LOWEST) & use)
+            bins.append((fine[high] // np.uint16(_FINE)).astype(np.uint8))
+            values.append(value.ravel()[high])
         return cls(counts, np.concatenate(bins), np.concatenate(values))
 
     @classmethod
@@ -143,17 +153,28 @@ class Dispersion:
         -------
         dispersion : `Dispersion`
             The result.
+
+        Notes
+        -----
+        Doubtful values count as far as the bulk of the values of a bin is as
+        wide: mismatch widens all of them, a few cosmic rays only the tail.
         """
-        counts = tails.counts.reshape(-1, _FINE)
-        number = counts.sum(axis=1)
-        quantile = np.full(len(number), np.nan)
+        counts = tails.counts.reshape(2, _BINS, _FINE)
+        sure, doubtful = counts.sum(axis=2)
+        number = sure + doubtful
+        rank = _QUANTILE_OF_TWO if n_exposures == 2 else _QUANTILE
+        quantile = np.full(_BINS, np.nan)
         for k in np.flatnonzero(number >= _LEAST):
-            quantile[k] = _quantile(
-                tails.values[tails.bins == k], number[k], n_exposures
-            )
+            certain = tails.values[tails.bins == k]
+            tail = np.append(certain, tails.values[tails.bins == k + _BINS])
+            quantile[k] = _quantile(tail, number[k], rank)
+            if doubtful[k] and n_exposures > 2:
+                typical = _quantile(tail, number[k], _TYPICAL)
+                least = max(_quantile(certain, sure[k], rank), typical)
+                quantile[k] = min(quantile[k], least)
         low = quantile[:2][np.isfinite(quantile[:2])]
         q0 = max(low.min(), _LEAST_Q0) if len(low) else _UNKNOWN_Q0
-        return cls(_median_levels(counts), number, quantile, float(q0))
+        return cls(_median_levels(counts.sum(axis=0)), number, quantile, float(q0))
 
     @property
     def ratio(self):
@@ -194,8 +215,8 @@ class Dispersion:
         return np.square(extra, out=extra) * variance
 
 
-def _quantile(tail, number, n_exposures):
-    quantile, factor = _QUANTILE_OF_TWO if n_exposures == 2 else _QUANTILE
+def _quantile(tail, number, rank):
+    quantile, factor = rank
     above = round((1 - quantile) * number)
     if len(tail) <= above:
         return _LOWEST * factor

@@ -1,11 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Matched detection from arrays to masks: the order of the stages."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ccdcr._threads import in_threads
 from ccdcr.detection.matched.bands import bands, with_halo
@@ -15,10 +14,12 @@ from ccdcr.detection.matched.decide import (
     first_masks,
     next_masks,
 )
+from ccdcr.detection.matched.growth import measure_leak
 from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
 from ccdcr.detection.matched.reference import clean_reference
 from ccdcr.detection.matched.structure import find_structure
 from ccdcr.detection.matched.tiles import Tiling, fit_tiles
+from ccdcr.detection.matched.windows import median_of_nine
 from ccdcr.detection.planes import fill_from_nearest
 
 __all__ = [
@@ -47,12 +48,15 @@ class Known:
     """
     What a part of the image needs of the whole, to be searched like it.
 
-    ``tile`` is the size of the tiles (ny, nx), ``dispersions`` are those after
-    each pass.
+    ``tile`` is the size of the tiles (ny, nx); ``terms`` (n, 5) are what tiles
+    without structure take, ``dispersions`` those after matching, of each pass.
+    ``leak`` is the part of a hit that a neighbour gets, None before it is measured.
     """
 
     tile: tuple
+    terms: tuple
     dispersions: tuple
+    leak: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ def find_hits(frames, options):
         Masks and what was measured.
     """
     matched = match_exposures(frames, options)
-    masks, z, _ = decide(matched, options.limits)
+    masks, z, _, leak = decide(matched, options.limits)
+    known = replace(matched.known, leak=leak)
+    matched = replace(matched, known=known)
     return Found(masks, coincident_pixels(z, masks, frames.unused), matched)
 
 
@@ -130,12 +136,16 @@ def decide(matched, limits):
         Deviations in sigmas.
     before : 3D `~numpy.ndarray` of bool
         The masks that the means leave out.
+    leak : float
+        That of the limits, or what was measured.
     """
-    masks, level = matched.masks, _smooth(matched.reference)
-    for _ in range(2):
-        before = masks
-        masks, z = next_masks(matched.frames, before, limits, level, matched.extra)
-    return masks, z, before
+    given = matched.frames, _smooth(matched.reference), matched.extra
+    before, z = next_masks(matched.masks, limits, *given)
+    leak = matched.known.leak if limits.leak is None else limits.leak
+    if leak is None:
+        leak = measure_leak(z, before)
+    masks, z = next_masks(before, replace(limits, leak=leak), *given)
+    return masks, z, before, leak
 
 
 def match_exposures(frames, options, known=None):
@@ -158,24 +168,33 @@ def match_exposures(frames, options, known=None):
     -----
     Each pass begins with the exposures as they came, with a better reference.
     """
-    current, before, dispersions = frames, None, []
+    current, before, terms, dispersions = frames, None, [], []
     tiling = Tiling.of(frames.shape, options.tile)
     if known is not None:
         tiling = Tiling.of_size(frames.shape, known.tile)
     masks = first_masks(frames, options.limits)
-    for left in reversed(range(options.passes)):
+    for k in range(options.passes):
         reference = _reference(current, masks)
         scene = Scene(reference, find_structure(reference, frames.noise), masks)
         before = before or unmatched_dispersion(frames, scene)
-        fits = fit_tiles(frames, reference, scene.structure, tiling, whole=left == 0)
+        fits = fit_tiles(
+            frames,
+            reference,
+            scene.structure,
+            tiling,
+            mean=None if known is None else known.terms[k],
+            whole=k == options.passes - 1,
+        )
         data, after = match(frames, scene, fits, strips=options.strips)
         if known is not None:
-            after = known.dispersions[len(dispersions)]
+            after = known.dispersions[k]
+        terms.append(fits.mean)
         dispersions.append(after)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)
         masks = first_masks(current, options.limits, extra)
-    known = Known(tiling.size, tuple(dispersions))
+    leak = None if known is None else known.leak
+    known = Known(tiling.size, tuple(terms), tuple(dispersions), leak)
     return Matched(current, masks, reference, extra, fits, before, after, known)
 
 
@@ -200,7 +219,7 @@ def _smooth(image):
 
     def work(rows):
         wide, inside = with_halo(rows, 1, len(image))
-        smooth[rows] = ndimage.median_filter(image[wide], 3, mode="nearest")[inside]
+        smooth[rows] = median_of_nine(image[wide])[inside]
 
     in_threads(work, bands(*image.shape))
     return smooth

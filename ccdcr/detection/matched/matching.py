@@ -13,7 +13,7 @@ from ccdcr.detection.matched.dispersion import (
     near,
 )
 from ccdcr.detection.matched.reference import low_references, majority
-from ccdcr.detection.matched.strips import match_along_rows
+from ccdcr.detection.matched.strips import match_along
 from ccdcr.detection.matched.tiles import match_variance, terms_of
 
 __all__ = ["Scene", "match", "unmatched_dispersion"]
@@ -70,14 +70,14 @@ def match(frames, scene, fits, *, strips=True):
     matched = np.empty_like(frames.data)
 
     def tiles_and_rows(rows):
-        terms = terms_of(scene.reference, scene.structure.profile, rows)
+        terms = terms_of(scene.reference, scene.structure, frames.noise, rows)
         part = np.s_[rows, :]
         for i in range(len(frames)):
             difference = _difference(frames, scene, i, part)
             difference -= fits.correction(i, rows, terms)
             _erase(difference, frames, i, part)
             if strips:
-                _match_strips(difference, frames, scene, i, part)
+                _match_strips(difference, frames, scene, i, part, axis=1)
             matched[i, rows] = difference
 
     def columns(columns):
@@ -87,7 +87,7 @@ def match(frames, scene, fits, *, strips=True):
         for i in range(len(frames)):
             difference = matched[i][part]
             if strips:
-                _match_strips(difference, frames, scene, i, part, turn=True)
+                _match_strips(difference, frames, scene, i, part, axis=0)
             free[i] = reference + difference
             matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
         return _tails(free, matched[:, :, columns], frames, scene, part)
@@ -131,20 +131,11 @@ def _erase(difference, frames, i, part):
         difference[frames.unused[i][part]] = 0
 
 
-def _match_strips(difference, frames, scene, i, part, *, turn=False):
-    """Match along rows, or along columns, in place."""
-    planes = [
-        difference,
-        scene.structure.height[part],
-        match_variance(scene.reference[part], frames.noise, i),
-        None if frames.unused is None else frames.unused[i][part],
-    ]
-    if not turn:
-        match_along_rows(*planes)
-        return
-    turned = [None if plane is None else plane.T.copy() for plane in planes]
-    match_along_rows(*turned)
-    difference[:] = turned[0].T
+def _match_strips(difference, frames, scene, i, part, *, axis):
+    """Match along columns (axis 0) or rows, in place."""
+    variance = match_variance(scene.reference[part], frames.noise, i)
+    bad = None if frames.unused is None else frames.unused[i][part]
+    match_along(axis, difference, scene.structure.height[part], variance, bad)
 
 
 def _guarded(difference, frames, scene, i, part):
@@ -163,7 +154,7 @@ def _tails(free, stack, frames, scene, part):
     noise, reference = frames.noise, scene.reference[part]
     unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
     level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))
-    use = measured_pixels(scene.hit[part], level)
+    use, doubtful = measured_pixels(scene.hit[part], level)
     if unused is not None:
         # Of fewer than three, any hit puts one far below the other.
         use &= kernels.count(unused, len(stack)) >= min(len(stack), 3)
@@ -171,4 +162,4 @@ def _tails(free, stack, frames, scene, part):
     for i, low in enumerate(low_references(stack, unused)[0]):
         below.append((low - free[i]) / np.sqrt(noise.variance(reference, i)))
         usable.append(use if unused is None else use & ~unused[i] & np.isfinite(low))
-    return Tails.of(below, level, usable)
+    return Tails.of(below, level, usable, doubtful)

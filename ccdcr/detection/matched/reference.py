@@ -6,6 +6,7 @@ Stacks are (n, ...), ``bad`` of the same shape (True = takes no part) or None.
 """
 
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from scipy.special import ndtri
@@ -16,6 +17,7 @@ __all__ = [
     "clean_reference",
     "expected_low",
     "low_references",
+    "lowest_others",
     "lowest_planes",
     "majority",
     "surely_clean",
@@ -85,6 +87,32 @@ def lowest_planes(stack, number, bad=None):
     return planes
 
 
+def lowest_others(stack, bad=None):
+    """
+    Return the minimum of the other exposures for each exposure.
+
+    Parameters
+    ----------
+    stack : `~numpy.ndarray`
+        Two or more exposures, (n, ...).
+    bad : `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Returns
+    -------
+    lowest : list of `~numpy.ndarray`
+        Infinity where there is no other.
+    """
+    planes = [
+        kernels.without(plane, None if bad is None else bad[i], np.inf)
+        for i, plane in enumerate(stack)
+    ]
+    before = list(accumulate(planes[:-1], np.minimum))
+    after = list(accumulate(planes[:0:-1], np.minimum))[::-1]
+    middle = [np.minimum(*pair) for pair in zip(before[:-1], after[1:], strict=True)]
+    return [after[0], *middle, before[-1]]
+
+
 def low_references(stack, bad=None):
     """
     Return the low reference of each exposure: the mean of its lowest others.
@@ -106,11 +134,11 @@ def low_references(stack, bad=None):
     """
     n = len(stack)
     number = int(surely_clean(n))
-    *lowest, limit = lowest_planes(stack, number + 1, bad)
-    total = limit + sum(lowest)
     if number == 1:
-        references = [np.where(e <= lowest[0], limit, lowest[0]) for e in stack]
+        references = lowest_others(stack, bad)
     else:
+        *lowest, limit = lowest_planes(stack, number + 1, bad)
+        total = limit + sum(lowest)
         references = [
             (total - np.minimum(e, limit)) / stack.dtype.type(number) for e in stack
         ]

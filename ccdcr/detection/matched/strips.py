@@ -2,11 +2,11 @@
 """Matching along rows and columns: sky lines, traces and fibres that vary alone."""
 
 import numpy as np
-from scipy import ndimage
 
 from ccdcr.detection.matched.tiles import weights
+from ccdcr.detection.matched.windows import sums_along
 
-__all__ = ["match_along_rows"]
+__all__ = ["match_along"]
 
 _LENGTH = 41
 _ANNEALING = (0.5, 0.15, 0.05)
@@ -15,12 +15,14 @@ _RANGE = (-0.7, 2.0)
 _SIGNIFICANT = 16.0  # squared sigmas
 
 
-def match_along_rows(difference, height, variance, bad=None):
+def match_along(axis, difference, height, variance, bad=None):
     """
-    Subtract what is proportional to the structure along parts of the rows.
+    Subtract what is proportional to the structure along parts of rows or columns.
 
     Parameters
     ----------
+    axis : int
+        0 = along columns, 1 = along rows.
     difference : 2D `~numpy.ndarray`
         Exposure minus clean reference; changed in place.
     height : 2D `~numpy.ndarray`
@@ -36,34 +38,26 @@ def match_along_rows(difference, height, variance, bad=None):
     smaller tolerance, then shrunk by its significance: equivalent exposures
     are not changed.
     """
-    some = np.flatnonzero(height.any(axis=1))
-    if len(some) == 0:
-        return
-    if len(some) < len(height):
-        parts = [difference[some], height[some], variance[some]]
-        match_along_rows(*parts, None if bad is None else bad[some])
-        difference[some] = parts[0]
+    if not height.any():
         return
     usable = None if bad is None or not bad.any() else ~bad
     square = np.square(height)
     product = height * difference
     residual = difference
     for q in _ANNEALING:
-        weight = weights(residual, variance + np.float32(q**2) * square, usable)
-        norm = _sums(weight * square)
+        tolerance = np.float32(q**2) * square
+        tolerance += variance
+        weight = weights(residual, tolerance, usable)
+        norm = sums_along(weight * square, _LENGTH, axis)
         norm += np.float32(_PRIOR**-2)
         weight *= product
-        factor = _sums(weight)
+        factor = sums_along(weight, _LENGTH, axis)
         factor /= norm
         np.clip(factor, *map(np.float32, _RANGE), out=factor)
         residual = difference - factor * height
     norm *= np.square(factor)
     with np.errstate(divide="ignore"):
         shrink = np.maximum(1 - np.float32(_SIGNIFICANT) / norm, 0)
-    difference -= factor * shrink * height
-
-
-def _sums(values):
-    sums = ndimage.uniform_filter1d(values, _LENGTH, axis=1, mode="nearest")
-    sums *= np.float32(_LENGTH)
-    return sums
+    factor *= shrink
+    factor *= height
+    difference -= factor

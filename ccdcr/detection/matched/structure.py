@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from ccdcr._threads import in_threads
 from ccdcr.detection.matched.bands import bands, with_halo
+from ccdcr.detection.matched.windows import running, sums_along
 
 __all__ = ["Structure", "find_structure"]
 
@@ -31,7 +32,9 @@ class Structure:
 
     def level(self, rows=np.s_[:]):
         """Return what mismatch is proportional to, in the unit of the image."""
-        return np.hypot(self.contrast[rows], np.float32(0.1) * self.height[rows])
+        level = np.square(np.float32(0.1) * self.height[rows])
+        level += np.square(self.contrast[rows])
+        return np.sqrt(level, out=level)
 
 
 def find_structure(image, noise):
@@ -65,11 +68,11 @@ def _measure(image, noise):
     """Return profile, height and contrast of a band."""
     variance = noise.mean_variance(image)
     smooth = ndimage.gaussian_filter(image, 1, mode="nearest")
-    lowest = ndimage.minimum_filter(smooth, _WINDOW, mode="nearest")
-    profile = image - ndimage.uniform_filter(lowest, _WINDOW, mode="nearest")
+    lowest = running(np.minimum, smooth, _WINDOW)
+    sums = sums_along(sums_along(lowest, _WINDOW, 0), _WINDOW, 1)
+    profile = image - sums / np.float32(_WINDOW**2)
     height = _debiased(np.maximum(profile, 0), 4 * variance)
-    spread = ndimage.maximum_filter(image, 3, mode="nearest")
-    spread -= ndimage.minimum_filter(image, 3, mode="nearest")
+    spread = running(np.maximum, image, 3) - running(np.minimum, image, 3)
     return profile, height, _debiased(spread, 16 * variance) / 2
 
 

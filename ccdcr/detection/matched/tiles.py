@@ -26,8 +26,10 @@ __all__ = [
 
 # What is expected of each term: this stops the fit to noise.
 _PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
+_ALIKE = 0.2  # of this is what tiles differ by
 # The first tolerance keeps bright structure in the fit, however much it deviates.
 _ANNEALING = (0.5, 0.12, 0.03)
+_REAL = np.float32(9.0)  # squared sigmas of structure that do not count
 _CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
 # Of the whole image more is learnt: a wider prior, and what is not learnt.
 _WIDE, _LEAST = 10.0, 10.0
@@ -73,12 +75,40 @@ class Tiling:
         cubes = image.reshape(ny, ty, nx, tx).swapaxes(1, 2)
         return cubes.reshape(ny * nx, ty * tx)
 
-    def interpolation(self, axis, pixels):
-        """Return the weights of the tiles for pixels along an axis, bilinear."""
-        centres = (np.arange(self.number[axis]) + 0.5) * self.size[axis] - 0.5
-        tents = np.eye(self.number[axis])
-        weights = [np.interp(pixels, centres, tent) for tent in tents]
-        return np.array(weights, dtype=np.float32)
+    def interpolate(self, values, rows):
+        """
+        Interpolate bilinearly between the centres of the tiles.
+
+        Parameters
+        ----------
+        values : 3D `~numpy.ndarray`
+            (tiles along y, tiles along x, k).
+        rows : slice
+            The rows wanted.
+
+        Returns
+        -------
+        images : list of 2D `~numpy.ndarray`
+            Images, k of them, (rows, nx).
+        """
+        place = (np.arange(rows.start, rows.stop) + 0.5) / self.size[0] - 0.5
+        place = np.clip(place, 0, self.number[0] - 1)
+        upper = np.minimum(place.astype(int) + 1, self.number[0] - 1)
+        part = (place - place.astype(int))[:, np.newaxis, np.newaxis]
+        bands = values[place.astype(int)] * (1 - part) + values[upper] * part
+        return [self._along_rows(band) for band in np.moveaxis(bands, -1, 0)]
+
+    def _along_rows(self, values):
+        # From centre to centre a straight line; a matrix product would do the
+        # same, but its threads disturb ours.
+        size = self.size[1]
+        values = np.pad(values, [(0, 0), (1, 1)], mode="edge").astype(np.float32)
+        slope = np.diff(values, axis=1)[:, :, np.newaxis]
+        ramp = (np.arange(size, dtype=np.float32) + (1 - size % 2) / 2) / size
+        lines = slope * ramp.astype(np.float32)
+        lines += values[:, :-1, np.newaxis]
+        first = (size + 1) // 2
+        return lines.reshape(len(values), -1)[:, first : first + self.shape[1]]
 
 
 @dataclass(frozen=True)
@@ -87,12 +117,14 @@ class TileFits:
     The fitted terms.
 
     ``coefficients`` are (n, tiles along y, tiles along x, 5), in the order of
-    the terms. ``normal`` (..., 5, 5) and ``right`` (..., 5) are the normal
-    equations of the first step, on clear structure only, and ``scatter`` (...,
-    5, 5) is the variance of ``right``.
+    the terms, ``mean`` (n, 5) are what tiles without structure take. ``normal``
+    (..., 5, 5) and ``right`` (..., 5) are the normal equations of the first step,
+    on clear structure only, and ``scatter`` (..., 5, 5) is the variance of
+    ``right``.
     """
 
     tiling: Tiling
+    mean: np.ndarray
     coefficients: np.ndarray
     normal: np.ndarray
     right: np.ndarray
@@ -118,30 +150,34 @@ class TileFits:
 
     def correction(self, i, rows, terms):
         """Return what exposure i exceeds the reference by, in a band."""
-        down = self.tiling.interpolation(0, np.arange(rows.start, rows.stop))
-        along = self.tiling.interpolation(1, np.arange(self.tiling.shape[1]))
-        total = np.float32(0)
-        for k, term in enumerate(terms):
-            plane = self.coefficients[i, :, :, k].astype(np.float32)
-            total = total + down.T @ plane @ along * term
+        total = np.zeros(terms.shape[1:], dtype=terms.dtype)
+        planes = self.tiling.interpolate(self.coefficients[i], rows)
+        for plane, term in zip(planes, terms, strict=True):
+            total += np.multiply(plane, term, out=plane)
         return total
 
 
-def terms_of(image, profile, rows):
+def terms_of(image, structure, noise, rows):
     """
-    Return the five terms of a band.
+    Return the terms of a band.
 
     Parameters
     ----------
-    image, profile : 2D `~numpy.ndarray`
-        The reference and its structure.
+    image : 2D `~numpy.ndarray`
+        The reference.
+    structure : `~ccdcr.detection.matched.structure.Structure`
+        Its structure.
+    noise : `~ccdcr.detection.matched.noise.Noise`
+        The noise of the exposures.
     rows : slice
         The band.
 
     Returns
     -------
     terms : 3D `~numpy.ndarray`
-        (5, ny, nx), in the order of `TERMS`.
+        (5, ny, nx), in the order of `TERMS`. Where there is only noise all but
+        the constant are 0: noise is not shifted, and would pretend that nothing
+        is.
     """
     wide, _ = with_halo(rows, 1, len(image))
     edges = (int(wide.start == rows.start), int(wide.stop == rows.stop))
@@ -150,11 +186,15 @@ def terms_of(image, profile, rows):
     centre = part[1:-1, 1:-1]
     left, right = part[1:-1, :-2], part[1:-1, 2:]
     below, above = part[:-2, 1:-1], part[2:, 1:-1]
-    terms = np.empty((5, *centre.shape), dtype=image.dtype)
-    terms[0] = profile[rows]
+    terms = np.empty((len(TERMS), *centre.shape), dtype=image.dtype)
+    terms[0] = structure.profile[rows]
     terms[1] = (right - left) * half
     terms[2] = (above - below) * half
     terms[3] = left + right + below + above - 4 * centre
+    square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+    with np.errstate(divide="ignore"):
+        part = 1 - _REAL * noise.mean_variance(image[rows]) / square
+    terms[:4] *= np.maximum(part, 0, out=part)
     terms[4] = 1
     return terms
 
@@ -187,9 +227,9 @@ def weights(residual, variance, usable=None):
     return weight
 
 
-def fit_tiles(frames, reference, structure, tiling, *, whole=True):
+def fit_tiles(frames, reference, structure, tiling, *, mean=None, whole=True):
     """
-    Fit the five terms in each tile of each exposure.
+    Fit the terms in each tile of each exposure.
 
     Parameters
     ----------
@@ -201,6 +241,9 @@ def fit_tiles(frames, reference, structure, tiling, *, whole=True):
         The structure of the reference.
     tiling : `Tiling`
         The tiles.
+    mean : 2D `~numpy.ndarray`, optional
+        Terms (n, 5) that tiles without structure take. Default is those of the
+        whole image.
     whole : bool, optional
         Whether the terms of the whole image will be asked for.
 
@@ -216,11 +259,12 @@ def fit_tiles(frames, reference, structure, tiling, *, whole=True):
     faint ground is left out from the start.
     """
     shape, k = (len(frames), *tiling.number), len(TERMS)
-    results = [np.zeros((*shape, *size)) for size in ((k,), (k, k), (k,), (k, k))]
+    sizes = ((k, k), (k,)) * 2 + ((k, k),)
+    results = [np.zeros((*shape, *size)) for size in sizes]
 
     def work(rows):
         place = tiling.rows_of_tiles(rows)
-        terms = terms_of(reference, structure.profile, rows)
+        terms = terms_of(reference, structure, frames.noise, rows)
         terms = np.stack([tiling.cut(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
         level = tiling.cut(level)
@@ -232,7 +276,22 @@ def fit_tiles(frames, reference, structure, tiling, *, whole=True):
                 target[i, place] = rows_of_tiles
 
     in_threads(work, tiling.bands())
-    return TileFits(tiling, *results)
+    if mean is None:
+        normal, right = (part.sum(axis=(1, 2)) for part in results[:2])
+        mean = _solve(normal + np.diag(_PRIOR**-2), right)
+    coefficients = _solve_near(mean, *results[:2])
+    return TileFits(tiling, mean, coefficients, *results[2:])
+
+
+def _solve_near(mean, normal, right):
+    """Solve the equations of all tiles; what a tile does not know is the mean."""
+    alike = (_ALIKE * _PRIOR) ** -2
+    right = right + (alike * mean)[:, np.newaxis, np.newaxis]
+    return _solve(normal + np.diag(alike), right)
+
+
+def _solve(matrix, vector):
+    return np.linalg.solve(matrix, vector[..., np.newaxis])[..., 0]
 
 
 def _parts(frames, reference, tiling, rows, i):
@@ -254,7 +313,7 @@ def match_variance(m, noise, i):
 
 
 def _fit(terms, level, difference, floor, usable, *, whole):
-    """Return coefficients and first equations of tiles of one exposure."""
+    """Return the last and the first equations of tiles of one exposure."""
     residual, first = difference, ()
     usable = None if usable.all() else usable
     for q in _ANNEALING:
@@ -265,12 +324,9 @@ def _fit(terms, level, difference, floor, usable, *, whole):
             first = _normal_equations(terms, weight, difference)
             weight *= weight * floor
             first += _normal_equations(terms, weight, difference)[:1]
-        solution = np.linalg.solve(
-            normal + np.diag(_PRIOR**-2), right[:, :, np.newaxis]
-        )
-        fit = np.matmul(solution.swapaxes(1, 2).astype(terms.dtype), terms)
-        residual = difference - fit[:, 0]
-    return solution[:, :, 0], *first
+        solution = _solve(normal + np.diag(_PRIOR**-2), right).astype(terms.dtype)
+        residual = difference - np.matmul(solution[:, np.newaxis], terms)[:, 0]
+    return normal, right, *first
 
 
 def _normal_equations(terms, weight, difference):
