@@ -19,6 +19,7 @@ from ccdcr.detection.matched.dispersion import EDGES, Dispersion, Tails
 from ccdcr.detection.matched.frames import Frames
 from ccdcr.detection.matched.growth import connected, grow, measure_leak
 from ccdcr.detection.matched.matched import Options, find_hits, match_exposures
+from ccdcr.detection.matched.matching import Scene
 from ccdcr.detection.matched.noise import Noise
 from ccdcr.detection.matched.reference import (
     clean_reference,
@@ -52,6 +53,13 @@ def frames_of(sim, **more):
     """Return simulated exposures as frames."""
     data = np.stack([ccd.data for ccd in sim.exposures])
     return Frames.of(data, noise_of(len(data), sim.gain, sim.readnoise), **more)
+
+
+def scene_of(frames):
+    """Return a scene like the first exposure, in which nothing is flagged."""
+    structure = find_structure(frames.data[0], frames.noise)
+    nothing = np.zeros(frames.data.shape, dtype=bool)
+    return Scene(frames.data[0], structure, nothing)
 
 
 class TestBands:
@@ -242,6 +250,11 @@ class TestWindows:
                 image.astype(float), size, axis=axis, mode="nearest"
             )
             assert_allclose(sums_along(image, size, axis), mean * size, rtol=1e-6)
+            mean = ndimage.uniform_filter1d(
+                image.astype(float), size, axis=axis, mode="constant"
+            )
+            sums = sums_along(image, size, axis, mode="constant")
+            assert_allclose(sums, mean * size, rtol=1e-5)
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 30), (40, 51)])
     def test_median(self, rng, shape):
@@ -350,8 +363,7 @@ class TestTiles:
         stack = np.stack([scene(dx) for dx in (0, 0.1, -0.1)])
         stack = (stack + rng.normal(0, 10, stack.shape)).astype(np.float32)
         frames = Frames.of(stack, noise_of(3))
-        structure = find_structure(stack[0], frames.noise)
-        shift = fit_tiles(frames, stack[0], structure, 64).coefficients[..., 1]
+        shift = fit_tiles(frames, scene_of(frames), 64).coefficients[..., 1]
         # The stars are in the tiles of the middle column.
         assert_allclose(shift[1], -0.1, atol=0.03)
         assert_allclose(shift[2], 0.1, atol=0.03)
@@ -385,8 +397,7 @@ class TestTiles:
             ]
         ).astype(np.float32)
         frames = Frames.of(stack, noise_of(6))
-        structure = find_structure(stack[0], frames.noise)
-        fits = fit_tiles(frames, stack[0], structure, 64)
+        fits = fit_tiles(frames, scene_of(frames), 64)
         inner = fits.coefficients.mean(axis=(1, 2))
         expected = np.diag([0.05, -0.1, 0.1, 0.1, 7.0])
         # The faintest wings are not corrected, which is 1e-4 of the peaks.
@@ -413,6 +424,15 @@ class TestStrips:
         match_along(1, difference, height, variance)
         assert abs(difference[20, :95].mean()) < 5
         assert difference[20, 100:104].min() > 450
+
+    @pytest.mark.parametrize("x", [0, 1, 199])
+    def test_edge(self, rng, x):
+        """A hit in the first or last pixel is left, as anywhere else."""
+        difference, height, variance = self.line(rng, 0)
+        difference[20, x] += 200
+        before = difference[20, x]
+        match_along(1, difference, height, variance)
+        assert difference[20, x] > 0.95 * before
 
     def test_columns(self, rng):
         """Along columns it is the same, of the image turned."""

@@ -118,9 +118,7 @@ def match_exposures(frames, options):
         reference = _reference(current, masks)
         scene = Scene(reference, find_structure(reference, frames.noise), masks)
         before = before or unmatched_dispersion(frames, scene)
-        fits = fit_tiles(
-            frames, reference, scene.structure, options.tile, whole=left == 0
-        )
+        fits = fit_tiles(frames, scene, options.tile, whole=left == 0)
         data, after = match(frames, scene, fits, strips=options.strips)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)

@@ -15,6 +15,7 @@ from ccdcr.detection.matched.dispersion import (
 from ccdcr.detection.matched.reference import low_references, majority
 from ccdcr.detection.matched.strips import match_along
 from ccdcr.detection.matched.tiles import match_variance, terms_of
+from ccdcr.detection.matched.windows import running
 
 __all__ = ["Scene", "match", "unmatched_dispersion"]
 
@@ -42,6 +43,7 @@ class Scene:
         n = len(masks)
         # Of two exposures any hit puts one far below the other.
         self.hit = near(number >= (1 if n == 2 else majority(n)))
+        self.flagged = running(np.maximum, number > 0, 3)
 
 
 def match(frames, scene, fits, *, strips=True):

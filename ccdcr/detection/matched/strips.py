@@ -48,10 +48,10 @@ def match_along(axis, difference, height, variance, bad=None):
         tolerance = np.float32(q**2) * square
         tolerance += variance
         weight = weights(residual, tolerance, usable)
-        norm = sums_along(weight * square, _LENGTH, axis)
+        norm = _sums(weight * square, axis)
         norm += np.float32(_PRIOR**-2)
         weight *= product
-        factor = sums_along(weight, _LENGTH, axis)
+        factor = _sums(weight, axis)
         factor /= norm
         np.clip(factor, *map(np.float32, _RANGE), out=factor)
         residual = difference - factor * height
@@ -61,3 +61,8 @@ def match_along(axis, difference, height, variance, bad=None):
     factor *= shrink
     factor *= height
     difference -= factor
+
+
+def _sums(values, axis):
+    # Zeros beyond the image: its last pixel again, 20 times, would outweigh the rest.
+    return sums_along(values, _LENGTH, axis, mode="constant")
