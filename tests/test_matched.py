@@ -434,6 +434,19 @@ class TestStrips:
         match_along(1, difference, height, variance)
         assert difference[20, x] > 0.95 * before
 
+    def test_track(self, rng):
+        """A track along the line is narrower than the line, and is left."""
+        height = np.zeros((40, 200), dtype=np.float32)
+        height[19:22] = 300
+        variance = np.full_like(height, 100)
+        noise = rng.normal(0, 10, height.shape).astype(np.float32)
+        track, line = noise.copy(), noise + np.float32(0.2) * height
+        track[20, 60:120] += 60
+        for difference in (track, line):
+            match_along(1, difference, height, variance)
+        assert track[20, 70:110].mean() > 40
+        assert abs(line[19:22].mean()) < 2
+
     def test_columns(self, rng):
         """Along columns it is the same, of the image turned."""
         planes = self.line(rng, 0.2)
@@ -480,6 +493,23 @@ class TestDispersion:
         assert dispersion.strength[6] == pytest.approx(1.288 * 8**0.5 / 20, rel=0.05)
         extra = dispersion.variance(np.float32([20.0]), np.float32(50.0))
         assert_allclose(extra, (dispersion.strength[6] * 20) ** 2 * 50, rtol=0.1)
+
+    def test_doubtful(self, rng):
+        """A few doubtful values are cosmic rays; mismatch widens all of them."""
+        level = np.full(6000, 20, dtype=np.float32)
+        doubtful = np.arange(6000) < 100
+        usable = np.ones(6000, dtype=bool)
+        hit = rng.normal(0, 1, 6000).astype(np.float32)
+        wide = 10 * hit
+        hit[doubtful] += 100
+
+        def quantile(values):
+            tails = Tails.of([values], level, [usable], doubtful)
+            return Dispersion.of(tails, 3).quantile[6]
+
+        # Twice the 0.95 quantile of Gaussian values, 1.645, at most.
+        assert 2.4 < quantile(hit) < 3.6
+        assert quantile(wide) == pytest.approx(25.76, rel=0.15)
 
     def test_poor_bins(self):
         """Without values there is nothing to add."""
@@ -574,6 +604,22 @@ class TestNoise:
     def test_no_readnoise(self):
         """Without read noise one electron is left."""
         assert Noise.of_detector(2, 2.0, 0.0).variance(0.0, 0) == 0.25
+
+
+class TestMatching:
+    """Bands and what they have in common."""
+
+    @pytest.mark.parametrize("strips", [True, False])
+    def test_bands(self, monkeypatch, strips):
+        """Narrow bands give what one band gives."""
+        sim = simulate_exposures((150, 160), scene="fibres", seed=4, flux=(0.9, 1, 1.1))
+        frames = frames_of(sim)
+        options = Options(tile=16, strips=strips)
+        one = match_exposures(frames, options)
+        monkeypatch.setattr("ccdcr.detection.matched.bands._PIXELS", 160 * 16)
+        many = match_exposures(frames, options)
+        assert_allclose(many.frames.data, one.frames.data, rtol=1e-5, atol=1e-2)
+        assert_array_equal(many.masks, one.masks)
 
 
 CASES = {
