@@ -313,6 +313,46 @@ def inject(shape, stamps, rng, number=150):
     return rays
 
 
+def tracks(method, folder, length, seed):
+    """
+    Judge a method on faint tracks exactly along rows and columns of the exposures.
+
+    They are two pixels wide and of 150 electrons per pixel, each in one exposure.
+    """
+    data, _, excess = read_kast(folder)
+    rng = np.random.default_rng(seed)
+    rays = np.zeros_like(data)
+    for k in range(20):
+        size = (2, length) if k % 2 else (length, 2)
+        y = rng.integers(5, data.shape[1] - length - 5)
+        x = rng.integers(62, 343 - length)
+        rays[k % 3, y : y + size[0], x : x + size[1]] = 150 / KAST_DETECTOR[0]
+    hits = rays > 0
+    near = ndimage.maximum_filter(hits.any(axis=0), 5)
+    nothing = np.zeros_like(near)
+    truth = (nothing, excess.sum(axis=0) > 1, hits, hits | excess, near)
+    return judge_real(method, data + rays, KAST_DETECTOR, truth)
+
+
+def brighter(method, part, options):
+    """Judge a method on stars of which each is brighter in one exposure alone."""
+    sim = simulate_exposures((options.size,) * 2, scene="stars", seed=options.seed)
+    data = np.stack([ccd.data for ccd in sim.exposures])
+    image = sim.expected[0]
+    sky = np.median(image)
+    stars = ndimage.maximum_filter(image, 11) == image
+    stars &= image > sky + 20 * np.sqrt(sky)
+    near = np.zeros(data.shape, dtype=bool)
+    for k, (y, x) in enumerate(np.argwhere(stars)):
+        place = np.s_[k % 3, max(y - 5, 0) : y + 6, max(x - 5, 0) : x + 6]
+        data[place] += np.float32(part) * (image[place[1:]] - sky).astype(np.float32)
+        near[place] = True
+    nothing = np.zeros(data.shape[1:], dtype=bool)
+    hits, traces = sim.hits(5) & near, sim.hits(1)
+    truth = (nothing, sim.coincidences(1), hits, traces, near.any(axis=0))
+    return judge_real(method, data, (sim.gain, sim.readnoise), truth)
+
+
 def darks(method, folder):
     """Judge a method on five dark exposures, of which five pixels are hit twice."""
     paths = sorted(folder.glob("L2-dark-neon-1200*"))
@@ -347,6 +387,13 @@ def cells(options):
                     f"injected-{seed}",
                     lambda m, s=seed: injected(m, options.kast, options.stamps, s),
                 )
+        for length in (15, 30, 60, 120):
+            yield (
+                f"tracks-{length}",
+                lambda m, k=length: tracks(m, options.kast, k, options.seed),
+            )
+    for part in (0.1, 0.2, 0.5):
+        yield f"brighter-{part}", lambda m, p=part: brighter(m, p, options)
     if options.darks:
         yield "darks", lambda m: darks(m, options.darks)
 

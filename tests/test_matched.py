@@ -19,6 +19,7 @@ from ccdcr.detection.matched.dispersion import EDGES, Dispersion, Tails
 from ccdcr.detection.matched.frames import Frames
 from ccdcr.detection.matched.growth import connected, grow, measure_leak
 from ccdcr.detection.matched.matched import Options, find_hits, match_exposures
+from ccdcr.detection.matched.matching import Scene
 from ccdcr.detection.matched.noise import Noise
 from ccdcr.detection.matched.reference import (
     clean_reference,
@@ -52,6 +53,13 @@ def frames_of(sim, **more):
     """Return simulated exposures as frames."""
     data = np.stack([ccd.data for ccd in sim.exposures])
     return Frames.of(data, noise_of(len(data), sim.gain, sim.readnoise), **more)
+
+
+def scene_of(frames):
+    """Return a scene like the first exposure, in which nothing is flagged."""
+    structure = find_structure(frames.data[0], frames.noise)
+    nothing = np.zeros(frames.data.shape, dtype=bool)
+    return Scene(frames.data[0], structure, nothing)
 
 
 class TestBands:
@@ -242,6 +250,11 @@ class TestWindows:
                 image.astype(float), size, axis=axis, mode="nearest"
             )
             assert_allclose(sums_along(image, size, axis), mean * size, rtol=1e-6)
+            mean = ndimage.uniform_filter1d(
+                image.astype(float), size, axis=axis, mode="constant"
+            )
+            sums = sums_along(image, size, axis, mode="constant")
+            assert_allclose(sums, mean * size, rtol=1e-5)
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 30), (40, 51)])
     def test_median(self, rng, shape):
@@ -350,8 +363,7 @@ class TestTiles:
         stack = np.stack([scene(dx) for dx in (0, 0.1, -0.1)])
         stack = (stack + rng.normal(0, 10, stack.shape)).astype(np.float32)
         frames = Frames.of(stack, noise_of(3))
-        structure = find_structure(stack[0], frames.noise)
-        fits = fit_tiles(frames, stack[0], structure, Tiling.of(y.shape, 64))
+        fits = fit_tiles(frames, scene_of(frames), Tiling.of(y.shape, 64))
         shift = fits.coefficients[..., 1]
         # The stars are in the tiles of the middle column.
         assert_allclose(shift[1], -0.1, atol=0.03)
@@ -386,8 +398,7 @@ class TestTiles:
             ]
         ).astype(np.float32)
         frames = Frames.of(stack, noise_of(6))
-        structure = find_structure(stack[0], frames.noise)
-        fits = fit_tiles(frames, stack[0], structure, Tiling.of(stack[0].shape, 64))
+        fits = fit_tiles(frames, scene_of(frames), Tiling.of(frames.shape, 64))
         inner = fits.coefficients.mean(axis=(1, 2))
         expected = np.diag([0.05, -0.1, 0.1, 0.1, 7.0])
         # The faintest wings are not corrected, which is 1e-4 of the peaks.
@@ -414,6 +425,28 @@ class TestStrips:
         match_along(1, difference, height, variance)
         assert abs(difference[20, :95].mean()) < 5
         assert difference[20, 100:104].min() > 450
+
+    @pytest.mark.parametrize("x", [0, 1, 199])
+    def test_edge(self, rng, x):
+        """A hit in the first or last pixel is left, as anywhere else."""
+        difference, height, variance = self.line(rng, 0)
+        difference[20, x] += 200
+        before = difference[20, x]
+        match_along(1, difference, height, variance)
+        assert difference[20, x] > 0.95 * before
+
+    def test_track(self, rng):
+        """A track along the line is narrower than the line, and is left."""
+        height = np.zeros((40, 200), dtype=np.float32)
+        height[19:22] = 300
+        variance = np.full_like(height, 100)
+        noise = rng.normal(0, 10, height.shape).astype(np.float32)
+        track, line = noise.copy(), noise + np.float32(0.2) * height
+        track[20, 60:120] += 60
+        for difference in (track, line):
+            match_along(1, difference, height, variance)
+        assert track[20, 70:110].mean() > 40
+        assert abs(line[19:22].mean()) < 2
 
     def test_columns(self, rng):
         """Along columns it is the same, of the image turned."""
@@ -461,6 +494,23 @@ class TestDispersion:
         assert dispersion.strength[6] == pytest.approx(1.288 * 8**0.5 / 20, rel=0.05)
         extra = dispersion.variance(np.float32([20.0]), np.float32(50.0))
         assert_allclose(extra, (dispersion.strength[6] * 20) ** 2 * 50, rtol=0.1)
+
+    def test_doubtful(self, rng):
+        """A few doubtful values are cosmic rays; mismatch widens all of them."""
+        level = np.full(6000, 20, dtype=np.float32)
+        doubtful = np.arange(6000) < 100
+        usable = np.ones(6000, dtype=bool)
+        hit = rng.normal(0, 1, 6000).astype(np.float32)
+        wide = 10 * hit
+        hit[doubtful] += 100
+
+        def quantile(values):
+            tails = Tails.of([values], level, [usable], doubtful)
+            return Dispersion.of(tails, 3).quantile[6]
+
+        # Twice the 0.95 quantile of Gaussian values, 1.645, at most.
+        assert 2.4 < quantile(hit) < 3.6
+        assert quantile(wide) == pytest.approx(25.76, rel=0.15)
 
     def test_poor_bins(self):
         """Without values there is nothing to add."""
@@ -555,6 +605,22 @@ class TestNoise:
     def test_no_readnoise(self):
         """Without read noise one electron is left."""
         assert Noise.of_detector(2, 2.0, 0.0).variance(0.0, 0) == 0.25
+
+
+class TestMatching:
+    """Bands and what they have in common."""
+
+    @pytest.mark.parametrize("strips", [True, False])
+    def test_bands(self, monkeypatch, strips):
+        """Narrow bands give what one band gives."""
+        sim = simulate_exposures((150, 160), scene="fibres", seed=4, flux=(0.9, 1, 1.1))
+        frames = frames_of(sim)
+        options = Options(tile=16, strips=strips)
+        one = match_exposures(frames, options)
+        monkeypatch.setattr("ccdcr.detection.matched.bands._PIXELS", 160 * 16)
+        many = match_exposures(frames, options)
+        assert_allclose(many.frames.data, one.frames.data, rtol=1e-5, atol=1e-2)
+        assert_array_equal(many.masks, one.masks)
 
 
 CASES = {

@@ -179,8 +179,7 @@ def match_exposures(frames, options, known=None):
         before = before or unmatched_dispersion(frames, scene)
         fits = fit_tiles(
             frames,
-            reference,
-            scene.structure,
+            scene,
             tiling,
             mean=None if known is None else known.terms[k],
             whole=k == options.passes - 1,

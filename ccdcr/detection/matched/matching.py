@@ -5,7 +5,7 @@ import numpy as np
 
 from ccdcr import _kernels as kernels
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands
+from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.dispersion import (
     Dispersion,
     Tails,
@@ -13,8 +13,9 @@ from ccdcr.detection.matched.dispersion import (
     near,
 )
 from ccdcr.detection.matched.reference import low_references, majority
-from ccdcr.detection.matched.strips import match_along
+from ccdcr.detection.matched.strips import HALO, match_along
 from ccdcr.detection.matched.tiles import match_variance, terms_of
+from ccdcr.detection.matched.windows import running
 
 __all__ = ["Scene", "match", "unmatched_dispersion"]
 
@@ -42,6 +43,7 @@ class Scene:
         n = len(masks)
         # Of two exposures any hit puts one far below the other.
         self.hit = near(number >= (1 if n == 2 else majority(n)))
+        self.flagged = running(np.maximum, number > 0, 3)
 
 
 def match(frames, scene, fits, *, strips=True):
@@ -67,27 +69,30 @@ def match(frames, scene, fits, *, strips=True):
     dispersion : `~ccdcr.detection.matched.dispersion.Dispersion`
         What mismatch is left, measured without this precaution.
     """
-    matched = np.empty_like(frames.data)
+    matched, differences = (np.empty_like(frames.data) for _ in range(2))
 
     def tiles_and_rows(rows):
-        terms = terms_of(scene.reference, scene.structure, frames.noise, rows)
-        part = np.s_[rows, :]
+        wide, inside = with_halo(rows, HALO, frames.shape[0])
+        terms = terms_of(scene.reference, scene.structure, frames.noise, wide)
+        part = np.s_[wide, :]
         for i in range(len(frames)):
             difference = _difference(frames, scene, i, part)
-            difference -= fits.correction(i, rows, terms)
+            difference -= fits.correction(i, wide, terms)
             _erase(difference, frames, i, part)
             if strips:
                 _match_strips(difference, frames, scene, i, part, axis=1)
-            matched[i, rows] = difference
+            differences[i, rows] = difference[inside]
 
     def columns(columns):
+        wide, inside = with_halo(columns, HALO, frames.shape[1])
         part = np.s_[:, columns]
         reference = scene.reference[part]
         free = np.empty_like(matched[:, :, columns])
         for i in range(len(frames)):
-            difference = matched[i][part]
+            difference = differences[i, :, wide].copy()
             if strips:
-                _match_strips(difference, frames, scene, i, part, axis=0)
+                _match_strips(difference, frames, scene, i, np.s_[:, wide], axis=0)
+            difference = difference[:, inside]
             free[i] = reference + difference
             matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
         return _tails(free, matched[:, :, columns], frames, scene, part)

@@ -6,13 +6,15 @@ import numpy as np
 from ccdcr.detection.matched.tiles import weights
 from ccdcr.detection.matched.windows import sums_along
 
-__all__ = ["match_along"]
+__all__ = ["HALO", "match_along"]
 
-_LENGTH = 41
+# Three lines together: what changes is as wide as the structure, a track is not.
+_LENGTH, _WIDTH = 41, 3
 _ANNEALING = (0.5, 0.15, 0.05)
 _PRIOR = 0.3
 _RANGE = (-0.7, 2.0)
 _SIGNIFICANT = 16.0  # squared sigmas
+HALO = _WIDTH // 2 * len(_ANNEALING)  # lines on both sides that change a result
 
 
 def match_along(axis, difference, height, variance, bad=None):
@@ -34,7 +36,7 @@ def match_along(axis, difference, height, variance, bad=None):
 
     Notes
     -----
-    In running strips of 41 pixels the factor is fitted with weights for ever
+    In running strips of 41 x 3 pixels the factor is fitted with weights for ever
     smaller tolerance, then shrunk by its significance: equivalent exposures
     are not changed.
     """
@@ -48,10 +50,10 @@ def match_along(axis, difference, height, variance, bad=None):
         tolerance = np.float32(q**2) * square
         tolerance += variance
         weight = weights(residual, tolerance, usable)
-        norm = sums_along(weight * square, _LENGTH, axis)
+        norm = _sums(weight * square, axis)
         norm += np.float32(_PRIOR**-2)
         weight *= product
-        factor = sums_along(weight, _LENGTH, axis)
+        factor = _sums(weight, axis)
         factor /= norm
         np.clip(factor, *map(np.float32, _RANGE), out=factor)
         residual = difference - factor * height
@@ -61,3 +63,9 @@ def match_along(axis, difference, height, variance, bad=None):
     factor *= shrink
     factor *= height
     difference -= factor
+
+
+def _sums(values, axis):
+    # Zeros beyond the image: its last pixel again, 20 times, would outweigh the rest.
+    sums = sums_along(values, _LENGTH, axis, mode="constant")
+    return sums_along(sums, _WIDTH, 1 - axis, mode="constant")

@@ -30,6 +30,7 @@ _ALIKE = 0.2  # of this is what tiles differ by
 # The first tolerance keeps bright structure in the fit, however much it deviates.
 _ANNEALING = (0.5, 0.12, 0.03)
 _REAL = np.float32(9.0)  # squared sigmas of structure that do not count
+_STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
 _CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
 # Of the whole image more is learnt: a wider prior, and what is not learnt.
 _WIDE, _LEAST = 10.0, 10.0
@@ -89,7 +90,7 @@ class Tiling:
         Returns
         -------
         images : list of 2D `~numpy.ndarray`
-            Images, k of them, (rows, nx).
+            As many images (rows, nx) as there are values.
         """
         place = (np.arange(rows.start, rows.stop) + 0.5) / self.size[0] - 0.5
         place = np.clip(place, 0, self.number[0] - 1)
@@ -145,7 +146,7 @@ class TileFits:
         variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
         # Of what is not there nothing is learnt.
         known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
-        error = np.where(known, np.sqrt(variance), np.inf)
+        error = np.where(known, np.sqrt(np.maximum(variance, 0)), np.inf)
         return (inverse @ right[..., np.newaxis])[..., 0], error
 
     def correction(self, i, rows, terms):
@@ -192,9 +193,8 @@ def terms_of(image, structure, noise, rows):
     terms[2] = (above - below) * half
     terms[3] = left + right + below + above - 4 * centre
     square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
-    with np.errstate(divide="ignore"):
-        part = 1 - _REAL * noise.mean_variance(image[rows]) / square
-    terms[:4] *= np.maximum(part, 0, out=part)
+    floor = _REAL * noise.mean_variance(image[rows])
+    terms[:4] *= 1 - floor / np.maximum(square, floor)
     terms[4] = 1
     return terms
 
@@ -227,7 +227,7 @@ def weights(residual, variance, usable=None):
     return weight
 
 
-def fit_tiles(frames, reference, structure, tiling, *, mean=None, whole=True):
+def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
     """
     Fit the terms in each tile of each exposure.
 
@@ -235,10 +235,8 @@ def fit_tiles(frames, reference, structure, tiling, *, mean=None, whole=True):
     ----------
     frames : `~ccdcr.detection.matched.frames.Frames`
         The exposures.
-    reference : 2D `~numpy.ndarray`
-        Clean reference.
-    structure : `~ccdcr.detection.matched.structure.Structure`
-        The structure of the reference.
+    scene : `~ccdcr.detection.matched.matching.Scene`
+        What they have in common.
     tiling : `Tiling`
         The tiles.
     mean : 2D `~numpy.ndarray`, optional
@@ -258,19 +256,23 @@ def fit_tiles(frames, reference, structure, tiling, *, mean=None, whole=True):
     weights for ever smaller tolerance of mismatch on structure. A cosmic ray on
     faint ground is left out from the start.
     """
+    structure = scene.structure
     shape, k = (len(frames), *tiling.number), len(TERMS)
     sizes = ((k, k), (k,)) * 2 + ((k, k),)
     results = [np.zeros((*shape, *size)) for size in sizes]
 
     def work(rows):
         place = tiling.rows_of_tiles(rows)
-        terms = terms_of(reference, structure, frames.noise, rows)
+        terms = terms_of(scene.reference, structure, frames.noise, rows)
         terms = np.stack([tiling.cut(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
-        level = tiling.cut(level)
+        # Faint structure where an exposure is hit may be what hits have left.
+        faint = level < _STRONG * frames.noise.mean_variance(scene.reference[rows])
+        level, left = tiling.cut(level), tiling.cut(faint & scene.flagged[rows])
         for i in range(len(frames)):
-            parts = _parts(frames, reference, tiling, rows, i)
-            found = _fit(terms, level, *parts, whole=whole)
+            difference, floor, usable = _parts(frames, scene, tiling, rows, i)
+            usable &= ~left
+            found = _fit(terms, level, difference, floor, usable, whole=whole)
             for target, value in zip(results, found, strict=False):
                 rows_of_tiles = value.reshape(-1, tiling.number[1], *value.shape[1:])
                 target[i, place] = rows_of_tiles
@@ -294,9 +296,9 @@ def _solve(matrix, vector):
     return np.linalg.solve(matrix, vector[..., np.newaxis])[..., 0]
 
 
-def _parts(frames, reference, tiling, rows, i):
+def _parts(frames, scene, tiling, rows, i):
     """Return difference, variance and usable pixels of tiles of one exposure."""
-    m = reference[rows]
+    m = scene.reference[rows]
     difference = tiling.cut(frames.data[i, rows] - m)
     floor = tiling.cut(match_variance(m, frames.noise, i))
     usable = floor > 0  # the margin beyond the image is 0

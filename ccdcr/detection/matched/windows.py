@@ -2,8 +2,9 @@
 """
 Minimum, maximum, median and sums in small windows.
 
-They are those of `scipy.ndimage` with ``mode="nearest"``, as passes of numpy
-over the whole image, which are several times faster.
+They are those of `scipy.ndimage` with ``mode="nearest"`` (sums also with zeros
+beyond the image), as passes of numpy over the whole image, which are several times
+faster.
 """
 
 import numpy as np
@@ -49,7 +50,7 @@ def _part(image, axis, start, stop):
     return image[:, start:stop] if axis else image[start:stop]
 
 
-def sums_along(image, size, axis):
+def sums_along(image, size, axis, mode="edge"):
     """
     Return the sums in windows along one axis.
 
@@ -61,6 +62,8 @@ def sums_along(image, size, axis):
         Odd length of the windows in pixels.
     axis : int
         The axis.
+    mode : {'edge', 'constant'}, optional
+        What is beyond the image: its last pixels again, the default, or zeros.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def sums_along(image, size, axis):
     """
     half, length = size // 2, image.shape[axis]
     edges = [(half, half) if k == axis else (0, 0) for k in (0, 1)]
-    sums, width, done, total = np.pad(image, edges, mode="edge"), 1, 0, None
+    sums, width, done, total = np.pad(image, edges, mode=mode), 1, 0, None
     while True:
         if size & width:
             part = _part(sums, axis, done, done + length)
