@@ -233,7 +233,7 @@ def judge_real(method, data, detector, truth):
     return (
         np.count_nonzero(median & coincident) / number,
         np.count_nonzero(median & window & far_from(near_coincident)),
-        min(found / max(all_, 1) for found, all_ in own),
+        min((found / all_ for found, all_ in own if all_), default=np.nan),
         false,
         np.nan,
     )

@@ -98,7 +98,7 @@ def match(frames, scene, fits, *, strips=True):
         return _tails(free, matched[:, :, columns], frames, scene, part)
 
     in_threads(tiles_and_rows, fits.tiling.bands())
-    tails = Tails.join(in_threads(columns, bands(*frames.shape[::-1])))
+    tails = Tails.join(in_threads(columns, bands(*frames.shape[::-1], longer=2)))
     return matched, Dispersion.of(tails, len(frames))
 
 
