@@ -6,6 +6,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -171,8 +172,12 @@ def _set(header, keyword, value, comment=""):
 
 
 def _provenance():
-    versions = {keyword: version(package) for package, keyword in VERSIONS.items()}
-    return {"DATE": datetime.now(UTC).isoformat(timespec="seconds")[:19]} | versions
+    return {"DATE": datetime.now(UTC).isoformat(timespec="seconds")[:19]} | _versions()
+
+
+@lru_cache(maxsize=1)
+def _versions():
+    return {keyword: version(package) for package, keyword in VERSIONS.items()}
 
 
 def _set_meta(header, keyword, value):

@@ -8,6 +8,8 @@ from ccdcr.equivalence import NEEDED, TERMS, UNITS, Equivalence
 
 __all__ = ["report_of"]
 
+_LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
+
 
 def report_of(matched):
     """
@@ -50,13 +52,13 @@ def _relative(terms):
 
     Those relative to the reference have part of its noise, all exposures alike.
     """
+    flux = 1 + terms[..., 0]
+    flux = flux / np.maximum(flux.mean(axis=0), _LEAST_FLUX)
     values = terms - terms.mean(axis=0)
-    flux, shift_x, shift_y, seeing, background = np.moveaxis(values, -1, 0)[
-        : len(TERMS)
-    ]
+    _, shift_x, shift_y, seeing, background = np.moveaxis(values, -1, 0)
     # A source at x + shift is seen as the derivative times -shift; a Laplacian
     # adds twice its factor to the variance of a profile.
-    named = (1 + flux, -shift_x, -shift_y, 2 * seeing, background)
+    named = (flux, -shift_x, -shift_y, 2 * seeing, background)
     return dict(zip(TERMS, named, strict=True))
 
 
