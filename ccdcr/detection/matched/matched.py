@@ -122,7 +122,7 @@ def match_exposures(frames, options):
         data, after = match(frames, scene, fits, strips=options.strips)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)
-        masks = first_masks(current, options.limits, extra)
+        masks = first_masks(current, options.limits, _smooth(reference), extra)
     return Matched(current, masks, reference, extra, fits, before, after)
 
 

@@ -139,7 +139,7 @@ class TileFits:
         variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
         # Of what is not there nothing is learnt.
         known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
-        error = np.where(known, np.sqrt(variance), np.inf)
+        error = np.sqrt(np.where(known & (variance > 0), variance, np.inf))
         return (inverse @ right[..., np.newaxis])[..., 0], error
 
     def correction(self, i, rows, terms):
@@ -187,7 +187,7 @@ def terms_of(image, structure, noise, rows):
     terms[3] = left + right + below + above - 4 * centre
     square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
     floor = _REAL * noise.mean_variance(image[rows])
-    terms *= 1 - floor / np.maximum(square, floor)
+    terms[:4] *= 1 - floor / np.maximum(square, floor)
     terms[4] = 1
     return terms
 
