@@ -28,6 +28,7 @@ __all__ = [
 
 _DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
 _MORE = 1.0  # sigmas: the low reference is the noisier one
+_LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
 _LEAST_MEDIAN = 2.3  # sigmas of one exposure
 
 
@@ -47,7 +48,7 @@ class Limits:
     tail: float = 2.5
 
 
-def first_masks(frames, limits, extra=None):
+def first_masks(frames, limits, level=None, extra=None):
     """
     Flag what deviates from the low reference, which is clean for sure.
 
@@ -57,6 +58,9 @@ def first_masks(frames, limits, extra=None):
         The exposures.
     limits : `Limits`
         The limits of the final masks.
+    level : 2D `~numpy.ndarray`, optional
+        Smooth clean signal. The noise is that of this signal at least: that of
+        a reference that is low by noise would be too small.
     extra : 2D `~numpy.ndarray`, optional
         What mismatch adds to the variance.
 
@@ -73,8 +77,12 @@ def first_masks(frames, limits, extra=None):
         part = None if unused is None else unused[:, rows]
         references, lows = low_references(stack, part)
         for i, low in enumerate(references):
-            others = noise.variance_of_others(low, i)
-            variance = noise.variance(low, i) + _DIFFERENCE * others
+            signal = low
+            if level is not None:
+                most = low + _LOW * np.sqrt(noise.variance(low, i))
+                signal = np.maximum(low, np.minimum(level[rows], most))
+            others = noise.variance_of_others(signal, i)
+            variance = noise.variance(signal, i) + _DIFFERENCE * others
             if extra is not None:
                 variance += extra[rows]
             with np.errstate(invalid="ignore"):
@@ -94,11 +102,8 @@ def next_masks(masks, limits, frames, level, extra=None):
     ----------
     masks : 3D `~numpy.ndarray` of bool
         The masks so far.
-    limits, frames, extra
+    limits, frames, level, extra
         As for `first_masks`.
-    level : 2D `~numpy.ndarray`
-        Smooth clean signal. The noise is that of this signal at least: that of
-        a reference that is low by noise would be too small.
 
     Returns
     -------

@@ -191,7 +191,7 @@ def match_exposures(frames, options, known=None):
         dispersions.append(after)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)
-        masks = first_masks(current, options.limits, extra)
+        masks = first_masks(current, options.limits, _smooth(reference), extra)
     leak = None if known is None else known.leak
     known = Known(tiling.size, tuple(terms), tuple(dispersions), leak)
     return Matched(current, masks, reference, extra, fits, before, after, known)

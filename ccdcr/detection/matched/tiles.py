@@ -31,6 +31,7 @@ _ALIKE = 0.2  # of this is what tiles differ by
 _ANNEALING = (0.5, 0.12, 0.03)
 _REAL = np.float32(9.0)  # squared sigmas of structure that do not count
 _STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
+_MOST_HIT = 0.5
 _CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
 # Of the whole image more is learnt: a wider prior, and what is not learnt.
 _WIDE, _LEAST = 10.0, 10.0
@@ -146,7 +147,7 @@ class TileFits:
         variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
         # Of what is not there nothing is learnt.
         known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
-        error = np.where(known, np.sqrt(np.maximum(variance, 0)), np.inf)
+        error = np.sqrt(np.where(known & (variance > 0), variance, np.inf))
         return (inverse @ right[..., np.newaxis])[..., 0], error
 
     def correction(self, i, rows, terms):
@@ -266,9 +267,11 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
         terms = terms_of(scene.reference, structure, frames.noise, rows)
         terms = np.stack([tiling.cut(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
-        # Faint structure where an exposure is hit may be what hits have left.
+        # Faint structure where an exposure is hit may be what hits have left; where
+        # most of a tile looks hit, the exposures differ.
         faint = level < _STRONG * frames.noise.mean_variance(scene.reference[rows])
         level, left = tiling.cut(level), tiling.cut(faint & scene.flagged[rows])
+        left &= left.mean(axis=1, keepdims=True) < _MOST_HIT
         for i in range(len(frames)):
             difference, floor, usable = _parts(frames, scene, tiling, rows, i)
             usable &= ~left
