@@ -1,9 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How many random inputs are tried, and which."""
+"""How many random inputs are tried, and which; how threads wait."""
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+# Threads of L.A. Cosmic that spin while they wait take minutes on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # The same inputs in each run, so that a failure is one of the change that made it.
 # CCDCR_EXAMPLES=1000 tries as many, and others in each run.
