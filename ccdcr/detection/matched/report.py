@@ -51,9 +51,7 @@ def _relative(terms):
     Those relative to the reference have part of its noise, all exposures alike.
     """
     values = terms - terms.mean(axis=0)
-    flux, shift_x, shift_y, seeing, background = np.moveaxis(values, -1, 0)[
-        : len(TERMS)
-    ]
+    flux, shift_x, shift_y, seeing, background = np.moveaxis(values, -1, 0)
     # A source at x + shift is seen as the derivative times -shift; a Laplacian
     # adds twice its factor to the variance of a profile.
     named = (1 + flux, -shift_x, -shift_y, 2 * seeing, background)
