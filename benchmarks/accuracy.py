@@ -5,7 +5,7 @@ Compare methods on exposures that are not quite equivalent.
     python benchmarks/accuracy.py --only fibres-flux stars-shift --seeds 2
     python benchmarks/accuracy.py --kast FOLDER --stamps FILE --darks FOLDER
     python benchmarks/accuracy.py --numina /path/to/python-with-numina
-    python benchmarks/accuracy.py --plot docs/_static/accuracy.png
+    python benchmarks/accuracy.py --table docs/accuracy.csv
 
 Each row has: coincidence recall, false coincidences per Mpixel, recall and false
 pixels per Mpixel of the exposures' masks, and efficiency (1 = the mean of the
@@ -38,6 +38,7 @@ from ccdcr.simulation import simulate_exposures
 SCENES = ("fibres", "stars", "longslit")
 CASES = ("eq", "flux", "shift", "see", "line", "all")
 METHODS = ("matched", "mm_lacosmic", "sigma_clip", "clip_extrema")
+COLUMNS = ("recall", "false", "own", "own false", "efficiency")
 KAST_DETECTOR, DARK_DETECTOR = (1.9, 3.8), (1.49, 12.6 * 1.49)
 
 _NUMINA = """
@@ -404,8 +405,7 @@ def main(args=None):
     warnings.simplefilter("ignore")
     log.setLevel("ERROR")
     methods = [*options.methods, *(f"numina:{python}" for python in options.numina)]
-    header = ("recall", "false", "own", "own false", "eff.")
-    print(f"{'':16}{'':14}" + "".join(f"{name:>11}" for name in header))
+    print(f"{'':16}{'':14}" + "".join(f"{name:>11}" for name in COLUMNS))
     results = {}
     for name, judge in cells(options):
         if options.only and not any(name.startswith(part) for part in options.only):
@@ -414,8 +414,8 @@ def main(args=None):
             values = results[name, method] = judge(method)
             text = "{:11.4f}{:11.0f}{:11.4f}{:11.0f}{:11.4f}".format(*values)
             print(f"{name:16}{_label(method):14}{text}", flush=True)
-    if options.plot:
-        _plot(results, methods, options.plot)
+    if options.table:
+        _write(results, options.table)
     return 0
 
 
@@ -429,29 +429,13 @@ def _label(method):
     return f"numina {result.stdout.strip()}"
 
 
-def _plot(results, methods, path):
-    """Draw recall, false pixels and efficiency of all data sets."""
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(name for name, _ in results))
-    fig = Figure(figsize=(10, 0.26 * len(names) + 1.6), layout="constrained", dpi=110)
-    axes = fig.subplots(1, 3, sharey=True)
-    labels = ("coincidence recall", "false coincidences per Mpixel", "efficiency")
-    for method, marker in zip(methods, "osv^DPX", strict=False):
-        values = np.array([results[name, method] for name in names])
-        for ax, column in zip(axes, (0, 1, 4), strict=True):
-            shown = np.maximum(values[:, column], 1 if column == 1 else 0)
-            ax.plot(shown, range(len(names)), marker, ms=5, label=_label(method))
-    for ax, label in zip(axes, labels, strict=True):
-        ax.set_xlabel(label)
-        ax.grid(axis="y", lw=0.3)
-    axes[1].set_xscale("log")
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6
-    )
-    fig.savefig(path)
+def _write(results, path):
+    """Write what was printed, for the figure of the documentation."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("exposures", "method", *COLUMNS))
+        for (name, method), values in results.items():
+            table.writerow([name, _label(method), *(f"{v:.5g}" for v in values)])
 
 
 def _parser():
@@ -466,7 +450,7 @@ def _parser():
     parser.add_argument("--kast", type=Path)
     parser.add_argument("--stamps", type=Path)
     parser.add_argument("--darks", type=Path)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--table", type=Path, help="file of CSV to write")
     return parser
 
 

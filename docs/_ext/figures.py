@@ -2,11 +2,13 @@
 """Figures of the documentation, drawn from simulated exposures when it is built."""
 
 import warnings
+from pathlib import Path
 
 import ccdproc
 import matplotlib.pyplot as plt
 import numpy as np
 from astropy.stats import mad_std
+from astropy.table import Table
 from scipy import ndimage
 
 from ccdcr import CRCombiner, detect_cosmic_rays
@@ -17,6 +19,7 @@ from ccdcr.plotting import plot_boundary, plot_diagram
 from ccdcr.simulation import simulate_exposures
 
 __all__ = [
+    "accuracy",
     "boundaries",
     "clipped",
     "compare_masks",
@@ -191,3 +194,27 @@ def _detect(sim, **requirements):
         return detect_cosmic_rays(
             sim.exposures, gain="GAIN", readnoise="RDNOISE", **requirements
         )
+
+
+def accuracy():
+    """Draw what ``benchmarks/accuracy.py`` has measured of all methods."""
+    table = Table.read(Path(__file__).parents[1] / "accuracy.csv", format="ascii.csv")
+    names = list(dict.fromkeys(table["exposures"]))
+    size = (10, 0.26 * len(names) + 1.6)
+    fig, axes = plt.subplots(1, 3, figsize=size, sharey=True, layout="constrained")
+    axes[1].set(xscale="log", xlabel="false coincidences per Mpixel, at least 1")
+    axes[0].set(
+        xlabel="coincidence recall", yticks=range(len(names)), yticklabels=names
+    )
+    axes[2].set_xlabel("efficiency")
+    for method, marker in zip(dict.fromkeys(table["method"]), "osv^DP", strict=True):
+        rows = table[table["method"] == method]
+        places = [names.index(name) for name in rows["exposures"]]
+        for ax, name in zip(axes, ("recall", "false", "efficiency"), strict=True):
+            shown = np.maximum(rows[name], 1) if name == "false" else rows[name]
+            ax.plot(shown, places, marker, ms=5, label=method)
+    for ax in axes:
+        ax.grid(axis="y", lw=0.3)
+    axes[0].invert_yaxis()
+    handles = axes[0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=6)
