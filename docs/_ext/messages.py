@@ -126,7 +126,8 @@ def words(message):
 def read_table():
     """Return the rows of the table."""
     with TABLE.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [row | {"message": row["message"].replace(r"\*", "*")} for row in rows]
 
 
 class _Finder(MetaPathFinder):
@@ -248,7 +249,8 @@ def _write(messages, tests, root):
         table.writerow(COLUMNS)
         for (message, error), (modules, quoting) in sorted(rows.items()):
             listed = ", ".join(sorted(modules))
-            table.writerow([message, error, listed, min(quoting, default="")])
+            text = message.replace("*", r"\*")  # the table is reST
+            table.writerow([text, error, listed, min(quoting, default="")])
     return missing
 
 
