@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import CRMaskSet, NotEquivalentWarning, detect_cosmic_rays
+from ccdcr.detection.matched.deviations import Deviations
 from ccdcr.plotting import (
     plot_boundary,
     plot_comparison,
@@ -341,7 +342,7 @@ class TestEquivalence:
     def test_deviations(self, matched):
         """All pixels are counted; the body is what the noise explains."""
         sim, masks = matched
-        artists = plot_deviations(masks, sim.exposures)
+        artists = plot_deviations(masks)
         expected, observed = (
             np.asarray(artists[name].get_array().filled(0))
             for name in ("expected", "observed")
@@ -360,10 +361,31 @@ class TestEquivalence:
         values = [line.get_ydata()[0] for line in artists["limits"]]
         assert values == [5, 4.3, 4] * 2
 
-    def test_no_deviations(self, sim, masks):
+    def test_counts(self):
+        """Numbers of pixels as numpy counts them; large images by rows."""
+        rng = np.random.default_rng(2)
+        level = rng.normal(100, 20, (1000, 900)).astype(np.float32)
+        z = rng.normal(0, 3, (3, 1000, 900)).astype(np.float32)
+        z[0, :, ::7], z[1, :, ::5] = -np.inf, 1e30
+        found = Deviations.of(level, z)
+        assert found.step == 1
+        expected, number = np.zeros(found.counts.shape), np.zeros(len(found.number))
+        for plane in z:
+            known = np.isfinite(plane)
+            edges = [found.x, found.y]
+            expected += np.histogram2d(level[known], plane[known], edges)[0]
+            number += np.histogram(level[known], found.x)[0]
+        # Cells differ by rounding at their edges.
+        assert np.abs(found.counts - expected).sum() < 1e-3 * expected.sum()
+        assert np.abs(found.number - number).sum() < 1e-3 * number.sum()
+        half = Deviations.of(np.tile(level, (2, 1)), np.tile(z, (1, 2, 1)))
+        assert half.step == 3
+        assert half.number.sum() == pytest.approx(2 / 3 * number.sum(), rel=0.01)
+
+    def test_no_deviations(self, masks):
         """Other masks have none."""
-        with pytest.raises(ValueError, match="how the exposures were matched"):
-            plot_deviations(masks, sim.exposures)
+        with pytest.raises(ValueError, match="no deviations of matched exposures"):
+            plot_deviations(masks)
 
     def test_guide(self, matched):
         """Matched exposures have the noise to compare with, no boundary."""

@@ -119,7 +119,7 @@ def _diagram(viewed, name):
 
 def _deviations(viewed):
     def draw(fig):
-        plot_deviations(viewed.masks, viewed, fig=fig)
+        plot_deviations(viewed.masks, unit=viewed.unit, fig=fig)
 
     return ReportFigure(draw, (11, 5.6), _DEVIATIONS)
 

@@ -158,7 +158,10 @@ def _show_figures(viewed, ccds, mask):
     masks, unit = viewed.masks, viewed.unit
     equivalence = masks.equivalence
     figures = {
-        "deviations": (lambda fig: plot_deviations(masks, viewed, fig=fig), (12, 6.4)),
+        "deviations": (
+            lambda fig: plot_deviations(masks, unit=unit, fig=fig),
+            (12, 6.4),
+        ),
         "equivalence": (
             lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
             (11, 7.6),

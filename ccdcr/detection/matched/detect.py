@@ -57,6 +57,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         equivalence=report,
         matching={
             "known": hits.matched.known,
+            "deviations": hits.deviations,
             "scale": scale,
             "gain_ratio": exposures.gain_ratio,
         },

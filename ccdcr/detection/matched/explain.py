@@ -6,10 +6,9 @@ import numpy as np
 from ccdcr.detection.matched.again import decision_at, surroundings
 from ccdcr.detection.matched.decide import least_of_median, needed_of_median
 from ccdcr.detection.matched.masks import options_of
-from ccdcr.detection.matched.matched import decide, match_exposures
 from ccdcr.detection.scaling import frames_of, full_level
 
-__all__ = ["deviations", "explained"]
+__all__ = ["explained"]
 
 
 def explained(viewed, pixel):
@@ -28,12 +27,12 @@ def explained(viewed, pixel):
     rows : list of tuple
         Item, value, noise, limit and verdict; NaN where there is none.
     """
-    known, requirements = _known(viewed), viewed.requirements
+    known = viewed.masks.diagnostics["matching"]["known"]
     bounds = surroundings(pixel, viewed.masks.shape, known.tile)
     frames = _frames(viewed, bounds)
     rows, columns = bounds
     here = pixel[0] - rows.start, pixel[1] - columns.start
-    options = options_of(requirements)
+    options = options_of(viewed.requirements)
     decision = decision_at(here, frames, options, known)
     found = []
     for i in range(len(frames)):
@@ -42,38 +41,6 @@ def explained(viewed, pixel):
     if frames.unused is not None:
         unused = frames.unused[(slice(None), *here)]
     return [*found, *_median(decision, unused)]
-
-
-def deviations(viewed):
-    """
-    Return how far each matched exposure is from the mean of the others.
-
-    Parameters
-    ----------
-    viewed : `~ccdcr._viewed.Viewed`
-        Masks with diagnostics, and exposures.
-
-    Returns
-    -------
-    level : 2D `~numpy.ndarray`
-        Clean signal.
-    z : 3D `~numpy.ndarray` of float32
-        Deviations in sigmas, minus infinity where nothing may be flagged.
-    """
-    known, options = _known(viewed), options_of(viewed.requirements)
-    matched = match_exposures(_frames(viewed, np.s_[:, :]), options, known)
-    return matched.reference, decide(matched, options.limits)[1]
-
-
-def _known(viewed):
-    matching = viewed.masks.diagnostics.get("matching")
-    if matching is None or viewed.detector is None:
-        msg = (
-            "the masks do not say how the exposures were matched: diagnostics are not "
-            "in the file, and only crmethods with matched have them: detect again"
-        )
-        raise ValueError(msg)
-    return matching["known"]
 
 
 def _frames(viewed, bounds):

@@ -14,6 +14,7 @@ from ccdcr.detection.matched.decide import (
     first_masks,
     next_masks,
 )
+from ccdcr.detection.matched.deviations import Deviations
 from ccdcr.detection.matched.growth import measure_leak
 from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
 from ccdcr.detection.matched.reference import clean_reference
@@ -86,12 +87,14 @@ class Found:
     """
     What was found: ``masks`` (n, ny, nx) and ``coincident`` (ny, nx), True = hit.
 
-    ``matched`` is what it was found in.
+    ``matched`` is what it was found in, ``deviations`` how far the exposures are
+    from each other.
     """
 
     masks: np.ndarray
     coincident: np.ndarray
     matched: Matched
+    deviations: Deviations
 
 
 def find_hits(frames, options):
@@ -112,9 +115,10 @@ def find_hits(frames, options):
     """
     matched = match_exposures(frames, options)
     masks, z, _, leak = decide(matched, options.limits)
-    known = replace(matched.known, leak=leak)
-    matched = replace(matched, known=known)
-    return Found(masks, coincident_pixels(z, masks, frames.unused), matched)
+    matched = replace(matched, known=replace(matched.known, leak=leak))
+    deviations = Deviations.of(matched.reference, z)
+    coincident = coincident_pixels(z, masks, frames.unused)
+    return Found(masks, coincident, matched, deviations)
 
 
 def decide(matched, limits):
