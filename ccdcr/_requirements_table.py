@@ -502,14 +502,6 @@ _ROWS = (
             "deviation of the pixels that are connected to it",
         ),
         (
-            "ma_again",
-            4.3,
-            _POSITIVE,
-            "sigma",
-            "MAAGAIN",
-            "ma_high in a pixel that is hit in another exposure, too",
-        ),
-        (
             "ma_leak",
             None,
             kind.optional(kind.number(0)),

@@ -68,10 +68,9 @@ def explain_pixel(masks, ccds, x, y):
     For matched exposures (``crmethod`` matched) there are the difference of each
     matched exposure to the mean of the others that are not hit, its deviation
     in sigma (the noise of the difference includes the mismatch that is left), the
-    limit that holds for it (``ma_high``, or ``ma_again`` where another exposure is
-    hit), for pixels beside a hit ``ma_low`` and ``ma_tail``, and in how many
-    exposures the median must be hit to be wrong. They are found out again from the
-    surroundings, in about a second, and need the diagnostics.
+    limit ``ma_high``, for pixels beside a hit ``ma_low`` and ``ma_tail``, and in how
+    many exposures the median must be hit to be wrong. They are found out again from
+    the surroundings, in about a second, and need the diagnostics.
     """
     viewed = view(masks, ccds)
     for name, value in (("x", x), ("y", y)):

@@ -166,8 +166,6 @@ class Requirements:
         fainter hits, raise it when noise is flagged. Default is 5.0.
     ma_low : float, optional
         Deviation of connected pixels. Default is 4.0.
-    ma_again : float, optional
-        ``ma_high`` in pixels that are hit in another exposure. Default is 4.3.
     ma_leak : float or None, optional
         Part of its charge that a hit pixel loses to each of its four
         neighbours. Raise it when the wings of hits are left. Default is None:
@@ -446,13 +444,12 @@ def _check_together(values):
 
 
 def _check_limits(values):
-    for name in ("ma_again", "ma_high"):
-        if values[name] < values["ma_low"]:
-            msg = (
-                f"{name} must not be below ma_low, got {values[name]} and "
-                f"{values['ma_low']}"
-            )
-            raise ValueError(msg)
+    if values["ma_high"] < values["ma_low"]:
+        msg = (
+            f"ma_high must not be below ma_low, got {values['ma_high']} and "
+            f"{values['ma_low']}"
+        )
+        raise ValueError(msg)
 
 
 def _exclude(values, first, second):

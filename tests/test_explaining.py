@@ -298,7 +298,11 @@ class TestMatched:
         deviation = rows["matched exposure 2: deviation (sigma)"]
         assert deviation["value"] == pytest.approx(hit / noise, rel=0.03)
         assert (deviation["limit"], deviation["verdict"]) == (5, "above")
-        assert rows["matched exposure 1: deviation (sigma)"]["limit"] == 4.3
+        # One other is left; with 24 pixels around, of two each, there are 49.
+        difference = rows["matched exposure 1: minus the others"]
+        assert difference["noise"] == pytest.approx(sigma * np.sqrt(50 / 49), rel=0.03)
+        verdict = "others: the mean of exposure 3 and of pixels around"
+        assert difference["verdict"] == verdict
         assert rows["exposure 2"]["verdict"] == "in CRMASK2: comparison only"
         assert rows["result of meancr"]["value"] == pytest.approx(level)
         (median,) = (row for i, row in rows.items() if i.startswith("matched MED"))

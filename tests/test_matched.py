@@ -16,6 +16,7 @@ from ccdcr.detection.matched.decide import (
     next_masks,
 )
 from ccdcr.detection.matched.dispersion import EDGES, Dispersion, Tails
+from ccdcr.detection.matched.expected import expected_values
 from ccdcr.detection.matched.frames import Frames
 from ccdcr.detection.matched.growth import connected, grow, measure_leak
 from ccdcr.detection.matched.matched import Options, find_hits, match_exposures
@@ -585,6 +586,119 @@ class TestDecide:
         bad = np.zeros(z.shape, dtype=bool)
         bad[2, 0, 0] = True
         assert coincident_pixels(z, masks, bad).tolist() == [[True, False]]
+
+
+class TestExpected:
+    """What the others say of a pixel, and what is around it."""
+
+    def compare(self, stack, masks, pixel=(10, 12), **more):
+        """Return value, variance and number of the second exposure at a pixel."""
+        level = np.zeros(stack.shape[1:], dtype=np.float32)
+        noise = noise_of(len(stack), readnoise=10.0)
+        found = list(expected_values(stack, masks, level, noise, **more))
+        return [float(plane[pixel]) for plane in found[1]]
+
+    def flat(self, rng, n=3, scatter=0.01):
+        """Return exposures of hardly any noise, and empty masks."""
+        stack = rng.normal(0, scatter, (n, 24, 26)).astype(np.float32)
+        return stack, np.zeros(stack.shape, dtype=bool)
+
+    def test_no_hit(self, rng):
+        """The mean of the others, whatever is around."""
+        stack, masks = self.flat(rng)
+        masks[0, 9, 12] = True
+        value, variance, number = self.compare(stack, masks)
+        assert value == pytest.approx((stack[0] + stack[2])[10, 12] / 2, abs=1e-6)
+        assert (variance, number) == (50, 2)
+
+    def test_flat(self, rng):
+        """All clean pixels of 5 x 5 count alike."""
+        stack, masks = self.flat(rng)
+        masks[0, 10, 11:13] = True
+        stack[masks] = 1e4
+        value, variance, number = self.compare(stack, masks)
+        around = np.s_[::2, 8:13, 10:15]
+        clean = stack[around][~masks[around]]
+        assert len(clean) == 48
+        assert value == pytest.approx(clean.mean(), abs=1e-6)
+        assert variance == pytest.approx(100 / 48, rel=1e-3)
+        assert number == 1
+
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_line(self, rng, axis):
+        """Along a line its own pixels count, as far as they agree."""
+        stack, masks = self.flat(rng)
+        lines = rng.normal(0, 1e4, stack.shape[1 + axis]).astype(np.float32)
+        stack += np.expand_dims(lines, 1 - axis)
+        masks[0, 10, 12] = True
+        value, variance, _ = self.compare(stack, masks)
+        along = np.s_[::2, 8:13, 12] if axis else np.s_[::2, 10, 10:15]
+        clean = stack[along][~masks[along]]
+        assert value == pytest.approx(clean.mean(), abs=1e-2)
+        assert variance == pytest.approx((100 + lines[[10, 12][axis]].clip(0)) / 9)
+
+    def test_structure(self, rng):
+        """Where pixels have nothing in common they say nothing of each other."""
+        stack, masks = self.flat(rng)
+        stack += rng.normal(0, 1e4, stack.shape[1:]).astype(np.float32)
+        masks[0, 10, 12] = True
+        value, variance, _ = self.compare(stack, masks)
+        own = 100 + max(stack[2, 10, 12], 0)
+        assert abs(value - stack[2, 10, 12]) < np.sqrt(own)
+        assert variance == pytest.approx(own, rel=0.02)
+
+    @pytest.mark.parametrize("n", [3, 5])
+    def test_honest(self, rng, n):
+        """The noise of a comparison is what it is said to be, on curves, too."""
+        stack, masks = self.flat(rng, n)
+        masks[0, 10, 12] = True
+        y = np.arange(24)[:, np.newaxis] - 10
+        errors, variances = [], []
+        for _ in range(300):
+            stack[:] = rng.normal(-np.square(y), 10, stack.shape)
+            value, variance, number = self.compare(stack, masks)
+            errors.append(value)
+            variances.append(variance)
+        actual, claimed = (100 + np.mean(v) for v in (np.square(errors), variances))
+        assert claimed == pytest.approx(actual, rel=0.05)
+        assert actual < 100 + 0.5 * 100 / number
+
+    def test_edge(self, rng):
+        """Nothing is beyond the image."""
+        stack, masks = self.flat(rng)
+        masks[0, 0, 0] = True
+        value, variance, _ = self.compare(stack, masks, pixel=(0, 0))
+        clean = np.append(stack[0, :3, :3].ravel()[1:], stack[2, :3, :3])
+        assert value == pytest.approx(clean.mean(), abs=1e-6)
+        assert variance == pytest.approx(100 / 17, rel=1e-3)
+
+    def test_bad(self, rng):
+        """What takes no part is no neighbour, whatever its value."""
+        stack, masks = self.flat(rng)
+        masks[0, 10, 12] = True
+        unused = np.zeros_like(masks)
+        unused[:, 8:13, 10:12] = True
+        unused[0, 8:13, 13] = True
+        stack[unused] = np.nan
+        value, variance, _ = self.compare(stack, masks, unused=unused)
+        clean = np.concatenate(
+            [stack[0, 8:13, [12, 14]].ravel(), stack[2, 8:13, 12:15].ravel()]
+        )
+        assert value == pytest.approx(np.delete(clean, 2).mean(), abs=1e-6)
+        assert variance == pytest.approx(100 / 24, rel=1e-3)
+
+    def test_found(self, rng):
+        """Of hits of 7 sigma on others few are lost; 4.9 as a difference of two."""
+        stack = rng.normal(0, 10, (3, 90, 90)).astype(np.float32)
+        hits = np.zeros((90, 90), dtype=bool)
+        hits[5:-5:8, 5:-5:8] = True
+        stack[:2, hits] += [[1000], [70]]
+        masks = np.zeros(stack.shape, dtype=bool)
+        masks[0] = hits
+        frames = Frames.of(stack, noise_of(3, readnoise=10.0))
+        masks, _ = next_masks(masks, Limits(leak=0), frames, np.zeros_like(stack[0]))
+        assert masks[1, hits].mean() > 0.9
+        assert masks[1, ~hits].mean() < 1e-3
 
 
 class TestNoise:

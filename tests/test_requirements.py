@@ -186,7 +186,6 @@ SPECIFICATION = [
     ("ma_strips", True, *BOOLEAN),
     ("ma_high", 5.0, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
     ("ma_low", 4.0, [0.5, 3], [0, -1.0, np.inf], ["5", True, [1]]),
-    ("ma_again", 4.3, [4, 6.5], [0, -1.0, np.nan], ["5", True, [1]]),
     ("ma_leak", None, [None, 0, 0.03], [-0.1, np.nan], ["0.02", True, [1]]),
     ("ma_tail", 2.5, *NOT_NEGATIVE),
     ("ma_satlevel", None, [None, 30000, 1.5], [0, -1.0, np.inf], ["5", True, [1]]),
@@ -634,7 +633,7 @@ class TestTogether:
     @pytest.mark.parametrize(
         ("names", "found"),
         [
-            ({"ma_low": 4.5}, "ma_again must not be below ma_low, got 4.3 and 4.5"),
+            ({"ma_low": 5.5}, "ma_high must not be below ma_low, got 5.0 and 5.5"),
             ({"ma_high": 3}, "ma_high must not be below ma_low, got 3 and 4.0"),
         ],
     )

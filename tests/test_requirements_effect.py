@@ -948,26 +948,10 @@ class TestMatched:
         pair = (0, 60, [60, 61])
         usual = matched(sim, **strict)
         assert usual.crmasks[pair].tolist() == [True, True]
-        masks = matched(sim, ma_high=8, ma_low=7.9, ma_again=8, **strict)
+        masks = matched(sim, ma_high=8, ma_low=7.9, **strict)
         assert masks.crmasks[pair].tolist() == [True, False]
         masks = matched(sim, ma_high=12, **strict)
         assert not masks.crmasks[pair].any()
-
-    @about("ma_again")
-    def test_again(self):
-        """Less is enough where another exposure is hit."""
-        sigma = 10.44 * np.sqrt(2)  # of a difference of two
-        places = {
-            (20 + 8 * k, 20 + 8 * k): (50 * sigma, 5 * sigma, 0) for k in range(9)
-        }
-        sim = stamped(places)
-        index = tuple(np.transpose(list(places)))
-        number = [
-            matched(sim, ma_again=again, ma_high=9).mediancr[index].sum()
-            for again in (4.3, 9)
-        ]
-        assert number[0] > 5
-        assert number[1] == 0
 
     @about("ma_leak", "ma_tail")
     def test_ring(self):

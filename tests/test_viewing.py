@@ -359,7 +359,7 @@ class TestEquivalence:
         assert 0.1 * masks.crmasks.sum() < hits < masks.crmasks.sum()
         assert expected[y[:-1] >= 5].sum() < 1
         values = [line.get_ydata()[0] for line in artists["limits"]]
-        assert values == [5, 4.3, 4] * 2
+        assert values == [5, 4] * 2
 
     def test_counts(self):
         """Numbers of pixels as numpy counts them; large images by rows."""

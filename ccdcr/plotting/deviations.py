@@ -16,7 +16,6 @@ __all__ = ["plot_deviations"]
 
 _LIMITS = {
     "high": "ma_high: hit",
-    "again": "ma_again: hit, if another exposure is",
     "low": "ma_low: hit, if joined to one",
 }
 

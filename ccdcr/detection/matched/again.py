@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ccdcr.detection.matched.decide import means_of_others
+from ccdcr.detection.matched.expected import REACH, expected_values, means_of_others
 from ccdcr.detection.matched.growth import connected
-from ccdcr.detection.matched.matched import decide, match_exposures
+from ccdcr.detection.matched.matched import decide, match_exposures, smoothed
 
 __all__ = ["Decision", "decision_at", "surroundings"]
 
@@ -20,10 +20,10 @@ class Decision:
     """
     What decided about the exposures of a pixel, arrays of length n.
 
-    ``value`` is the matched exposure, ``reference`` the mean of the others that
-    were not flagged before (``used``), ``noise`` that of the difference (NaN
-    where it is not known) and ``z`` the deviation in sigmas, minus infinity where
-    nothing may be flagged. ``elsewhere`` says whether another exposure is hit,
+    ``value`` is the matched exposure, ``reference`` what the others are that were
+    not flagged before (``used``), ``noise`` that of the difference (NaN where it is
+    not known) and ``z`` the deviation in sigmas, minus infinity where nothing may
+    be flagged. ``around`` says whether pixels around take part in the reference,
     ``joined`` whether the pixel is connected to one that is hit for sure,
     ``charge`` is the deviation with the charge of the brightest neighbour, NaN
     where none is hit, and ``hit`` the result.
@@ -34,7 +34,7 @@ class Decision:
     noise: np.ndarray
     used: np.ndarray
     z: np.ndarray
-    elsewhere: np.ndarray
+    around: np.ndarray
     joined: np.ndarray
     charge: np.ndarray
     hit: np.ndarray
@@ -88,37 +88,44 @@ def decision_at(pixel, frames, options, known):
     masks, z, before, leak = decide(matched, options.limits)
     limits = replace(options.limits, leak=leak)
     here = (slice(None), *pixel)
-    row, column = pixel
-    one = np.s_[:, row : row + 1, column : column + 1]
-    stack, unused = matched.frames.data[one], matched.frames.unused
-    unused = np.zeros(stack.shape, dtype=bool) if unused is None else unused[one]
-    means = means_of_others(stack, before[one], unused)
-    reference = np.array([mean[0, 0] for mean, _ in means])
-    value, deviation = stack[:, 0, 0], z[here]
+    value, deviation = matched.frames.data[here], z[here]
+    reference, around = _references(pixel, matched, before)
     known = np.isfinite(deviation) & (deviation != 0)
     noise = np.full(len(z), np.nan)
     noise[known] = (value - reference)[known] / deviation[known]
-    elsewhere = before.sum(axis=0) > before
-    joined, charge = np.transpose(
-        [_growth(z[i], elsewhere[i], limits, pixel) for i in range(len(z))]
-    )
+    joined, charge = np.transpose([_growth(plane, limits, pixel) for plane in z])
+    unused = matched.frames.unused
     return Decision(
         value=value,
         reference=reference,
         noise=noise,
-        used=~before[here] & ~unused[:, 0, 0],
+        used=~before[here] if unused is None else ~(before | unused)[here],
         z=deviation,
-        elsewhere=elsewhere[here],
+        around=around,
         joined=joined.astype(bool),
         charge=charge,
         hit=masks[here],
     )
 
 
-def _growth(z, elsewhere, limits, pixel):
+def _references(pixel, matched, masks):
+    """Return what a pixel is compared with, and whether pixels around take part."""
+    frames, start = matched.frames, [max(place - REACH, 0) for place in pixel]
+    near = tuple(slice(a, b + REACH + 1) for a, b in zip(start, pixel, strict=True))
+    every, here = (slice(None), *near), tuple(np.subtract(pixel, start))
+    unused = None if frames.unused is None else frames.unused[every]
+    stack, hit = frames.data[every], masks[every]
+    level = smoothed(matched.reference)[near]
+    found = list(expected_values(stack, hit, level, frames.noise, unused))
+    alone = means_of_others(stack, hit, unused)
+    reference = np.array([value[here] for value, _, _ in found])
+    mean = np.array([value[here] for value, _ in alone])
+    return reference, reference != mean
+
+
+def _growth(z, limits, pixel):
     """Return whether a pixel is joined to a hit, and its deviation with charge."""
-    seed = (z > limits.high) | (elsewhere & (z > limits.again))
-    core = connected(z > limits.low, seed)
+    core = connected(z > limits.low, z > limits.high)
     around = np.pad(np.where(core, z, np.nan), 1, constant_values=np.nan)
     row, column = pixel
     neighbours = [around[row + 1 + dy, column + 1 + dx] for dy, dx in _FOUR]

@@ -7,11 +7,11 @@ import numpy as np
 
 from ccdcr import _kernels as kernels
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands
+from ccdcr.detection.matched.bands import bands, with_halo
+from ccdcr.detection.matched.expected import REACH, expected_values
 from ccdcr.detection.matched.growth import USUAL_LEAK, grow
 from ccdcr.detection.matched.reference import (
     low_references,
-    lowest_others,
     majority,
     surely_clean,
 )
@@ -21,7 +21,6 @@ __all__ = [
     "coincident_pixels",
     "first_masks",
     "least_of_median",
-    "means_of_others",
     "needed_of_median",
     "next_masks",
 ]
@@ -29,7 +28,7 @@ __all__ = [
 _DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
 _MORE = 1.0  # sigmas: the low reference is the noisier one
 _LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
-_LEAST_MEDIAN = 2.3  # sigmas of one exposure
+_LEAST_MEDIAN = 2.8  # sigmas of one exposure
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,11 @@ class Limits:
     """
     Limits in sigmas, see `~ccdcr.detection.matched.growth.grow`.
 
-    ``again`` is enough in a pixel that is hit in another exposure, too. ``leak``
-    None = to be measured.
+    ``leak`` None = to be measured.
     """
 
     high: float = 5.0
     low: float = 4.0
-    again: float = 4.3
     leak: float | None = None
     tail: float = 2.5
 
@@ -116,41 +113,22 @@ def next_masks(masks, limits, frames, level, extra=None):
     noise, unused = frames.noise, frames.unused
 
     def work(rows):
-        stack = frames.data[:, rows]
-        part = None if unused is None else unused[:, rows]
-        for i, (reference, number) in enumerate(
-            means_of_others(stack, masks[:, rows], part)
-        ):
-            signal = np.maximum(reference, level[rows])
-            variance = noise.variance_of_others(signal, i) / number
-            variance += noise.variance(signal, i)
+        wide, inside = with_halo(rows, REACH, frames.shape[0])
+        stack, smooth = frames.data[:, wide], level[wide]
+        part = None if unused is None else unused[:, wide]
+        expected = expected_values(stack, masks[:, wide], smooth, noise, part)
+        for i, (value, uncertain, number) in enumerate(expected):
+            variance = uncertain + noise.variance(np.maximum(value, smooth), i)
             if extra is not None:
                 # One exposure alone averages no mismatch.
-                variance += extra[rows] * np.maximum(2 / number, 1)
+                variance += extra[wide] * np.maximum(2 / number, 1)
             with np.errstate(invalid="ignore"):
-                z[i, rows] = (stack[i] - reference) / np.sqrt(variance)
+                deviation = (stack[i] - value) / np.sqrt(variance)
+            z[i, rows] = deviation[inside]
 
     in_threads(work, bands(*frames.shape))
     _forbid(z, frames)
-    return _grown(z, limits, limits.high, masks), z
-
-
-def means_of_others(stack, masks, unused):
-    """Yield the mean of the clean others and their number, for each exposure."""
-    usable = ~masks if unused is None else ~(masks | unused)
-    clean = np.where(usable, stack, stack.dtype.type(0))
-    total, number = clean.sum(axis=0), usable.sum(axis=0, dtype=np.float32)
-    lowest = None
-    for i in range(len(stack)):
-        others = number - usable[i]
-        reference = (total - clean[i]) / np.maximum(others, 1)
-        none = others == 0
-        if none.any():
-            if lowest is None:
-                lowest = lowest_others(stack, unused)
-            reference[none] = lowest[i][none]
-            others[none] = 1
-        yield reference, others
+    return _grown(z, limits, limits.high), z
 
 
 def _forbid(z, frames):
@@ -161,23 +139,13 @@ def _forbid(z, frames):
         z[~np.isfinite(z)] = -np.inf
 
 
-def _grown(z, limits, high, masks=None):
+def _grown(z, limits, high):
     leak = USUAL_LEAK if limits.leak is None else limits.leak
-    elsewhere = [None] * len(z) if masks is None else _hit_elsewhere(masks)
 
     def work(i):
-        seed = z[i] > high
-        if elsewhere[i] is not None:
-            seed |= elsewhere[i] & (z[i] > limits.again)
-        return grow(z[i], seed, limits.low, leak, limits.tail)
+        return grow(z[i], z[i] > high, limits.low, leak, limits.tail)
 
     return np.stack(in_threads(work, range(len(z))))
-
-
-def _hit_elsewhere(masks):
-    """Return where another exposure is flagged, by exposure."""
-    number = masks.sum(axis=0, dtype=np.uint8)
-    return [number > mask for mask in masks]
 
 
 def coincident_pixels(z, masks, unused=None):
@@ -196,7 +164,7 @@ def coincident_pixels(z, masks, unused=None):
     Returns
     -------
     mask : 2D `~numpy.ndarray` of bool
-        Where a majority is flagged and exceeds the reference by more than 2.3
+        Where a majority is flagged and exceeds the reference by more than 2.8
         sigma of one exposure: neighbours that may have got charge from two hits
         beside each other are not enough. Where
         some exposures take no part, half of the others are enough: the median

@@ -64,6 +64,9 @@ def _exposure(i, decision, limits):
         return []
     others = [str(k + 1) for k in np.flatnonzero(decision.used) if k != i]
     source = f"the mean of exposure {' '.join(others)}"
+    if not others:
+        source = "all hit, the lowest of them"
+    around = " and of pixels around"
     difference = decision.value[i] - decision.reference[i]
     noise = decision.noise[i]
     rows = [
@@ -72,14 +75,11 @@ def _exposure(i, decision, limits):
             difference,
             noise,
             np.nan,
-            f"others: {source if others else 'all hit, the lowest of them'}",
+            f"others: {source}{around if decision.around[i] else ''}",
         )
     ]
-    limit, why = limits.high, ""
-    if decision.elsewhere[i]:
-        limit, why = min(limits.again, limit), ", another exposure is hit"
-    rows.append(_row(f"{name}: deviation (sigma)", z, limit, why))
-    if z > limit:
+    rows.append(_row(f"{name}: deviation (sigma)", z, limits.high))
+    if z > limits.high:
         return rows
     if z > limits.low:
         why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"

@@ -18,7 +18,7 @@ __all__ = ["options_of", "planes_of", "second_opinion"]
 # Cores of lines and stars look like hits; a hit stands out more than what is left.
 _CLEAR, _SIGMAS = np.float32(2.0), np.float32(5.0)
 _EDGE = 0.25  # of the peak
-_LIMITS = ("high", "low", "again", "leak", "tail")
+_LIMITS = ("high", "low", "leak", "tail")
 
 
 def options_of(requirements):

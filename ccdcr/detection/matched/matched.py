@@ -143,7 +143,7 @@ def decide(matched, limits):
     leak : float
         That of the limits, or what was measured.
     """
-    given = matched.frames, _smooth(matched.reference), matched.extra
+    given = matched.frames, smoothed(matched.reference), matched.extra
     before, z = next_masks(matched.masks, limits, *given)
     leak = matched.known.leak if limits.leak is None else limits.leak
     if leak is None:
@@ -195,7 +195,7 @@ def match_exposures(frames, options, known=None):
         dispersions.append(after)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)
-        masks = first_masks(current, options.limits, _smooth(reference), extra)
+        masks = first_masks(current, options.limits, smoothed(reference), extra)
     leak = None if known is None else known.leak
     known = Known(tiling.size, tuple(terms), tuple(dispersions), leak)
     return Matched(current, masks, reference, extra, fits, before, after, known)
@@ -216,7 +216,7 @@ def _reference(frames, masks):
     return fill_from_nearest(reference, nowhere)
 
 
-def _smooth(image):
+def smoothed(image):
     """Return the median of 3 x 3 pixels."""
     smooth = np.empty_like(image)
 
