@@ -118,9 +118,11 @@ class Equivalence:
                 f"{1 - values / number:.0%} of the pixels look hit in a majority of "
                 "the exposures: scale the exposures or subtract their sky first"
             )
-        if self.ratio[1] > _MAX_RATIO:
+        # What only matching has made are hits on a few bright pixels.
+        left = _largest(np.fmin(self.levels["before"], self.levels["after"]))
+        if left > _MAX_RATIO:
             found.append(
-                f"Q / Q0 = {self.ratio[1]:.1f} is left on structure, above "
+                f"Q / Q0 = {left:.1f} is left on structure, above "
                 f"{_MAX_RATIO:g}: check gain, read noise, registration and "
                 "focus, and leave out exposures that differ"
             )

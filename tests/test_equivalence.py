@@ -141,6 +141,16 @@ class TestFailures:
         assert "failed" in repr(report)
         assert issubclass(MatchingFailedWarning, NotEquivalentWarning)
 
+    def test_made_by_matching(self):
+        """Mismatch that was not there before is none of the exposures."""
+        report = check("stars")
+        report.levels["after"][3] = 4
+        assert not report.failures
+        assert not report.needed
+        report.levels["before"][3] = 5
+        assert any(text.startswith("Q / Q0 = 4.0") for text in report.failures)
+        assert report.needed
+
     def test_detection(self):
         """A detection says so, too, once."""
         sim = simulate_exposures(

@@ -67,7 +67,7 @@ def _summarize(fits, noise):
     columns = {"exposure": np.arange(1, len(terms) + 1)} | _relative(terms)
     for name, error in zip(TERMS, errors.T, strict=True):
         size = np.abs(columns[name] - (name == "flux"))
-        known = error < np.maximum(NEEDED.get(name, np.inf) / 3, size / 5)
+        known = error < np.maximum(NEEDED.get(name, np.inf) / 4, size / 5)
         if not known.any():
             columns[name] = np.full(len(terms), np.nan)
     # The structure alone tells little of the background.
