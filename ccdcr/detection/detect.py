@@ -84,6 +84,8 @@ def detect_cosmic_rays(
     NotEquivalentWarning
         If exposures had to be matched; `~ccdcr.MatchingFailedWarning` if they
         differ by more than that can mend.
+    NoiseModelWarning
+        If the noise is more than 20 % off what gain and read noise explain.
     ImplausibleMaskWarning
         If more than 20 % of the pixels are flagged in MEDIANCR or an exposure.
     CoincidenceWarning

@@ -7,23 +7,15 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr.detection.exact.boundary import LEVELS
-from ccdcr.exceptions import NoiseModelWarning, warn_user
+from ccdcr.detection.noise_levels import likeliest_cause, warn_of_noise
 
 __all__ = ["NoiseReport", "judge_noise_model"]
 
 _SAMPLE = 1 << 17
 _LEAST = 1000  # pixels of a bin
 _BINS = 12
-_TOLERATED = 0.2
 _LEVEL = 3  # of the surface, p = 0.53
-_SMOOTH, _MANY_ELECTRONS = 0.5, 50.0
 _IRRATIONAL = (0.7548776662466927, 0.5698402909980532)  # spread points evenly
-_REMEDIES = {
-    "readnoise": "check readnoise",
-    "gain": "check gain",
-    "equivalence": "the exposures seem not to be equivalent: register them, or use "
-    "flux_factor='auto'",
-}
 
 
 @dataclass(frozen=True)
@@ -86,10 +78,9 @@ def judge_noise_model(scene, median):
         int(np.count_nonzero(above if scene.use is None else above & scene.use)),
         scene.exposures.hit,
         levels,
-        _likeliest(levels, boundary),
+        likeliest_cause(levels, boundary.scale, boundary.noise.readnoise),
     )
-    if report.likeliest is not None:
-        _warn(report)
+    warn_of_noise(levels, report.likeliest)
     return report
 
 
@@ -118,39 +109,3 @@ def _noise_levels(x, y, boundary):
         rows.append((np.median(x[part]), len(part), ratio))
     columns = zip(*rows, strict=True) if rows else ([], [], [])
     return Table(dict(zip(("x", "pixels", "noise"), columns, strict=True)))
-
-
-def _likeliest(levels, boundary):
-    """Return which single error explains the noise best, if it is far off."""
-    signal = np.maximum(np.asarray(levels["x"], dtype=float) * boundary.scale, 0)
-    sigma = boundary.noise.readnoise
-    variance = signal + sigma**2
-    excess = np.asarray(levels["noise"], dtype=float) ** 2 - 1
-    off = np.abs(np.asarray(levels["noise"]) - 1) > _TOLERATED
-    # Single electrons are seen: quantiles fall on them.
-    off &= (sigma >= _SMOOTH) | (signal > _MANY_ELECTRONS)
-    if not off.any():
-        return None
-    causes = {
-        "readnoise": sigma**2 / variance,
-        "gain": signal / variance,
-        "equivalence": signal**2 / variance,
-    }
-    left = {}
-    for cause, shape in causes.items():
-        size = (shape @ excess) / max(shape @ shape, 1e-300)
-        if cause == "equivalence":
-            size = max(size, 0)
-        left[cause] = np.sum((excess - size * shape) ** 2)
-    return min(left, key=left.get)
-
-
-def _warn(report):
-    ratio = np.asarray(report.levels["noise"])
-    worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
-    msg = (
-        f"the noise of the exposures is {ratio[worst]:.2f} times what gain and "
-        f"readnoise explain at a signal of {report.levels['x'][worst]:.4g}; "
-        f"{_REMEDIES[report.likeliest]}"
-    )
-    warn_user(msg, NoiseModelWarning)

@@ -1,10 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The detection in exposures that are matched to each other."""
 
+import numpy as np
+
 from ccdcr._statistics import flagged_fractions
 from ccdcr.detection.matched.masks import options_of, planes_of, second_opinion
 from ccdcr.detection.matched.matched import find_hits
 from ccdcr.detection.matched.report import report_of
+from ccdcr.detection.noise_levels import likeliest_cause, warn_of_noise
 from ccdcr.detection.scaling import scale_factors, scaled_frames
 from ccdcr.detection.steps import (
     find_detector,
@@ -60,7 +63,16 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             "deviations": hits.deviations,
             "scale": scale,
             "gain_ratio": exposures.gain_ratio,
+            "noise": hits.noise,
         },
     )
     warn_of(report)
+    if not report.failures:
+        _warn_of_noise(hits.noise, frames.noise)
     return result
+
+
+def _warn_of_noise(levels, noise):
+    gain = 1 / noise.slope.mean()
+    readnoise = gain * np.sqrt(noise.floor.mean())
+    warn_of_noise(levels, likeliest_cause(levels, gain, readnoise, equivalent=True))

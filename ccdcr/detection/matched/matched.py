@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from astropy.table import Table
 
 from ccdcr._threads import in_threads
 from ccdcr.detection.matched.bands import bands, with_halo
@@ -18,6 +19,7 @@ from ccdcr.detection.matched.deviations import Deviations
 from ccdcr.detection.matched.growth import measure_leak
 from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
 from ccdcr.detection.matched.reference import clean_reference
+from ccdcr.detection.matched.scatter import noise_levels
 from ccdcr.detection.matched.structure import find_structure
 from ccdcr.detection.matched.tiles import Tiling, fit_tiles
 from ccdcr.detection.matched.windows import median_of_nine
@@ -88,13 +90,14 @@ class Found:
     What was found: ``masks`` (n, ny, nx) and ``coincident`` (ny, nx), True = hit.
 
     ``matched`` is what it was found in, ``deviations`` how far the exposures are
-    from each other.
+    from each other, ``noise`` their noise by signal in units of what was expected.
     """
 
     masks: np.ndarray
     coincident: np.ndarray
     matched: Matched
     deviations: Deviations
+    noise: Table
 
 
 def find_hits(frames, options):
@@ -118,7 +121,8 @@ def find_hits(frames, options):
     matched = replace(matched, known=replace(matched.known, leak=leak))
     deviations = Deviations.of(matched.reference, z)
     coincident = coincident_pixels(z, masks, frames.unused)
-    return Found(masks, coincident, matched, deviations)
+    noise = noise_levels(frames, matched, masks, z)
+    return Found(masks, coincident, matched, deviations, noise)
 
 
 def decide(matched, limits):
