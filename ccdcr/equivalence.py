@@ -26,7 +26,7 @@ _SHIFTS = ("shift_x", "shift_y")
 # What needs it; a term is known if its error is a third of this, or a fifth of it.
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
-_NEEDED_RATIO = 1.25
+_NEEDED_RATIO, _NEEDED_RATIO_OF_TWO = 1.25, 2.0
 _NEEDED_VALUES = 2000  # ten of them above the quantile
 
 
@@ -92,9 +92,14 @@ class Equivalence:
             for name, limit in NEEDED.items()
         )
         large |= _largest(np.abs(self.terms["noise"])) > _NEEDED_BACKGROUND
-        sure = np.asarray(self.levels["values"]) >= _NEEDED_VALUES
-        large |= _largest(np.asarray(self.levels["before"])[sure]) > _NEEDED_RATIO
+        limit = _NEEDED_RATIO_OF_TWO if len(self.terms) == 2 else _NEEDED_RATIO
+        large |= _largest(self.levels["before"][self._sure]) > limit
         return bool(large or self.failures)
+
+    @property
+    def _sure(self):
+        """Which levels have enough values not to depend on a few hits."""
+        return np.asarray(self.levels["values"]) >= _NEEDED_VALUES
 
     @property
     def failures(self):
@@ -119,7 +124,9 @@ class Equivalence:
                 "the exposures: scale the exposures or subtract their sky first"
             )
         # What only matching has made are hits on a few bright pixels.
-        left = _largest(np.fmin(self.levels["before"], self.levels["after"]))
+        left = np.fmin(self.levels["before"], self.levels["after"])
+        # Of two exposures a hit makes one much lower than the other.
+        left = _largest(left[self._sure] if len(self.terms) == 2 else left)
         if left > _MAX_RATIO:
             found.append(
                 f"Q / Q0 = {left:.1f} is left on structure, above "
