@@ -1,12 +1,67 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading compressed ones."""
 
+import bz2
+import gzip
+import lzma
 import os
+import shutil
 import uuid
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path", "card_text", "check_output", "write_hdulist"]
+__all__ = [
+    "atomic_path",
+    "card_text",
+    "check_output",
+    "is_packed",
+    "unpack",
+    "write_hdulist",
+]
+
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_BLOCK = 1 << 22  # bytes that are copied at once
+
+
+def is_packed(file):
+    """Return whether a file is compressed, by its first bytes."""
+    start = file.read(2)
+    file.seek(0)
+    return start in _PACKED
+
+
+def unpack(path, file, target):
+    """
+    Unpack a compressed file.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Its name.
+    file, target : file object
+        The file, and the one to write; both are at their beginning afterwards.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged. Astropy does not notice all of it.
+    """
+    opener = _PACKED[file.read(2)]
+    file.seek(0)
+    try:
+        with opener(file) as packed:
+            shutil.copyfileobj(packed, target, _BLOCK)
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as err:
+        msg = f"{path} is damaged: {err}"
+        raise ValueError(msg) from err
+    except OSError as err:
+        if err.errno is not None:
+            raise
+        msg = f"{path} is damaged: {err}"
+        raise ValueError(msg) from err
+    file.seek(0)
+    target.seek(0)
 
 
 def check_output(path, *, overwrite, remedy, inputs=()):

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """All combination methods side by side: numbers and a figure."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from ccdcr import _kernels as kernels
 from ccdcr._viewed import view
 from ccdcr.combiner import CRCombiner
 from ccdcr.detection.planes import scaled
-from ccdcr.exceptions import NoUncertaintyWarning
+from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
 from ccdcr.exposures import load_ccds
 
 __all__ = ["MethodComparison", "compare_methods"]
@@ -201,9 +200,8 @@ def _combine(combiner, options):
     }
     names = ["mediancr", "meancrt", "meancr"]
     names += [] if masks.meancr is None else ["meancr2"]
-    with warnings.catch_warnings():
-        # The table says it.
-        warnings.simplefilter("ignore", NoUncertaintyWarning)
+    # The table says it.
+    with ignored_warnings(NoUncertaintyWarning):
         return plain | {
             name: getattr(combiner, f"{name}_combine")(**options) for name in names
         }

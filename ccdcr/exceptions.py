@@ -25,6 +25,7 @@ __all__ = [
     "UnknownRequirementError",
     "UnusedRequirementWarning",
     "describe_error",
+    "ignored_warnings",
     "raised_warnings",
     "warn_user",
 ]
@@ -102,11 +103,16 @@ def warn_user(message, category):
 
 
 @contextmanager
-def raised_warnings(category=Warning):
+def raised_warnings(category=Warning, action="error"):
     """Make warnings errors, but not those of this package in other threads."""
     with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("error", category)
+        warnings.simplefilter(action, category)
         yield
+
+
+def ignored_warnings(category):
+    """Ignore warnings, but not those of this package in other threads."""
+    return raised_warnings(category, "ignore")
 
 
 def describe_error(err):

@@ -236,7 +236,9 @@ class TestFrames:
         assert result.error.endswith("exposure1.fits: the file holds no image")
         Path("data/exposure1.fits").write_text("no")
         (result,) = run(write("a.yaml"))
-        assert f"{night / 'data' / 'exposure1.fits'}: " in result.error
+        path = night / "data" / "exposure1.fits"
+        message = "is damaged: it does not begin with the header of a FITS file"
+        assert result.error == f"{path} {message}"
 
     def test_no_keywords(self, night):
         """Without keyword or value, the message says what to give."""

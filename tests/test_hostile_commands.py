@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of command lines and blocks that would do harm if they could."""
 
+import bz2
+import gzip
+import lzma
 import os
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from ccdcr import (
     detect_cosmic_rays,
     run_blocks,
 )
+from ccdcr.blocks.frames import read_exposure
 from ccdcr.cli import main
 from ccdcr.cli.inputs import _parameter
 
@@ -404,6 +408,78 @@ class TestExposures:
                 combine(FRAMES, method=method, **crmasks)
         (result,) = run_blocks([ObservingBlock(id="x", frames=FRAMES, method="median")])
         assert "e1.fits is damaged: " in result.error
+
+
+PACKERS = {"gz": gzip, "bz2": bz2, "xz": lzma}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+class TestPacked:
+    """Compressed exposures, of which astropy notices no damage, or fails."""
+
+    @pytest.fixture
+    def packed(self, night, suffix):
+        """Compress the first exposure."""
+        content = (night / "e1.fits").read_bytes()
+        path = night / f"e1.fits.{suffix}"
+        path.write_bytes(PACKERS[suffix].compress(content))
+        return path
+
+    def all_of(self, path):
+        """Yield what reads exposures."""
+        frames = [path, *FRAMES[1:]]
+        yield lambda: read_exposure(path)
+        yield lambda: detect_cosmic_rays(frames, gain=1.5, readnoise=3)
+        yield lambda: combine(frames, method="median")
+        masks = CRMaskSet.read("crmasks.fits")
+        yield lambda: combine(frames, method="mediancr", crmasks=masks)
+
+    @pytest.mark.usefixtures("made")
+    def test_whole(self, packed):
+        """They are read as they are."""
+        for read in self.all_of(packed):
+            read()
+
+    @pytest.mark.usefixtures("made")
+    @pytest.mark.parametrize("part", [0.3, 0.999])
+    def test_cut(self, packed, part):
+        """What is missing is noticed."""
+        content = packed.read_bytes()
+        packed.write_bytes(content[: int(part * len(content))])
+        for read in self.all_of(packed):
+            with pytest.raises(ValueError, match=rf"{packed.name} is damaged: "):
+                read()
+
+    @pytest.mark.usefixtures("made")
+    def test_empty(self, packed):
+        """So is that nothing is there."""
+        packed.write_bytes(b"")
+        for read in self.all_of(packed):
+            with pytest.raises(ValueError, match="the file has no content"):
+                read()
+
+    @pytest.mark.usefixtures("made")
+    @pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+    def test_flipped(self, packed, part):
+        """A changed byte is, too."""
+        content = bytearray(packed.read_bytes())
+        content[int(part * len(content))] ^= 255
+        packed.write_bytes(content)
+        for read in self.all_of(packed):
+            with pytest.raises(ValueError, match=rf"{packed.name} is damaged: "):
+                read()
+
+    @pytest.mark.usefixtures("made")
+    def test_huge(self, night, packed, suffix):
+        """A size that is claimed is not allocated."""
+        content = (night / "e1.fits").read_bytes()
+        start = content.index(b"NAXIS1  =")
+        card = b"NAXIS1  =       99999999999999".ljust(80)
+        content = content[:start] + card + content[start + 80 :]
+        packed.write_bytes(PACKERS[suffix].compress(content))
+        for read in self.all_of(packed):
+            with pytest.raises(ValueError, match="a header claims data up to byte"):
+                read()
 
 
 def test_info_after_all(made, capsys):

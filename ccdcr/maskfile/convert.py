@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Mask sets as FITS extensions and files."""
 
-import gzip
 import io
 import json
 import re
@@ -18,7 +17,7 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
 from ccdcr import _requirement_kinds as kind
-from ccdcr._files import write_hdulist
+from ccdcr._files import is_packed, unpack, write_hdulist
 from ccdcr._requirement_kinds import short_repr
 from ccdcr._requirements_table import ALIASES, REQUIREMENTS
 from ccdcr.exceptions import CRMasksFileError, raised_warnings
@@ -80,14 +79,15 @@ def read(cls, path):
 
 
 def _open(content):
-    if content.startswith(b"\x1f\x8b"):
-        # Astropy does not notice that a compressed file is cut.
-        content = gzip.decompress(content)
-    check_structure(io.BytesIO(content))
+    file = io.BytesIO(content)
+    if is_packed(file):
+        file = io.BytesIO()
+        unpack("it", io.BytesIO(content), file)
+    check_structure(file)
     # Astropy only warns of damaged files.
     with (
         raised_warnings(AstropyWarning),
-        fits.open(io.BytesIO(content), checksum=True, memmap=False) as hdulist,
+        fits.open(file, checksum=True, memmap=False) as hdulist,
     ):
         return fits.HDUList([hdu.copy() for hdu in hdulist])
 

@@ -6,6 +6,8 @@ import math
 import re
 from pathlib import Path
 
+from ccdcr._files import is_packed, unpack
+
 __all__ = ["check_file", "check_structure"]
 
 _BLOCK, _CARD = 2880, 80
@@ -15,24 +17,30 @@ _MOST = 999  # axes and columns, by the standard
 
 def check_file(path, file=None):
     """
-    Refuse an exposure whose headers claim impossible sizes.
+    Refuse a damaged exposure, or one whose headers claim impossible sizes.
 
     Parameters
     ----------
     path : str or `~pathlib.Path`
-        The file; one that does not exist is left to its reader.
+        The file, which may be compressed; one that does not exist is left to its
+        reader.
     file : file object, optional
         The same, if it is open.
 
     Raises
     ------
     ValueError
-        As by `check_structure`.
+        As by `check_structure`, or if a compressed file is damaged.
     """
     if file is None:
         if Path(path).is_file():
             with Path(path).open("rb") as file:  # noqa: PLR1704
                 check_file(path, file)
+        return
+    if is_packed(file):
+        with io.BytesIO() as unpacked:
+            unpack(path, file, unpacked)
+            check_file(path, unpacked)
         return
     try:
         check_structure(file)
@@ -48,13 +56,13 @@ def check_structure(file):
     Parameters
     ----------
     file : file object
-        The file, not compressed; another one is left to its reader.
+        The file, not compressed.
 
     Raises
     ------
     ValueError
-        If a size is no number, is negative or given twice, or if there are more
-        data than the file holds.
+        If the file does not begin with a header, if a size is no number, is
+        negative or given twice, or if there are more data than the file holds.
 
     Notes
     -----
@@ -62,10 +70,16 @@ def check_structure(file):
     claims, or back and forth in the file for ever.
     """
     length, start = file.seek(0, io.SEEK_END), 0
+    if length == 0:
+        msg = "the file has no content"
+        raise ValueError(msg)
     while start < length:
         file.seek(start)
         header, size = _header(file)
         if header is None:
+            if start == 0:
+                msg = "it does not begin with the header of a FITS file"
+                raise ValueError(msg)
             break
         start += size + -(-_data_size(header) // _BLOCK) * _BLOCK
         if start > length + _BLOCK:

@@ -1,20 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Images in files of which some rows are in memory at a time."""
 
-import bz2
-import gzip
-import lzma
 import os
-import shutil
 import tempfile
 import weakref
 
 import numpy as np
 from astropy.io import fits
 
+from ccdcr._files import is_packed, unpack
+
 __all__ = ["Mapped", "Scratch", "Sections", "opened", "rows_of"]
 
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _BLOCK = 1 << 22  # bytes that are copied at once
 
 
@@ -89,16 +86,12 @@ def opened(stack, path, folder=None):
         The file that holds plain FITS.
     """
     file = stack.enter_context(path.open("rb"))
-    start = file.read(2)
-    file.seek(0)
-    if start not in _OPENERS:
+    if not is_packed(file):
         return file
     unpacked = stack.enter_context(
         tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     )
-    with _OPENERS[start](file) as packed:
-        shutil.copyfileobj(packed, unpacked, _BLOCK)
-    unpacked.seek(0)
+    unpack(path, file, unpacked)
     # Astropy wants a file that is open for reading only.
     return stack.enter_context(os.fdopen(os.dup(unpacked.fileno()), "rb"))
 
