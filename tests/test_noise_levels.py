@@ -13,7 +13,7 @@ from ccdcr import detect_cosmic_rays
 from ccdcr.detection.matched.frames import Frames
 from ccdcr.detection.matched.matched import Options, find_hits
 from ccdcr.detection.matched.noise import Noise
-from ccdcr.detection.noise_levels import likeliest_cause
+from ccdcr.detection.noise_warning import likeliest_cause
 from ccdcr.exceptions import (
     MatchingFailedWarning,
     NoiseModelWarning,

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr.detection.exact.boundary import LEVELS
-from ccdcr.detection.noise_levels import likeliest_cause, warn_of_noise
+from ccdcr.detection.noise_warning import likeliest_cause, warn_of_noise
 
 __all__ = ["NoiseReport", "judge_noise_model"]
 

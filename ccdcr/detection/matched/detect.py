@@ -7,7 +7,7 @@ from ccdcr._statistics import flagged_fractions
 from ccdcr.detection.matched.masks import options_of, planes_of, second_opinion
 from ccdcr.detection.matched.matched import find_hits
 from ccdcr.detection.matched.report import report_of
-from ccdcr.detection.noise_levels import likeliest_cause, warn_of_noise
+from ccdcr.detection.noise_warning import likeliest_cause, warn_of_noise
 from ccdcr.detection.scaling import scale_factors, scaled_frames
 from ccdcr.detection.steps import (
     find_detector,

@@ -18,8 +18,8 @@ from ccdcr.detection.matched.decide import (
 from ccdcr.detection.matched.deviations import Deviations
 from ccdcr.detection.matched.growth import measure_leak
 from ccdcr.detection.matched.matching import Scene, match, unmatched_dispersion
+from ccdcr.detection.matched.noise_levels import noise_levels
 from ccdcr.detection.matched.reference import clean_reference
-from ccdcr.detection.matched.scatter import noise_levels
 from ccdcr.detection.matched.structure import find_structure
 from ccdcr.detection.matched.tiles import Tiling, fit_tiles
 from ccdcr.detection.matched.windows import median_of_nine
