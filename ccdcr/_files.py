@@ -141,6 +141,10 @@ def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
             temporary.replace(path)
         else:
             _claim(temporary, path, remedy)
+    except OSError as err:
+        if err.errno is not None and err.filename is None:
+            err.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

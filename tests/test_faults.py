@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of disks that are full or read-only, of several writers, and of threads."""
 
+import errno
 import gc
 import json
 import os
@@ -31,6 +32,7 @@ from ccdcr import (
     run_blocks,
 )
 from ccdcr.exceptions import warn_user
+from ccdcr.tiles.rows import Scratch
 
 CRMETHODS = ("lacosmic", "mmcosmic", "mm_lacosmic", "matched")
 KNOWN = {"gain": 1.0, "readnoise": 3.0, "la_verbose": False}
@@ -44,9 +46,9 @@ def exposures(seed, shape=(30, 32)):
     return [CCDData(image.astype("f4"), unit="adu") for image in stack]
 
 
-def some_masks(seed=1):
+def some_masks(seed=1, shape=(30, 32)):
     """Return any masks of these exposures."""
-    hits = np.random.default_rng(seed).random((3, 30, 32)) < 0.01
+    hits = np.random.default_rng(seed).random((3, *shape)) < 0.01
     known = {"gain": 1.0, "readnoise": 3.0}
     return CRMaskSet(hits.sum(axis=0) > 1, hits.any(axis=0), hits, **known)
 
@@ -128,6 +130,33 @@ def block_in(folder):
         frames=tuple(str(folder / f"e{number}.fits") for number in (1, 2, 3)),
         requirements=Requirements(crmethod="lacosmic", la_verbose=False),
     )
+
+
+class TestNoRoom:
+    """A disk that lacks the room for what is to be mapped kills a process later."""
+
+    @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs Linux")
+    def test_reserved(self, tmp_path, monkeypatch):
+        """Room is asked for before anything is mapped."""
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        names = [tmp_path / f"e{number}.fits" for number in (1, 2, 3)]
+        for name, ccd in zip(names, exposures(1, (120, 130)), strict=True):
+            ccd.write(name)
+        masks = some_masks(shape=(120, 130))
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+        room = rf"'\d+ bytes for a temporary file in {tmp_path}'"
+        with pytest.raises(OSError, match=f"No space left on device: {room}"):
+            combine(names, tmp_path / "a.fits", crmasks=masks, mem_limit=3e5)
+        assert sorted(tmp_path.iterdir()) == names
+
+    def test_allocated(self, tmp_path):
+        """A temporary file is no promise."""
+        scratch = Scratch((300, 400), np.float32, tmp_path)
+        status = os.fstat(scratch._file.fileno())
+        assert status.st_blocks * 512 >= scratch.whole().nbytes == 480_000
 
 
 class TestBlocks:

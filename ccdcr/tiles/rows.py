@@ -46,7 +46,8 @@ class Scratch(Mapped):
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         super().__init__(file, dtype, shape)
         weakref.finalize(self, file.close)
-        file.truncate(int(np.prod(shape)) * self.dtype.itemsize)
+        size = int(np.prod(shape)) * self.dtype.itemsize
+        _reserve(file, size, folder or tempfile.gettempdir())
 
     def __setitem__(self, rows, values):
         self[rows][...] = values
@@ -65,6 +66,18 @@ class Sections:
 
     def __getitem__(self, rows):
         return np.asarray(self._hdu.section[rows])
+
+
+def _reserve(file, size, folder):
+    """Make room now: that a full disk lacks it later would kill the process."""
+    if not size or not hasattr(os, "posix_fallocate"):
+        file.truncate(size)
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as err:
+        err.filename = f"{size} bytes for a temporary file in {folder}"
+        raise
 
 
 def opened(stack, path, folder=None):
