@@ -26,7 +26,7 @@ _SHIFTS = ("shift_x", "shift_y")
 # What needs it; a term is known if its error is a third of this, or a fifth of it.
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
-_NEEDED_RATIO, _NEEDED_RATIO_OF_TWO = 1.25, 2.0
+_NEEDED_RATIO = 1.25
 _NEEDED_VALUES = 2000  # ten of them above the quantile
 
 
@@ -92,8 +92,7 @@ class Equivalence:
             for name, limit in NEEDED.items()
         )
         large |= _largest(np.abs(self.terms["noise"])) > _NEEDED_BACKGROUND
-        limit = _NEEDED_RATIO_OF_TWO if len(self.terms) == 2 else _NEEDED_RATIO
-        large |= _largest(self.levels["before"][self._sure]) > limit
+        large |= _largest(self.levels["before"][self._sure]) > _NEEDED_RATIO
         return bool(large or self.failures)
 
     @property

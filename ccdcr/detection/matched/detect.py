@@ -67,8 +67,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         },
     )
     warn_of(report)
-    # Of two exposures that differ mismatch cannot be told from noise.
-    if not (report.needed if len(frames) == 2 else report.failures):
+    if not report.failures:
         _warn_of_noise(hits.noise, frames.noise)
     return result
 

@@ -24,8 +24,8 @@ _LEAST_Q0, _UNKNOWN_Q0 = 2.5, 2.8
 _STRONG = 16.0  # sigmas of structure where nothing is left out
 
 # Quantile, and its factor to the 0.995 quantile of Gaussian values. Of two
-# exposures, a hit of the other one looks the same: a lower quantile is safer.
-_QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.9, 2.01)
+# exposures, a hit of the other one looks the same: a lower one is safer.
+_QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.8, 3.06)
 _TYPICAL = (0.95, 2.0)  # leftovers of cosmic rays do not reach it; for 3 to 9 exposures
 
 

@@ -170,6 +170,8 @@ def clean_reference(stack, masks, bad=None):
     """
     Return the lower median; the mean of the lowest where a majority is hit.
 
+    Of two good exposures it is their mean, the lower one where either is hit.
+
     Parameters
     ----------
     stack : `~numpy.ndarray`
@@ -193,6 +195,10 @@ def clean_reference(stack, masks, bad=None):
     planes = lowest_planes(stack, max((n - 1) // 2 + 1, number), bad)
     reference = planes[(n - 1) // 2].copy()
     hit = masks.sum(axis=0, dtype=np.uint8) >= majority(n)
+    if n == 2:
+        # The lower one would be structure where it is low by noise.
+        clean = ~masks.any(axis=0)
+        reference[clean] = stack[:, clean].mean(axis=0)
     reference[hit] = sum(plane[hit] for plane in planes[:number]) / number
     if bad is not None and bad.any():
         some = bad.any(axis=0)
@@ -213,4 +219,6 @@ def _clean_of_columns(columns, masks, bad):
         np.take_along_axis(planes, index[np.newaxis].astype(np.intp), axis=0)[0]
         for planes, index in ((filled, middle), (sums, low - 1))
     )
+    two = (good == 2) & ~(masks & ~bad).any(axis=0)
+    ranked[two] = sums[1, two] / 2
     return np.where(good == 0, np.nan, np.where(hit, total / low, ranked))
