@@ -168,9 +168,7 @@ def _low_of_columns(columns, bad):
 
 def clean_reference(stack, masks, bad=None):
     """
-    Return the lower median; the mean of the lowest where a majority is hit.
-
-    Of two good exposures it is their mean, the lower one where either is hit.
+    Return the lower median of the clean exposures.
 
     Parameters
     ----------
@@ -184,41 +182,40 @@ def clean_reference(stack, masks, bad=None):
     Returns
     -------
     reference : `~numpy.ndarray`
-        The reference; NaN where all exposures are bad.
+        The reference: the mean where two are clean, the mean of the lowest where a
+        majority is hit, NaN where all exposures are bad.
 
     Notes
     -----
-    The ordinary median of four exposures is spoilt by two hits.
+    The ordinary median of four exposures is spoilt by two hits, and the lower of two is
+    structure where it is low by noise.
     """
     n = len(stack)
-    number = int(surely_clean(n))
-    planes = lowest_planes(stack, max((n - 1) // 2 + 1, number), bad)
-    reference = planes[(n - 1) // 2].copy()
-    hit = masks.sum(axis=0, dtype=np.uint8) >= majority(n)
     if n == 2:
-        # The lower one would be structure where it is low by noise.
-        clean = ~masks.any(axis=0)
-        reference[clean] = stack[:, clean].mean(axis=0)
-    reference[hit] = sum(plane[hit] for plane in planes[:number]) / number
-    if bad is not None and bad.any():
-        some = bad.any(axis=0)
-        reference[some] = _clean_of_columns(
-            stack[:, some], masks[:, some], bad[:, some]
-        )
+        reference = stack.mean(axis=0, dtype=stack.dtype)
+    else:
+        reference = lowest_planes(stack, (n + 1) // 2, bad)[-1].copy()
+    some = masks.any(axis=0)
+    if bad is not None:
+        some |= bad.any(axis=0)
+    if some.any():
+        unused = np.zeros_like(masks[:, some]) if bad is None else bad[:, some]
+        reference[some] = _clean_of_columns(stack[:, some], masks[:, some], unused)
     return reference
 
 
 def _clean_of_columns(columns, masks, bad):
-    filled = np.sort(np.where(bad, columns.dtype.type(np.inf), columns), axis=0)
+    """Return the reference where some exposures are hit or bad."""
     good = kernels.count(bad, len(columns))
     hit = (masks & ~bad).sum(axis=0) >= majority(good)
-    low = np.where(good < 3, 1, surely_clean(good))
-    sums = np.cumsum(filled, axis=0)
-    middle = (np.maximum(good, 1) - 1) // 2
-    ranked, total = (
-        np.take_along_axis(planes, index[np.newaxis].astype(np.intp), axis=0)[0]
-        for planes, index in ((filled, middle), (sums, low - 1))
-    )
-    two = (good == 2) & ~(masks & ~bad).any(axis=0)
-    ranked[two] = sums[1, two] / 2
-    return np.where(good == 0, np.nan, np.where(hit, total / low, ranked))
+    # Where a majority is hit, the lowest are clean, whatever the masks say.
+    left_out = bad | (masks & ~hit)
+    clean = kernels.count(left_out, len(columns))
+    first = np.where(hit | (clean == 2), 0, (np.maximum(clean, 1) - 1) // 2)
+    number = np.where(hit, np.where(good < 3, 1, surely_clean(good)), 1)
+    number[~hit & (clean == 2)] = 2
+    ordered = np.sort(np.where(left_out, columns.dtype.type(np.inf), columns), axis=0)
+    rank = np.arange(len(columns))[:, np.newaxis] - first
+    chosen = (rank >= 0) & (rank < number)
+    total = np.where(chosen, ordered, 0).sum(axis=0)
+    return np.where(good == 0, np.nan, total / number)
