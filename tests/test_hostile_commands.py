@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.utils import minversion
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -437,6 +438,8 @@ class TestPacked:
     @pytest.mark.usefixtures("made")
     def test_whole(self, packed):
         """They are read as they are."""
+        if packed.suffix == ".xz" and not minversion("astropy", "7.1"):
+            pytest.skip("astropy reads no .xz")
         for read in self.all_of(packed):
             read()
 
