@@ -136,7 +136,9 @@ class TestDetection:
     )
     def test_scaled(self, stack, crmethod, factor):
         """Other units of the same electrons: the same masks."""
-        stack = np.minimum(stack, 15000)  # far from saturation in either unit
+        # Far from saturation and, as whole numbers are taken as rounded, no whole
+        # numbers in either unit.
+        stack = np.minimum(stack, 15000) + 0.125
         masks = detect(stack, crmethod)
         other = detect(stack * factor, crmethod, gain=1 / factor)
         for plane, mask in masks.planes.items():
