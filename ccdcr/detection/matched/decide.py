@@ -13,14 +13,13 @@ from ccdcr.detection.matched.growth import USUAL_LEAK, grow
 from ccdcr.detection.matched.reference import (
     low_references,
     majority,
-    surely_clean,
 )
 
 __all__ = [
+    "LEAST_OF_MEDIAN",
     "Limits",
     "coincident_pixels",
     "first_masks",
-    "least_of_median",
     "needed_of_median",
     "next_masks",
 ]
@@ -28,7 +27,7 @@ __all__ = [
 _DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
 _MORE = 1.0  # sigmas: the low reference is the noisier one
 _LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
-_LEAST_MEDIAN = 2.8  # sigmas of one exposure
+LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
 
 
 @dataclass(frozen=True)
@@ -164,30 +163,22 @@ def coincident_pixels(z, masks, unused=None):
     Returns
     -------
     mask : 2D `~numpy.ndarray` of bool
-        Where a majority is flagged and exceeds the reference by more than 2.8
-        sigma of one exposure: neighbours that may have got charge from two hits
-        beside each other are not enough. Where
-        some exposures take no part, half of the others are enough: the median
+        Where a majority is flagged and deviates by more than 2.3 sigma: neighbours
+        that may have got charge from two hits beside each other are not enough.
+        Where some exposures take no part, half of the others are enough: the median
         of two is their mean. Two exposures alone have no majority.
     """
     if len(z) < 3:
         return np.zeros(z.shape[1:], dtype=bool)
-    least = least_of_median(len(z))
     number = np.zeros(z.shape[1:], dtype=np.uint16)
     for plane, mask in zip(z, masks, strict=True):
-        number += mask & (plane > least)
+        number += mask & (plane > LEAST_OF_MEDIAN)
     result = number >= majority(len(z))
     if unused is not None:
         some = unused.any(axis=0)
         good = kernels.count(unused, len(z))[some]
         result[some] = number[some] >= needed_of_median(len(z), good)
     return result
-
-
-def least_of_median(n):
-    """Return what counts for the median of n exposures, in sigmas of a deviation."""
-    # The reference has noise, too, which is in the deviations.
-    return _LEAST_MEDIAN / np.sqrt(1 + 1 / surely_clean(n))
 
 
 def needed_of_median(n, good):

@@ -4,7 +4,7 @@
 import numpy as np
 
 from ccdcr.detection.matched.again import decision_at, surroundings
-from ccdcr.detection.matched.decide import least_of_median, needed_of_median
+from ccdcr.detection.matched.decide import LEAST_OF_MEDIAN, needed_of_median
 from ccdcr.detection.matched.masks import options_of
 from ccdcr.detection.scaling import frames_of, full_level
 
@@ -100,9 +100,8 @@ def _median(decision, unused):
     n = len(decision.z)
     if n < 3:
         return []
-    least = least_of_median(n)
-    number = np.count_nonzero(decision.hit & (decision.z > least))
+    number = np.count_nonzero(decision.hit & (decision.z > LEAST_OF_MEDIAN))
     needed = max(int(needed_of_median(n, n - np.count_nonzero(unused))), 1)
     verdict = "the median is wrong" if number >= needed else "too few"
-    item = f"matched MEDIANCR: exposures hit by more than {least:.2f} sigma"
+    item = f"matched MEDIANCR: exposures hit by more than {LEAST_OF_MEDIAN} sigma"
     return [(item, number, np.nan, needed, verdict)]
