@@ -314,13 +314,18 @@ def _random(trial, seconds, seed):
         trial(content)
 
 
-def main():
-    """Try inputs and count what became of them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
+def parse_options(description):
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    """Try inputs and count what became of them."""
+    options = parse_options(__doc__.split("\n")[1])
     log.setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(options.target, folder)

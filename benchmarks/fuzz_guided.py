@@ -5,7 +5,6 @@ As fuzz.py, with inputs that run new code, which the package atheris looks for.
     python benchmarks/fuzz_guided.py masks --seconds 600
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -20,16 +19,12 @@ import ccdproc  # noqa: F401
 import scipy.ndimage  # noqa: F401
 
 with atheris.instrument_imports(include=["ccdcr.maskfile", "ccdcr", "yaml"]):
-    from fuzz import TARGETS, Trial, log
+    from fuzz import Trial, log, parse_options
 
 
 def main():
     """Try inputs and count what became of them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = parse_options(__doc__.split("\n")[1])
     log.setLevel("ERROR")
     folder = Path(tempfile.mkdtemp())
     trial = Trial(options.target, folder)

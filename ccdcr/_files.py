@@ -52,11 +52,8 @@ def unpack(path, file, target):
     try:
         with opener(file) as packed:
             shutil.copyfileobj(packed, target, _BLOCK)
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as err:
-        msg = f"{path} is damaged: {err}"
-        raise ValueError(msg) from err
-    except OSError as err:
-        if err.errno is not None:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as err:
+        if getattr(err, "errno", None) is not None:  # of the disk, not of the content
             raise
         msg = f"{path} is damaged: {err}"
         raise ValueError(msg) from err

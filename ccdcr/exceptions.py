@@ -103,16 +103,21 @@ def warn_user(message, category):
 
 
 @contextmanager
-def raised_warnings(category=Warning, action="error"):
-    """Make warnings errors, but not those of this package in other threads."""
+def _filtered(action, category):
+    """Filter warnings, but not those of this package in other threads."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter(action, category)
         yield
 
 
+def raised_warnings(category=Warning):
+    """Make warnings errors, but not those of this package in other threads."""
+    return _filtered("error", category)
+
+
 def ignored_warnings(category):
     """Ignore warnings, but not those of this package in other threads."""
-    return raised_warnings(category, "ignore")
+    return _filtered("ignore", category)
 
 
 def describe_error(err):

@@ -81,8 +81,8 @@ def read(cls, path):
 def _open(content):
     file = io.BytesIO(content)
     if is_packed(file):
-        file = io.BytesIO()
-        unpack("it", io.BytesIO(content), file)
+        packed, file = file, io.BytesIO()
+        unpack("it", packed, file)
     check_structure(file)
     # Astropy only warns of damaged files.
     with (

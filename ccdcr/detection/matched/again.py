@@ -7,7 +7,7 @@ import numpy as np
 
 from ccdcr.detection.matched.expected import REACH, expected_values, means_of_others
 from ccdcr.detection.matched.growth import connected
-from ccdcr.detection.matched.matched import decide, match_exposures, smoothed
+from ccdcr.detection.matched.matched import decide, match_exposures
 
 __all__ = ["Decision", "decision_at", "surroundings"]
 
@@ -115,7 +115,7 @@ def _references(pixel, matched, masks):
     every, here = (slice(None), *near), tuple(np.subtract(pixel, start))
     unused = None if frames.unused is None else frames.unused[every]
     stack, hit = frames.data[every], masks[every]
-    level = smoothed(matched.reference)[near]
+    level = matched.level[near]
     found = list(expected_values(stack, hit, level, frames.noise, unused))
     alone = means_of_others(stack, hit, unused)
     reference = np.array([value[here] for value, _, _ in found])

@@ -66,7 +66,8 @@ def _exposure(i, decision, limits):
     source = f"the mean of exposure {' '.join(others)}"
     if not others:
         source = "all hit, the lowest of them"
-    around = " and of pixels around"
+    if decision.around[i]:
+        source += " and of pixels around"
     difference = decision.value[i] - decision.reference[i]
     noise = decision.noise[i]
     rows = [
@@ -75,7 +76,7 @@ def _exposure(i, decision, limits):
             difference,
             noise,
             np.nan,
-            f"others: {source}{around if decision.around[i] else ''}",
+            f"others: {source}",
         )
     ]
     rows.append(_row(f"{name}: deviation (sigma)", z, limits.high))

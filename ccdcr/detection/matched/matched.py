@@ -68,15 +68,16 @@ class Matched:
     Matched exposures and what was measured.
 
     ``frames`` are the corrected exposures, ``masks`` those of the low
-    reference, ``reference`` is the clean reference and ``extra`` what mismatch
-    adds to the variance. ``fits`` are the fitted terms, ``before`` and
-    ``after`` the dispersions before and after matching. ``known`` is what a part
-    needs to be searched again.
+    reference, ``reference`` is the clean reference, ``level`` the same without noise
+    and ``extra`` what mismatch adds to the variance. ``fits`` are the fitted terms,
+    ``before`` and ``after`` the dispersions before and after matching. ``known`` is
+    what a part needs to be searched again.
     """
 
     frames: Any
     masks: np.ndarray
     reference: np.ndarray
+    level: np.ndarray
     extra: np.ndarray
     fits: Any
     before: Any
@@ -147,7 +148,7 @@ def decide(matched, limits):
     leak : float
         That of the limits, or what was measured.
     """
-    given = matched.frames, smoothed(matched.reference), matched.extra
+    given = matched.frames, matched.level, matched.extra
     before, z = next_masks(matched.masks, limits, *given)
     leak = matched.known.leak if limits.leak is None else limits.leak
     if leak is None:
@@ -199,10 +200,11 @@ def match_exposures(frames, options, known=None):
         dispersions.append(after)
         current = frames.replace(data)
         extra = _extra_variance(after, scene, frames.noise)
-        masks = first_masks(current, options.limits, smoothed(reference), extra)
+        level = _smooth(reference)
+        masks = first_masks(current, options.limits, level, extra)
     leak = None if known is None else known.leak
     known = Known(tiling.size, tuple(terms), tuple(dispersions), leak)
-    return Matched(current, masks, reference, extra, fits, before, after, known)
+    return Matched(current, masks, reference, level, extra, fits, before, after, known)
 
 
 def _reference(frames, masks):
@@ -220,7 +222,7 @@ def _reference(frames, masks):
     return fill_from_nearest(reference, nowhere)
 
 
-def smoothed(image):
+def _smooth(image):
     """Return the median of 3 x 3 pixels."""
     smooth = np.empty_like(image)
 
