@@ -26,7 +26,7 @@ from ccdcr.detection.exact.statistics import (
     lowest_used,
 )
 from ccdcr.detection.planes import make_planes
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import simulate_exposures
 
 REQUESTED = (1, 10, 100)  # pixels of an image
@@ -164,7 +164,7 @@ def _draw(case, truth, rng):
 
 
 def _describe(case):
-    detector = Detector(case.gain, case.readnoise, 0.0)
+    detector = CCDParameters(case.gain, case.readnoise, 0.0)
     return exposures_of(detector, np.ones(case.n), case.shape)
 
 

@@ -8,7 +8,7 @@ from ccdcr._version import __version__
 # Modules are imported when their names are used: help of the command is quick.
 _MODULES = {
     "BlockResult": "blocks",
-    "CRCombiner": "combiner",
+    "CRCombiner": "combination.combiner",
     "CRMaskSet": "maskset",
     "CRMasksFileError": "exceptions",
     "CRWarning": "exceptions",
@@ -19,6 +19,7 @@ _MODULES = {
     "MatchingFailedWarning": "exceptions",
     "MethodComparison": "comparing",
     "MissingUUIDWarning": "exceptions",
+    "MissingUnitWarning": "exceptions",
     "NoUncertaintyWarning": "exceptions",
     "NoWindowWarning": "exceptions",
     "NoiseModelWarning": "exceptions",
@@ -29,7 +30,7 @@ _MODULES = {
     "UnknownRequirementError": "exceptions",
     "UnusedRequirementWarning": "exceptions",
     "check_equivalence": "detection.check",
-    "combine": "combining",
+    "combine": "combination.combine",
     "compare_methods": "comparing",
     "detect_cosmic_rays": "detection.detect",
     "review": "reviewing",

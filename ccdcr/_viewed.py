@@ -12,7 +12,7 @@ from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.detection.diagram import low_reference
 from ccdcr.detection.exact.statistics import compared_planes
 from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
-from ccdcr.exposures import Detector, load_ccds
+from ccdcr.exposures import CCDParameters, load_ccds
 from ccdcr.maskset import CRMaskSet
 from ccdcr.requirements import Requirements
 
@@ -75,7 +75,7 @@ def _load(masks, ccds):
             bad[i] |= np.asarray(ccd.mask, dtype=bool)
     gain = 1.0 if unit == u.electron else masks.gain
     known = gain is not None and masks.readnoise is not None
-    detector = Detector(gain, masks.readnoise, bias) if known else None
+    detector = CCDParameters(gain, masks.readnoise, bias) if known else None
     factors = masks.flux_factor
     if _divides(_requirements(masks)):
         stack, factors = scaled(stack, factors), np.ones(len(ccds))
@@ -107,7 +107,7 @@ class Viewed:
     stack: np.ndarray
     bad: np.ndarray | None
     unit: u.UnitBase
-    detector: Detector | None
+    detector: CCDParameters | None
     factors: np.ndarray
 
     def with_masks(self, masks):

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ccdcr import _kernels as kernels
 from ccdcr._viewed import view
-from ccdcr.combiner import CRCombiner
+from ccdcr.combination.combiner import CRCombiner
 from ccdcr.detection.planes import scaled
 from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
 from ccdcr.exposures import load_ccds

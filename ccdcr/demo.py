@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from ccdcr._files import atomic_path, check_output, write_hdulist
-from ccdcr.combiner import CRCombiner
+from ccdcr.combination.combiner import CRCombiner
 from ccdcr.detection.detect import detect_cosmic_rays
 from ccdcr.plotting import plot_combinations
 from ccdcr.simulation import evaluate, simulate_exposures

@@ -17,6 +17,7 @@ __all__ = [
     "LocalMedianWarning",
     "MatchingFailedWarning",
     "MissingUUIDWarning",
+    "MissingUnitWarning",
     "NoUncertaintyWarning",
     "NoWindowWarning",
     "NoiseModelWarning",
@@ -57,6 +58,10 @@ class UnusedRequirementWarning(CRWarning):
 
 class MissingUUIDWarning(CRWarning):
     """A file of masks has no UUID; combined images cannot name their masks."""
+
+
+class MissingUnitWarning(CRWarning):
+    """Files of exposures do not say their unit, which is taken as adu."""
 
 
 class NoUncertaintyWarning(CRWarning):

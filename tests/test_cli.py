@@ -388,7 +388,7 @@ class TestDetectAndCombine:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ("--extension SCI", "exposure1.fits: the file has no extension 'SCI'"),
+            ("--extension SCI", "exposure1.fits has no extension 'SCI'"),
             ("--gain NOKEY", "gain='NOKEY' must name a header keyword"),
             ("--gain 3m", "gain must be in electron / adu, got m"),
             ("--unit furlong", "exposure1.fits: 'furlong' did not parse as unit"),

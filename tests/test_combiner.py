@@ -28,7 +28,7 @@ from astropy.wcs import WCS
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-import ccdcr.combiner
+import ccdcr.combination.combiner
 from ccdcr import CRCombiner, CRMaskSet, LocalMedianWarning, NoUncertaintyWarning
 
 METHODS = ["mediancr", "meancrt", "meancr", "meancr2"]

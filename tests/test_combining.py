@@ -10,8 +10,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_allclose, assert_array_equal
 
-import ccdcr.combining
-from ccdcr import CRCombiner, CRMaskSet, combine
+import ccdcr.combination.combine
+from ccdcr import CRCombiner, CRMaskSet, MissingUnitWarning, combine
 
 SHAPE = (6, 7)
 CR_METHODS = ["mediancr", "meancrt", "meancr", "meancr2"]
@@ -81,8 +81,7 @@ def fixture_never_read(monkeypatch):
     def load(*_, **__):
         pytest.fail("exposures were loaded")
 
-    for name in ("load_ccds", "list_exposures"):
-        monkeypatch.setattr(ccdcr.combining, name, load)
+    monkeypatch.setattr(ccdcr.combination.combine, "list_exposures", load)
 
 
 class TestMethods:
@@ -268,7 +267,7 @@ class TestInput:
 
     @pytest.mark.parametrize("method", ["meancr", "median"])
     def test_unit(self, tmp_path, method):
-        """Files without BUNIT need the argument of CCDData.read."""
+        """Files without BUNIT are in adu, with one warning, or in a given unit."""
         paths = [tmp_path / f"exp{i}.fits" for i in range(3)]
         for i, path in enumerate(paths):
             fits.writeto(path, np.full((2, 2), i + 1.0))
@@ -279,9 +278,21 @@ class TestInput:
         result = combine(paths, method=method, unit="electron", **options)
         assert result.unit == "electron"
         assert_array_equal(result.data, 2)
-        message = r"exp0.fits does not say its unit \(keyword BUNIT\); give CCDData"
-        with pytest.raises(ValueError, match=message):
-            combine(paths, method=method, **options)
+        message = r"no unit \(keyword BUNIT\) in exp0.fits, exp1.fits, exp2.fits, adu"
+        with pytest.warns(MissingUnitWarning, match=message) as record:
+            result = combine(paths, method=method, **options)
+        assert len(record) == 1
+        assert result.unit == "adu"
+        assert_array_equal(result.data, 2)
+
+    @pytest.mark.parametrize("method", ["meancr", "median"])
+    def test_unknown_option(self, files, method):
+        """A misspelt option is no option of the reader, for files and objects."""
+        options = {"crmasks": mask_set()} if method == "meancr" else {}
+        message = "no parameter 'apply_fluxfactor'; did you mean 'apply_flux_factor'"
+        for items in (files, exposures()):
+            with pytest.raises(TypeError, match=message):
+                combine(items, method=method, apply_fluxfactor=True, **options)
 
     def test_crmasks_file(self, files, tmp_path):
         """The masks may be a file, too."""
@@ -454,7 +465,7 @@ class TestOutput:
             msg = "No space left on device"
             raise OSError(msg)
 
-        monkeypatch.setattr(ccdcr.tiles.fits_stream, "_write", half_written)
+        monkeypatch.setattr(ccdcr.utils.fits_stream, "_write", half_written)
         with pytest.raises(OSError, match="No space left on device"):
             combine(exposures(), path, crmasks=mask_set(), overwrite_output=overwrite)
         assert [file.name for file in tmp_path.iterdir()] == ["out.fits"] * overwrite

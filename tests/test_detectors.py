@@ -18,7 +18,7 @@ from ccdcr import Requirements, UnusedRequirementWarning, detect_cosmic_rays
 from ccdcr._requirements_table import CRMETHODS
 from ccdcr.detection.detectors import DETECTORS, SingleImage, run_detector
 from ccdcr.detection.lacosmic import LACosmic
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import simulate_exposures
 
 OTHERS = ["pycosmic", "deepcr", "conn"]
@@ -281,7 +281,7 @@ class TestDetection:
 class TestRun:
     """The same detector for several images."""
 
-    PARAMETERS = Detector(gain=2.0, readnoise=4.0, bias=0.0)
+    PARAMETERS = CCDParameters(gain=2.0, readnoise=4.0, bias=0.0)
 
     def test_results_by_name(self):
         """Each image with its bad pixels, gain and read noise; wrapped if wanted."""

@@ -20,7 +20,7 @@ from ccdcr.detection.exact.fit import find_prior, histogram_of, make_surfaces
 from ccdcr.detection.exact.noise import PhotonNoise
 from ccdcr.detection.exact.order_statistics import Given, Ordered
 from ccdcr.detection.exact.unequal import GivenIndex
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 
 SIZE = 512
 WANTED = 100.0  # false pixels of an image
@@ -81,7 +81,7 @@ def test_calibration(kind, n, factors, readnoise, gain, shape):
     """
     level, rng = scene(kind), np.random.default_rng([7, n])
     given = np.ones(n) if factors is None else np.array(factors, dtype=float)
-    exposures = exposures_of(Detector(gain, readnoise, 0.0), given, shape)
+    exposures = exposures_of(CCDParameters(gain, readnoise, 0.0), given, shape)
     equal = isinstance(exposures, EqualExposures)
     lowest, rank = (2 if equal and n >= 4 else 1), n - (n + 1) // 2 + 1
     last = Given(n) if equal else GivenIndex(n - 1)

@@ -14,7 +14,7 @@ from ccdcr.detection.exact.fit import find_prior, histogram_of
 from ccdcr.detection.exact.noise import PhotonNoise
 from ccdcr.detection.exact.prior import Histogram, deconvolve
 from ccdcr.detection.exact.tables import STEP
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 
 SHAPE = (400, 500)
 GAIN, READNOISE = 2.0, 3.0
@@ -171,7 +171,7 @@ class TestPrior:
 class TestExposures:
     """Which exposures are equal."""
 
-    DETECTOR = Detector(GAIN, READNOISE, 0.0)
+    DETECTOR = CCDParameters(GAIN, READNOISE, 0.0)
 
     @pytest.mark.parametrize(
         ("factors", "kind"),
@@ -210,5 +210,5 @@ class TestExposures:
 
     def test_least_readnoise(self):
         """Read noise is not below 0.3 electrons."""
-        exposures = exposures_of(Detector(GAIN, 0.0, 0.0), np.ones(3))
+        exposures = exposures_of(CCDParameters(GAIN, 0.0, 0.0), np.ones(3))
         assert exposures.noise.readnoise == 0.3

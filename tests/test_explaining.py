@@ -20,7 +20,7 @@ from ccdcr.detection.matched.again import decision_at, surroundings
 from ccdcr.detection.matched.masks import options_of
 from ccdcr.detection.matched.matched import decide, match_exposures
 from ccdcr.detection.scaling import frames_of
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {
@@ -232,7 +232,7 @@ class TestMatched:
 
     def test_surroundings(self, wide, wide_masks):
         """A part of the image is searched as the whole was."""
-        detector = Detector(1.0, 3.0, 0.0)
+        detector = CCDParameters(1.0, 3.0, 0.0)
         stack = np.array([ccd.data for ccd in wide.exposures], dtype=np.float32)
         frames = frames_of(stack, detector, np.ones(3))
         options = options_of(wide_masks.requirements)

@@ -2,6 +2,8 @@
 """Tests of the door: exposures as objects or files become plain arrays."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr.exposures import find_detector, load_ccds, load_exposures
+from ccdcr import MissingUnitWarning
+from ccdcr.exposures import find_ccd_parameters as find_parameters
+from ccdcr.exposures import load_ccds, load_exposures
 
 SHAPE = (3, 4)
 KNOWN = {"gain": 2.0, "readnoise": 5.0, "bias": None, "minimum": 1}
@@ -64,7 +68,7 @@ class TestLoadCCDs:
         path = tmp_path / "a.fits"
         data = np.ones(SHAPE, np.float32)
         fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(data, name="SCI")]).writeto(path)
-        (ccd,), _ = load_ccds([path], unit="electron", hdu="SCI")
+        (ccd,), _ = load_ccds([path], unit="electron", extension="SCI")
         assert ccd.unit == u.electron
         assert ccd.shape == SHAPE
 
@@ -82,7 +86,7 @@ class TestLoadCCDs:
     def test_no_list(self, value, kind):
         """One exposure is no list of exposures."""
         message = (
-            "ccd_iter must be a list or generator of CCDData objects or file names, "
+            "ccds must be a list or generator of CCDData objects or file names, "
             f"got {kind}"
         )
         with pytest.raises(TypeError, match=message):
@@ -91,7 +95,7 @@ class TestLoadCCDs:
     @pytest.mark.parametrize("n", [0, 2])
     def test_too_few(self, n):
         """A least number of exposures."""
-        message = f"ccd_iter must hold at least 3 exposures, got {n}"
+        message = f"ccds must hold at least 3 exposures, got {n}"
         with pytest.raises(ValueError, match=message):
             load_ccds([make_ccd()] * n, minimum=3)
 
@@ -125,26 +129,36 @@ class TestLoadCCDs:
             load_ccds([files[0], files[0].with_name("absent.fits")])
 
     def test_no_unit(self, tmp_path):
-        """A file must say its unit; the remedy is named."""
-        path = tmp_path / "no_unit.fits"
-        fits.PrimaryHDU(np.ones(SHAPE)).writeto(path)
-        message = re.escape(
-            f"{path} does not say its unit (keyword BUNIT); "
-            "give CCDData.read(file, unit='adu') in its place"
+        """Files without a unit are in adu, with one warning that names the remedy."""
+        paths = [tmp_path / "a.fits", tmp_path / "b.fits"]
+        for path in paths:
+            fits.PrimaryHDU(np.ones(SHAPE)).writeto(path)
+        message = (
+            r"no unit \(keyword BUNIT\) in a.fits, b.fits, adu is assumed; give unit= "
+            r"\(--unit\) to say what it is"
         )
-        with pytest.raises(ValueError, match=message):
-            load_ccds([path])
+        with pytest.warns(MissingUnitWarning, match=message) as record:
+            ccds, _ = load_ccds(paths)
+        assert len(record) == 1
+        assert [ccd.unit for ccd in ccds] == [u.adu, u.adu]
+        ccds, _ = load_ccds(paths, unit="electron")
+        assert [ccd.unit for ccd in ccds] == [u.electron, u.electron]
 
-    def test_other_value_error(self, files, monkeypatch):
-        """Other errors of the reader are not hidden."""
+    def test_unit_of_primary_header(self, tmp_path):
+        """An image in an extension has the keywords of the primary header, too."""
+        primary = fits.PrimaryHDU()
+        primary.header["BUNIT"], primary.header["EXPTIME"] = "electron", 30.0
+        image = fits.ImageHDU(np.ones(SHAPE), name="SCI")
+        fits.HDUList([primary, image]).writeto(tmp_path / "a.fits")
+        (ccd,), _ = load_ccds([tmp_path / "a.fits"])
+        assert ccd.unit == u.electron
+        assert ccd.header["EXPTIME"] == 30
 
-        def fail(*_, **__):
-            msg = "something else"
-            raise ValueError(msg)
-
-        monkeypatch.setattr(CCDData, "read", fail)
-        with pytest.raises(ValueError, match=r"^something else$"):
-            load_ccds([files[0]])
+    def test_no_fits_file(self, tmp_path):
+        """A file that is not FITS is named."""
+        (tmp_path / "a.fits").write_text("no image")
+        with pytest.raises(ValueError, match=r"a\.fits is damaged: it does not begin"):
+            load_ccds([tmp_path / "a.fits"])
 
     @pytest.mark.parametrize(
         ("data", "found"),
@@ -180,6 +194,111 @@ class TestLoadCCDs:
         )
         with pytest.raises(ValueError, match=message):
             load_ccds([files[0], make_ccd(unit="electron")])
+
+
+def write_extensions(path, *names):
+    """Write a file whose extensions hold images filled with 1, 2, ..."""
+    images = [
+        fits.ImageHDU(np.full(SHAPE, i, np.float32), name=name)
+        for i, name in enumerate(names, start=1)
+    ]
+    primary = fits.PrimaryHDU(header=fits.Header([("BUNIT", "adu")]))
+    fits.HDUList([primary, *images]).writeto(path)
+
+
+class TestExtension:
+    """One rule says which image of a file is the exposure."""
+
+    @pytest.mark.parametrize(
+        ("names", "value"),
+        [
+            (("SCI",), 1),
+            ((None,), 1),
+            (("SCI", "ERR", "DQ"), 1),
+            (("MASK", "UNCERT", "IMAGE"), 3),
+            (("VAR", "WHT", "BPM", "SCI", "FLAGS"), 4),
+        ],
+    )
+    def test_only_one(self, tmp_path, names, value):
+        """Masks and uncertainties are no exposures."""
+        write_extensions(tmp_path / "a.fits", *names)
+        (ccd,), _ = load_ccds([tmp_path / "a.fits"])
+        assert_array_equal(ccd.data, value)
+
+    @pytest.mark.parametrize("extension", [None, 0])
+    def test_several(self, tmp_path, extension):
+        """Of several images one must be named; all extensions are listed."""
+        write_extensions(tmp_path / "a.fits", "CCD1", "CCD2", "MASK")
+        message = (
+            r"a\.fits must have one image, it has 2 \(0 PRIMARY, 1 CCD1, 2 CCD2, 3 MASK"
+            r"\); name one by extension= \(--extension\)"
+        )
+        with pytest.raises(ValueError, match=message):
+            load_ccds([tmp_path / "a.fits"], extension=extension)
+
+    @pytest.mark.parametrize(("extension", "value"), [("ccd2", 2), (1, 1)])
+    def test_named(self, tmp_path, extension, value):
+        """By name or number."""
+        write_extensions(tmp_path / "a.fits", "CCD1", "CCD2")
+        (ccd,), _ = load_ccds([tmp_path / "a.fits"], extension=extension)
+        assert_array_equal(ccd.data, value)
+
+    @pytest.mark.parametrize(
+        ("extension", "message"),
+        [
+            ("SCI", r"a.fits has no extension 'SCI'; it has 0 PRIMARY, 1 CCD1"),
+            (7, r"a.fits has no extension 7; it has 0 PRIMARY, 1 CCD1"),
+        ],
+    )
+    def test_absent(self, tmp_path, extension, message):
+        """What there is is listed."""
+        write_extensions(tmp_path / "a.fits", "CCD1")
+        with pytest.raises(ValueError, match=message):
+            load_ccds([tmp_path / "a.fits"], extension=extension)
+
+    def test_primary_first(self, tmp_path):
+        """The primary image is the exposure whatever else there is."""
+        image = fits.ImageHDU(np.ones(SHAPE), name="X")
+        hdus = [fits.PrimaryHDU(np.zeros(SHAPE)), image]
+        hdus[0].header["BUNIT"] = "adu"
+        fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+        (ccd,), _ = load_ccds([tmp_path / "a.fits"])
+        assert_array_equal(ccd.data, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits descriptors")
+@pytest.mark.parametrize("kind", ["float", "uint16", "fz", "gz"])
+def test_few_descriptors(tmp_path, kind):
+    """40 files are read with 30 descriptors."""
+    names = []
+    for i in range(40):
+        data = np.full((4, 5), 7 + i % 2, np.uint16 if kind == "uint16" else np.int16)
+        name = tmp_path / f"{i}.fits{'.gz' if kind == 'gz' else ''}"
+        image = fits.PrimaryHDU(data.astype(float) if kind == "float" else data)
+        hdus = [image]
+        if kind == "fz":
+            hdus = [fits.PrimaryHDU(), fits.CompImageHDU(data)]
+        hdus[-1].header["BUNIT"] = "adu"
+        fits.HDUList(hdus).writeto(name)
+        names.append(str(name))
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from ccdcr import CRMaskSet, combine, detect_cosmic_rays\n"
+        "names = sys.argv[1:]\n"
+        "z = np.zeros((40, 4, 5), bool)\n"
+        "masks = CRMaskSet(z[0], z[0], z, gain=1.0, readnoise=2.0)\n"
+        "combine(names, crmasks=masks)\n"  # what is imported late needs descriptors
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
+        "print(combine(names, crmasks=masks).data[0, 0])\n"
+        "print(combine(names, method='median').data[0, 0])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.split() == ["7.5", "7.5"], result.stderr
 
 
 class TestLoadExposures:
@@ -300,7 +419,7 @@ class TestDetector:
     )
     def test_gain(self, gain):
         """Number, quantity or keyword."""
-        detector = find_detector([make_ccd(GAIN=2.0)], gain=gain, readnoise=5, bias=0)
+        detector = find_parameters([make_ccd(GAIN=2.0)], gain=gain, readnoise=5, bias=0)
         assert_allclose(detector.gain, 2, rtol=1e-15)
         assert type(detector.gain) is float
 
@@ -308,7 +427,7 @@ class TestDetector:
     def test_readnoise(self, readnoise):
         """A number is in electron; adu are multiplied by the gain."""
         ccd = make_ccd(RDNOISE=6.0)
-        detector = find_detector([ccd], gain=2, readnoise=readnoise, bias=None)
+        detector = find_parameters([ccd], gain=2, readnoise=readnoise, bias=None)
         assert detector.readnoise == 6
         assert detector.noise == 3
         assert detector.bias == 0
@@ -316,7 +435,7 @@ class TestDetector:
     @pytest.mark.parametrize("bias", [100, 100.0 * u.adu, "BIAS"])
     def test_bias(self, bias):
         """A number, a quantity or a keyword, in the unit of the data."""
-        detector = find_detector([make_ccd(BIAS=100)], gain=2, readnoise=0, bias=bias)
+        detector = find_parameters([make_ccd(BIAS=100)], gain=2, readnoise=0, bias=bias)
         assert detector.bias == 100
         assert detector.readnoise == 0
 
@@ -325,7 +444,7 @@ class TestDetector:
     def test_electron(self, gain, readnoise):
         """Exposures in electron have a gain of 1."""
         ccd = make_ccd(unit="electron", GAIN=1)
-        detector = find_detector(
+        detector = find_parameters(
             [ccd], gain=gain, readnoise=readnoise, bias=3 * u.electron
         )
         assert (detector.gain, detector.readnoise, detector.bias) == (1, 5, 3)
@@ -340,7 +459,7 @@ class TestDetector:
             + re.escape(f"got {gain!r}; leave it out")
         )
         with pytest.raises(ValueError, match=message):
-            find_detector([ccd], gain=gain, readnoise=5, bias=None)
+            find_parameters([ccd], gain=gain, readnoise=5, bias=None)
 
     @pytest.mark.parametrize("unit", ["s", "electron2 / adu", "electron / s", ""])
     def test_unit(self, unit):
@@ -349,7 +468,7 @@ class TestDetector:
         found = re.escape(str(ccd.unit))
         message = f"exposures must be in adu or electron, got {found}; set ccd.unit"
         with pytest.raises(ValueError, match=message):
-            find_detector([ccd], gain=1, readnoise=5, bias=None)
+            find_parameters([ccd], gain=1, readnoise=5, bias=None)
 
     def test_no_gain(self):
         """The gain of exposures in adu must be given."""
@@ -358,7 +477,7 @@ class TestDetector:
             "electron/adu, or the name of a header keyword"
         )
         with pytest.raises(ValueError, match=message):
-            find_detector([make_ccd()], gain=None, readnoise=5, bias=None)
+            find_parameters([make_ccd()], gain=None, readnoise=5, bias=None)
 
     @pytest.mark.parametrize("unit", ["adu", "electron"])
     def test_no_readnoise(self, unit):
@@ -369,7 +488,7 @@ class TestDetector:
         )
         gain = 2 if unit == "adu" else None
         with pytest.raises(ValueError, match=message):
-            find_detector([make_ccd(unit=unit)], gain=gain, readnoise=None, bias=None)
+            find_parameters([make_ccd(unit=unit)], gain=gain, readnoise=None, bias=None)
 
     @pytest.mark.parametrize(
         ("name", "value", "rule"),
@@ -388,13 +507,13 @@ class TestDetector:
         """Finite numbers, above or at zero."""
         parameters = {"gain": 2, "readnoise": 5, "bias": 0, name: value}
         with pytest.raises(ValueError, match=f"{name} must be a finite number ?{rule}"):
-            find_detector([make_ccd()], **parameters)
+            find_parameters([make_ccd()], **parameters)
 
     def test_negative_gain_rule(self):
         """The rule in the message is the rule: zero is not allowed either."""
         message = "gain must be a finite number > 0, got -1.0"
         with pytest.raises(ValueError, match=message):
-            find_detector([make_ccd()], gain=-1, readnoise=5, bias=None)
+            find_parameters([make_ccd()], gain=-1, readnoise=5, bias=None)
 
     @pytest.mark.parametrize(
         ("name", "value", "expected"),
@@ -409,7 +528,7 @@ class TestDetector:
         """Both units are named."""
         parameters = {"gain": 2, "readnoise": 5, "bias": 0, name: value}
         with pytest.raises(ValueError, match=f"{name} must be in {expected}"):
-            find_detector([make_ccd()], **parameters)
+            find_parameters([make_ccd()], **parameters)
 
     @pytest.mark.parametrize("name", ["gain", "readnoise", "bias"])
     @pytest.mark.parametrize("value", [[1, 2], {}, b"1", object()])
@@ -423,7 +542,7 @@ class TestDetector:
             # float() reads the digits of bytes, like those of text
             parameters[name] = b"one"
         with pytest.raises(TypeError, match=message):
-            find_detector([make_ccd()], **parameters)
+            find_parameters([make_ccd()], **parameters)
 
     @pytest.mark.parametrize("name", ["gain", "readnoise", "bias"])
     @pytest.mark.parametrize(
@@ -439,14 +558,14 @@ class TestDetector:
             f"it {found} in exposure 2"
         )
         with pytest.raises(ValueError, match=message):
-            find_detector(ccds, **parameters)
+            find_parameters(ccds, **parameters)
 
     def test_keyword_differs(self):
         """One detector, one value."""
         ccds = [make_ccd(GAIN=1.5), make_ccd(GAIN=1.6)]
         message = r"gain='GAIN' must be the same in all exposures, got \[1\.5, 1\.6\]"
         with pytest.raises(ValueError, match=message):
-            find_detector(ccds, gain="GAIN", readnoise=5, bias=None)
+            find_parameters(ccds, gain="GAIN", readnoise=5, bias=None)
 
     def test_keyword_of_files(self, files):
         """Keywords of files, through the door."""
@@ -477,14 +596,14 @@ class TestMaps:
         """The median stands for all; the map is kept."""
         readnoise = np.full(SHAPE, 3.0)
         readnoise[0] = 6.0
-        detector = find_detector([make_ccd()], gain=1, readnoise=readnoise, bias=0)
+        detector = find_parameters([make_ccd()], gain=1, readnoise=readnoise, bias=0)
         assert detector.readnoise == 3
         assert_array_equal(detector.readnoise_map, readnoise)
 
     @pytest.mark.parametrize("unit", [1, u.electron, u.adu])
     def test_each_exposure(self, unit):
         """The root mean square stands for all; each is kept."""
-        detector = find_detector(
+        detector = find_parameters(
             [make_ccd(), make_ccd()], gain=1, readnoise=[3, 4] * unit, bias=0
         )
         assert detector.readnoises == (3, 4)
@@ -493,9 +612,9 @@ class TestMaps:
     def test_keyword_of_each_exposure(self):
         """Headers may differ in the read noise."""
         ccds = [make_ccd(RN=3.0), make_ccd(RN=4.0)]
-        detector = find_detector(ccds, gain=1, readnoise="RN", bias=0)
+        detector = find_parameters(ccds, gain=1, readnoise="RN", bias=0)
         assert detector.readnoises == (3, 4)
-        same = find_detector([ccds[0]] * 2, gain=1, readnoise="RN", bias=0)
+        same = find_parameters([ccds[0]] * 2, gain=1, readnoise="RN", bias=0)
         assert same.readnoises is None
         assert same.readnoise == 3
 
@@ -511,7 +630,9 @@ class TestMaps:
     def test_refused(self, readnoise, message):
         """The rule and what came are said."""
         with pytest.raises(ValueError, match=message):
-            find_detector([make_ccd(), make_ccd()], gain=1, readnoise=readnoise, bias=0)
+            find_parameters(
+                [make_ccd(), make_ccd()], gain=1, readnoise=readnoise, bias=0
+            )
 
     def test_gain_map_refused(self):
         """A gain of 0 in one pixel."""

@@ -6,8 +6,8 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_array_equal
 
-from ccdcr.tiles import fits_stream
-from ccdcr.tiles.fits_stream import checksum, ones_sum, write_images
+from ccdcr.utils import fits_stream
+from ccdcr.utils.fits_stream import checksum, ones_sum, write_images
 
 
 def images(shape, seed=1):

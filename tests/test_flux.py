@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from ccdcr.detection.flux import measure_flux_factors
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import simulate_exposures
 
-DETECTOR = Detector(gain=1.0, readnoise=3.0, bias=0.0)
+DETECTOR = CCDParameters(gain=1.0, readnoise=3.0, bias=0.0)
 # The factors must be this good.
 ACCURACY = 0.005
 UNEQUAL = (0.8, 1.0, 1.2)
@@ -75,7 +75,7 @@ def test_negative_outliers():
 def test_gain():
     """The noise is that of the detector: other units, the same factors."""
     stack = stack_of(UNEQUAL, seed=5)
-    other = Detector(gain=4.0, readnoise=3.0, bias=0.0)
+    other = CCDParameters(gain=4.0, readnoise=3.0, bias=0.0)
     factors = measure_flux_factors(stack / np.float32(4), None, other.noise_of)
     expected = measure_flux_factors(stack, None, DETECTOR.noise_of)
     np.testing.assert_allclose(factors, expected, rtol=1e-5)

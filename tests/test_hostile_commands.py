@@ -24,9 +24,9 @@ from ccdcr import (
     detect_cosmic_rays,
     run_blocks,
 )
-from ccdcr.blocks.frames import read_exposure
 from ccdcr.cli import main
 from ccdcr.cli.inputs import _parameter
+from ccdcr.exposures import load_ccds
 
 FRAMES = ("e1.fits", "e2.fits", "e3.fits")
 QUICK = ("--set", "crmethod=lacosmic", "--set", "la_verbose=false")
@@ -429,7 +429,7 @@ class TestPacked:
     def all_of(self, path):
         """Yield what reads exposures."""
         frames = [path, *FRAMES[1:]]
-        yield lambda: read_exposure(path)
+        yield lambda: load_ccds([path])
         yield lambda: detect_cosmic_rays(frames, gain=1.5, readnoise=3)
         yield lambda: combine(frames, method="median")
         masks = CRMaskSet.read("crmasks.fits")

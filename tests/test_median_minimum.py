@@ -18,7 +18,7 @@ from ccdcr.detection.criterion import Criterion, limit_of
 from ccdcr.detection.detectors import SingleImage
 from ccdcr.detection.median_minimum import make_criteria
 from ccdcr.detection.planes import Observed, make_planes
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import evaluate, simulate_exposures
 
 GAIN, READNOISE = 2.0, 6.0
@@ -35,7 +35,7 @@ def observe(stack, bad=None, factors=None):
         bad,
         make_planes(stack, bad),
         np.ones(len(stack)) if factors is None else np.array(factors),
-        Detector(GAIN, READNOISE, 0.0),
+        CCDParameters(GAIN, READNOISE, 0.0),
     )
 
 

@@ -13,14 +13,14 @@ from astropy.nddata import (
 from astropy.stats import mad_std
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr.combination.noise import (
-    has_variance,
+from ccdcr.combination.variances import (
     mean_variance,
     median_variance,
-    model_variance,
     scatter_variance,
-    variance_of,
 )
+from ccdcr.exposures import Exposure
+from ccdcr.exposures.noise_model import model_variance
+from ccdcr.exposures.noise_model import variance_of as variance_of_array
 
 SIGMA = np.array([[1.0, 2], [3, 4], [5, 6]])
 
@@ -30,20 +30,27 @@ def ccd_of(uncertainty, unit="adu"):
     return CCDData(np.ones((3, 2)), unit=unit, uncertainty=uncertainty)
 
 
+def variance_of(ccd, rows):
+    """Return the variance that some rows of an exposure come with."""
+    uncertainty = ccd.uncertainty
+    array, unit = uncertainty.array[rows], uncertainty.unit
+    return variance_of_array(array, type(uncertainty), unit, ccd.unit)
+
+
 class TestHasVariance:
     """Whether an uncertainty can be used."""
 
     @pytest.mark.parametrize("cls", [StdDevUncertainty, VarianceUncertainty])
     def test_yes(self, cls):
         """An array of a class that says what it is."""
-        assert has_variance(ccd_of(cls(SIGMA)))
+        assert Exposure.of_ccd(ccd_of(cls(SIGMA))).has_variance
 
     @pytest.mark.parametrize(
         "uncertainty", [None, UnknownUncertainty(SIGMA), StdDevUncertainty(None)]
     )
     def test_no(self, uncertainty):
         """None, no array, or nobody knows what."""
-        assert not has_variance(ccd_of(uncertainty))
+        assert not Exposure.of_ccd(ccd_of(uncertainty)).has_variance
 
 
 class TestVarianceOf:

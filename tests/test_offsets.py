@@ -6,10 +6,10 @@ import pytest
 from scipy import ndimage
 
 from ccdcr.detection.offsets import measure_offsets
-from ccdcr.exposures import Detector
+from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import simulate_exposures
 
-DETECTOR = Detector(gain=1.0, readnoise=3.0, bias=0.0)
+DETECTOR = CCDParameters(gain=1.0, readnoise=3.0, bias=0.0)
 SUBPIXEL = [(-0.3, 0.2), (0.0, 0.0), (0.4, -0.25)]
 PIXELS = [(0.0, 0.0), (1.6, -1.2), (-1.1, 2.0)]
 

@@ -28,8 +28,8 @@ from ccdcr import (
     NoUncertaintyWarning,
     combine,
 )
-from ccdcr.tiles import combine as tiled
-from ccdcr.tiles.mask_rows import open_masks
+from ccdcr.combination import combine_tiles as tiled
+from ccdcr.maskfile.mask_rows import open_masks
 
 SHAPE = (37, 11)
 N = 5
@@ -312,10 +312,13 @@ class TestFiles:
         expected = CRCombiner(ccds, masks).meancr_combine()
         for limit in (60_000, 16e9):
             result = combine(paths, crmasks=masks, mem_limit=limit, **kwargs)
+            if kind == "named":
+                # What only the primary header has is not lost.
+                assert result.header.pop("TELESCOP") == "T"
             assert_same(result, expected)
 
     def test_opened_once(self, tmp_path, monkeypatch):
-        """Each file is opened once, however many tiles there are."""
+        """Each compressed file is unpacked once, however many tiles there are."""
         paths, _ = write(tmp_path, "gz")
         opened, original = [], type(tmp_path).open
 
@@ -326,7 +329,7 @@ class TestFiles:
         monkeypatch.setattr(type(tmp_path), "open", open_path)
         seen = heights(monkeypatch)
         combine(paths, crmasks=mask_set(), mem_limit=60_000)
-        assert opened == paths
+        assert [path for path in opened if path in paths] == paths
         assert len(seen[0]) > 2
 
     @pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".fits.bz2"])
@@ -345,14 +348,14 @@ class TestFiles:
     def test_no_image(self, tmp_path):
         """A file without an image is refused by name."""
         fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
-        with pytest.raises(ValueError, match=r"empty\.fits has no image in ext"):
+        with pytest.raises(ValueError, match=r"empty\.fits has no image in any"):
             combine([tmp_path / "empty.fits"] * N, crmasks=mask_set())
 
     def test_bad_unit(self, tmp_path):
         """So is a unit that is none."""
         paths, _ = write(tmp_path, "plain")
         fits.setval(paths[2], "BUNIT", value="adx")
-        with pytest.raises(ValueError, match=r"exp2\.fits has BUNIT = 'adx', which is"):
+        with pytest.raises(ValueError, match=r"exp2\.fits has BUNIT = 'adx', which"):
             combine(paths, crmasks=mask_set())
 
     def test_mask_of_another_shape(self, tmp_path):

@@ -8,8 +8,8 @@ import inspect
 from ccdcr._requirement_kinds import boolean, short_repr
 from ccdcr._requirements_table import ALIASES, REQUIREMENTS
 from ccdcr._yaml import none_if_named
+from ccdcr.combination.combine import combine
 from ccdcr.combination.methods import METHODS
-from ccdcr.combining import combine
 from ccdcr.exceptions import UnknownRequirementError
 
 __all__ = [
@@ -26,6 +26,8 @@ _NOT_IN_YAML = {
     "crmasks",
     "overwrite_output",
     "progress_bar",
+    "extension",
+    "unit",
     "combine_uncertainty_function",
 }
 METHOD_KWARGS = {

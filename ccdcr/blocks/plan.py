@@ -15,6 +15,7 @@ from ccdcr.blocks.masks import find_crmasks
 from ccdcr.blocks.options import can_have, check_method, with_changes
 from ccdcr.blocks.record import fingerprint, read_record
 from ccdcr.blocks.tasks import BlockResult, Task, failure
+from ccdcr.detection.requirement_checks import least_exposures
 from ccdcr.observing_block import ObservingBlock
 
 __all__ = ["Plan", "Settings", "kind_of", "make_plan"]
@@ -126,7 +127,7 @@ def _draft(block, draft, settings):
     """Fill in all that does not depend on other blocks."""
     kind = kind_of(block)
     frames = find_frames(block, settings.datadir)
-    least = 3 if kind == "detection" else 1
+    least = least_exposures(block.requirements) if kind == "detection" else 1
     if len(frames) < least:
         msg = f"frames must be at least {least} exposures, got {len(frames)}"
         raise ValueError(msg)

@@ -55,7 +55,7 @@ def run_blocks(
         RDNOISE, READNOIS, RON, ENOISE) and named in the log.
     extension : int or str, optional
         FITS extension of the images. Default is that of the block, or the
-        first one with an image.
+        primary image, else the only one that is not a mask or an uncertainty.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the exposures. Default is BUNIT, or adu without this keyword.
     overwrite : bool, optional

@@ -14,13 +14,14 @@ from typing import Any
 from astropy import log
 
 from ccdcr._files import atomic_path, card_text
-from ccdcr.blocks.frames import find_detector_keywords, read_exposure
 from ccdcr.blocks.record import write_record
-from ccdcr.combining import combine
-from ccdcr.detection.detect import _check_counts, detect_cosmic_rays
-from ccdcr.detection.masks import user_lists
+from ccdcr.combination.combination_settings import check_fit
+from ccdcr.combination.combine import combine
+from ccdcr.detection.detect import detect_cosmic_rays
+from ccdcr.detection.requirement_checks import check_requirements
 from ccdcr.exceptions import describe_error
-from ccdcr.exposures import load_ccds, load_exposures
+from ccdcr.exposures import find_ccd_parameters, load_ccds, open_exposures
+from ccdcr.exposures.ccd_parameters import find_keywords
 from ccdcr.maskset import CRMaskSet
 from ccdcr.requirements import Requirements
 
@@ -199,16 +200,6 @@ def _write_text(task, ending, text):
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _read(task, progress_bar):
-    paths = _staged(progress_bar, task, "reading")(task.frames)
-    ccds = [
-        read_exposure(path, extension=task.extension, unit=task.unit) for path in paths
-    ]
-    if task.unit is None and not all("BUNIT" in ccd.header for ccd in ccds):
-        log.info("the unit of exposures without the keyword BUNIT is taken as adu")
-    return ccds
-
-
 def _staged(progress_bar, task, stage):
     """Return a progress bar that names block and stage."""
     if progress_bar is None:
@@ -217,14 +208,15 @@ def _staged(progress_bar, task, stage):
 
 
 def _detect(task, progress_bar):
-    ccds = _read(task, progress_bar)
     masks = detect_cosmic_rays(
-        ccds,
+        task.frames,
         task.requirements,
-        **_detector(task, ccds),
+        **_parameters(task),
+        **_reading(task),
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
     if task.review is not None:
+        ccds, _ = load_ccds(task.frames, **_reading(task))
         masks = task.review(masks, ccds)
     names = {
         f"FILE{i}": card_text(path.name) for i, path in enumerate(task.frames, start=1)
@@ -237,31 +229,38 @@ def _detect(task, progress_bar):
     masks.requirements.to_yaml(requirements, overwrite=True)
 
 
-def _detector(task, ccds):
+def _reading(task):
+    return {"extension": task.extension, "unit": task.unit}
+
+
+def _parameters(task):
+    """Return gain, read noise and bias; header keywords stand in for None."""
     given = {name: task.detector.get(name) for name in ("gain", "readnoise")}
-    found = find_detector_keywords(ccds, **given)
-    return {**found, "bias": task.detector.get("bias")}
+    if None in given.values():
+        with open_exposures(task.frames, name="frames", **_reading(task)) as exposures:
+            given = find_keywords(exposures, **given)
+    return {**given, "bias": task.detector.get("bias")}
 
 
 def _combine(task, progress_bar):
-    ccds = _read(task, progress_bar)
-    for output in _staged(progress_bar, task, "combining")([task.output]):
-        combine(
-            ccds,
-            output,
-            task.method,
-            crmasks=task.crmasks,
-            overwrite_output=True,
-            **task.method_kwargs,
-        )
+    combine(
+        task.frames,
+        task.output,
+        task.method,
+        crmasks=task.crmasks,
+        overwrite_output=True,
+        progress_bar=_staged(progress_bar, task, "combining"),
+        **_reading(task),
+        **task.method_kwargs,
+    )
 
 
 _RUN = {"detection": _detect, "combination": _combine}
 
 
-def check_task(task, progress_bar=None):
+def check_task(task, progress_bar=None):  # noqa: ARG001 - as `run_task`
     """
-    Check a task without running it; only its exposures are read.
+    Check a task without running it; of its exposures only headers are read.
 
     Parameters
     ----------
@@ -278,7 +277,7 @@ def check_task(task, progress_bar=None):
     start = time.perf_counter()
     with _messages() as messages:
         try:
-            _CHECK[task.kind](task, _read(task, progress_bar))
+            _CHECK[task.kind](task)
         except Exception as err:  # noqa: BLE001 - other blocks go on
             result = failure(task, err)
         else:
@@ -289,23 +288,20 @@ def check_task(task, progress_bar=None):
     return _with_warnings(result, messages)
 
 
-def _check_detection(task, ccds):
-    exposures = load_exposures(ccds, minimum=3, **_detector(task, ccds))
-    _check_counts(task.requirements, exposures)
-    user_lists(task.requirements, exposures.shape)
+def _check_detection(task):
+    with open_exposures(task.frames, name="frames", **_reading(task)) as exposures:
+        n, shape = len(exposures), exposures[0].shape
+        find_ccd_parameters(exposures, **_parameters(task))
+    check_requirements(task.requirements, n, shape)
 
 
-def _check_combination(task, ccds):
-    load_ccds(ccds, name="frames")
+def _check_combination(task):
+    with open_exposures(task.frames, name="frames", **_reading(task)) as exposures:
+        n, shape = len(exposures), exposures[0].shape
     if task.crmasks is None or not task.crmasks.exists():
         return  # a plain method, or masks that another block will make
     masks = CRMaskSet.read(task.crmasks)
-    if (len(masks), masks.shape) != (len(ccds), ccds[0].shape):
-        msg = (
-            f"the masks {task.crmasks} must fit the exposures: {len(masks)} of shape "
-            f"{masks.shape}, got {len(ccds)} of shape {ccds[0].shape}"
-        )
-        raise ValueError(msg)
+    check_fit(masks, n, shape, name=f"the masks {task.crmasks}")
     if task.method_kwargs.get("use_lamedian") and masks.lamedian is None:
         msg = f"use_lamedian needs the extension LAMEDIAN, {task.crmasks} has none"
         raise ValueError(msg)

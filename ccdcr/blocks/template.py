@@ -4,9 +4,9 @@
 import textwrap
 
 from ccdcr._requirements_table import REQUIREMENTS, STAGES
-from ccdcr.blocks.frames import GAIN_KEYWORDS, READNOISE_KEYWORDS
 from ccdcr.blocks.options import PLAIN
 from ccdcr.combination.methods import METHODS
+from ccdcr.exposures.ccd_parameters import GAIN_KEYWORDS, READNOISE_KEYWORDS
 from ccdcr.requirements import yaml_value
 
 __all__ = ["write_template"]
@@ -22,7 +22,7 @@ id: {id}  # results are written to the folder obsid<id>_results
 mode: MegaraCrDetection  # that is a detection of cosmic rays
 frames:  # in data/ beside this file, or beside it; wildcards are allowed
 {frames}
-extnum: none  # number or name of the FITS extension; none = the first image
+extnum: none  # number or name of the FITS extension; none = the only image
 gain: none  # electron/adu, or a header keyword; none = {gain}
 readnoise: none  # electron, or a header keyword; none = {readnoise}
 # rnoise: 2.0  # in place of readnoise: in adu

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = [
     "add_exposure_options",
     "add_output_options",
+    "add_reading_options",
     "changes_of",
     "detector_of",
     "expanded",
@@ -26,16 +27,7 @@ def add_exposure_options(parser):
         help="folder of the files that a YAML file names (default: data beside it; "
         "the folder of the YAML file is searched next)",
     )
-    group.add_argument(
-        "--extension",
-        "--extnum",
-        type=_number_or_name,
-        metavar="NAME",
-        help="name or number of the FITS extension (default: the first image)",
-    )
-    group.add_argument(
-        "--unit", help="unit of the exposures (default: BUNIT, or adu without it)"
-    )
+    add_reading_options(group)
     keyword = "a number with or without unit, or a header keyword"
     group.add_argument(
         "--gain", type=_parameter, metavar="X", help=f"electron/adu: {keyword}"
@@ -54,6 +46,21 @@ def add_exposure_options(parser):
         metavar="NAME=VALUE",
         dest="changes",
         help="set anything that stands under requirements, as YAML; may be repeated",
+    )
+
+
+def add_reading_options(group):
+    """Add the options that say what is read of a file."""
+    group.add_argument(
+        "--extension",
+        "--extnum",
+        type=_number_or_name,
+        metavar="NAME",
+        help="name or number of the FITS extension (default: the primary "
+        "image, else the only one that is not a mask or an uncertainty)",
+    )
+    group.add_argument(
+        "--unit", help="unit of the exposures (default: BUNIT, or adu without it)"
     )
 
 

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from ccdcr.cli.inputs import expanded
+from ccdcr.cli.inputs import add_reading_options, expanded
 
 __all__ = ["add_parser"]
 
@@ -56,15 +56,19 @@ def add_parser(commands, common):
 def _add_inputs(parser):
     parser.add_argument("masks", metavar="crmasks.fits", help="the file of masks")
     parser.add_argument("images", nargs="+", metavar="FILE", help="its exposures")
-    parser.add_argument("--unit", help="unit of the exposures (default: BUNIT)")
+    add_reading_options(parser)
 
 
 def _read(options):
     from ccdcr.exposures import load_ccds
     from ccdcr.maskset import CRMaskSet
 
-    unit = {} if options.unit is None else {"unit": options.unit}
-    ccds, _ = load_ccds(expanded(options.images), name="the exposures", **unit)
+    ccds, _ = load_ccds(
+        expanded(options.images),
+        name="the exposures",
+        extension=options.extension,
+        unit=options.unit,
+    )
     return CRMaskSet.read(options.masks), ccds
 
 

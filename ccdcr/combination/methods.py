@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ccdcr import _kernels as kernels
-from ccdcr.combination import noise
+from ccdcr.combination import variances
 
 __all__ = ["METHODS", "Combined", "Stack", "meancr", "meancrt", "mediancr"]
 
@@ -64,11 +64,11 @@ class Stack:
 
     def _median(self):
         value = kernels.median(self.data, self.bad)
-        return value, self._variance("median", noise.median_variance)
+        return value, self._variance("median", variances.median_variance)
 
     def _mean(self):
         value = kernels.mean(self.data, self.bad, self.weights)
-        return value, self._variance("mean", noise.mean_variance, self.weights)
+        return value, self._variance("mean", variances.mean_variance, self.weights)
 
     def lowest(self):
         """Return the minimum, or what stands in for it, and its variance."""
@@ -85,7 +85,7 @@ class Stack:
         variance = propagate(self.variances, self.bad, *weights)
         if not self.scatter:
             return variance
-        scatter = noise.scatter_variance(self.data, self.bad, kind)
+        scatter = variances.scatter_variance(self.data, self.bad, kind)
         return np.where(scatter > 0, scatter, variance)
 
 

@@ -10,7 +10,16 @@ from ccdcr.exposures import load_exposures
 __all__ = ["check_equivalence"]
 
 
-def check_equivalence(ccds, *, gain=None, readnoise=None, bias=None, flux_factor=None):
+def check_equivalence(
+    ccds,
+    *,
+    gain=None,
+    readnoise=None,
+    bias=None,
+    flux_factor=None,
+    extension=None,
+    unit=None,
+):
     """
     Report how far exposures are from being equivalent.
 
@@ -24,6 +33,8 @@ def check_equivalence(ccds, *, gain=None, readnoise=None, bias=None, flux_factor
     flux_factor : sequence of float, optional
         Relative flux of each exposure. Default is their exposure times
         (``EXPTIME``) where all headers have them.
+    extension, unit : optional
+        As for `~ccdcr.detect_cosmic_rays`.
 
     Returns
     -------
@@ -54,7 +65,13 @@ def check_equivalence(ccds, *, gain=None, readnoise=None, bias=None, flux_factor
     ['0.9', '1.0', '1.1']
     """
     exposures = load_exposures(
-        ccds, gain=gain, readnoise=readnoise, bias=bias, minimum=2
+        ccds,
+        gain=gain,
+        readnoise=readnoise,
+        bias=bias,
+        minimum=2,
+        extension=extension,
+        unit=unit,
     )
     factors = scale_factors(exposures, flux_factor)
     frames = scaled_frames(exposures, factors)

@@ -4,12 +4,10 @@
 import os
 from collections.abc import Mapping
 
-import numpy as np
-
 from ccdcr._requirements_table import STAGES
-from ccdcr.detection.masks import check_regions, user_lists
 from ccdcr.detection.matched.detect import detect_matched
 from ccdcr.detection.plausible import warn_of_implausible
+from ccdcr.detection.requirement_checks import check_requirements, least_exposures
 from ccdcr.detection.unmatched import detect_unmatched
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures import load_exposures
@@ -17,16 +15,16 @@ from ccdcr.requirements import Requirements
 
 __all__ = ["detect_cosmic_rays"]
 
-_MOST_FLUX = 100.0
-
 
 def detect_cosmic_rays(
-    ccd_iter,
+    ccds,
     requirements=None,
     *,
     gain=None,
     readnoise=None,
     bias=None,
+    extension=None,
+    unit=None,
     progress_bar=None,
     **overrides,
 ):
@@ -35,7 +33,7 @@ def detect_cosmic_rays(
 
     Parameters
     ----------
-    ccd_iter : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         The exposures or their files, in adu or electron, all of one shape
         (ny, nx). Pixels that are masked (True = bad), not finite or beyond
         1e12 electron take no part and are never flagged. Three or more; two are
@@ -54,6 +52,13 @@ def detect_cosmic_rays(
     bias : float, `~astropy.units.Quantity` or str, optional
         Bias level that the exposures still contain, in their unit. Default
         is 0.
+    extension : int, str or tuple, optional
+        The extension of the image in files, by number or name. Default is the
+        primary image, else the only one whose name is not that of a mask or an
+        uncertainty.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the files. Default is BUNIT, or adu without it, with a
+        `~ccdcr.MissingUnitWarning`.
     progress_bar : callable, optional
         Wraps an iterable of the images that are worked on, such as ``tqdm``.
     **overrides
@@ -128,16 +133,17 @@ def detect_cosmic_rays(
     requirements = _find_requirements(requirements, overrides)
     _warn_of_unused(requirements)
     _check_progress_bar(progress_bar)
-    matched = requirements.crmethod in STAGES["matched"]
     exposures = load_exposures(
-        ccd_iter,
+        ccds,
         gain=gain,
         readnoise=readnoise,
         bias=bias,
-        minimum=2 if matched else 3,
+        minimum=least_exposures(requirements),
+        extension=extension,
+        unit=unit,
     )
-    _check_counts(requirements, exposures)
-    lists = user_lists(requirements, exposures.shape)
+    lists = check_requirements(requirements, len(exposures), exposures.shape)
+    matched = requirements.crmethod in STAGES["matched"]
     detect = detect_matched if matched else detect_unmatched
     masks = detect(exposures, requirements, lists, progress_bar)
     if masks.equivalence is None or not masks.equivalence.failures:
@@ -177,37 +183,3 @@ def _check_progress_bar(progress_bar):
             f"got {type(progress_bar).__name__}"
         )
         raise TypeError(msg)
-
-
-def _check_counts(requirements, exposures):
-    """Check what depends on number and shape of the exposures."""
-    n = len(exposures)
-    for name in ("flux_factor", "mm_xy_offsets"):
-        value = getattr(requirements, name)
-        if isinstance(value, tuple) and len(value) != n:
-            msg = f"{name} must hold {n} entries, one per exposure, got {len(value)}"
-            raise ValueError(msg)
-    _check_flux_factor(requirements.flux_factor)
-    uses_mm = requirements.crmethod in STAGES["mm"]
-    if uses_mm and requirements.mm_cr_coincidences >= n:
-        msg = (
-            f"mm_cr_coincidences must be less than the {n} exposures, "
-            f"got {requirements.mm_cr_coincidences}"
-        )
-        raise ValueError(msg)
-    shape, region = exposures.shape, requirements.mm_crosscorr_region
-    check_regions("flux_factor_regions", requirements.flux_factor_regions, shape)
-    check_regions("mm_crosscorr_region", region and [region], shape)
-
-
-def _check_flux_factor(value):
-    if value in {None, "auto"}:
-        return
-    low, high = np.min(value), np.max(value)
-    if low < 1 / _MOST_FLUX or high > _MOST_FLUX or high > _MOST_FLUX * low:
-        limits = f"{1 / _MOST_FLUX:g} to {_MOST_FLUX:g}"
-        msg = (
-            f"flux_factor must be from {limits}, and the largest up to "
-            f"{_MOST_FLUX:g} times the smallest, got {value}"
-        )
-        raise ValueError(msg)

@@ -1,92 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Variances of the exposures, and what a combination makes of them."""
+"""Variances of a mean, a median and of the scatter of the exposures."""
 
 from functools import reduce
 
 import numpy as np
-from astropy.nddata import UnknownUncertainty, VarianceUncertainty
 
 from ccdcr import _kernels as kernels
 from ccdcr._statistics import median_factor
 
+__all__ = ["mean_variance", "median_variance", "scatter_variance"]
+
 _SIMILAR = 1.5  # variances whose median has the factor of equal ones
-
-__all__ = [
-    "has_variance",
-    "mean_variance",
-    "median_variance",
-    "model_variance",
-    "scatter_variance",
-    "variance_of",
-]
-
-
-def has_variance(ccd):
-    """Tell whether an exposure comes with an uncertainty that can be used."""
-    uncertainty = ccd.uncertainty
-    return not (
-        uncertainty is None
-        or uncertainty.array is None
-        or isinstance(uncertainty, UnknownUncertainty)
-    )
-
-
-def variance_of(ccd, rows):
-    """
-    Return the variance that some rows of an exposure come with.
-
-    Parameters
-    ----------
-    ccd : `~astropy.nddata.CCDData`
-        The exposure, with an uncertainty of any class that can be converted.
-    rows : slice
-        The rows.
-
-    Returns
-    -------
-    variance : 2D `~numpy.ndarray` of float64
-        The variance in the squared unit of the exposure.
-    """
-    with np.errstate(divide="ignore"):  # an inverse variance may be 0
-        variance = ccd.uncertainty[rows].represent_as(VarianceUncertainty)
-    array = np.asarray(variance.array, dtype=np.float64)
-    if variance.unit is None or ccd.unit is None or variance.unit == ccd.unit**2:
-        return array
-    return array * variance.unit.to(ccd.unit**2)
-
-
-def model_variance(data, gain, readnoise, bias):
-    """
-    Return the variance of an exposure by the noise model of a CCD.
-
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        The exposure.
-    gain : float
-        Electrons per unit of the data.
-    readnoise : float
-        Read noise in electron.
-    bias : float
-        Bias level in the data.
-
-    Returns
-    -------
-    variance : `~numpy.ndarray`
-        The variance, max(data - bias, 0) / gain + (readnoise / gain)^2; that of
-        one electron where this is 0. float32 if the data are.
-    """
-    kind = np.asarray(data).dtype
-    dtype = np.result_type(kind, np.float32) if kind.kind == "f" else np.dtype(float)
-    signal = np.subtract(data, dtype.type(bias), dtype=dtype) if bias else data
-    # Twice as fast as with the number 0.
-    signal = np.maximum(signal, np.zeros(np.shape(data), dtype), dtype=dtype)
-    if gain != 1:
-        signal *= dtype.type(1 / gain)
-    signal += dtype.type((readnoise / gain) ** 2)
-    if readnoise == 0:  # nothing would be known of a pixel without signal
-        signal[signal == 0] = gain**-2
-    return signal
 
 
 def mean_variance(variances, bad=None, weights=None):

@@ -10,12 +10,12 @@ import numpy as np
 from astropy.io import fits
 
 from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exposures.mapped_files import temporary_folder, unpacked_path
 from ccdcr.maskfile.format import CRMASK, EXTENSIONS, IMAGES
 from ccdcr.maskfile.source import Source
 from ccdcr.maskfile.structure import check_structure
 from ccdcr.maskset import CRMaskSet
-from ccdcr.tiles.fits_stream import ones_sum
-from ccdcr.tiles.rows import opened
+from ccdcr.utils.fits_stream import ones_sum
 
 __all__ = ["MasksInFile", "open_masks"]
 
@@ -49,9 +49,9 @@ def open_masks(stack, crmasks, limit, folder=None):
         raise TypeError(msg)
     path = Path(crmasks).expanduser()
     with ExitStack() as own:
-        file = opened(own, path, folder)
-        if file.seek(0, 2) > limit:
-            file.seek(0)
+        plain = unpacked_path(path, temporary_folder(own, folder))
+        if plain.stat().st_size > limit:
+            file = own.enter_context(plain.open("rb"))
             masks = MasksInFile(own, file, path)
             stack.push(own.pop_all())
             return masks

@@ -1,24 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From files to a combined image in one call."""
+"""Combination of exposures or their files in one call."""
 
+import difflib
+import inspect
 import os
 from numbers import Real
 
-import ccdproc
 import numpy as np
 from astropy.io import fits
+from astropy.nddata import fits_ccddata_reader
 
-from ccdcr._files import check_output, write_hdulist
+from ccdcr._files import check_output
+from ccdcr.combination.combine_tiles import combine_plain, combine_tiles
 from ccdcr.combination.images import Images
 from ccdcr.combination.methods import METHODS
-from ccdcr.exposures import list_exposures, load_ccds
-from ccdcr.tiles.combine import combine_tiles
-from ccdcr.tiles.fits_stream import write_images
+from ccdcr.exposures.input_checks import list_exposures
+from ccdcr.utils.fits_stream import write_images
 
 __all__ = ["combine"]
 
 _PLAIN = ("average", "median", "sum")
 _REMEDY = "use overwrite_output=True"
+# Names of CCDData.read that change what is read; its others have no effect here.
+_READING = ("hdu_mask", "hdu_uncertainty", "key_uncertainty_type")
 
 
 def combine(
@@ -48,6 +52,8 @@ def combine(
     combine_uncertainty_function=None,
     overwrite_output=False,
     progress_bar=None,
+    extension=None,
+    unit=None,
     **ccdkwargs,
 ):
     """
@@ -109,8 +115,14 @@ def combine(
     progress_bar : callable, optional
         Wraps an iterable, such as ``tqdm``: first that of the exposures or
         files, then, if there are several, that of the tiles.
+    extension : int, str or tuple, optional
+        The extension of the image in files, by number or name, also as ``hdu``.
+        Default is the primary image, else the only one whose name is not that of
+        a mask or an uncertainty.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the files. Default is BUNIT, or adu without it.
     **ccdkwargs
-        Arguments for `astropy.nddata.CCDData.read`, such as ``unit``.
+        More arguments of `astropy.nddata.CCDData.read`, such as ``hdu_mask``.
 
     Returns
     -------
@@ -162,7 +174,8 @@ def combine(
         output_file = check_output(
             output_file, overwrite=overwrite_output, remedy=_REMEDY
         )
-    items, names = _listed(img_list, progress_bar)
+    reading = _reading_options(extension, unit, ccdkwargs)
+    items = _listed(img_list, progress_bar)
     if output_file is not None:
         read = [x for x in (*items, crmasks) if isinstance(x, (str, os.PathLike))]
         check_output(
@@ -174,23 +187,17 @@ def combine(
         "scale": scale,
         "mem_limit": mem_limit,
         "dtype": dtype,
-        "ccdkwargs": ccdkwargs,
+        "reading": reading,
+        "folder": None if output_file is None else output_file.parent,
+        "progress_bar": progress_bar,
     }
     if method in _PLAIN:
         function = combine_uncertainty_function
-        combined = _combine_plain(items, method, function, **settings)
-        images = None
+        combined, images = combine_plain(items, method, function, **settings)
     else:
+        number = output_file is not None
         combined, images = combine_tiles(
-            items,
-            names,
-            crmasks,
-            method,
-            options,
-            number=output_file is not None,
-            folder=None if output_file is None else output_file.parent,
-            progress_bar=progress_bar,
-            **settings,
+            items, crmasks, method, options, number=number, **settings
         )
     if output_file is not None:
         _write(combined, images, output_file, overwrite=overwrite_output)
@@ -231,6 +238,25 @@ def _check_mem_limit(mem_limit):
         raise ValueError(msg)
 
 
+def _reading_options(extension, unit, ccdkwargs):
+    """Return the options of the reader; unknown names are refused."""
+    ours = inspect.signature(combine).parameters
+    known = {
+        "format",
+        *inspect.signature(fits_ccddata_reader).parameters,
+        *inspect.signature(fits.open).parameters,
+    }
+    for name in ccdkwargs:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, [*ours, *known], 1, cutoff=0.0)
+            msg = f"combine has no parameter {name!r}; did you mean {nearest[0]!r}?"
+            raise TypeError(msg)
+    if "hdu" in ccdkwargs and extension is None:
+        extension = ccdkwargs["hdu"]
+    chosen = {name: ccdkwargs[name] for name in _READING if name in ccdkwargs}
+    return {"extension": extension, "unit": unit, **chosen}
+
+
 def _listed(img_list, progress_bar):
     if isinstance(img_list, str) and "," in img_list:
         img_list = [name.strip() for name in img_list.split(",")]
@@ -238,45 +264,21 @@ def _listed(img_list, progress_bar):
         img_list = img_list.tolist()
     if progress_bar is not None:
         img_list = progress_bar(img_list)
-    return list_exposures(img_list, name="img_list")
-
-
-def _combine_plain(
-    items, method, uncertainty_function, *, clipping, scale, ccdkwargs, **settings
-):
-    """Combine as `ccdproc.combine` does."""
-    allowed = ("numpy", "dask")
-    ccds, _ = load_ccds(items, name="img_list", allowed=allowed, **ccdkwargs)
-    return ccdproc.combine(
-        ccds,
-        method=method,
-        scale=[scale(ccd.data) for ccd in ccds] if callable(scale) else scale,
-        combine_uncertainty_function=uncertainty_function,
-        **settings,
-        **{
-            key: value
-            for key, value in clipping.items()
-            # None is ccdproc's default of these two only by leaving it out.
-            if value is not None or not key.endswith("_func")
-        },
-    )
+    return list_exposures(img_list, name="img_list")[0]
 
 
 def _write(combined, images, path, *, overwrite):
-    options = {"overwrite": overwrite, "remedy": _REMEDY}
-    if images is None:
-        write_hdulist(combined.to_hdu(), path, checksum=True, **options)
-        return
-    planes = list(images.planes.values())
     headers = _headers(combined, images)
-    write_images(path, list(zip(headers, planes, strict=True)), **options)
+    parts = list(zip(headers, images.planes.values(), strict=True))
+    write_images(path, parts, overwrite=overwrite, remedy=_REMEDY)
 
 
 def _headers(combined, images):
     """Return the headers of the extensions, made of an image of one pixel."""
     pixel = Images(**{name: plane[:1][:, :1] for name, plane in images.planes.items()})
     hdulist = pixel.to_ccd(combined, combined.unit, {}).to_hdu()
-    hdulist.append(fits.ImageHDU(pixel.number, name="NUSED"))
+    if pixel.number is not None:
+        hdulist.append(fits.ImageHDU(pixel.number, name="NUSED"))
     hdulist.verify("exception")
     for hdu in hdulist:
         hdu.header["NAXIS2"], hdu.header["NAXIS1"] = combined.shape

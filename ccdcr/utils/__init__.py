@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Combining some rows at a time, from files to a file."""
+"""Helpers that know nothing of cosmic rays."""

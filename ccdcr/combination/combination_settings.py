@@ -1,0 +1,214 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Options of a combination, checked against exposures and masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+
+from ccdcr.combination.methods import METHODS
+from ccdcr.exceptions import NoUncertaintyWarning, warn_user
+from ccdcr.exposures.noise_model import model_variance, variance_of
+
+__all__ = [
+    "CombinationSettings",
+    "check_dtype",
+    "check_fit",
+    "check_weights",
+    "keywords_of",
+    "masks_for",
+]
+
+
+@dataclass(frozen=True)
+class CombinationSettings:
+    """
+    How rows are combined: all that is the same for each pixel.
+
+    ``factors`` are those of the exposures (n,) or None. ``kinds`` are class and unit
+    of the uncertainties of the exposures, None where they are not used; ``model`` is
+    gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` is
+    the factor and the offset that bring LAMEDIAN to the unit of the exposures.
+    """
+
+    method: str
+    unit: u.UnitBase
+    factors: np.ndarray | None = None
+    kinds: tuple | None = None
+    model: tuple | None = None
+    has_variance: bool = False
+    scatter: bool = False
+    lamedian: tuple | None = None
+
+    @classmethod
+    def of(
+        cls,
+        exposures,
+        masks,
+        method,
+        *,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scaling=None,
+    ):
+        """Check the options of a combination of Exposures with a mask set."""
+        unit = exposures[0].unit
+        masks_for(masks, method)
+        _check_uncertainty(uncertainty)
+        factors = _factors(len(exposures), masks, scaling, apply_flux_factor)
+        lamedian = _lamedian_units(masks, unit) if use_lamedian else None
+        model = _noise_model(masks, unit)
+        kinds = None
+        if uncertainty is not None and all(e.has_variance for e in exposures):
+            kinds = tuple((e.kind, e.sigma_unit) for e in exposures)
+        known = uncertainty is not None and (kinds is not None or model is not None)
+        if uncertainty is not None and not known:
+            _complain(exposures, unit, uncertainty)
+        scatter = uncertainty == "scatter"
+        return cls(method, unit, factors, kinds, model, known, scatter, lamedian)
+
+    def variances(self, stack):
+        """Return the variance (rows, nx) of each exposure, not scaled; or None."""
+        if not self.has_variance:
+            return None
+        if self.kinds is None:
+            return [model_variance(plane, *self.model) for plane in stack.data]
+        parts = zip(stack.data, stack.sigmas, self.kinds, strict=True)
+        return [self._known(plane, sigma, *kind) for plane, sigma, kind in parts]
+
+    def _known(self, plane, sigma, kind, sigma_unit):
+        """Return the variance of an uncertainty; by the model where it is unknown."""
+        variance = variance_of(np.asarray(sigma), kind, sigma_unit, self.unit)
+        unknown = ~(variance > 0)
+        if unknown.any():
+            other = np.inf if self.model is None else model_variance(plane, *self.model)
+            variance = np.where(unknown, other, variance)
+        return variance
+
+
+def masks_for(masks, method):
+    """Return the masks of a mask set that a method uses, by name."""
+    if method not in METHODS:
+        msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
+        raise ValueError(msg)
+    if masks is None:
+        msg = f"{method} needs a mask set; set crmasks to a CRMaskSet or its file"
+        raise ValueError(msg)
+    available = {"CRMASKS": masks.crmasks, **masks.planes}
+    needed = METHODS[method][1]
+    if missing := [name for name in needed if name not in available]:
+        msg = f"{method} needs the mask {missing[0]}, which crmasks does not have"
+        raise ValueError(msg)
+    return {name: available[name] for name in needed}
+
+
+def _check_uncertainty(uncertainty):
+    if uncertainty not in {"propagate", "scatter", None}:
+        msg = f"uncertainty must be 'propagate', 'scatter' or None, got {uncertainty!r}"
+        raise ValueError(msg)
+
+
+def _factors(n, masks, scaling, apply_flux_factor):
+    """Return the factor of each exposure, or None if all are 1."""
+    if scaling is None and not apply_flux_factor:
+        return None
+    scale = 1.0 if scaling is None else np.ravel(np.asarray(scaling, dtype=float))
+    try:
+        scale = np.broadcast_to(scale, (n,))
+    except ValueError as err:
+        msg = f"scale_to must be one number or {n} of them, got {np.size(scale)}"
+        raise ValueError(msg) from err
+    if not np.all(np.isfinite(scale)):
+        msg = f"scaling and scale_to must be finite, got {scale.tolist()}"
+        raise ValueError(msg)
+    return scale / masks.flux_factor if apply_flux_factor else scale
+
+
+def _lamedian_units(masks, unit):
+    """Return factor and offset that bring LAMEDIAN to the unit of the exposures."""
+    image = masks.lamedian
+    if image is None:
+        msg = "use_lamedian=True needs LAMEDIAN, which the mask set does not have"
+        raise ValueError(msg)
+    other = getattr(image, "unit", unit)
+    if {other, unit} == {u.electron, u.adu} and masks.gain is not None:
+        return masks.gain if other == u.adu else 1 / masks.gain, _bias(masks, unit)
+    try:
+        return other.to(unit), _bias(masks, unit)
+    except u.UnitConversionError as err:
+        msg = (
+            f"LAMEDIAN is in {other} and the exposures are in {unit}; "
+            "the mask set records no gain to convert it"
+        )
+        raise ValueError(msg) from err
+
+
+def _bias(masks, unit):
+    """Return the recorded bias in the unit of the exposures."""
+    bias = masks.bias or 0.0
+    in_electrons = unit == u.electron and masks.gain is not None
+    return bias * masks.gain if in_electrons else bias
+
+
+def _noise_model(masks, unit):
+    """Return gain, read noise and bias in the unit of the exposures, or None."""
+    if masks.readnoise is None or (masks.gain is None and unit == u.adu):
+        return None
+    if unit not in {u.adu, u.electron}:
+        return None
+    gain = masks.gain if unit == u.adu else 1.0
+    return gain, masks.readnoise, _bias(masks, unit)
+
+
+def _complain(exposures, unit, uncertainty):
+    """Say that the uncertainty is not known: an error if it must be."""
+    known = sum(exposure.has_variance for exposure in exposures)
+    msg = (
+        f"{known} of {len(exposures)} exposures have an uncertainty, and the "
+        f"mask set does not record gain and read noise for exposures in {unit}"
+    )
+    if uncertainty == "scatter":
+        msg += ", which uncertainty='scatter' needs where one exposure is left"
+        raise ValueError(msg)
+    warn_user(f"the result has no uncertainty: {msg}", NoUncertaintyWarning)
+
+
+def check_fit(masks, n, shape, name="crmasks"):
+    """Refuse masks of another number or shape of exposures."""
+    if len(masks) != n:
+        msg = f"{name} must hold the masks of {n} exposures, got {len(masks)}"
+        raise ValueError(msg)
+    if masks.shape != shape:
+        msg = f"{name} must have the shape of the exposures, {shape}, got {masks.shape}"
+        raise ValueError(msg)
+
+
+def check_dtype(dtype):
+    """Refuse a type of the data that has no NaN."""
+    dtype = np.dtype(dtype or float)
+    if dtype.kind != "f":
+        msg = f"dtype must be a floating-point type, got {dtype}"
+        raise TypeError(msg)
+
+
+def check_weights(weights):
+    """Refuse weights that are negative, not finite or all 0."""
+    if weights is None:
+        return
+    lowest, highest = np.min(weights), np.max(weights)
+    if not (lowest >= 0 and 0 < highest < np.inf):  # also of NaN
+        msg = "weights must be finite numbers >= 0, not all of them 0"
+        raise ValueError(msg)
+
+
+def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
+    """Return what is recorded in the header of a combined image."""
+    return {
+        "NCOMBINE": n,
+        "CRMETHOD": method,
+        "CRUUID": uuid,
+        "CRFLUXF": bool(apply_flux_factor),
+        "CRLAMED": bool(use_lamedian),
+        "CRNREPL": int(replaced),
+    }

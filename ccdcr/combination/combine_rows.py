@@ -1,0 +1,216 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""One combination for arrays and files: a function of some rows of the exposures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ccdcr._kernels import bands_of, count
+from ccdcr._threads import in_threads
+from ccdcr.combination.images import Images, allocate
+from ccdcr.combination.methods import METHODS, Stack
+
+__all__ = [
+    "THREADS",
+    "VALUES_AT_ONCE",
+    "ImagePlanes",
+    "RowStack",
+    "bands",
+    "combine_planes",
+    "combine_rows",
+    "cut_weights",
+    "number_of_rows",
+]
+
+# Of a stack in each thread, so that they stay in the cache. With fewer of them
+# threads wait for each other, with more threads memory is the limit.
+VALUES_AT_ONCE = 1 << 19
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class RowStack:
+    """
+    Some rows of the exposures and of all that belongs to their pixels.
+
+    ``data`` and ``bad`` (True = masked, clipped or not finite) are (n, rows, nx),
+    ``masks`` those of the method by name, (rows, nx) or (n, rows, nx). ``sigmas`` are
+    the arrays of the uncertainties of the exposures, ``lamedian`` (rows, nx) and
+    ``weights`` (n,) or (n, rows, nx); each of them may be None.
+    """
+
+    data: np.ndarray
+    bad: np.ndarray
+    masks: dict
+    sigmas: Any = None
+    weights: np.ndarray | None = None
+    lamedian: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ImagePlanes:
+    """
+    All planes of an image, or of a tile of it, as they came.
+
+    ``exposures`` are data, mask and sigma of each exposure, (ny, nx) each; mask and
+    sigma may be None. ``masks`` are those of the method by name.
+    """
+
+    exposures: list
+    masks: dict
+    weights: np.ndarray | None = None
+    lamedian: np.ndarray | None = None
+
+    @property
+    def shape(self):
+        """Shape of the image, (ny, nx)."""
+        return tuple(self.exposures[0][0].shape)
+
+    def stack(self, rows, dtype):
+        """Return the `RowStack` of a slice of rows."""
+        height = len(range(*rows.indices(self.shape[0])))
+        data = np.empty((len(self.exposures), height, self.shape[1]), dtype)
+        bad = np.zeros(data.shape, dtype=bool)
+        with np.errstate(over="ignore"):  # beyond float32 is not finite either
+            for i, (values, mask, _) in enumerate(self.exposures):
+                data[i] = values[rows]
+                if mask is not None:
+                    bad[i] = mask if np.ndim(mask) == 0 else mask[rows]
+        bad |= ~np.isfinite(data)
+        return RowStack(
+            data,
+            bad,
+            {name: mask[..., rows, :] for name, mask in self.masks.items()},
+            [sigma if sigma is None else sigma[rows] for *_, sigma in self.exposures],
+            cut_weights(self.weights, rows),
+            None if self.lamedian is None else self.lamedian[rows],
+        )
+
+
+def cut_weights(weights, rows):
+    """Return the weights of some rows: (n,) as they are, (n, ny, nx) cut."""
+    return weights[:, rows] if getattr(weights, "ndim", 0) > 1 else weights
+
+
+def combine_rows(stack, settings, *, number=False):
+    """
+    Combine some rows of the exposures.
+
+    Parameters
+    ----------
+    stack : `RowStack`
+        The rows; not changed.
+    settings : `~ccdcr.combination.combination_settings.CombinationSettings`
+        How they are combined.
+    number : bool, optional
+        Whether the number of exposures used is wanted. Default is False.
+
+    Returns
+    -------
+    images : `~ccdcr.combination.images.Images`
+        The combined rows, (rows, nx).
+    """
+    function, _ = METHODS[settings.method]
+    masks = {n: m.reshape(*m.shape[:-2], -1) for n, m in stack.masks.items()}
+    images = _finish(function(_flat(stack, settings), masks), stack.bad)
+    if number:
+        images.number = number_of_rows(stack, settings.method)
+    return images
+
+
+def _flat(stack, settings):
+    """Return the exposures of some rows, scaled, as a Stack of pixels."""
+    data, n = stack.data, len(stack.data)
+    noise = settings.variances(stack)
+    noise = noise and [variance.ravel() for variance in noise]
+    if settings.factors is not None:
+        # Values of bad pixels may be anything.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = settings.factors.astype(data.dtype)
+            data = data * scale[:, np.newaxis, np.newaxis]
+            squares = [float(s) ** 2 for s in settings.factors]
+            noise = noise and [v * s for v, s in zip(noise, squares, strict=True)]
+    weights, substitute = stack.weights, None
+    if weights is not None and weights.ndim > 1:
+        weights = weights.reshape(n, -1)
+    if settings.lamedian is not None:
+        factor, offset = settings.lamedian
+        substitute = np.multiply(stack.lamedian, factor, dtype=np.float64) + offset
+        substitute = substitute.ravel()
+    bad = stack.bad.reshape(n, -1) if stack.bad.any() else None
+    return Stack(data.reshape(n, -1), bad, weights, noise, settings.scatter, substitute)
+
+
+def _finish(combined, bad):
+    """Return what a method made of some rows as images."""
+    nogood = bad.all(axis=0)
+    shape = nogood.shape
+    value = combined.value.reshape(shape)
+    sigma = combined.variance
+    if sigma is not None:
+        sigma = np.sqrt(sigma).reshape(shape)
+    replaced = np.count_nonzero(combined.replaced)
+    if nogood.any():
+        replaced -= np.count_nonzero(combined.replaced & nogood.ravel())
+        for image in filter(lambda image: image is not None, (value, sigma)):
+            image[nogood] = np.nan
+    return Images(value, nogood, sigma, replaced=replaced)
+
+
+def number_of_rows(stack, method):
+    """Return the number of exposures that a method uses in some rows, (rows, nx)."""
+    masks, bad, n = stack.masks, stack.bad, len(stack.bad)
+    if "CRMASKS" in masks:
+        unused = bad | masks["CRMASKS"]
+        if stack.weights is not None:
+            weights = stack.weights
+            weights = weights if weights.ndim > 1 else weights.reshape(n, 1, 1)
+            unused |= weights == 0
+        number = count(unused, n)
+        replaced = (number == 0) | masks.get("MEANCR", False)
+    else:
+        number = count(bad, n)
+        replaced = masks[METHODS[method][1][0]]
+    number[replaced] = 1
+    number[bad.all(axis=0)] = 0
+    return number
+
+
+def combine_planes(planes, dtype, settings, *, number=False):
+    """
+    Combine an image in bands that fit into the cache, in threads.
+
+    Parameters
+    ----------
+    planes : `ImagePlanes`
+        All planes of the image.
+    dtype : str or `~numpy.dtype`
+        Type of the data and of the result.
+    settings : `~ccdcr.combination.combination_settings.CombinationSettings`
+        How rows are combined.
+    number : bool, optional
+        Whether the number of exposures used is wanted. Default is False.
+
+    Returns
+    -------
+    images : `~ccdcr.combination.images.Images`
+        The combined image.
+    """
+    shape, dtype = planes.shape, np.dtype(dtype or float)
+    images = allocate(
+        np.empty, shape, dtype, sigma=settings.has_variance, number=number
+    )
+
+    def work(rows):
+        part = combine_rows(planes.stack(rows, dtype), settings, number=number)
+        images.put(rows, part)
+        return part.replaced
+
+    images.replaced = sum(in_threads(work, bands(planes), THREADS))
+    return images
+
+
+def bands(planes):
+    """Return slices of rows whose stack fits into the cache."""
+    return bands_of(planes.shape, max(VALUES_AT_ONCE // len(planes.exposures), 1))

@@ -1,0 +1,312 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Combination of exposures tile by tile, from wherever they are."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import ccdproc
+import numpy as np
+from astropy.nddata import CCDData
+
+from ccdcr.combination.ccdproc_adapter import clip, stack_of
+from ccdcr.combination.combination_settings import (
+    CombinationSettings,
+    check_dtype,
+    check_fit,
+    check_weights,
+    keywords_of,
+    masks_for,
+)
+from ccdcr.combination.combine_rows import ImagePlanes, combine_planes, cut_weights
+from ccdcr.combination.images import Images, allocate
+from ccdcr.combination.tile_sizes import bytes_per_pixel, is_clipping, tiles_of
+from ccdcr.exposures.mapped_files import Scratch
+from ccdcr.exposures.open_exposures import open_exposures
+from ccdcr.maskfile.mask_rows import open_masks
+from ccdcr.maskset import CRMaskSet
+
+__all__ = ["combine_plain", "combine_tiles"]
+
+_AT_ONCE = 8  # tiles that are handed to dask together
+_MASKS = 1 / 16  # of the memory, for masks that are read as a whole
+
+
+@dataclass(frozen=True)
+class TileCombination:
+    """
+    A combination of tiles by a method of `~ccdcr.CRCombiner`, of any exposures.
+
+    It holds no exposure and can be sent to another process.
+    """
+
+    settings: CombinationSettings
+    clipping: dict
+    dtype: Any
+    number: bool
+
+    def __call__(self, exposures, masks, weights, lamedian):
+        """Return the images of a tile; exposures are data, mask and sigma of each."""
+        exposures = [tuple(planes) for planes in exposures]
+        if is_clipping(self.clipping):
+            combiner = _combiner(exposures, self.settings.unit, self.dtype)
+            clip(combiner, self.clipping)
+            sigmas = [sigma for *_, sigma in exposures]
+            exposures = list(zip(*stack_of(combiner), sigmas, strict=True))
+        planes = ImagePlanes(exposures, masks, weights, lamedian)
+        return combine_planes(planes, self.dtype, self.settings, number=self.number)
+
+
+@dataclass(frozen=True)
+class PlainCombination:
+    """A combination of tiles by a method of `ccdproc.Combiner`."""
+
+    method: str
+    unit: Any
+    clipping: dict
+    scaling: Any
+    dtype: Any
+    uncertainty_func: Any
+
+    def __call__(self, exposures, _masks, weights, _lamedian):
+        """Return the images of a tile; there are no masks."""
+        combiner = _combiner(exposures, self.unit, self.dtype)
+        combiner.weights, combiner.scaling = weights, self.scaling
+        clip(combiner, self.clipping)
+        given = {"uncertainty_func": self.uncertainty_func}
+        kwargs = {name: value for name, value in given.items() if value is not None}
+        tile = getattr(combiner, f"{self.method}_combine")(**kwargs)
+        return Images(tile.data, tile.mask, tile.uncertainty.array)
+
+
+def _combiner(exposures, unit, dtype):
+    """Return a Combiner of some rows of the exposures."""
+    ccds = [
+        CCDData(data, unit=unit, mask=None if mask is None else np.asarray(mask, bool))
+        for data, mask, _ in exposures
+    ]
+    return ccdproc.Combiner(ccds, dtype=dtype)
+
+
+class _Masks:
+    """The masks that a method uses, some rows at a time."""
+
+    def __init__(self, masks, method, *, use_lamedian):
+        self._masks, self._method, self._lamedian = masks, method, use_lamedian
+        whole = isinstance(masks, CRMaskSet)
+        self._planes = masks_for(masks, method) if whole else None
+
+    def rows(self, rows):
+        """Return masks by name, and LAMEDIAN or None, of some rows."""
+        if self._planes is not None:
+            planes = {name: m[..., rows, :] for name, m in self._planes.items()}
+            return planes, self._cut(self._masks.lamedian, rows)
+        part = self._masks[rows]
+        return masks_for(part, self._method), self._cut(part.lamedian, np.s_[:])
+
+    def _cut(self, lamedian, rows):
+        return np.asarray(lamedian)[rows] if self._lamedian else None
+
+
+def combine_tiles(items, crmasks, method, options, *, number, folder, **settings):
+    """
+    Combine exposures or their files by a method of `~ccdcr.CRCombiner`.
+
+    Parameters
+    ----------
+    items : list of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files.
+    crmasks, method
+        Arguments of `~ccdcr.combine`.
+    options : dict
+        Those of the method.
+    number : bool
+        Whether the number of exposures used is wanted.
+    folder : `~pathlib.Path` or None
+        Where temporary files are.
+    **settings
+        More arguments of `~ccdcr.combine`, see `_tiled`.
+
+    Returns
+    -------
+    combined : `~astropy.nddata.CCDData`
+        The combined image.
+    images : `~ccdcr.combination.images.Images`
+        The same, whose planes give arrays for slices of rows.
+    """
+    mem_limit, reading = settings["mem_limit"], settings.pop("reading")
+    with ExitStack() as stack:
+        opened = open_exposures(items, name="img_list", folder=folder, **reading)
+        exposures = stack.enter_context(opened)
+        masks = open_masks(stack, crmasks, mem_limit * _MASKS, folder)
+        check_fit(masks, len(exposures), exposures[0].shape)
+        check_dtype(settings["dtype"])
+        _check_weights(settings["weights"], exposures)
+        scaling = _factors(settings.pop("scale"), exposures, mem_limit)
+        chosen = CombinationSettings.of(
+            exposures, masks, method, scaling=scaling, **options
+        )
+        function = TileCombination(
+            chosen, settings["clipping"], settings["dtype"], number
+        )
+        parts = _Masks(masks, method, use_lamedian=options["use_lamedian"])
+        images = _run_tiles(
+            function,
+            exposures,
+            parts.rows,
+            sigma=chosen.has_variance,
+            number=number,
+            folder=folder,
+            **settings,
+        )
+        keywords = keywords_of(
+            len(exposures),
+            method,
+            masks.uuid,
+            options["apply_flux_factor"],
+            options["use_lamedian"],
+            replaced=images.replaced,
+        )
+        boxes = masks.local_median_pixels
+    images.replace_by_local_median(boxes)
+    return images.whole().to_ccd(exposures[0], exposures[0].unit, keywords), images
+
+
+def combine_plain(items, method, uncertainty_func, *, folder, **settings):
+    """
+    Combine exposures or their files by a method of `ccdproc.Combiner`.
+
+    Parameters and results are those of `combine_tiles`.
+    """
+    mem_limit, reading = settings["mem_limit"], settings.pop("reading")
+    with open_exposures(items, name="img_list", folder=folder, **reading) as exposures:
+        _check_weights(settings["weights"], exposures)
+        function = PlainCombination(
+            method,
+            exposures[0].unit,
+            settings["clipping"],
+            _factors(settings.pop("scale"), exposures, mem_limit),
+            settings["dtype"],
+            uncertainty_func,
+        )
+        images = _run_tiles(
+            function,
+            exposures,
+            lambda _: ({}, None),
+            sigma=True,
+            number=False,
+            folder=folder,
+            plain=method,
+            **settings,
+        )
+    return images.whole().to_ccd(exposures[0], exposures[0].unit, {}), images
+
+
+def _check_weights(weights, exposures):
+    n, shape = len(exposures), exposures[0].shape
+    if isinstance(weights, np.ndarray):
+        if weights.ndim > 1 and weights.shape != (n, *shape):
+            msg = (
+                f"weights must be one number per exposure, {(n,)}, or one per pixel, "
+                f"{(n, *shape)}, got {weights.shape}"
+            )
+            raise ValueError(msg)
+        check_weights(weights)
+
+
+def _factors(scale, exposures, mem_limit):
+    """Return the factors of the exposures; a function sees one image at a time."""
+    if not callable(scale):
+        return scale
+    for exposure in exposures:
+        # A function such as the median has a copy.
+        needed = 2 * np.prod(exposure.shape) * exposure.data.dtype.itemsize
+        if exposure.from_file and needed > mem_limit:
+            msg = (
+                f"mem_limit must be at least {needed} bytes for a function as scale, "
+                f"which sees a whole exposure, got {mem_limit:g}; give numbers"
+            )
+            raise ValueError(msg)
+    return [scale(np.asarray(e.data[:]) if e.from_file else e.data) for e in exposures]
+
+
+def _run_tiles(
+    function,
+    exposures,
+    masks_of,
+    *,
+    clipping,
+    weights,
+    dtype,
+    mem_limit,
+    sigma,
+    number,
+    folder,
+    progress_bar,
+    plain=None,
+):
+    """Return the combined images, made tile by tile."""
+    shape = exposures[0].shape
+    images, left = _allocate(
+        shape, dtype, mem_limit, folder, sigma=sigma, number=number
+    )
+    lazy = any(exposure.lazy for exposure in exposures)
+    tiles = tiles_of(
+        shape,
+        bytes_per_pixel(exposures, dtype, clipping, plain),
+        left / _AT_ONCE if lazy else left,
+        len(exposures),
+        align=_chunk_height(exposures),
+    )
+
+    def inputs(rows):
+        cut = [exposure.cut(rows) for exposure in exposures]
+        masks, lamedian = masks_of(rows)
+        return cut, masks, cut_weights(weights, rows), lamedian
+
+    run = _run_lazy if lazy else _run
+    run(function, inputs, tiles, images, progress_bar)
+    return images
+
+
+def _allocate(shape, dtype, mem_limit, folder, *, sigma, number):
+    """Return images, in a file if they are large, and the memory that is left."""
+    dtype = np.dtype(dtype or float)
+    size = np.prod(shape) * (dtype.itemsize * (1 + sigma) + 1 + 2 * number)
+    kinds = {"sigma": sigma, "number": number}
+    if size <= mem_limit / 2:
+        return allocate(np.empty, shape, dtype, **kinds), mem_limit - size
+
+    def make(shape, dtype):
+        return Scratch(shape, dtype, folder)
+
+    return allocate(make, shape, dtype, **kinds), mem_limit
+
+
+def _chunk_height(exposures):
+    """Return the largest height of the chunks of dask arrays."""
+    planes = [plane for exposure in exposures for plane in exposure.planes]
+    return max(
+        plane.chunksize[0] if hasattr(plane, "chunksize") else 1 for plane in planes
+    )
+
+
+def _run(function, inputs, tiles, images, progress_bar):
+    for rows in _with_progress(tiles, progress_bar):
+        images.put(rows, function(*inputs(rows)))
+
+
+def _run_lazy(function, inputs, tiles, images, progress_bar):
+    """Compute tiles by dask, with the scheduler that is set."""
+    import dask  # noqa: PLC0415
+
+    task = dask.delayed(function.__call__, pure=False)
+    batches = [tiles[i : i + _AT_ONCE] for i in range(0, len(tiles), _AT_ONCE)]
+    for batch in _with_progress(batches, progress_bar):
+        tasks = [task(*inputs(rows)) for rows in batch]
+        for rows, part in zip(batch, dask.compute(*tasks), strict=True):
+            images.put(rows, part)
+
+
+def _with_progress(tiles, progress_bar):
+    return tiles if progress_bar is None or len(tiles) == 1 else progress_bar(tiles)

@@ -1,0 +1,300 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""A ccdproc Combiner with methods that remove cosmic rays."""
+
+import os
+
+import numpy as np
+
+from ccdcr.combination.ccdproc_adapter import LateCombiner, stack_of
+from ccdcr.combination.combination_settings import (
+    CombinationSettings,
+    check_dtype,
+    check_fit,
+    check_weights,
+    keywords_of,
+    masks_for,
+)
+from ccdcr.combination.combine_rows import (
+    ImagePlanes,
+    bands,
+    combine_planes,
+    number_of_rows,
+)
+from ccdcr.exposures.input_checks import check_arrays
+from ccdcr.exposures.open_exposures import Exposure
+from ccdcr.maskset import CRMaskSet
+
+__all__ = ["CRCombiner"]
+
+_OPTIONS = """
+        Parameters
+        ----------
+        use_lamedian : bool, optional
+            Take the pixels of LAMEDIAN, the median cleaned by a single-image
+            detector, instead of the minimum over the exposures{where}. It has
+            the flux scale of the median that it was made from: with
+            ``apply_flux_factor`` or ``scaling`` it is not scaled. Default is
+            False.
+        apply_flux_factor : bool, optional
+            Divide each exposure by its flux factor in the mask set. Default
+            is False.
+        uncertainty : {{'propagate', 'scatter'}} or None, optional
+            ``'propagate'``, the default: the uncertainties of the exposures
+            if all have one, else the noise model by the gain and the read
+            noise of the mask set. ``'scatter'``: ccdproc's convention over
+            the exposures used, and the former where only one is left. None:
+            no uncertainty, which is faster.
+        scale_to : float or `~numpy.ndarray`, optional
+            Factor of the exposures, instead of ``scaling``.
+
+        Returns
+        -------
+        combined : `~astropy.nddata.CCDData`
+            The combined image, with header and WCS of the first exposure,
+            masked (True = bad) only where every exposure is; there the value
+            is NaN. The uncertainty is a standard deviation.
+
+        Raises
+        ------
+        ValueError
+            If there is no mask set, or if it lacks what is asked for.
+
+        Warns
+        -----
+        NoUncertaintyWarning
+            If nothing is known from which the uncertainty could be computed.
+        LocalMedianWarning
+            If pixels to be replaced by their local median have no neighbour.
+"""
+
+
+def _with_options(where):
+    """Append the common sections to the docstring of a method."""
+
+    def decorate(method):
+        method.__doc__ = f"{method.__doc__.rstrip()}\n{_OPTIONS.format(where=where)}"
+        return method
+
+    return decorate
+
+
+class CRCombiner(LateCombiner):
+    """
+    A `ccdproc.Combiner` with three methods that remove cosmic rays.
+
+    Scaling, weights, clipping and all else that ``Combiner`` has work as there.
+
+    Parameters
+    ----------
+    ccd_iter : iterable of `~astropy.nddata.CCDData`
+        The exposures, all of one shape (ny, nx) and unit. Pixels that are
+        masked (True = bad) or not finite take no part.
+    crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`, optional
+        The masks, or the file that holds them, in the order of the exposures.
+    dtype : str or `~numpy.dtype`, optional
+        Type of the data and of the result. Default is float64.
+
+    Raises
+    ------
+    TypeError
+        If exposures are no CCDData, differ in shape or unit, or hold arrays
+        that are not of numpy.
+    ValueError
+        If the mask set does not fit the exposures.
+
+    Examples
+    --------
+    >>> from ccdcr import CRCombiner, detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain=1.0, readnoise=3.0, la_verbose=False
+    ... )
+    >>> combined = CRCombiner(sim.exposures, masks).meancr_combine()
+    >>> combined.unit, combined.header["NCOMBINE"]
+    (Unit("adu"), 3)
+    """
+
+    def __init__(self, ccd_iter, crmasks=None, dtype=None):
+        ccds = None if ccd_iter is None else list(ccd_iter)
+        if ccds == []:
+            msg = "ccd_iter must hold at least one exposure, got none"
+            raise ValueError(msg)
+        super().__init__(ccds, dtype=dtype)
+        check_arrays(ccds)
+        self.crmasks = crmasks
+
+    @property
+    def crmasks(self):
+        """The `~ccdcr.CRMaskSet`, or None; a file name is read when set."""
+        return self._crmasks
+
+    @crmasks.setter
+    def crmasks(self, value):
+        if isinstance(value, (str, os.PathLike)):
+            value = CRMaskSet.read(value)
+        if value is not None:
+            if not isinstance(value, CRMaskSet):
+                msg = (
+                    f"crmasks must be a CRMaskSet or a file, got {type(value).__name__}"
+                )
+                raise TypeError(msg)
+            check_fit(value, len(self._ccds), self._ccds[0].shape)
+        self._crmasks = value
+
+    @_with_options(" at every MEDIANCR pixel")
+    def mediancr_combine(
+        self,
+        *,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scale_to=None,
+    ):
+        """
+        Combine by the median; by the minimum where MEDIANCR is set.
+
+        Pixels of MEDIANCR are hit in more than half of the exposures, so that
+        the median is wrong; the lowest exposure there is likely not hit.
+        """
+        return self._combine(
+            "mediancr", use_lamedian, apply_flux_factor, uncertainty, scale_to
+        )
+
+    @_with_options("\n            where MEANCRT and MEDIANCR are both set")
+    def meancrt_combine(
+        self,
+        *,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scale_to=None,
+    ):
+        """
+        Combine by the mean; by `mediancr_combine` where MEANCRT is set.
+
+        MEANCRT is one mask of all hits in any exposure. The mean has less noise
+        than the median and is taken everywhere else, with the weights set on
+        the combiner.
+        """
+        return self._combine(
+            "meancrt", use_lamedian, apply_flux_factor, uncertainty, scale_to
+        )
+
+    @_with_options("\n            where no exposure is left")
+    def meancr_combine(
+        self,
+        *,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scale_to=None,
+    ):
+        """
+        Combine by the mean over the exposures that are not hit themselves.
+
+        Each exposure has its own mask CRMASKi. Where none is left it is the
+        minimum over the exposures. Weights set on the combiner are used.
+        """
+        return self._combine(
+            "meancr", use_lamedian, apply_flux_factor, uncertainty, scale_to
+        )
+
+    @_with_options("\n            where no exposure is left or MEANCR is set")
+    def meancr2_combine(
+        self,
+        *,
+        use_lamedian=False,
+        apply_flux_factor=False,
+        uncertainty="propagate",
+        scale_to=None,
+    ):
+        """
+        Combine by `meancr_combine`; by the minimum where MEANCR is set.
+
+        MEANCR are pixels where the result of `meancr_combine` still looks like
+        a cosmic ray; not every mask set has it.
+        """
+        return self._combine(
+            "meancr2", use_lamedian, apply_flux_factor, uncertainty, scale_to
+        )
+
+    def exposure_map(self, method="meancr"):
+        """
+        Return how many exposures each pixel of a combination is made of.
+
+        Parameters
+        ----------
+        method : {'mediancr', 'meancrt', 'meancr', 'meancr2'}, optional
+            The combination method.
+
+        Returns
+        -------
+        number : 2D `~numpy.ndarray` of int16
+            Number of exposures used; 1 for a replaced pixel, 0 where every
+            exposure is bad.
+
+        Raises
+        ------
+        ValueError
+            If the method is not known, or if there is no mask set for it.
+
+        Examples
+        --------
+        >>> from ccdcr import detect_cosmic_rays
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((100, 120), seed=1)
+        >>> masks = detect_cosmic_rays(
+        ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+        ... )
+        >>> from ccdcr import CRCombiner
+        >>> number = CRCombiner(sim.exposures, masks).exposure_map("meancrt")
+        >>> bool((number[~masks.meancrt] == 3).all())
+        True
+        """
+        planes = self._planes(masks_for(self.crmasks, method))
+        number = np.empty(planes.shape, dtype=np.int16)
+        for rows in bands(planes):
+            number[rows] = number_of_rows(planes.stack(rows, self.dtype), method)
+        return number
+
+    def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
+        check_dtype(self.dtype)
+        check_weights(self.weights)
+        settings = CombinationSettings.of(
+            self._exposures,
+            self.crmasks,
+            method,
+            use_lamedian=use_lamedian,
+            apply_flux_factor=apply_flux_factor,
+            uncertainty=uncertainty,
+            scaling=self.scaling if scale_to is None else scale_to,
+        )
+        planes = self._planes(
+            masks_for(self.crmasks, method),
+            self.crmasks.lamedian if use_lamedian else None,
+        )
+        images = combine_planes(planes, self.dtype, settings)
+        images.replace_by_local_median(self.crmasks.local_median_pixels)
+        keywords = keywords_of(
+            len(self._ccds),
+            method,
+            self.crmasks.uuid,
+            apply_flux_factor,
+            use_lamedian,
+            replaced=images.replaced,
+        )
+        return images.to_ccd(self._ccds[0], self.unit, keywords)
+
+    @property
+    def _exposures(self):
+        return [Exposure.of_ccd(ccd) for ccd in self._ccds]
+
+    def _planes(self, masks, lamedian=None):
+        """Return the planes of the exposures, clipped if the parent has clipped."""
+        planes = [exposure.cut(np.s_[:]) for exposure in self._exposures]
+        if self.copied:
+            sigmas = [sigma for *_, sigma in planes]
+            planes = list(zip(*stack_of(self), sigmas, strict=True))
+        lamedian = None if lamedian is None else np.asarray(lamedian)
+        return ImagePlanes(planes, masks, self.weights, lamedian)

@@ -1,0 +1,291 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The reader of exposures: CCDData objects or files, some rows at a time or whole."""
+
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    StdDevUncertainty,
+    UnknownUncertainty,
+    VarianceUncertainty,
+)
+from astropy.nddata.ccddata import _generate_wcs_and_update_header
+
+from ccdcr.exceptions import MissingUnitWarning, warn_user
+from ccdcr.exposures.exposure_files import find_image, find_unit, joined_header
+from ccdcr.exposures.input_checks import (
+    array_kind,
+    check_alike,
+    check_arrays,
+    list_exposures,
+)
+from ccdcr.exposures.mapped_files import (
+    image_rows,
+    temporary_folder,
+    unpacked_path,
+)
+from ccdcr.maskfile.structure import check_file
+
+__all__ = ["Exposure", "load_ccds", "open_exposures"]
+
+_UNCERTAINTIES = {
+    kind.__name__: kind
+    for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance)
+}
+_BOOL = (bool, np.bool_)
+
+
+@dataclass
+class Exposure:
+    """
+    An exposure of which some rows can be had.
+
+    ``data``, ``mask`` and ``sigma`` (the array of the uncertainty, of class
+    ``kind`` and with ``sigma_unit``) give an array (rows, nx) for a slice of rows;
+    mask and sigma may be None. ``meta`` and ``wcs`` are those of a CCDData.
+    """
+
+    data: Any
+    unit: u.UnitBase
+    mask: Any = None
+    sigma: Any = None
+    kind: type | None = None
+    sigma_unit: u.UnitBase | None = None
+    meta: Any = None
+    wcs: Any = None
+    from_file: bool = False
+
+    @classmethod
+    def of_ccd(cls, ccd):
+        """Return the exposure of a CCDData; nothing is copied."""
+        uncertainty = ccd.uncertainty
+        known = uncertainty is not None and uncertainty.array is not None
+        mask = ccd.mask
+        return cls(
+            ccd.data,
+            ccd.unit,
+            np.broadcast_to(mask, ccd.shape) if isinstance(mask, _BOOL) else mask,
+            uncertainty.array if known else None,
+            type(uncertainty) if known else None,
+            uncertainty.unit if known else None,
+            ccd.meta,
+            ccd.wcs,
+        )
+
+    @property
+    def shape(self):
+        """Shape of the image, (ny, nx)."""
+        return tuple(self.data.shape)
+
+    @property
+    def planes(self):
+        """Data, mask and sigma, without those that are None."""
+        planes = (self.data, self.mask, self.sigma)
+        return [plane for plane in planes if plane is not None]
+
+    @property
+    def lazy(self):
+        """Whether an array is one of dask."""
+        return any(array_kind(plane) == "dask" for plane in self.planes)
+
+    @property
+    def has_variance(self):
+        """Whether the uncertainty can be converted to a variance."""
+        return self.kind is not None and not issubclass(self.kind, UnknownUncertainty)
+
+    def cut(self, rows):
+        """Return data, mask and sigma of some rows."""
+        planes = (self.data, self.mask, self.sigma)
+        return tuple(None if plane is None else plane[rows] for plane in planes)
+
+    def to_ccd(self):
+        """Return a CCDData of the whole exposure."""
+        data, mask, sigma = self.cut(np.s_[:])
+        native = data.dtype.newbyteorder("=")
+        uncertainty = None
+        if sigma is not None:
+            uncertainty = self.kind(sigma, unit=self.sigma_unit)
+        return CCDData(
+            np.asarray(data, native),
+            unit=self.unit,
+            mask=None if mask is None else np.asarray(mask, dtype=bool),
+            uncertainty=uncertainty,
+            meta=self.meta,
+            wcs=self.wcs,
+        )
+
+
+@contextmanager
+def open_exposures(
+    items,
+    *,
+    minimum=1,
+    name="ccds",
+    extension=None,
+    unit=None,
+    folder=None,
+    allowed=("numpy", "dask"),
+    **names,
+):
+    """
+    Open exposures for reading some rows at a time.
+
+    Files are open only while they are read, however many there are.
+
+    Parameters
+    ----------
+    items : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files.
+    minimum : int, optional
+        Least number of exposures.
+    name : str, optional
+        Name of the parameter in messages.
+    extension : int, str or tuple, optional
+        The extension of the image in files. Default is the primary image, else the
+        only image whose name is not that of a mask or an uncertainty.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the files. Default is BUNIT, or adu without it, with a warning.
+    folder : str or `~pathlib.Path`, optional
+        Where compressed files are unpacked.
+    allowed : sequence of str, optional
+        Packages whose arrays the exposures may hold.
+    **names
+        ``hdu_mask``, ``hdu_uncertainty`` and ``key_uncertainty_type``, as for
+        `astropy.nddata.CCDData.read`.
+
+    Yields
+    ------
+    exposures : list of `Exposure`
+        The exposures, of one shape and unit.
+    """
+    items, labels = list_exposures(items, minimum=minimum, name=name)
+    ccds = {i: item for i, item in enumerate(items) if isinstance(item, CCDData)}
+    given = [labels[i] or f"exposure {i + 1}" for i in ccds]
+    check_arrays(list(ccds.values()), given, allowed)
+    with ExitStack() as stack:
+        temporary = temporary_folder(stack, folder)
+        exposures = [
+            Exposure.of_ccd(item)
+            if isinstance(item, CCDData)
+            else _open(item, temporary, extension=extension, unit=unit, **names)
+            for item in items
+        ]
+        _settle_units(exposures, labels)
+        check_alike(exposures, labels)
+        for label, exposure in zip(labels, exposures, strict=True):
+            _check_planes(label, exposure)
+        yield exposures
+
+
+def load_ccds(
+    ccds, *, minimum=1, name="ccds", extension=None, unit=None, allowed=("numpy",)
+):
+    """
+    Return exposures as CCDData objects, together with their file names.
+
+    Parameters are those of `open_exposures`; ``allowed`` names the packages whose
+    arrays the exposures may hold. Objects are passed on as they are.
+    """
+    items, names = list_exposures(ccds, minimum=minimum, name=name)
+    options = {"extension": extension, "unit": unit, "allowed": allowed}
+    with open_exposures(items, name=name, **options) as exposures:
+        loaded = [
+            item if isinstance(item, CCDData) else exposure.to_ccd()
+            for item, exposure in zip(items, exposures, strict=True)
+        ]
+    return loaded, names
+
+
+def _settle_units(exposures, labels):
+    """Take files without a unit as adu, with one warning."""
+    unknown = [i for i, exposure in enumerate(exposures) if exposure.unit is None]
+    files = [labels[i] for i in unknown if exposures[i].from_file]
+    for i in unknown:
+        if exposures[i].from_file:
+            exposures[i].unit = u.adu
+    if files:
+        msg = (
+            f"no unit (keyword BUNIT) in {', '.join(files)}, adu is assumed; give "
+            "unit= (--unit) to say what it is"
+        )
+        warn_user(msg, MissingUnitWarning)
+
+
+def _check_planes(name, exposure):
+    for plane in exposure.planes[1:]:
+        if tuple(plane.shape) != exposure.shape:
+            msg = (
+                f"mask and uncertainty of {name or 'an exposure'} must have the shape "
+                f"of its data, {exposure.shape}, got {tuple(plane.shape)}"
+            )
+            raise ValueError(msg)
+
+
+def _open(item, temporary, **options):
+    """Return the exposure of a file; errors name the file."""
+    path = Path(os.fspath(item)).expanduser()
+    try:
+        plain = unpacked_path(path, temporary)
+        with plain.open("rb") as file:
+            check_file(path, file)
+        with fits.open(plain, memmap=False) as hdus:
+            return _exposure(hdus, path, plain, temporary, **options)
+    except OSError as err:
+        if err.errno is not None:  # of the disk, not of the content
+            raise
+        msg = f"{path}: {err}"
+        raise ValueError(msg) from err
+    except (TypeError, ValueError) as err:
+        if str(path) in str(err):
+            raise
+        msg = f"{path}: {err}"
+        raise ValueError(msg) from err
+
+
+def _exposure(
+    hdus,
+    path,
+    plain,
+    temporary,
+    *,
+    extension,
+    unit,
+    hdu_uncertainty="UNCERT",
+    hdu_mask="MASK",
+    key_uncertainty_type="UTYPE",
+):
+    number = find_image(hdus, extension, path)
+    header = joined_header(hdus, number)
+
+    def rows(which):
+        return image_rows(hdus, which, plain, temporary)
+
+    exposure = Exposure(rows(number), find_unit(header, path, unit), from_file=True)
+    header = _without_scaling(header, exposure.data.dtype)
+    exposure.meta, exposure.wcs = _generate_wcs_and_update_header(header)
+    if hdu_mask is not None and hdu_mask in hdus:
+        exposure.mask = rows(hdu_mask)
+    if hdu_uncertainty is not None and hdu_uncertainty in hdus:
+        exposure.sigma = rows(hdu_uncertainty)
+        name = hdus[hdu_uncertainty].header.get(key_uncertainty_type, "None")
+        exposure.kind = _UNCERTAINTIES.get(name, StdDevUncertainty)
+    return exposure
+
+
+def _without_scaling(header, dtype):
+    """Return the header of the image as it is once it is scaled."""
+    header = header.copy()
+    scaled = (header.get("BSCALE", 1), header.get("BZERO", 0)) != (1, 0)
+    if scaled and dtype.kind != "u":
+        header["BITPIX"] = -8 * dtype.itemsize
+        for keyword in ("BSCALE", "BZERO", "BLANK"):
+            header.remove(keyword, ignore_missing=True)
+    return header
