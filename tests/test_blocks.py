@@ -221,7 +221,7 @@ class TestFrames:
         """Two exposures are enough for matched, also in a dry run."""
         path = write("a.yaml", frames="exposure1.fits, exposure2.fits")
         for dry_run, status in ((True, "checked"), (False, "done")):
-            (result,) = run(path, crmethod="matched", dry_run=dry_run)
+            (result,) = run(path, crmethod="matched", bias=200.0, dry_run=dry_run)
             assert (result.error, result.status) == (None, status)
         assert len(CRMaskSet.read(result.files[0])) == 2
 
@@ -242,7 +242,7 @@ class TestFrames:
             (1, "exposure1.fits has no extension 1; it has 0 PRIMARY"),
             (
                 "PRIMARY",
-                "exposure1.fits has no image in extension 'PRIMARY'; it has 0 ",
+                "exposure1.fits has no image in extension 'PRIMARY'",
             ),
         ],
     )
@@ -726,7 +726,9 @@ class TestDryRun:
         masks[:50].write("data/small.fits")
         path = write("b.yaml", COMBINATION, id="b", crmasks="small.fits")
         (result,) = run(path, dry_run=True)
-        assert "small.fits must have the shape of the exposures, (100, " in result.error
+        assert (
+            "small.fits must have the shape of the exposures, (96, 110" in result.error
+        )
 
     def test_lamedian(self):
         """LAMEDIAN must be there when it is asked for."""

@@ -12,7 +12,7 @@ __all__ = ["bytes_per_pixel", "is_clipping", "tiles_of"]
 
 _USED = 0.75  # of mem_limit; the rest is for what is not counted
 _ENOUGH = 1 << 28  # bytes of a tile above which nothing is gained
-_COPIES = {"median": 4, "average": 3, "sum": 3}  # of the stack in ccdproc, of 8 bytes
+_COPIES = {"median": 5, "average": 4, "sum": 4}  # of the stack in ccdproc, of 8 bytes
 
 
 def is_clipping(clipping):
