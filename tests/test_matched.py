@@ -87,6 +87,19 @@ class TestBands:
         assert in_threads(lambda x: x**2, range(50)) == [x**2 for x in range(50)]
 
 
+class TestFrames:
+    """Exposures as the stages see them."""
+
+    def test_unused(self, rng):
+        """Bad and saturated pixels, put together once, also for corrected data."""
+        data = rng.normal(100, 5, (3, 6, 7)).astype(np.float32)
+        bad = rng.random(data.shape) < 0.2
+        frames = Frames.of(data, noise_of(3), bad, level=105)
+        assert_array_equal(frames.unused, bad | (data >= 105))
+        assert frames.replace(data + 1).unused is frames.unused
+        assert Frames.of(data, noise_of(3)).unused is None
+
+
 class TestReference:
     """References that are clean where a majority is hit."""
 
