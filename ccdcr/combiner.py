@@ -9,7 +9,7 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
-from ccdcr._kernels import bands_of, count
+from ccdcr._kernels import count
 from ccdcr._parent import LateCombiner, rows_of
 from ccdcr._threads import in_threads
 from ccdcr.combination.images import Images, allocate
@@ -18,6 +18,7 @@ from ccdcr.combination.noise import has_variance, model_variance, variance_of
 from ccdcr.exceptions import NoUncertaintyWarning, warn_user
 from ccdcr.exposures import check_arrays
 from ccdcr.maskset import CRMaskSet
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = [
     "THREADS",

@@ -3,10 +3,10 @@
 
 import numpy as np
 
-from ccdcr._kernels import bands_of
 from ccdcr._threads import number_of_threads
 from ccdcr.combiner import THREADS, VALUES_AT_ONCE, CRCombiner, check_dtype
 from ccdcr.tiles.rows import Mapped
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["Recipe", "bytes_per_pixel", "tiles_of"]
 
