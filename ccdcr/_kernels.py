@@ -15,18 +15,10 @@ try:
 except ImportError:
     bottleneck = None
 
-__all__ = ["bands_of", "count", "lowest", "mean", "median", "without"]
+__all__ = ["count", "lowest", "mean", "median", "without"]
 
 
-_BAND = 1 << 20  # pixels that are worked on at once
 _MOST = 64  # exposures up to which networks are faster than sorting
-
-
-def bands_of(shape, pixels=None):
-    """Return slices that cut an image (ny, nx) into bands of whole rows."""
-    height = max((pixels or _BAND) // shape[1], 1)
-    stops = range(height, shape[0] + height, height)
-    return [slice(stop - height, min(stop, shape[0])) for stop in stops]
 
 
 def count(bad, n):

@@ -25,6 +25,7 @@ __all__ = [
     "points",
     "region",
     "regions",
+    "sequence",
     "short_repr",
 ]
 
@@ -74,8 +75,9 @@ def _whole(value):
         raise TypeError from None
 
 
-def _sequence(value):
-    if isinstance(value, np.ndarray):
+def sequence(value):
+    """Return a list, tuple or plain array as a list or tuple."""
+    if isinstance(value, np.ndarray) and not hasattr(value, "unit"):
         value = value.tolist()
     if not isinstance(value, (list, tuple)):
         raise TypeError
@@ -83,7 +85,7 @@ def _sequence(value):
 
 
 def _rows(value, check):
-    rows = _sequence(value)
+    rows = sequence(value)
     return tuple(check(row) for row in rows) or None
 
 
@@ -156,7 +158,7 @@ def number_or_pair(minimum):
     def check(value):
         if isinstance(value, Real):
             return single.check(value)
-        pair = tuple(single.check(item) for item in _sequence(value))
+        pair = tuple(single.check(item) for item in sequence(value))
         if len(pair) != 2:
             raise ValueError
         return pair
@@ -165,7 +167,7 @@ def number_or_pair(minimum):
 
 
 def _one_region(value, area=1):
-    limits = tuple(_whole(item) for item in _sequence(value))
+    limits = tuple(_whole(item) for item in sequence(value))
     if len(limits) != 4:
         msg = "four limits are needed"
         raise ValueError(msg)
@@ -193,7 +195,7 @@ regions = Kind(
 
 
 def _one_pixel(value):
-    pixel = tuple(_whole(item) for item in _sequence(value))
+    pixel = tuple(_whole(item) for item in sequence(value))
     if len(pixel) != 2 or min(pixel) < 1:
         msg = "pixels are [X, Y], the first one is [1, 1]"
         raise ValueError(msg)
@@ -204,7 +206,7 @@ pixels = Kind("a list of [X, Y]", lambda value: _rows(value, _one_pixel))
 
 
 def _one_box(value):
-    box = tuple(_whole(item) for item in _sequence(value))
+    box = tuple(_whole(item) for item in sequence(value))
     if len(box) != 4 or min(box) < 1:
         msg = "four positive integers are needed"
         raise ValueError(msg)
@@ -225,7 +227,7 @@ boxes = Kind(
 
 
 def _one_point(value):
-    point = tuple(_real(item) for item in _sequence(value))
+    point = tuple(_real(item) for item in sequence(value))
     if len(point) not in {2, 3} or (len(point) == 3 and point[2] <= 0):
         msg = "points are [x, y] or [x, y, weight] with weight > 0"
         raise ValueError(msg)
@@ -238,7 +240,7 @@ points = Kind(
 
 
 def _one_offset(value):
-    offset = tuple(_real(item) for item in _sequence(value))
+    offset = tuple(_real(item) for item in sequence(value))
     if len(offset) != 2:
         msg = "offsets are [dx, dy]"
         raise ValueError(msg)
@@ -256,7 +258,7 @@ def _flux_factor(value):
         return value
     if isinstance(value, Real):
         return positive(value)
-    return tuple(positive(item) for item in _sequence(value)) or None
+    return tuple(positive(item) for item in sequence(value)) or None
 
 
 flux_factor = Kind(

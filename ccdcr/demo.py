@@ -11,6 +11,7 @@ from ccdcr.combination.combiner import CRCombiner
 from ccdcr.detection.detect import detect_cosmic_rays
 from ccdcr.plotting import plot_combinations
 from ccdcr.simulation import evaluate, simulate_exposures
+from ccdcr.utils.morphology import label_groups
 
 __all__ = ["run_demo"]
 
@@ -93,7 +94,7 @@ def _save_figure(sim, combined, path, *, overwrite):
 def _worst_coincidence(sim):
     """Return x and y (first pixel 1) of the group that spoils the median most."""
     median = np.median(sim.cosmic_rays, axis=0) * sim.coincidences()
-    labels, number = ndimage.label(median > 0, np.ones((3, 3)))
+    labels, number = label_groups(median > 0)
     if number == 0:
         return sim.truth.shape[1] // 2, sim.truth.shape[0] // 2
     sums = ndimage.sum_labels(np.minimum(median, 500), labels, np.arange(1, number + 1))

@@ -5,15 +5,14 @@ import textwrap
 from datetime import UTC, datetime
 
 import numpy as np
-from scipy import ndimage
 
 from ccdcr._viewed import view
 from ccdcr.detection.masks import USER
 from ccdcr.maskfile.format import EDITED
+from ccdcr.utils.morphology import groups_with_seed
 
 __all__ = ["edit_masks"]
 
-_EIGHT = np.ones((3, 3), dtype=bool)
 _LINE = 72 - len(EDITED)  # characters of a HISTORY card
 
 
@@ -100,17 +99,15 @@ def _detections(masks, pixels, name):
     """Return the pixels of the detections that hold some pixels."""
     if not len(pixels):
         return np.zeros(masks.shape, dtype=bool)
-    labels, n = ndimage.label(masks.planes[name], _EIGHT)
-    wanted = labels[pixels[:, 1] - 1, pixels[:, 0] - 1]
-    if (wanted == 0).any():
+    plane = masks.planes[name]
+    outside = ~plane[pixels[:, 1] - 1, pixels[:, 0] - 1]
+    if outside.any():
         msg = (
             f"drop must hold pixels of detections of {name}, "
-            f"got {pixels[wanted == 0].tolist()}; see detections_of"
+            f"got {pixels[outside].tolist()}; see detections_of"
         )
         raise ValueError(msg)
-    chosen = np.zeros(n + 1, dtype=bool)
-    chosen[wanted] = True
-    return chosen[labels]
+    return groups_with_seed(plane, _as_mask(pixels, masks.shape))
 
 
 def _allowed(masks, names, added, ccds, *, given):

@@ -9,7 +9,6 @@ from astropy import units as u
 from astropy.io import registry
 from astropy.nddata.bitmask import extend_bit_flag_map
 from astropy.table import MaskedColumn, Table
-from scipy import ndimage
 
 from ccdcr._statistics import chance_of_all, chance_of_majority
 from ccdcr.exceptions import CRMasksFileError, describe_error
@@ -28,10 +27,10 @@ from ccdcr.maskfile.checks import (
     scalar,
     text,
 )
+from ccdcr.utils.morphology import label_groups
 
 __all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
 
-_EIGHT = np.ones((3, 3), dtype=bool)
 # What does not depend on which pixels are masked.
 _KEPT = (
     "lamedian",
@@ -815,7 +814,7 @@ def _bounds(item, shape):
 
 def _count(name, mask):
     pixels = np.count_nonzero(mask)
-    groups = ndimage.label(mask, _EIGHT)[1]
+    groups = label_groups(mask)[1]
     return name, pixels, pixels / mask.size, groups
 
 

@@ -29,8 +29,8 @@ from ccdcr import (
     detect_cosmic_rays,
 )
 from ccdcr.cli import main
+from ccdcr.cli.console import ProgressLine
 from ccdcr.cli.inputs import reviewer
-from ccdcr.cli.progress import ProgressBar
 from ccdcr.simulation import simulate_exposures
 
 YAML = Path(__file__).parent / "yaml"
@@ -465,7 +465,7 @@ def test_info(capsys):
 
 
 class TestProgress:
-    """The progress bar."""
+    """The line of progress."""
 
     def test_lines(self, monkeypatch):
         """Stage, exposure, number and time left."""
@@ -473,31 +473,29 @@ class TestProgress:
         clock = iter([0.0, 0.0, 30.0])
         monkeypatch.setattr(time, "monotonic", lambda: next(clock))
         stream = io.StringIO()
-        bar = ProgressBar(stream)
+        progress = ProgressLine(stream)
         items = {"MEDIANCR": 1, "CRMASK1": 2, "CRMASK2": 3}.items()
-        assert list(bar(items, desc="detecting")) == list(items)
+        assert list(progress(items, desc="detecting")) == list(items)
         lines = stream.getvalue().split("\r\x1b[K")
-        empty, full = "." * 20, "#" * 20
         assert lines == [
             "",
-            f"detecting [{empty}] 0/3",
-            f"detecting MEDIANCR [{empty}] 0/3",
-            "detecting CRMASK1 [######..............] 1/3, 0:00 left",
-            "detecting CRMASK2 [#############.......] 2/3, 0:15 left",
-            f"detecting [{full}] 3/3",
+            "detecting 0/3",
+            "detecting MEDIANCR 0/3",
+            "detecting CRMASK1 1/3, 0s left",
+            "detecting CRMASK2 2/3, 15s left",
+            "detecting 3/3",
         ]
 
     def test_narrow(self, monkeypatch):
         """One line in a narrow terminal, and nothing after it is cleared."""
         monkeypatch.setenv("COLUMNS", "30")
         stream = io.StringIO()
-        bar = ProgressBar(stream)
-        list(bar([Path("a/name-of-an-exposure.fits")], desc="reading"))
+        progress = ProgressLine(stream)
+        list(progress([Path("a/name-of-an-exposure.fits")], desc="reading"))
         lines = stream.getvalue().split("\r\x1b[K")
-        assert max(map(len, lines)) <= 29
-        bar.clear()
-        bar.clear()
-        assert stream.getvalue().count("\r\x1b[K") == len(lines)
+        assert lines[2] == "reading name-of-an-exposu 0/1"
+        progress.clear()
+        assert stream.getvalue().endswith("reading 1/1\r\x1b[K")
 
     @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
     @pytest.mark.parametrize("quiet", [False, True])

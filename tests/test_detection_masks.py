@@ -3,16 +3,13 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from ccdcr import Requirements
 from ccdcr.detection.masks import (
     UserLists,
     assemble,
-    dilate,
     drop_flat_features,
     flag_origins,
-    touching,
     user_lists,
 )
 from ccdcr.detection.planes import Observed, make_planes
@@ -25,26 +22,6 @@ def _mask(*pixels, shape=SHAPE):
     for y, x in pixels:
         mask[y, x] = True
     return mask
-
-
-@pytest.mark.parametrize("times", [0, 1, 2, 3])
-def test_dilate(times):
-    """The same as that many dilations by a square of 3 x 3."""
-    mask = np.random.default_rng(1).random((30, 40)) > 0.98
-    expected = mask
-    for _ in range(times):
-        expected = ndimage.binary_dilation(expected, np.ones((3, 3)))
-    dilated = dilate(mask, times)
-    np.testing.assert_array_equal(dilated, expected)
-    assert dilated is not mask
-
-
-def test_touching():
-    """Features, diagonals included, that share a pixel with the seed."""
-    mask = _mask((0, 0), (1, 1), (4, 4))
-    np.testing.assert_array_equal(
-        touching(mask, _mask((1, 1), (3, 4))), _mask((0, 0), (1, 1))
-    )
 
 
 def test_flat_features_are_dropped():

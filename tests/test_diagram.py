@@ -13,7 +13,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import Requirements
-from ccdcr import _kernels as kernels
 from ccdcr.detection import diagram as module
 from ccdcr.detection.diagram import (
     Diagram,
@@ -24,6 +23,7 @@ from ccdcr.detection.diagram import (
     low_reference,
     simulate_diagrams,
 )
+from ccdcr.utils import row_bands
 
 SHAPE = (40, 50)
 
@@ -286,8 +286,8 @@ class TestSimulate:
         """Large images are worked on band by band, with the same histogram."""
         stack = stack_of(3)
         whole = simulated(list(stack), FixedNoise)[2]
-        monkeypatch.setattr(kernels, "_BAND", 7 * SHAPE[1] + 3)
-        assert [rows.start for rows in kernels.bands_of(SHAPE)] == [*range(0, 40, 7)]
+        monkeypatch.setattr(row_bands, "_BAND", 7 * SHAPE[1] + 3)
+        assert [rows.start for rows in row_bands.bands_of(SHAPE)] == [*range(0, 40, 7)]
         banded = simulated(list(stack), FixedNoise)[2]
         assert_array_equal(banded.simulated, whole.simulated)
         assert_array_equal(banded.y_edges, whole.y_edges)

@@ -200,18 +200,6 @@ def test_pixels_apart(n, masked):
         assert part.tobytes() == whole[y, x].tobytes()
 
 
-class TestBands:
-    """Bands of whole rows."""
-
-    @pytest.mark.parametrize("pixels", [1, 11, 25, 1000])
-    def test_all_rows(self, pixels):
-        """Each row is in one band, and none is beyond the image."""
-        bands = _kernels.bands_of((7, 11), pixels)
-        rows = [y for band in bands for y in range(band.start, band.stop)]
-        assert rows == list(range(7))
-        assert max(band.stop - band.start for band in bands) <= max(pixels // 11, 1)
-
-
 class TestPermutations:
     """The networks sort whatever the order."""
 

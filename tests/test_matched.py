@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from ccdcr import detect_cosmic_rays
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.decide import (
     Limits,
     coincident_pixels,
@@ -18,7 +17,7 @@ from ccdcr.detection.matched.decide import (
 from ccdcr.detection.matched.dispersion import EDGES, Dispersion, Tails
 from ccdcr.detection.matched.expected import expected_values
 from ccdcr.detection.matched.frames import Frames
-from ccdcr.detection.matched.growth import connected, grow, measure_leak
+from ccdcr.detection.matched.growth import grow, measure_leak
 from ccdcr.detection.matched.matched import Options, find_hits, match_exposures
 from ccdcr.detection.matched.matching import Scene
 from ccdcr.detection.matched.noise import Noise
@@ -35,6 +34,7 @@ from ccdcr.detection.matched.tiles import Tiling, fit_tiles, terms_of, weights
 from ccdcr.detection.matched.windows import median_of_nine, running, sums_along
 from ccdcr.exceptions import NotEquivalentWarning
 from ccdcr.simulation import evaluate, simulate_exposures
+from ccdcr.utils.row_bands import bands_in_cache
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 
@@ -63,28 +63,22 @@ def scene_of(frames):
     return Scene(frames.data[0], structure, nothing)
 
 
-class TestBands:
-    """Slices of an image, and threads."""
+def test_threads():
+    """Results come in the order of the items."""
+    assert in_threads(lambda x: x**2, range(50)) == [x**2 for x in range(50)]
 
-    @pytest.mark.parametrize(("length", "width", "step"), [(10, 7, 1), (5000, 900, 64)])
-    def test_bands(self, length, width, step):
-        """They cover the axis without overlap, in multiples of the step."""
-        slices = bands(length, width, step)
-        covered = np.concatenate([np.arange(length)[part] for part in slices])
-        assert_array_equal(covered, np.arange(length))
-        assert all((part.stop - part.start) % step == 0 for part in slices[:-1])
 
-    def test_halo(self):
-        """The inner slice of the wider one is the slice itself."""
-        rows = np.arange(100)
-        for part in (slice(0, 20), slice(40, 60), slice(95, 100)):
-            wide, inside = with_halo(part, 7, 100)
-            assert_array_equal(rows[wide][inside], rows[part])
-            assert wide.start == max(part.start - 7, 0)
+class TestFrames:
+    """Exposures as the stages see them."""
 
-    def test_threads(self):
-        """Results come in the order of the items."""
-        assert in_threads(lambda x: x**2, range(50)) == [x**2 for x in range(50)]
+    def test_unused(self, rng):
+        """Bad and saturated pixels, put together once, also for corrected data."""
+        data = rng.normal(100, 5, (3, 6, 7)).astype(np.float32)
+        bad = rng.random(data.shape) < 0.2
+        frames = Frames.of(data, noise_of(3), bad, level=105)
+        assert_array_equal(frames.unused, bad | (data >= 105))
+        assert frames.replace(data + 1).unused is frames.unused
+        assert Frames.of(data, noise_of(3)).unused is None
 
 
 class TestReference:
@@ -185,15 +179,6 @@ class TestReference:
 
 class TestGrowth:
     """Connected pixels and neighbours."""
-
-    def test_connected(self):
-        """Groups touch at corners, too, and need a seed."""
-        mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
-        seed = np.zeros_like(mask)
-        seed[0, 0] = True
-        expected = np.zeros_like(mask)
-        expected[0, 0] = expected[1, 1] = True
-        assert_array_equal(connected(mask, seed), expected)
 
     def test_grow(self):
         """Neighbours by their own value and the charge they got, worked out by hand."""
@@ -307,7 +292,7 @@ class TestStructure:
     def test_bands(self, rng):
         """An image of several bands is measured as one."""
         image = rng.normal(100, 5, (300, 1000)).astype(np.float32)
-        assert len(bands(*image.shape)) > 1
+        assert len(bands_in_cache(image.shape)) > 1
         structure = find_structure(image, noise_of(3))
         smooth = ndimage.gaussian_filter(image, 1, mode="nearest")
         lowest = ndimage.minimum_filter(smooth, 25, mode="nearest")
@@ -749,7 +734,7 @@ class TestMatching:
         frames = frames_of(sim)
         options = Options(tile=16, strips=strips)
         one = match_exposures(frames, options)
-        monkeypatch.setattr("ccdcr.detection.matched.bands._PIXELS", 160 * 16)
+        monkeypatch.setattr("ccdcr.utils.row_bands._CACHE", 160 * 16)
         many = match_exposures(frames, options)
         assert_allclose(many.frames.data, one.frames.data, rtol=1e-5, atol=1e-2)
         assert_array_equal(many.masks, one.masks)
@@ -907,7 +892,7 @@ class TestWhole:
         """The same masks whatever is worked on at once."""
         sim = simulate_exposures((200, 150), seed=3, flux=(0.9, 1, 1.1))
         found = find_hits(frames_of(sim), Options())
-        monkeypatch.setattr("ccdcr.detection.matched.bands._PIXELS", 64 * 150)
+        monkeypatch.setattr("ccdcr.utils.row_bands._CACHE", 64 * 150)
         again = find_hits(frames_of(sim), Options())
         assert np.mean(found.masks != again.masks) < 1e-5
 

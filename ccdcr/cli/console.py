@@ -1,15 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Where a command writes: results, messages, errors, and the progress bar."""
+"""Output of a command: results, messages, errors, and the line of progress."""
 
 import logging
 import re
+import shutil
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccdcr.cli.progress import ProgressBar
+from astropy.utils.console import human_time
 
-__all__ = ["LEVELS", "Console"]
+__all__ = ["LEVELS", "Console", "ProgressLine"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -32,7 +34,7 @@ class Console:
         self.progress = None
         # A stream that was closed before is None.
         if not options.quiet and sys.stderr is not None and sys.stderr.isatty():
-            self.progress = ProgressBar(sys.stderr)
+            self.progress = ProgressLine(sys.stderr)
 
     def say(self, text):
         """Print a result to the standard output, unless that is to be quiet."""
@@ -117,3 +119,55 @@ class _Handler(logging.Handler):
                 return
             self._seen.add(text)
         self._console.write(f"{record.levelname}: {text}")
+
+
+class ProgressLine:
+    """
+    Wrap iterables; one line of a terminal shows stage, item, count and time left.
+
+    The bar of `astropy.utils.console` has no label and cannot be cleared for messages.
+
+    Parameters
+    ----------
+    stream : file
+        The terminal.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+        self.prefix = ""
+
+    def __call__(self, iterable, desc="", total=None):
+        """Yield the items of an iterable of ``total`` items, and show the state."""
+        total = len(iterable) if total is None else total
+        start = time.monotonic()
+        self._show(desc, f" 0/{total}")
+        for number, item in enumerate(iterable):
+            count = f" {number}/{total}"
+            if number:
+                left = (time.monotonic() - start) / number * (total - number)
+                count += f", {human_time(left).strip()} left"
+            self._show(f"{desc} {_name(item)}".rstrip(), count)
+            yield item
+        self._show(desc, f" {total}/{total}")
+
+    def _show(self, text, count):
+        room = shutil.get_terminal_size().columns - 1
+        text = f"{self.prefix}{text}"[: max(room - len(count), 0)]
+        line = f"{text}{count}"[:room]
+        self._stream.write(f"\r\x1b[K{line}")
+        self._stream.flush()
+
+    def clear(self):
+        """Remove the line, so that something else can be written."""
+        self._stream.write("\r\x1b[K")
+        self._stream.flush()
+
+
+def _name(item):
+    """Return the name of an item, or "" if it has none."""
+    if isinstance(item, tuple) and item:
+        item = item[0]
+    if isinstance(item, Path):
+        return item.name
+    return item if isinstance(item, str) else ""

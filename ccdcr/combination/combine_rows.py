@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ccdcr._kernels import bands_of, count
+from ccdcr._kernels import count
 from ccdcr._threads import in_threads
 from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = [
     "THREADS",

@@ -3,10 +3,10 @@
 
 import numpy as np
 
-from ccdcr._kernels import bands_of
 from ccdcr._threads import number_of_threads
 from ccdcr.combination.combine_rows import THREADS, VALUES_AT_ONCE
 from ccdcr.exposures.mapped_files import FileRows
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["bytes_per_pixel", "is_clipping", "tiles_of"]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccdcr._kernels import bands_of
 from ccdcr.detection.diagram import Diagram
-from ccdcr.detection.masks import dilate
+from ccdcr.utils.morphology import dilate
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["Criterion", "candidates_of", "least_excess", "limit_of"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ccdcr import _kernels as kernels
-from ccdcr._kernels import bands_of
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = [
     "N_BINS",

@@ -4,7 +4,7 @@
 import numpy as np
 
 from ccdcr import _kernels as kernels
-from ccdcr.detection.masks import dilate
+from ccdcr.utils.morphology import dilate
 
 __all__ = ["measure_flux_factors"]
 

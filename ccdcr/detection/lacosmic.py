@@ -7,7 +7,7 @@ import astroscrappy
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
-from ccdcr.detection.masks import touching
+from ccdcr.utils.morphology import groups_with_seed
 
 __all__ = ["LACosmic", "gaussian_kernel"]
 
@@ -101,7 +101,7 @@ class LACosmic:
         if lax is None:
             return mask, cleaned
         wide, wide_cleaned = lax.run(image, inmask, gain, readnoise)
-        mask |= touching(wide, mask)
+        mask |= groups_with_seed(wide, mask)
         return mask, np.where(mask & wide, wide_cleaned, cleaned)
 
     def _passes(self):

@@ -4,54 +4,23 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+
+from ccdcr.utils.morphology import dilate, groups_with_seed
 
 __all__ = [
     "UserLists",
     "assemble",
     "check_regions",
-    "dilate",
     "drop_flat_features",
     "flag_origins",
     "grow",
     "region_mask",
     "residual_mask",
-    "touching",
     "user_lists",
 ]
 
-_EIGHT = np.ones((3, 3), dtype=bool)
-
 # What found a pixel.
 DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER = 1, 2, 3, 4, 5
-
-
-def dilate(mask, times):
-    """
-    Dilate a mask in all eight directions.
-
-    Parameters
-    ----------
-    mask : 2D `~numpy.ndarray` of bool
-        The mask.
-    times : int
-        How many times; 0 returns a copy.
-
-    Returns
-    -------
-    dilated : 2D `~numpy.ndarray` of bool
-        The dilated mask.
-    """
-    if times == 0 or not mask.any():
-        return mask.copy()
-    # A square is one dilation along each axis.
-    size = 2 * times + 1
-    return ndimage.maximum_filter(mask, size=size, mode="constant", cval=False)
-
-
-def touching(mask, seed):
-    """Return the 8-connected features of a mask that share a pixel with a seed."""
-    return ndimage.binary_propagation(seed & mask, structure=_EIGHT, mask=mask)
 
 
 def drop_flat_features(mask, excess, threshold):
@@ -72,7 +41,7 @@ def drop_flat_features(mask, excess, threshold):
     kept : 2D `~numpy.ndarray` of bool
         The 8-connected features that have such a pixel.
     """
-    return touching(mask, mask & (excess > threshold))
+    return groups_with_seed(mask, excess > threshold)
 
 
 def assemble(found, observed, lists, dilation):

@@ -5,7 +5,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
-from ccdcr.detection.masks import dilate
+from ccdcr.utils.morphology import dilate
 
 __all__ = ["measure_offsets"]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
-from ccdcr._kernels import bands_of
 from ccdcr.exposures.ccd_parameters import (
     MOST_SIGNAL,
     CCDParameters,
@@ -16,6 +15,7 @@ from ccdcr.exposures.ccd_parameters import (
 )
 from ccdcr.exposures.input_checks import list_exposures
 from ccdcr.exposures.open_exposures import open_exposures
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["Exposures", "load_exposures"]
 

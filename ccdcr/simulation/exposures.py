@@ -10,7 +10,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.time import Time, TimeDelta
 
-from ccdcr.simulation import _checks
+from ccdcr._requirement_kinds import choice, integer, optional
+from ccdcr.simulation._checks import image_shape, number, per_exposure, shifts
 from ccdcr.simulation.cosmic_rays import _cosmic_rays
 from ccdcr.simulation.scenes import _SCENES
 
@@ -265,27 +266,23 @@ def simulate_exposures(
     >>> sim.hits().shape
     (3, 64, 64)
     """
-    shape = _checks.shape(shape)
-    n_exposures = _checks.integer(n_exposures, "n_exposures", minimum=1)
+    shape = image_shape(shape, "shape")
+    n = integer(1)(n_exposures, "n_exposures")
     known = {
-        "gain": _checks.number(gain, "gain", minimum=0, strict=True),
-        "readnoise": _checks.number(readnoise, "readnoise", minimum=0),
-        "bias": _checks.number(bias, "bias"),
-        "flux": _checks.per_exposure(flux, "flux", n_exposures, minimum=0, strict=True),
-        "shift": _checks.shifts(shift, n_exposures),
-        "seeing": _checks.per_exposure(seeing, "seeing", n_exposures, minimum=1),
-        "sky_lines": _checks.per_exposure(
-            sky_lines, "sky_lines", n_exposures, minimum=0
-        ),
-        "background": _checks.per_exposure(
-            background, "background", n_exposures, minimum=0
-        ),
-        "scene": _checks.choice(scene, "scene", tuple(_SCENES)),
-        "seed": _checks.seed(seed),
+        "gain": number(gain, "gain", 0, above=True),
+        "readnoise": number(readnoise, "readnoise", 0),
+        "bias": number(bias, "bias"),
+        "flux": per_exposure(flux, "flux", n, 0, above=True),
+        "shift": shifts(shift, "shift", n),
+        "seeing": per_exposure(seeing, "seeing", n, 1),
+        "sky_lines": per_exposure(sky_lines, "sky_lines", n, 0),
+        "background": per_exposure(background, "background", n, 0),
+        "scene": choice(*_SCENES)(scene, "scene"),
+        "seed": optional(integer(0))(seed, "seed"),
     }
-    cr_rate = _checks.number(cr_rate, "cr_rate", minimum=0)
-    exptime = _checks.number(exptime, "exptime", minimum=0, strict=True)
-    unit = _checks.choice(unit, "unit", tuple(_UNITS))
+    cr_rate = number(cr_rate, "cr_rate", 0)
+    exptime = number(exptime, "exptime", 0, above=True)
+    unit = choice(*_UNITS)(unit, "unit")
     _check_gain(known["gain"], unit)
 
     rng = np.random.default_rng(known["seed"])

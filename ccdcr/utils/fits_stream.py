@@ -8,7 +8,7 @@ import lzma
 import numpy as np
 
 from ccdcr._files import atomic_path
-from ccdcr._kernels import bands_of
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["checksum", "ones_sum", "write_images"]
 

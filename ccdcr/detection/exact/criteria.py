@@ -25,8 +25,8 @@ from ccdcr.detection.exact.statistics import (
     rank_of,
 )
 from ccdcr.detection.exact.unequal import GivenIndex
-from ccdcr.detection.masks import dilate
 from ccdcr.detection.planes import make_planes, scaled
+from ccdcr.utils.morphology import dilate
 
 __all__ = ["make_exact_criteria"]
 

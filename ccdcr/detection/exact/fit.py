@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccdcr._kernels import bands_of
 from ccdcr.detection.exact.boundary import LEVELS, ExactBoundary, invert
 from ccdcr.detection.exact.prior import Histogram, deconvolve
 from ccdcr.detection.exact.tables import STEP
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["Surfaces", "find_prior", "histogram_of", "make_surfaces"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccdcr import _kernels as kernels
-from ccdcr._kernels import bands_of
+from ccdcr.utils.row_bands import bands_of
 
 __all__ = ["Compared", "compared_planes", "hit_fraction", "lowest_used", "rank_of"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ccdcr.detection.matched.expected import REACH, expected_values, means_of_others
-from ccdcr.detection.matched.growth import connected
 from ccdcr.detection.matched.matched import decide, match_exposures
+from ccdcr.utils.morphology import groups_with_seed
 
 __all__ = ["Decision", "decision_at", "surroundings"]
 
@@ -125,7 +125,7 @@ def _references(pixel, matched, masks):
 
 def _growth(z, limits, pixel):
     """Return whether a pixel is joined to a hit, and its deviation with charge."""
-    core = connected(z > limits.low, z > limits.high)
+    core = groups_with_seed(z > limits.low, z > limits.high)
     around = np.pad(np.where(core, z, np.nan), 1, constant_values=np.nan)
     row, column = pixel
     neighbours = [around[row + 1 + dy, column + 1 + dx] for dy, dx in _FOUR]

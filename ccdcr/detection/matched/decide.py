@@ -7,13 +7,13 @@ import numpy as np
 
 from ccdcr import _kernels as kernels
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.expected import REACH, expected_values
 from ccdcr.detection.matched.growth import USUAL_LEAK, grow
 from ccdcr.detection.matched.reference import (
     low_references,
     majority,
 )
+from ccdcr.utils.row_bands import bands_in_cache, with_halo
 
 __all__ = [
     "LEAST_OF_MEDIAN",
@@ -85,7 +85,7 @@ def first_masks(frames, limits, level=None, extra=None):
                 deviation = stack[i] - low + lows[i] * np.sqrt(others)
                 z[i, rows] = deviation / np.sqrt(variance)
 
-    in_threads(work, bands(*frames.shape))
+    in_threads(work, bands_in_cache(frames.shape))
     _forbid(z, frames)
     return _grown(z, limits, limits.high + _MORE)
 
@@ -125,7 +125,7 @@ def next_masks(masks, limits, frames, level, extra=None):
                 deviation = (stack[i] - value) / np.sqrt(variance)
             z[i, rows] = deviation[inside]
 
-    in_threads(work, bands(*frames.shape))
+    in_threads(work, bands_in_cache(frames.shape))
     _forbid(z, frames)
     return _grown(z, limits, limits.high), z
 

@@ -9,9 +9,8 @@ often as far above.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-__all__ = ["EDGES", "Dispersion", "Tails", "measured_pixels", "near"]
+__all__ = ["EDGES", "Dispersion", "Tails", "measured_pixels"]
 
 EDGES = 2.0 ** np.arange(-1, 10)  # sigmas of structure, between 12 bins
 _BINS = len(EDGES) + 1
@@ -231,8 +230,3 @@ def _median_levels(counts):
     middle = np.where(total[:, 0] == 0, _FINE // 2, middle) + 0.5
     bins = np.arange(len(counts)) + _LOWEST_LEVEL
     return 2.0 ** (bins + middle / _FINE)
-
-
-def near(mask):
-    """Return the pixels within 2 pixels of a mask."""
-    return ndimage.maximum_filter(mask, size=5, mode="constant", cval=False)

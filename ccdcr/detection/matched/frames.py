@@ -2,6 +2,7 @@
 """Exposures as the stages of matching see them."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Frames:
             data = np.where(bad, data.dtype.type(0), data)
         return cls(data, noise, bad, saturated if saturated.any() else None)
 
-    @property
+    @cached_property
     def unused(self):
         """Pixels that take no part, (n, ny, nx), or None."""
         masks = [mask for mask in (self.bad, self.saturated) if mask is not None]
@@ -67,7 +68,9 @@ class Frames:
 
     def replace(self, data):
         """Return the same with other data."""
-        return replace(self, data=data)
+        frames = replace(self, data=data)
+        vars(frames)["unused"] = self.unused
+        return frames
 
     @property
     def shape(self):

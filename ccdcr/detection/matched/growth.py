@@ -1,46 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From deviations to masks: connected pixels, and neighbours that got charge."""
+"""Growth of seed pixels into masks: connected pixels, and neighbours with charge."""
 
 import numpy as np
-from scipy import ndimage
 
-__all__ = ["USUAL_LEAK", "connected", "grow", "measure_leak"]
+from ccdcr.utils.morphology import pixels_of_seeded_groups
+
+__all__ = ["USUAL_LEAK", "grow", "measure_leak"]
 
 USUAL_LEAK = 0.02
 
-_EIGHT = np.ones((3, 3), dtype=bool)
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
 _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
-
-
-def connected(mask, seed):
-    """
-    Return the 8-connected groups of a mask that hold a seed.
-
-    Parameters
-    ----------
-    mask, seed : 2D `~numpy.ndarray` of bool
-        Pixels that may be kept, and those that must be in a group.
-
-    Returns
-    -------
-    kept : 2D `~numpy.ndarray` of bool
-        The groups.
-    """
-    kept = np.zeros_like(mask)
-    kept.ravel()[_places(mask, seed)] = True
-    return kept
-
-
-def _places(mask, seed):
-    """Return the flat indices of the groups that hold a seed."""
-    labels, number = ndimage.label(mask, _EIGHT)
-    place = np.flatnonzero(mask)
-    label = labels.ravel()[place]
-    wanted = np.zeros(number + 1, dtype=bool)
-    wanted[label[seed.ravel()[place]]] = True
-    return place[wanted[label]]
 
 
 def grow(z, seed, low, leak, tail):
@@ -72,7 +43,7 @@ def grow(z, seed, low, leak, tail):
     """
     if not seed.any():
         return seed
-    core = _places(z > low, seed)
+    core = pixels_of_seeded_groups(z > low, seed)
     mask = np.zeros_like(seed)
     mask.ravel()[core] = True
     # With a margin, no neighbour is on the other side of the image.

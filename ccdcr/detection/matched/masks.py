@@ -8,10 +8,10 @@ from ccdcr import _kernels as kernels
 from ccdcr.detection.detectors import run_detector
 from ccdcr.detection.masks import assemble, flag_origins, residual_mask
 from ccdcr.detection.matched.decide import Limits
-from ccdcr.detection.matched.growth import connected
 from ccdcr.detection.matched.matched import Options
 from ccdcr.detection.matched.structure import find_structure
 from ccdcr.detection.planes import Observed, Planes, fill_from_nearest
+from ccdcr.utils.morphology import groups_with_seed, label_groups
 
 __all__ = ["options_of", "planes_of", "second_opinion"]
 
@@ -77,7 +77,7 @@ def second_opinion(detector, frames, parameters, progress_bar=None):
     if not both.any():
         return found, both
     clear = _stands_out(images["LOWEST"], found.cleaned["LOWEST"], frames.noise)
-    both = connected(both, both & clear)
+    both = groups_with_seed(both, clear)
     return found, _sharp(both, images["LOWEST"], frames.noise)
 
 
@@ -91,7 +91,7 @@ def _stands_out(image, cleaned, noise):
 
 def _sharp(mask, image, noise):
     """Return the 8-connected groups that end at once, as no line or star does."""
-    labels, number = ndimage.label(mask, np.ones((3, 3)))
+    labels, number = label_groups(mask)
     profile = find_structure(image, noise).profile
     around = ndimage.maximum_filter(labels, 3) * ~mask
     index = np.arange(1, number + 1)

@@ -8,7 +8,6 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.decide import (
     Limits,
     coincident_pixels,
@@ -24,6 +23,7 @@ from ccdcr.detection.matched.structure import find_structure
 from ccdcr.detection.matched.tiles import Tiling, fit_tiles
 from ccdcr.detection.matched.windows import median_of_nine
 from ccdcr.detection.planes import fill_from_nearest
+from ccdcr.utils.row_bands import bands_in_cache, with_halo
 
 __all__ = [
     "Found",
@@ -216,7 +216,7 @@ def _reference(frames, masks):
         part = None if unused is None else unused[:, rows]
         reference[rows] = clean_reference(frames.data[:, rows], masks[:, rows], part)
 
-    in_threads(work, bands(*frames.shape))
+    in_threads(work, bands_in_cache(frames.shape))
     if unused is None or not (nowhere := unused.all(axis=0)).any():
         return reference
     return fill_from_nearest(reference, nowhere)
@@ -230,7 +230,7 @@ def _smooth(image):
         wide, inside = with_halo(rows, 1, len(image))
         smooth[rows] = median_of_nine(image[wide])[inside]
 
-    in_threads(work, bands(*image.shape))
+    in_threads(work, bands_in_cache(image.shape))
     return smooth
 
 
@@ -242,5 +242,5 @@ def _extra_variance(dispersion, scene, noise):
         level = scene.structure.level(rows) / np.sqrt(variance)
         extra[rows] = dispersion.variance(level, variance)
 
-    in_threads(work, bands(*extra.shape))
+    in_threads(work, bands_in_cache(extra.shape))
     return extra

@@ -5,17 +5,17 @@ import numpy as np
 
 from ccdcr import _kernels as kernels
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.dispersion import (
     Dispersion,
     Tails,
     measured_pixels,
-    near,
 )
 from ccdcr.detection.matched.reference import low_references, majority
 from ccdcr.detection.matched.strips import HALO, match_along
 from ccdcr.detection.matched.tiles import match_variance, terms_of
 from ccdcr.detection.matched.windows import running
+from ccdcr.utils.morphology import dilate
+from ccdcr.utils.row_bands import bands_in_cache, with_halo
 
 __all__ = ["Scene", "match", "unmatched_dispersion"]
 
@@ -42,7 +42,7 @@ class Scene:
         number = masks.sum(axis=0, dtype=np.uint8)
         n = len(masks)
         # Of two exposures any hit puts one far below the other.
-        self.hit = near(number >= (1 if n == 2 else majority(n)))
+        self.hit = dilate(number >= (1 if n == 2 else majority(n)), 2)
         self.flagged = running(np.maximum, number > 0, 3)
 
 
@@ -98,7 +98,8 @@ def match(frames, scene, fits, *, strips=True):
         return _tails(free, matched[:, :, columns], frames, scene, part)
 
     in_threads(tiles_and_rows, fits.tiling.bands())
-    tails = Tails.join(in_threads(columns, bands(*frames.shape[::-1], longer=2)))
+    of_columns = bands_in_cache(frames.shape[::-1], longer=2)
+    tails = Tails.join(in_threads(columns, of_columns))
     return matched, Dispersion.of(tails, len(frames))
 
 
@@ -123,7 +124,7 @@ def unmatched_dispersion(frames, scene):
         data = frames.data[:, rows]
         return _tails(data, data, frames, scene, np.s_[rows, :])
 
-    parts = in_threads(work, bands(*frames.shape))
+    parts = in_threads(work, bands_in_cache(frames.shape))
     return Dispersion.of(Tails.join(parts), len(frames))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import ndimage
 
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.detection.matched.windows import running, sums_along
+from ccdcr.utils.row_bands import bands_in_cache, with_halo
 
 __all__ = ["Structure", "find_structure"]
 
@@ -60,7 +60,7 @@ def find_structure(image, noise):
         for plane, part in zip(planes, _measure(image[wide], noise), strict=True):
             plane[rows] = part[inside]
 
-    in_threads(work, bands(*image.shape, longer=4))
+    in_threads(work, bands_in_cache(image.shape, longer=4))
     return Structure(*planes)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccdcr._threads import in_threads
-from ccdcr.detection.matched.bands import bands, with_halo
 from ccdcr.equivalence import TERMS
+from ccdcr.utils.row_bands import bands_in_cache, with_halo
 
 __all__ = [
     "TileFits",
@@ -61,7 +61,7 @@ class Tiling:
 
     def bands(self):
         """Return slices of rows that hold whole tiles."""
-        return bands(*self.shape, step=self.size[0])
+        return bands_in_cache(self.shape, step=self.size[0])
 
     def rows_of_tiles(self, rows):
         """Return the rows of tiles that a slice of rows holds."""
