@@ -79,7 +79,7 @@ class Task:
     method_kwargs: dict = field(default_factory=dict)
     crmasks: Path | None = None
     fingerprint: str = ""
-    review: Any = None  # function of masks and exposures; only where nothing is sent
+    review: Any = None  # function of exposures and masks; only where nothing is sent
 
     @property
     def record(self):
@@ -225,7 +225,7 @@ def _detect(task, progress_bar):
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
     if task.review is not None:
-        masks = task.review(masks, ccds)
+        masks = task.review(ccds, masks)
     names = {
         f"FILE{i}": card_text(path.name) for i, path in enumerate(task.frames, start=1)
     }

@@ -28,7 +28,7 @@ def check_equivalence(ccds, *, gain=None, readnoise=None, bias=None, flux_factor
     Returns
     -------
     equivalence : `~ccdcr.Equivalence`
-        The report; ``print`` shows it, and its method ``plot`` draws it.
+        The report; ``print`` shows it, `~ccdcr.plotting.plot_equivalence` draws it.
 
     Raises
     ------

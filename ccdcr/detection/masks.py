@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ccdcr.diagnostics import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
+
 __all__ = [
     "UserLists",
     "assemble",
@@ -21,9 +23,6 @@ __all__ = [
 ]
 
 _EIGHT = np.ones((3, 3), dtype=bool)
-
-# What found a pixel.
-DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER = 1, 2, 3, 4, 5
 
 
 def dilate(mask, times):
