@@ -174,7 +174,8 @@ def _history(masks, lists, names, detections_of):
 def _edited_diagnostics(masks, planes):
     """Return diagnostics for edited planes; what was added is of the user's list."""
     flags = {}
-    for name, plane in masks.diagnostics.flags.items():
-        known = plane * planes[name]
-        flags[name] = np.where(planes[name] & (known == 0), np.uint8(USER), known)
+    for name, origins in masks.diagnostics.flags.items():
+        if (plane := planes.get(name)) is not None:
+            known = origins * plane
+            flags[name] = np.where(plane & (known == 0), np.uint8(USER), known)
     return replace(masks.diagnostics, flags=flags)

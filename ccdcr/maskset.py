@@ -225,7 +225,7 @@ class CRMaskSet:
         self._bright = as_bright(bright)
         self._uuid = str(uuid4()) if uuid is None else text("uuid", uuid)
         self._meta = as_meta(meta)
-        self._diagnostics = _checked(diagnostics)
+        self._diagnostics = _checked(diagnostics, self.shape)
         self._extra_hdus = ()
 
     def _plane(self, name, value):
@@ -697,12 +697,15 @@ class CRMaskSet:
         return masks
 
 
-def _checked(diagnostics):
+def _checked(diagnostics, shape):
+    """Return diagnostics whose flags fit masks of a shape, empty ones for None."""
     if diagnostics is None:
         return Diagnostics()
     if not isinstance(diagnostics, Diagnostics):
         msg = f"diagnostics must be Diagnostics, got {type(diagnostics).__name__}"
         raise TypeError(msg)
+    for name, flags in diagnostics.flags.items():
+        check_shape(f"flags of {name}", flags.shape, shape)
     return diagnostics
 
 

@@ -73,6 +73,9 @@ def test_refused(masks):
     """A dict is none."""
     with pytest.raises(TypeError, match="diagnostics must be Diagnostics, got dict"):
         CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks, diagnostics={})
+    planes = masks.mediancr[:5], masks.meancrt[:5], masks.crmasks[:, :5]
+    with pytest.raises(ValueError, match=r"flags of MEDIANCR .*\(100, 120\)"):
+        CRMaskSet(*planes, diagnostics=masks.diagnostics)
 
 
 def test_cut(masks):
@@ -129,3 +132,12 @@ def test_edit(matched):
         assert_array_equal(flags > 0, edited.planes[name])
     assert edited.diagnostics.matching is matched.diagnostics.matching
     assert matched.diagnostics.flags["MEDIANCR"][y, x] > 0
+
+
+def test_edit_without_meancr(masks):
+    """Flags of a mask that is not there are left out."""
+    bare = CRMaskSet(
+        masks.mediancr, masks.meancrt, masks.crmasks, diagnostics=masks.diagnostics
+    )
+    edited = bare.edit(remove=[(1, 1)])
+    assert edited.diagnostics.flags.keys() == bare.planes.keys()

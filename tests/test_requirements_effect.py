@@ -655,12 +655,12 @@ class TestComputedBoundary:
             )
         )
         for name in ("MEDIANCR", "MEANCRT", "CRMASK1"):
-            kinds = [type(d["boundaries"][name]) for d in (default, computed, drawn)]
+            kinds = [type(d.boundaries[name]) for d in (default, computed, drawn)]
             assert kinds == [ExactBoundary, ExactBoundary, SplineBoundary]
-        assert drawn["noise_model"] is None
-        assert default["noise_model"].likeliest is None
+        assert drawn.noise_model is None
+        assert default.noise_model.likeliest is None
         np.testing.assert_array_equal(
-            default["boundaries"]["MEDIANCR"].y, computed["boundaries"]["MEDIANCR"].y
+            default.boundaries["MEDIANCR"].y, computed.boundaries["MEDIANCR"].y
         )
 
     @about("mm_photon_distribution", "mm_nbinom_shape")
