@@ -80,7 +80,7 @@ from ccdcr import CRCombiner, detect_cosmic_rays
 ccds = [CCDData(plane, unit="adu") for plane in data]
 masks = timed("detect", lambda: detect_cosmic_rays(
     ccds, gain=1.0, readnoise=READNOISE, la_verbose=False))
-result["stages"] = masks.diagnostics["timing"]
+result["stages"] = masks.diagnostics.timing
 masks.write(output, overwrite=True)
 for method in METHODS:
     timed(method, lambda: getattr(

@@ -17,7 +17,7 @@ _MODULES = {
     "ImplausibleMaskWarning": "exceptions",
     "LocalMedianWarning": "exceptions",
     "MatchingFailedWarning": "exceptions",
-    "MethodComparison": "comparing",
+    "MethodComparison": "inspection",
     "MissingUUIDWarning": "exceptions",
     "MissingUnitWarning": "exceptions",
     "NoUncertaintyWarning": "exceptions",
@@ -31,10 +31,12 @@ _MODULES = {
     "UnusedRequirementWarning": "exceptions",
     "check_equivalence": "detection.check",
     "combine": "combination.combine",
-    "compare_methods": "comparing",
+    "compare_methods": "inspection",
     "detect_cosmic_rays": "detection.detect",
+    "explain_pixel": "inspection",
     "review": "reviewing",
     "run_blocks": "blocks",
+    "write_report": "report",
 }
 
 __all__ = [*_MODULES, "__version__"]  # noqa: PLE0604

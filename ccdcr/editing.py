@@ -1,13 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""New mask sets from old ones: detections dropped, pixels added or removed."""
+"""Edits of mask sets: detections dropped, pixels added or removed."""
 
 import textwrap
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
-from ccdcr._viewed import view
-from ccdcr.detection.masks import USER
+from ccdcr import _kernels as kernels
+from ccdcr._mask_exposures import load_mask_exposures
+from ccdcr.diagnostics import USER
 from ccdcr.maskfile.format import EDITED
 from ccdcr.utils.morphology import groups_with_seed
 
@@ -50,9 +52,7 @@ def edit_masks(
         name: (plane & ~cleared if name in names else plane) | allowed.get(name, False)
         for name, plane in masks.planes.items()
     }
-    result = _with_planes(masks, edited, _history(masks, lists, names, detections_of))
-    _edit_flags(result, masks)
-    return result
+    return _with_planes(masks, edited, _history(masks, lists, names, detections_of))
 
 
 def _plane_names(masks, names, parameter):
@@ -122,15 +122,14 @@ def _allowed(masks, names, added, ccds, *, given):
             "names of the masks that get the pixels"
         )
         raise ValueError(msg)
-    viewed = view(masks, ccds)
-    lowest, unusable = viewed.planes.lowest_index, viewed.observed.unusable
-    allowed = {"MEDIANCR": added, "MEANCRT": added}
-    for i, name in enumerate(viewed.observed.names):
-        allowed[name] = added & (lowest != i)
-    return {
-        name: mask if unusable[name] is None else mask & ~unusable[name]
-        for name, mask in allowed.items()
-    }
+    exposures = load_mask_exposures(ccds, masks)
+    stack, bad = exposures.stack, exposures.bad
+    _, lowest = kernels.lowest(stack, bad)
+    usable = np.ones(stack.shape, dtype=bool) if bad is None else ~bad
+    allowed = dict.fromkeys(("MEDIANCR", "MEANCRT"), added & usable.any(axis=0))
+    for i, plane in enumerate(usable):
+        allowed[f"CRMASK{i + 1}"] = added & plane & (lowest != i)
+    return allowed
 
 
 def _with_planes(masks, planes, history):
@@ -145,6 +144,7 @@ def _with_planes(masks, planes, history):
         crmasks=np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)]),
         meancr=planes.get("MEANCR"),
         meta=meta,
+        diagnostics=_edited_diagnostics(masks, planes),
     )
     result._extra_hdus = masks.extra_hdus  # noqa: SLF001
     return result
@@ -168,14 +168,11 @@ def _history(masks, lists, names, detections_of):
     return [EDITED + line for line in lines]
 
 
-def _edit_flags(result, masks):
-    """Keep the diagnostics; what was added is of the user's list."""
-    result.diagnostics.update(masks.diagnostics)
-    flags = masks.diagnostics.get("flags")
-    if flags is None:
-        return
-    edited = {}
-    for name, mask in result.planes.items():
-        known = flags[name] * mask
-        edited[name] = np.where(mask & (known == 0), np.uint8(USER), known)
-    result.diagnostics["flags"] = edited
+def _edited_diagnostics(masks, planes):
+    """Return diagnostics for edited planes; what was added is of the user's list."""
+    flags = {}
+    for name, origins in masks.diagnostics.flags.items():
+        if (plane := planes.get(name)) is not None:
+            known = origins * plane
+            flags[name] = np.where(plane & (known == 0), np.uint8(USER), known)
+    return replace(masks.diagnostics, flags=flags)

@@ -60,6 +60,7 @@ class Equivalence:
     See Also
     --------
     ccdcr.check_equivalence
+    ccdcr.plotting.plot_equivalence
     """
 
     def __init__(self, levels, terms, tiles, number):
@@ -175,27 +176,6 @@ class Equivalence:
                 parts.append(f"{name} {low} to {high}{unit}")
         before, after = self.ratio
         return f"{', '.join(parts)}; Q / Q0 {before:.2f}, {after:.2f} after matching"
-
-    def plot(self, fig=None):
-        """
-        Draw the report.
-
-        Parameters
-        ----------
-        fig : `~matplotlib.figure.Figure`, optional
-            Figure to draw on. Default is a new one.
-
-        Returns
-        -------
-        fig : `~matplotlib.figure.Figure`
-            The figure, neither shown nor saved.
-        """
-        from ccdcr.plotting._style import figure_of
-        from ccdcr.plotting.equivalence import plot_equivalence, size_of
-
-        fig = figure_of(fig, size_of(len(self.terms)))
-        plot_equivalence(self, fig=fig)
-        return fig
 
 
 def warn_of(equivalence):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The masks of a set of exposures, as the file crmasks.fits holds them."""
 
+from copy import copy
 from functools import cached_property
 from uuid import uuid4
 
@@ -11,6 +12,8 @@ from astropy.nddata.bitmask import extend_bit_flag_map
 from astropy.table import MaskedColumn, Table
 
 from ccdcr._statistics import chance_of_all, chance_of_majority
+from ccdcr.diagnostics import Diagnostics, cut_diagnostics
+from ccdcr.editing import edit_masks
 from ccdcr.exceptions import CRMasksFileError, describe_error
 from ccdcr.maskfile import convert
 from ccdcr.maskfile.checks import (
@@ -142,6 +145,8 @@ class CRMaskSet:
         Identity of the set, written to combined images. Default is a new one.
     meta : mapping, optional
         More FITS keywords and values that are kept with the set.
+    diagnostics : `~ccdcr.diagnostics.Diagnostics`, optional
+        What the detection leaves for figures and reports; not in the file.
 
     Raises
     ------
@@ -201,6 +206,7 @@ class CRMaskSet:
         bright=None,
         uuid=None,
         meta=None,
+        diagnostics=None,
     ):
         self._crmasks = mask_array("crmasks", crmasks, ndim=3)
         self._mediancr = self._plane("mediancr", mediancr)
@@ -218,7 +224,7 @@ class CRMaskSet:
         self._bright = as_bright(bright)
         self._uuid = str(uuid4()) if uuid is None else text("uuid", uuid)
         self._meta = as_meta(meta)
-        self._diagnostics = {}
+        self._diagnostics = _checked(diagnostics, self.shape)
         self._extra_hdus = ()
 
     def _plane(self, name, value):
@@ -308,7 +314,7 @@ class CRMaskSet:
 
     @property
     def diagnostics(self):
-        """What the detection left for plots and reports; not in the file."""
+        """The `~ccdcr.diagnostics.Diagnostics`; empty for masks from a file."""
         return self._diagnostics
 
     @property
@@ -387,12 +393,20 @@ class CRMaskSet:
             lamedian=None if self.lamedian is None else self.lamedian[cut],
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
             uuid=self.uuid,
+            diagnostics=cut_diagnostics(self.diagnostics, cut),
         )
 
     def _changed(self, **changes):
         """Return a set of other masks; all but these and the identity is kept."""
         kept = {name: getattr(self, name) for name in _KEPT}
         return type(self)(**kept | changes)
+
+    def _with(self, **changes):
+        """Return the same masks with other ``requirements`` or ``diagnostics``."""
+        same = copy(self)
+        for name, value in changes.items():
+            setattr(same, f"_{name}", value)
+        return same
 
     def _moved_boxes(self, y0, y1, x0, x1):
         if self.local_median_pixels is None:
@@ -608,8 +622,6 @@ class CRMaskSet:
         >>> int(masks.mediancr.sum()), int(edited.mediancr.sum())
         (2, 0)
         """
-        from ccdcr.editing import edit_masks
-
         return edit_masks(
             self,
             drop=drop,
@@ -618,109 +630,6 @@ class CRMaskSet:
             detections_of=detections_of,
             planes=planes,
             ccds=ccds,
-        )
-
-    def explain_pixel(self, x, y, ccds):
-        """
-        Tabulate all that decided about a pixel.
-
-        Parameters
-        ----------
-        x, y : int
-            The pixel; the first one is (1, 1).
-        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-            The exposures, in the order of the masks.
-
-        Returns
-        -------
-        table : `~astropy.table.Table`
-            Values of the exposures and the noise expected, the statistic of each
-            detector and its limit, and by what each combination method replaces
-            the pixel; ``table.meta["missing"]`` lists what the masks do not say.
-
-        Raises
-        ------
-        ValueError
-            If the pixel is outside, or if masks and exposures do not fit.
-
-        Notes
-        -----
-        The noise is that expected of one exposure at the level of the minimum. The
-        statistics of L.A. Cosmic are those of its first iteration. A neighbour of
-        a hit is flagged at ``la_sigfrac`` times the limit, whatever its contrast.
-        For ``crmethod`` matched there is the deviation of each exposure from the
-        mean of the others, with the limit that holds for it; it is found out again
-        from the surroundings of the pixel, in about a second.
-        """
-        from ccdcr.explaining import explain_pixel
-
-        return explain_pixel(self, ccds, x, y)
-
-    def report(
-        self,
-        folder,
-        ccds,
-        *,
-        mask="MEDIANCR",
-        maxplots=None,
-        semiwindow=None,
-        color_scale=None,
-        detect_again=False,
-        overwrite=False,
-        progress_bar=None,
-    ):
-        """
-        Write a folder with everything that shows what was flagged.
-
-        Parameters
-        ----------
-        folder : str or `~pathlib.Path`
-            Where the files are written; it is made if it does not exist.
-        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-            The exposures, in the order of the masks.
-        mask : str, optional
-            Name of the mask whose detections are shown. Default is
-            ``'MEDIANCR'``.
-        maxplots : int, optional
-            Number of detections in the gallery; -1 = all. Default is that of the
-            requirements, as for the next two.
-        semiwindow : int, optional
-            Half size of the stamps in pixels.
-        color_scale : {'zscale', 'minmax'}, optional
-            Limits of the grey scale of each detection.
-        detect_again : bool, optional
-            For masks from a file: detect again with the recorded requirements, to
-            know the detectors of each pixel and the boundaries. Default is False.
-        overwrite : bool, optional
-            Whether existing files are replaced. Default is False.
-        progress_bar : callable, optional
-            Wraps the list of pages of the gallery, such as ``tqdm``.
-
-        Returns
-        -------
-        report : `~ccdcr.report.Report`
-            The files that were written, the tables, and what is missing.
-
-        Raises
-        ------
-        FileExistsError
-            If a file exists and ``overwrite`` is False; nothing is written then.
-        TypeError, ValueError
-            If a parameter is not allowed, or if masks and exposures do not fit.
-        """
-        from ccdcr.report import write_report
-
-        return write_report(
-            self,
-            folder,
-            ccds,
-            mask=mask,
-            maxplots=maxplots,
-            semiwindow=semiwindow,
-            color_scale=color_scale,
-            detect_again=detect_again,
-            overwrite=overwrite,
-            progress_bar=progress_bar,
         )
 
     def to_hdulist(self, *, auxclean=False):
@@ -785,6 +694,18 @@ class CRMaskSet:
             raise CRMasksFileError(msg) from err
         masks._extra_hdus = extras
         return masks
+
+
+def _checked(diagnostics, shape):
+    """Return diagnostics whose flags fit masks of a shape, empty ones for None."""
+    if diagnostics is None:
+        return Diagnostics()
+    if not isinstance(diagnostics, Diagnostics):
+        msg = f"diagnostics must be Diagnostics, got {type(diagnostics).__name__}"
+        raise TypeError(msg)
+    for name, flags in diagnostics.flags.items():
+        check_shape(f"flags of {name}", flags.shape, shape)
+    return diagnostics
 
 
 def _same_image(first, second):

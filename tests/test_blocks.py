@@ -608,7 +608,9 @@ class TestFiles:
     @pytest.mark.parametrize(("review", "executor"), [(5, None), (print, 5)])
     def test_review(self, review, executor):
         """Nobody looks at what another process does."""
-        with pytest.raises(TypeError, match="review must be a function of masks and"):
+        with pytest.raises(
+            TypeError, match="review must be a function of exposures and"
+        ):
             run_blocks([], executor, review=review)
 
 

@@ -566,7 +566,7 @@ class TestReview:
         """What the review returns is written."""
         seen = []
 
-        def review(masks, ccds):
+        def review(ccds, masks):
             seen.append(len(ccds))
             return masks.edit(add=[[5, 6]], ccds=ccds)
 
@@ -580,7 +580,7 @@ class TestReview:
     def test_cancelled(self, monkeypatch, capsys):
         """Nothing is written by somebody who quits."""
 
-        def review(masks, ccds):  # noqa: ARG001
+        def review(ccds, masks):  # noqa: ARG001
             msg = "the review was cancelled"
             raise ReviewCancelledError(msg)
 

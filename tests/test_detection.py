@@ -63,12 +63,12 @@ class TestResult:
 
     def test_diagnostics(self, masks):
         """Origins agree with the masks; every stage is timed."""
-        flags = masks.diagnostics["flags"]
+        flags = masks.diagnostics.flags
         assert flags.keys() == masks.planes.keys()
         for name, mask in masks.planes.items():
             np.testing.assert_array_equal(flags[name] > 0, mask)
             assert set(np.unique(flags[name])) <= {0, 1, 3}
-        assert all(seconds >= 0 for seconds in masks.diagnostics["timing"].values())
+        assert all(seconds >= 0 for seconds in masks.diagnostics.timing.values())
 
     def test_reproducible(self, sim, masks):
         """Twice the same; a generator is as good as a list."""
@@ -402,7 +402,7 @@ class TestBothDetectors:
 
     def test_flags(self, both):
         """Origins agree with the masks, and all kinds occur."""
-        flags = both.diagnostics["flags"]
+        flags = both.diagnostics.flags
         assert flags.keys() == both.planes.keys()
         for name, mask in both.planes.items():
             np.testing.assert_array_equal(flags[name] > 0, mask)
@@ -423,47 +423,41 @@ class TestBothDetectors:
             crmethod="mmcosmic",
             pixels_to_be_flagged_as_cr=[[x + 1, y + 1]],
         )
-        values = {n: f[y, x] for n, f in masks.diagnostics["flags"].items()}
+        values = {n: f[y, x] for n, f in masks.diagnostics.flags.items()}
         assert values["MEDIANCR"] == values["MEANCRT"] == 5
         assert sorted(values[f"CRMASK{i}"] for i in (1, 2, 3)) == [0, 5, 5]
 
     def test_diagnostics(self, both):
         """Boundaries and diagrams of each mask, offsets, seconds by stage."""
         diagnostics = both.diagnostics
-        assert diagnostics.keys() == {
-            "flags",
-            "timing",
-            "offsets",
-            "boundaries",
-            "diagrams",
-            "noise_model",
-        }
-        x = diagnostics["diagrams"]["MEDIANCR"].x
+        assert diagnostics.matching is None
+        assert diagnostics.noise_model.levels.colnames == ["x", "pixels", "noise"]
+        x = diagnostics.diagrams["MEDIANCR"].x
         for name in both.planes:
-            assert np.all(diagnostics["boundaries"][name](x) > 0)
+            assert np.all(diagnostics.boundaries[name](x) > 0)
         for name in ("MEDIANCR", "MEANCRT"):
-            diagram = diagnostics["diagrams"][name]
+            diagram = diagnostics.diagrams[name]
             assert np.all(diagram.simulated >= 0)
             # Expected is nearly what is observed, but for the hits.
             assert diagram.simulated.sum() == pytest.approx(
                 diagram.observed.sum(), rel=0.05
             )
-        assert diagnostics["offsets"] is None
+        assert diagnostics.offsets is None
         stages = ("single image", "boundary", "masks")
-        assert all(diagnostics["timing"][stage] > 0 for stage in stages)
+        assert all(diagnostics.timing[stage] > 0 for stage in stages)
 
     def test_diagnostics_of_lacosmic(self, masks):
         """Without Median-Minimum there are no boundaries."""
-        assert masks.diagnostics["boundaries"] == {}
-        assert masks.diagnostics["diagrams"] == {}
-        assert masks.diagnostics["offsets"] is None
+        assert masks.diagnostics.boundaries == {}
+        assert masks.diagnostics.diagrams == {}
+        assert masks.diagnostics.offsets is None
 
     def test_not_in_the_file(self, both, tmp_path):
         """Diagnostics stay in memory."""
         both.write(tmp_path / "masks.fits")
         again = CRMaskSet.read(tmp_path / "masks.fits")
         assert again == both
-        assert again.diagnostics == {}
+        assert not again.diagnostics
 
     def test_global_random_state(self, sim):
         """The random numbers of the caller are left alone."""

@@ -264,7 +264,7 @@ class TestDetection:
         assert recall[0] < 0.8
         assert recall[2] > 0.95
         assert np.all(both.mediancr >= single.mediancr)
-        flags = both.diagnostics["flags"]["MEANCRT"]
+        flags = both.diagnostics.flags["MEANCRT"]
         assert {2, 4} <= set(np.unique(flags))
         assert both.lamedian is not None
         assert calls

@@ -21,6 +21,7 @@ PUBLIC = (
     "ccdcr.report",
     "ccdcr.detection.exact.boundary",
     "ccdcr.detection.exact.adequacy",
+    "ccdcr.diagnostics",
 )
 # No long description or "See Also" are needed everywhere; the summary may begin on the
 # line of the quotes, and begin with a plural, which is taken for a verb. Returned
@@ -28,6 +29,8 @@ PUBLIC = (
 NOT_NEEDED = {"ES01", "SA01", "SA04", "GL01", "SS05", "RT02", "PR02"}
 RESULTS = {
     "ccdcr.MethodComparison",
+    "ccdcr.diagnostics.Diagnostics",
+    "ccdcr.diagnostics.MatchingDiagnostics",
     "ccdcr.report.Report",
     "ccdcr.simulation.Evaluation",
     "ccdcr.simulation.Simulation",
@@ -36,6 +39,7 @@ RESULTS = {
 PRIVATE = {
     "ccdcr.detection.exact.boundary.invert",
     "ccdcr.detection.exact.adequacy.judge_noise_model",
+    "ccdcr.diagnostics.cut_diagnostics",
 }
 
 

@@ -7,6 +7,7 @@ from astropy.nddata import CCDData
 from numpy.testing import assert_array_equal
 
 from ccdcr import CRMaskSet, Requirements, check_equivalence, detect_cosmic_rays
+from ccdcr.diagnostics import Diagnostics
 from ccdcr.simulation import simulate_exposures
 
 
@@ -16,7 +17,7 @@ def masks():
     crmasks = np.zeros((3, 6, 9), dtype=bool)
     crmasks[:2, 1, 1] = crmasks[1:, 2, 2] = crmasks[:2, 4, 7] = True
     crmasks[0, 5, 0] = True
-    masks = CRMaskSet(
+    return CRMaskSet(
         crmasks.sum(axis=0) > 1,
         crmasks.any(axis=0),
         crmasks,
@@ -28,11 +29,14 @@ def masks():
         readnoise=3.0,
         bias=4.0,
         meta={"OBSERVER": "me"},
+        diagnostics=Diagnostics(
+            flags={
+                "MEDIANCR": 2 * (crmasks.sum(axis=0) > 1).astype(np.uint8),
+                "MEANCRT": 2 * crmasks.any(axis=0).astype(np.uint8),
+            },
+            offsets=[(0, 0), (1, 0), (2, 0)],
+        ),
     )
-    masks.diagnostics["flags"] = {
-        name: plane.astype(np.uint8) * 2 for name, plane in masks.planes.items()
-    }
-    return masks
 
 
 @pytest.fixture
@@ -82,6 +86,18 @@ def test_add(masks, ccds):
     assert not edited.meancr[0, 4]
 
 
+def test_lowest_is_that_of_the_detection(masks, ccds):
+    """Exposures are divided by their flux factors if the detection did it."""
+    # Without the bias of 4 and divided by 1, 2 and 3, the third is the lowest.
+    for ccd, value in zip(ccds, (1, 1.8, 2.4), strict=True):
+        ccd.data[0, 6] = 4 + value
+    for where, expected in (("original", [1, 1, 0]), ("simulated", [0, 1, 1])):
+        requirements = Requirements(crmethod="mm_lacosmic", apply_flux_factor_to=where)
+        known = masks._with(requirements=requirements)
+        edited = known.edit(add=[(7, 1)], ccds=ccds)
+        assert edited.crmasks[:, 0, 6].tolist() == expected
+
+
 def test_add_to_planes(masks):
     """The masks that are named, without exposures."""
     edited = masks.edit(add=[(5, 1)], planes=["CRMASK2", "MEANCRT"])
@@ -94,11 +110,11 @@ def test_add_to_planes(masks):
 def test_original(masks):
     """The old set stays as it was; the new one is another with all else the same."""
     before = {name: plane.copy() for name, plane in masks.planes.items()}
-    flags = masks.diagnostics["flags"]["MEDIANCR"].copy()
+    flags = masks.diagnostics.flags["MEDIANCR"].copy()
     edited = masks.edit(remove=[(2, 2)], add=[(9, 6)], planes=["MEDIANCR"])
     for name, plane in before.items():
         assert_array_equal(masks.planes[name], plane)
-    assert_array_equal(masks.diagnostics["flags"]["MEDIANCR"], flags)
+    assert_array_equal(masks.diagnostics.flags["MEDIANCR"], flags)
     assert masks.meta == {"OBSERVER": "me"}
     assert edited.uuid != masks.uuid
     for name in ("gain", "readnoise", "bias", "requirements"):
@@ -111,11 +127,12 @@ def test_original(masks):
 def test_flags(masks):
     """What was added is of the user's list; what was removed is of nobody."""
     edited = masks.edit(remove=[(2, 2)], add=[(9, 6)], planes=["MEDIANCR"])
-    flags = edited.diagnostics["flags"]["MEDIANCR"]
+    flags = edited.diagnostics.flags["MEDIANCR"]
     assert flags[1, 1] == 0
     assert flags[2, 2] == 2
     assert flags[5, 8] == 5
     assert_array_equal(flags > 0, edited.mediancr)
+    assert edited.diagnostics.offsets is masks.diagnostics.offsets
 
 
 def test_history(masks, tmp_path):

@@ -252,7 +252,7 @@ masks = detect_cosmic_rays(
     [CCDData(plane, unit="electron") for plane in data],
     readnoise=3.0, crmethod="mmcosmic",
 )
-boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+boundary = masks.diagnostics.boundaries["MEDIANCR"]
 print(np.packbits(masks.crmasks).tobytes().hex(), boundary.y.tobytes().hex())
 """
 
@@ -347,7 +347,7 @@ class TestResidual:
         """Every mask has its boundary, whatever the flux; noise leaves nothing."""
         data = draw(np.full(SHAPE, 500.0), factors=factors)
         masks = detect(data, flux_factor=factors)
-        assert masks.diagnostics["boundaries"].keys() == masks.planes.keys()
+        assert masks.diagnostics.boundaries.keys() == masks.planes.keys()
         assert masks.meancr.sum() <= 8
 
 
@@ -356,7 +356,7 @@ class TestNoiseModel:
 
     def test_right(self):
         """Nothing is said of exposures as they should be."""
-        report = detect(draw(ramp(shape=(256, 256)), 4)).diagnostics["noise_model"]
+        report = detect(draw(ramp(shape=(256, 256)), 4)).diagnostics.noise_model
         assert report.likeliest is None
         # 12 bins of 5461 pixels
         assert np.all(np.abs(report.levels["noise"] - 1) < 0.06)
@@ -369,7 +369,7 @@ class TestNoiseModel:
         """Hits are no reason to warn; they are counted."""
         data = draw(ramp(shape=(256, 256)))
         hits = np.random.default_rng(6).random(data.shape) < 0.01
-        report = detect(data + 3000 * hits).diagnostics["noise_model"]
+        report = detect(data + 3000 * hits).diagnostics.noise_model
         assert report.likeliest is None
         assert report.hit_fraction == pytest.approx(0.01, rel=0.1)
         two = (hits.sum(axis=0) >= 2).sum()
@@ -380,7 +380,7 @@ class TestNoiseModel:
         data = draw(ramp(1, 300), readnoise=2 * SIGMA)
         with pytest.warns(NoiseModelWarning, match=r"[12]\.\d+ times.+check readnoise"):
             masks = detect(data)
-        assert masks.diagnostics["noise_model"].likeliest == "readnoise"
+        assert masks.diagnostics.noise_model.likeliest == "readnoise"
 
     def test_gain(self):
         """A gain of half the true one leaves more noise than there should be."""
@@ -390,7 +390,7 @@ class TestNoiseModel:
                 masks = detect_cosmic_rays(
                     ccds, crmethod="mmcosmic", gain=gain, readnoise=SIGMA
                 )
-            noise = masks.diagnostics["noise_model"].levels["noise"]
+            noise = masks.diagnostics.noise_model.levels["noise"]
             # The true gain is 2 electrons per adu; where photons dominate.
             assert noise[-1] == pytest.approx(np.sqrt(gain / 2), rel=0.1)
 
@@ -402,14 +402,14 @@ class TestNoiseModel:
         data = draw(ramp(20, 2e4), factors=(0.9, 1.0, 1.1))
         with pytest.warns(NoiseModelWarning, match=r"equivalent.+flux_factor='auto'"):
             masks = detect(data)
-        assert masks.diagnostics["noise_model"].likeliest == "equivalence"
+        assert masks.diagnostics.noise_model.likeliest == "equivalence"
         detect(data, flux_factor="auto")
 
     def test_diagram(self):
         """The diagram holds what is expected next to what is observed."""
         masks = detect(draw(ramp(shape=(256, 256))))
         for name in ("MEDIANCR", "MEANCRT"):
-            diagram = masks.diagnostics["diagrams"][name]
+            diagram = masks.diagnostics.diagrams[name]
             assert diagram.simulated.sum() == pytest.approx(256**2, rel=0.03)
             # Columns of x in which y reaches half way up to the boundary.
             y = (diagram.y_edges[1:] + diagram.y_edges[:-1]) / 2

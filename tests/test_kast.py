@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
 
-from ccdcr import CRMaskSet, combine, detect_cosmic_rays
+from ccdcr import CRMaskSet, combine, detect_cosmic_rays, write_report
 from ccdcr.cli import main
 
 KAST = Path(__file__).resolve().parents[2] / "shared" / "data" / "kast-red-2018gdg"
@@ -166,7 +166,7 @@ def test_gallery(ccds, coincident, tmp_path):
         groups = np.array([int(row["group"]) for row in csv.DictReader(file)])
     assert set(groups) == set(range(1, 11))
     y, x = np.add(coincident, 1)
-    report = masks.report(tmp_path / "report", ccds)
+    report = write_report(ccds, masks, tmp_path / "report")
     page = report.paths["index.html"].read_text()
     table, shown = report.detections, {}
     for group in range(1, 11):

@@ -91,7 +91,7 @@ class TestConstruction:
         ):
             assert getattr(masks, name) is None
         assert masks.meta == {}
-        assert masks.diagnostics == {}
+        assert not masks.diagnostics
         assert masks.extra_hdus == ()
 
     def test_everything(self, masks):

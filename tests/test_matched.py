@@ -921,7 +921,7 @@ class TestLists:
         assert_array_equal(masks.crmasks[:, 40, 50], expected)
         assert masks.mediancr[40, 50]
         assert masks.meancrt[40, 50]
-        assert masks.diagnostics["flags"]["MEDIANCR"][40, 50] == 5
+        assert masks.diagnostics.flags["MEDIANCR"][40, 50] == 5
         assert masks.local_median_pixels.tolist() == [[31, 31, 3, 3]]
 
     def test_origins(self):
@@ -930,7 +930,7 @@ class TestLists:
         masks = detect_cosmic_rays(
             sim.exposures, crmethod="matched", ma_dilation=1, **KNOWN
         )
-        for name, flags in masks.diagnostics["flags"].items():
+        for name, flags in masks.diagnostics.flags.items():
             assert_array_equal(flags > 0, masks.planes[name])
             assert set(np.unique(flags)) <= {0, 1, 2}
 
@@ -953,7 +953,7 @@ class TestSecondOpinion:
         assert masks.meancr[places].all()
         assert blind.lamedian is None
         assert masks.lamedian is not None
-        assert set(masks.diagnostics["flags"]["MEANCR"][places]) == {3}
+        assert set(masks.diagnostics.flags["MEANCR"][places]) == {3}
 
     @pytest.mark.parametrize("scene", ["fibres", "stars", "longslit"])
     def test_no_false_ones(self, scene):

@@ -164,7 +164,7 @@ class TestWarning:
         with pytest.warns(NoiseModelWarning, match=message) as caught:
             masks = detect(draw(), crmethod=crmethod, **changes)
         assert sum(w.category is NoiseModelWarning for w in caught) == 1
-        levels = masks.diagnostics["matching"]["noise"]
+        levels = masks.diagnostics.matching.noise
         assert np.abs(levels["noise"] - 1).max() > 0.2
 
     @pytest.mark.parametrize("readnoise", [READNOISE, 0.9 * READNOISE])

@@ -11,7 +11,8 @@ from astropy.nddata import CCDData
 from astropy.table import Table
 from numpy.testing import assert_array_equal
 
-from ccdcr import CRMaskSet, detect_cosmic_rays
+from ccdcr import CRMaskSet, detect_cosmic_rays, write_report
+from ccdcr.diagnostics import Diagnostics
 from ccdcr.report import Report, detection_table, folder, gallery
 from ccdcr.simulation import simulate_exposures
 
@@ -53,7 +54,7 @@ def masks(sim):
 @pytest.fixture(scope="module")
 def report(sim, masks, tmp_path_factory):
     """The report."""
-    return masks.report(tmp_path_factory.mktemp("report") / "new", sim.exposures)
+    return write_report(sim.exposures, masks, tmp_path_factory.mktemp("report") / "new")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def read(masks, tmp_path_factory):
 
 def by_hand():
     """
-    Masks of 6 x 9 pixels with known detections, and their exposures.
+    Exposures of 6 x 9 pixels, and their masks with known detections.
 
     Read noise 2 electrons, gain 1, level 12: the noise of one exposure is 4. The
     groups of MEDIANCR are (2, 2) and (3, 3), connected by a corner, and (8, 5).
@@ -78,17 +79,17 @@ def by_hand():
     data[:2, 1, 1] = 52, 72
     data[1:, 2, 2] = 92, 99
     data[:, 4, 7] = 12, 32, 40
+    flags = np.zeros((6, 9), dtype=np.uint8)
+    flags[1, 1], flags[2, 2], flags[4, 7] = 2, 3, 1
     masks = CRMaskSet(
         crmasks.sum(axis=0) > 1,
         crmasks.any(axis=0),
         crmasks,
         gain=1.0,
         readnoise=2.0,
+        diagnostics=Diagnostics(flags={"MEDIANCR": flags, "MEANCRT": flags}),
     )
-    flags = np.zeros((6, 9), dtype=np.uint8)
-    flags[1, 1], flags[2, 2], flags[4, 7] = 2, 3, 1
-    masks.diagnostics["flags"] = {"MEDIANCR": flags, "MEANCRT": flags}
-    return masks, [CCDData(plane, unit="adu") for plane in data]
+    return [CCDData(plane, unit="adu") for plane in data], masks
 
 
 class Page(HTMLParser):
@@ -148,16 +149,16 @@ class TestTable:
     )
     def test_classes(self, flags, label):
         """The class of a group by those of its pixels."""
-        masks, exposures = by_hand()
-        plane = masks.diagnostics["flags"]["MEDIANCR"]
+        exposures, masks = by_hand()
+        plane = masks.diagnostics.flags["MEDIANCR"]
         plane[1, 1], plane[2, 2] = flags
-        table = detection_table(masks, exposures)
+        table = detection_table(exposures, masks)
         group = table[table["pixels"] == 2]
         assert group["class"].tolist() == [label]
 
     def test_order(self, sim, masks):
         """Sorted by class, then by height."""
-        table = detection_table(masks, sim.exposures)
+        table = detection_table(sim.exposures, masks)
         order = ["both detectors", "single image only", "comparison only"]
         ranks = [[*order, "dilation only"].index(name) for name in table["class"]]
         assert ranks == sorted(ranks)
@@ -169,9 +170,9 @@ class TestTable:
 
     def test_unknown(self):
         """No diagnostics and no noise: the class is not known, sigma is NaN."""
-        known, exposures = by_hand()
+        exposures, known = by_hand()
         masks = CRMaskSet(known.mediancr, known.meancrt, known.crmasks)
-        table = detection_table(masks, exposures)
+        table = detection_table(exposures, masks)
         assert set(table["class"]) == {"detector not known"}
         assert np.isnan(table["peak_sigma"]).all()
         assert_array_equal(table["peak_excess"], [80.0, 20.0])
@@ -180,7 +181,7 @@ class TestTable:
         """No detection."""
         nothing = np.zeros((3, 6, 9), dtype=bool)
         masks = CRMaskSet(nothing[0], nothing[0], nothing)
-        assert len(detection_table(masks, by_hand()[1])) == 0
+        assert len(detection_table(by_hand()[0], masks)) == 0
 
 
 class TestFiles:
@@ -231,9 +232,9 @@ class TestFiles:
         shutil.copytree(report.folder, there)
         before = (there / "index.html").read_text()
         with pytest.raises(FileExistsError, match="use overwrite=True to replace"):
-            masks.report(there, sim.exposures)
+            write_report(sim.exposures, masks, there)
         assert (there / "index.html").read_text() == before
-        masks.report(there, sim.exposures, maxplots=2, overwrite=True)
+        write_report(sim.exposures, masks, there, maxplots=2, overwrite=True)
         assert (there / "index.html").read_text() != before
         assert {path.name for path in there.iterdir()} == FILES
 
@@ -246,13 +247,13 @@ class TestFiles:
 
         monkeypatch.setattr(folder, "write_gallery", fail)
         with pytest.raises(OSError, match="no space left"):
-            masks.report(tmp_path / "new", sim.exposures)
+            write_report(sim.exposures, masks, tmp_path / "new")
         assert list(tmp_path.iterdir()) == []
 
     def test_no_parent(self, sim, masks, tmp_path):
         """The folder of the folder must exist."""
         with pytest.raises(FileNotFoundError):
-            masks.report(tmp_path / "a" / "b", sim.exposures)
+            write_report(sim.exposures, masks, tmp_path / "a" / "b")
 
     @pytest.mark.parametrize(
         ("kwargs", "match"),
@@ -266,7 +267,7 @@ class TestFiles:
     def test_refused(self, sim, masks, tmp_path, kwargs, match):
         """Options that do not exist, before anything is written."""
         with pytest.raises(ValueError, match=match):
-            masks.report(tmp_path / "new", sim.exposures, **kwargs)
+            write_report(sim.exposures, masks, tmp_path / "new", **kwargs)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -275,7 +276,7 @@ class TestFromFile:
 
     def test_missing(self, sim, masks, read, tmp_path):
         """The report says what is missing, and shows the rest."""
-        report = read.report(tmp_path / "new", sim.exposures)
+        report = write_report(sim.exposures, read, tmp_path / "new")
         assert set(report.paths) == FILES - {
             "diagram_MEDIANCR.png",
             "diagram_MEANCRT.png",
@@ -286,7 +287,7 @@ class TestFromFile:
         ]
         page = report.paths["index.html"].read_text()
         assert "the detector that found each pixel" in page
-        known = detection_table(masks, sim.exposures)
+        known = detection_table(sim.exposures, masks)
         heights = np.sort(known["peak_sigma"])[::-1]
         np.testing.assert_allclose(report.detections["peak_sigma"], heights)
 
@@ -297,31 +298,33 @@ class TestFromFile:
         read = CRMaskSet.read(tmp_path / "crmasks.fits")
         expected = {name for name in FILES if not name.startswith("diagram")}
         expected.add("equivalence.png")
-        report = read.report(tmp_path / "old", sim.exposures)
+        report = write_report(sim.exposures, read, tmp_path / "old")
         assert set(report.paths) == expected
         assert [text.split(" (")[0] for text in report.missing] == [
             "the deviations of the matched exposures",
             "the detector that found each pixel",
         ]
-        report = read.report(tmp_path / "again", sim.exposures, detect_again=True)
+        report = write_report(
+            sim.exposures, read, tmp_path / "again", detect_again=True
+        )
         assert set(report.paths) == expected | {"deviations.png"}
         assert report.missing == ()
         assert set(report.detections["class"]) == {"comparison only"}
 
     def test_detect_again(self, sim, masks, read, tmp_path):
         """With detect_again all is as it was; the masks given stay as they are."""
-        report = read.report(tmp_path / "new", sim.exposures, detect_again=True)
+        report = write_report(sim.exposures, read, tmp_path / "new", detect_again=True)
         assert report.missing == ()
         assert set(report.paths) == FILES
-        known = detection_table(masks, sim.exposures)
+        known = detection_table(sim.exposures, masks)
         for name in known.colnames:
             assert_array_equal(report.detections[name], known[name])
-        assert read.diagnostics == {}
+        assert not read.diagnostics
 
     def test_not_recorded(self, sim, masks, tmp_path):
         """Masks that do not say how they were made."""
         bare = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks)
-        report = bare.report(tmp_path / "new", sim.exposures, detect_again=True)
+        report = write_report(sim.exposures, bare, tmp_path / "new", detect_again=True)
         assert any("do not record how" in text for text in report.missing)
         assert any("in sigma" in text for text in report.missing)
 
@@ -352,7 +355,7 @@ class TestPage:
 
     def test_maxplots(self, sim, masks, tmp_path):
         """The gallery is limited, the table is not."""
-        report = masks.report(tmp_path / "new", sim.exposures, maxplots=1)
+        report = write_report(sim.exposures, masks, tmp_path / "new", maxplots=1)
         text = report.paths["index.html"].read_text()
         page = Page(text)
         assert "found-1" in page.ids
@@ -362,10 +365,10 @@ class TestPage:
 
     def test_edits(self, sim, masks, tmp_path):
         """Edits are listed."""
-        table = detection_table(masks, sim.exposures)
+        table = detection_table(sim.exposures, masks)
         x, y = int(table["x"][0]), int(table["y"][0])
         edited = masks.edit(drop=[(x, y)])
-        report = edited.report(tmp_path / "new", sim.exposures)
+        report = write_report(sim.exposures, edited, tmp_path / "new")
         text = report.paths["index.html"].read_text()
         assert f"drop detections of MEDIANCR at ({x},{y})" in text
         assert len(report.detections) == len(table) - 1
@@ -379,7 +382,7 @@ def test_progress_bar(sim, masks, tmp_path):
         seen.extend(items)
         return items
 
-    masks.report(tmp_path / "new", sim.exposures, progress_bar=bar)
+    write_report(sim.exposures, masks, tmp_path / "new", progress_bar=bar)
     assert sum(len(rows) for _, rows in seen) > 0
 
 

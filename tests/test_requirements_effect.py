@@ -73,7 +73,7 @@ def simulated(sim, **changes):
 
 def boundary_of(masks, x=100.0, name="MEDIANCR"):
     """Return the height of a boundary."""
-    return float(masks.diagnostics["boundaries"][name](np.array([x]))[0])
+    return float(masks.diagnostics.boundaries[name](np.array([x]))[0])
 
 
 def planes_of(sim):
@@ -100,7 +100,7 @@ class TestGeneral:
         single, median_minimum = lacosmic(sim), mm(sim, **bright)
         both = lacosmic(sim, crmethod="mm_lacosmic", **bright)
         found = [
-            set(np.unique(m.diagnostics["flags"]["MEANCRT"])) - {0, 1}
+            set(np.unique(m.diagnostics.flags["MEANCRT"])) - {0, 1}
             for m in (single, median_minimum, both)
         ]
         assert found[:2] == [{3}, {2}]
@@ -169,7 +169,7 @@ class TestGeneral:
             i != lowest for i in range(3)
         ]
         assert masks.local_median_pixels.tolist() == [[x2 + 1, y2 + 1, 5, 3]]
-        assert masks.diagnostics["flags"]["MEDIANCR"][free_y, free_x] == 5
+        assert masks.diagnostics.flags["MEDIANCR"][free_y, free_x] == 5
 
 
 class TestFlux:
@@ -215,7 +215,7 @@ class TestFlux:
         with pytest.warns(NoiseModelWarning, match="not to be equivalent"):
             mm(unequal)
         masks = mm(unequal, flux_factor=self.FLUX)
-        noise = masks.diagnostics["noise_model"].levels["noise"]
+        noise = masks.diagnostics.noise_model.levels["noise"]
         # Of each of 12 bins of 1365 pixels; the quantile has an error of 3 %.
         np.testing.assert_allclose(noise, 1, atol=0.12)
 
@@ -267,7 +267,7 @@ class TestFlux:
         assert same(masks, by_hand)
         # Expected exposures are then not multiplied by the factors.
         diagrams = (
-            m.diagnostics["diagrams"]["MEDIANCR"].simulated for m in (masks, by_hand)
+            m.diagnostics.diagrams["MEDIANCR"].simulated for m in (masks, by_hand)
         )
         np.testing.assert_array_equal(*diagrams)
 
@@ -507,7 +507,7 @@ class TestBoundary:
     def test_knots(self, sim, knots):
         """The spline has that many knots."""
         masks = simulated(sim, mm_knots_splfit=knots)
-        for boundary in masks.diagnostics["boundaries"].values():
+        for boundary in masks.diagnostics.boundaries.values():
             assert {len(np.unique(fit.t)) for fit in boundary.fits} == {knots}
 
     @about("mm_niter_boundary_extension", "mm_weight_boundary_extension")
@@ -520,7 +520,7 @@ class TestBoundary:
                 mm_niter_boundary_extension=niter,
                 mm_weight_boundary_extension=weight,
             )
-            boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+            boundary = masks.diagnostics.boundaries["MEDIANCR"]
             assert len(boundary.fits) == niter + 1
             heights.append(boundary(boundary.x).mean())
         assert all(a < b for a, b in itertools.pairwise(heights))
@@ -538,9 +538,9 @@ class TestBoundary:
         heights = []
         for n in (1, 5, 40):
             masks = simulated(quiet, mm_nsimulations=n)
-            diagram = masks.diagnostics["diagrams"]["MEDIANCR"]
+            diagram = masks.diagnostics.diagrams["MEDIANCR"]
             assert diagram.simulated.sum() == n * quiet.truth.size
-            boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+            boundary = masks.diagnostics.boundaries["MEDIANCR"]
             heights.append(boundary(np.linspace(20, 200, 50)).mean())
         assert heights[0] < heights[1] < heights[2]
 
@@ -548,7 +548,7 @@ class TestBoundary:
     def test_seed(self, sim):
         """Same seed, same masks; other seeds and none give other simulations."""
         sets = [simulated(sim, mm_seed=seed) for seed in (1, 1, 2, None, None)]
-        counts = [m.diagnostics["diagrams"]["MEDIANCR"].simulated for m in sets]
+        counts = [m.diagnostics.diagrams["MEDIANCR"].simulated for m in sets]
         assert same(sets[0], sets[1])
         assert np.array_equal(counts[0], counts[1])
         for a, b in itertools.combinations(counts[1:], 2):
@@ -598,8 +598,8 @@ class TestBoundary:
         diagrams, means = [], []
         for neighbors in (0, 3, 6):
             masks = simulated(quiet, mm_hist2d_min_neighbors=neighbors)
-            diagrams.append(masks.diagnostics["diagrams"]["MEDIANCR"].simulated)
-            boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+            diagrams.append(masks.diagnostics.diagrams["MEDIANCR"].simulated)
+            boundary = masks.diagnostics.boundaries["MEDIANCR"]
             means.append(boundary(np.linspace(20, 100, 50)).mean())
         np.testing.assert_array_equal(diagrams[0], diagrams[2])
         assert means[0] > means[1] > means[2]
@@ -609,8 +609,8 @@ class TestBoundary:
     def test_ydiag_max(self, quiet):
         """The diagram ends there, and so does the boundary."""
         masks = simulated(quiet, mm_ydiag_max=12)
-        diagram = masks.diagnostics["diagrams"]["MEDIANCR"]
-        boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+        diagram = masks.diagnostics.diagrams["MEDIANCR"]
+        boundary = masks.diagnostics.boundaries["MEDIANCR"]
         assert diagram.y_edges[-1] == 12
         assert boundary.y.max() <= 12
         assert boundary(boundary.x).max() < 12.01
@@ -639,7 +639,7 @@ class TestComputedBoundary:
             heights.append(
                 [boundary_of(masks, name=n) for n in ("MEDIANCR", "MEANCRT")]
             )
-            boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+            boundary = masks.diagnostics.boundaries["MEDIANCR"]
             assert boundary.p_value == pytest.approx(wanted / quiet.truth.size)
         assert np.all(np.diff(heights, axis=0) < 0)
 
@@ -655,12 +655,12 @@ class TestComputedBoundary:
             )
         )
         for name in ("MEDIANCR", "MEANCRT", "CRMASK1"):
-            kinds = [type(d["boundaries"][name]) for d in (default, computed, drawn)]
+            kinds = [type(d.boundaries[name]) for d in (default, computed, drawn)]
             assert kinds == [ExactBoundary, ExactBoundary, SplineBoundary]
-        assert drawn["noise_model"] is None
-        assert default["noise_model"].likeliest is None
+        assert drawn.noise_model is None
+        assert default.noise_model.likeliest is None
         np.testing.assert_array_equal(
-            default["boundaries"]["MEDIANCR"].y, computed["boundaries"]["MEDIANCR"].y
+            default.boundaries["MEDIANCR"].y, computed.boundaries["MEDIANCR"].y
         )
 
     @about("mm_photon_distribution", "mm_nbinom_shape")
@@ -688,9 +688,9 @@ class TestComputedBoundary:
     def test_ydiag_max(self, quiet):
         """The diagram ends there; the boundary does not depend on it."""
         usual, masks = mm(quiet), mm(quiet, mm_ydiag_max=12)
-        diagram = masks.diagnostics["diagrams"]["MEDIANCR"]
+        diagram = masks.diagnostics.diagrams["MEDIANCR"]
         assert diagram.y_edges[-1] == 12
-        assert usual.diagnostics["diagrams"]["MEDIANCR"].y_edges[-1] > 50
+        assert usual.diagnostics.diagrams["MEDIANCR"].y_edges[-1] > 50
         assert same(usual, masks)
 
     @about("mm_crosscorr_region", "mm_xy_offsets")
@@ -808,7 +808,7 @@ class TestCriterion:
         np.testing.assert_array_equal(mm(sim, mm_dilation=2).mediancr, expected)
         single = lacosmic(sim).mediancr
         both = lacosmic(sim, crmethod="mm_lacosmic", mm_dilation=2)
-        flags = both.diagnostics["flags"]["MEDIANCR"]
+        flags = both.diagnostics.flags["MEDIANCR"]
         assert np.all((flags[single] == 3) | (flags[single] == 4))
 
     @about("mm_cr_coincidences")
@@ -863,8 +863,8 @@ class TestOffsets:
         """With the offsets the boundary is higher and fewer pixels are flagged."""
         without = simulated(shifted)
         masks = simulated(shifted, mm_xy_offsets=self.SHIFT)
-        assert without.diagnostics["offsets"] is None
-        np.testing.assert_allclose(masks.diagnostics["offsets"], self.SHIFT)
+        assert without.diagnostics.offsets is None
+        np.testing.assert_allclose(masks.diagnostics.offsets, self.SHIFT)
         assert boundary_of(masks, 200) > 1.3 * boundary_of(without, 200)
         assert without.crmasks.sum() > 300
         assert masks.crmasks.sum() < 0.2 * without.crmasks.sum()
@@ -881,7 +881,7 @@ class TestOffsets:
         """Measured offsets are those that were injected, and they are used."""
         sim = simulate_exposures((256, 256), scene="fibres", seed=4, shift=self.SHIFT)
         masks = simulated(sim, mm_crosscorr_region=[5, 250, 3, 256])
-        measured = masks.diagnostics["offsets"]
+        measured = masks.diagnostics.offsets
         np.testing.assert_allclose(measured, self.SHIFT, atol=0.05)
         given = simulated(sim, mm_xy_offsets=measured)
         assert same(masks, given)

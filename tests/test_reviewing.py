@@ -111,9 +111,9 @@ class TestKeys:
     @pytest.mark.parametrize("key", ["c", "enter", close])
     def test_continue(self, sim, masks, script, key):
         """Through all figures; the masks are what they were."""
-        n = len(detection_table(masks, sim.exposures))
+        n = len(detection_table(sim.exposures, masks))
         left = script(*[key] * (FIGURES + n))
-        assert review(masks, sim.exposures) is masks
+        assert review(sim.exposures, masks) is masks
         assert left == []
         assert "Median-Minimum diagram" in script.titles[0]
         assert "pixels of MEDIANCR" in script.titles[1]
@@ -129,7 +129,7 @@ class TestKeys:
         planes = {name: plane.copy() for name, plane in masks.planes.items()}
         left = script(*["c"] * before, "q")
         with pytest.raises(ReviewCancelledError, match="nothing is written"):
-            review(masks, sim.exposures)
+            review(sim.exposures, masks)
         assert left == []
         for name, plane in planes.items():
             assert_array_equal(masks.planes[name], plane)
@@ -138,13 +138,13 @@ class TestKeys:
         """Other keys do nothing, also those of matplotlib (p, o, g, s)."""
         script("x", "p", "o", "g", "s", "f1", "q")
         with pytest.raises(ReviewCancelledError):
-            review(masks, sim.exposures)
+            review(sim.exposures, masks)
         assert all("Median-Minimum diagram" in text for text in script.titles)
 
     def test_exposures(self, sim, masks, script):
         """Stamps of one exposure after another, and back to all."""
         script(*["c"] * FIGURES, "e", "e", "e", "e", "b", "s")
-        assert review(masks, sim.exposures) is masks
+        assert review(sim.exposures, masks) is masks
         shown = script.titles[FIGURES:]
         assert "corrected" in shown[0]
         for text, number in zip(shown[1:], (1, 2, 3, 1), strict=False):
@@ -155,7 +155,7 @@ class TestKeys:
     def test_maxplots(self, sim, masks, script):
         """No more detections than wanted."""
         left = script(*["c"] * (FIGURES + 2))
-        assert review(masks, sim.exposures, maxplots=2) is masks
+        assert review(sim.exposures, masks, maxplots=2) is masks
         assert left == []
 
     def test_from_file(self, sim, masks, script, tmp_path):
@@ -163,7 +163,7 @@ class TestKeys:
         path = tmp_path / "crmasks.fits"
         masks.write(path)
         left = script(*["c"] * (FIGURES - 1))
-        review(CRMaskSet.read(path), sim.exposures, maxplots=0)
+        review(sim.exposures, CRMaskSet.read(path), maxplots=0)
         assert left == []
         assert "pixels of MEDIANCR" in script.titles[0]
 
@@ -175,7 +175,7 @@ class TestMatched:
         """How equivalent they are comes first."""
         masks = detect_cosmic_rays(sim.exposures, **KNOWN | {"crmethod": "matched"})
         left = script(*["c"] * (FIGURES + 1))
-        assert review(masks, sim.exposures, maxplots=0) is masks
+        assert review(sim.exposures, masks, maxplots=0) is masks
         assert left == []
         assert "deviations of the matched exposures" in script.titles[0]
         assert "Q / Q0" in script.titles[1]
@@ -191,7 +191,7 @@ class TestBoundary:
     def test_false_positives(self, sim, masks, script):
         """Of the exact boundary; the masks are those of the new requirement."""
         script("+", "+", "+", "-", *["c"] * FIGURES)
-        result = review(masks, sim.exposures, maxplots=0)
+        result = review(sim.exposures, masks, maxplots=0)
         assert "4 false positives expected" in script.titles[4]
         expected = detect_cosmic_rays(sim.exposures, mm_false_positives=4, **KNOWN)
         assert result.requirements.mm_false_positives == 4
@@ -201,18 +201,18 @@ class TestBoundary:
     def test_back(self, sim, masks, script):
         """Back to what it was: nothing is done."""
         script("+", "-", *["c"] * FIGURES)
-        assert review(masks, sim.exposures, maxplots=0) is masks
+        assert review(sim.exposures, masks, maxplots=0) is masks
 
     def test_spline(self, sim, fitted, script):
         """Knots, weight and a fixed point that was clicked."""
         script("+", "+", "-", "w", "w", "v", click(300, 120), *["c"] * FIGURES)
-        result = review(fitted, sim.exposures, maxplots=0)
+        result = review(sim.exposures, fitted, maxplots=0)
         requirements = result.requirements
         assert requirements.mm_knots_splfit == 4
         assert requirements.mm_weight_boundary_extension == 20
         ((x, y),) = requirements.mm_fixed_points_in_boundary
         assert_allclose((x, y), (300, 120), rtol=1e-6)
-        boundary = result.diagnostics["boundaries"]["MEDIANCR"]
+        boundary = result.diagnostics.boundaries["MEDIANCR"]
         assert boundary(np.array([300.0]))[0] == pytest.approx(120, rel=0.02)
 
     def test_points(self, sim, fitted, script):
@@ -228,7 +228,7 @@ class TestBoundary:
             "d",
             *["c"] * FIGURES,
         )
-        assert review(fitted, sim.exposures, maxplots=0) is fitted
+        assert review(sim.exposures, fitted, maxplots=0) is fitted
         with_points = ["fixed points\n" in text for text in script.titles[:9]]
         assert with_points == [False, True, True, True, True, False, False, True, False]
 
@@ -242,7 +242,7 @@ class TestBoundary:
             KeyEvent("key_press_event", canvas, "c")._process()
 
         script(zoom, *["c"] * (FIGURES - 1))
-        assert review(fitted, sim.exposures, maxplots=0) is fitted
+        assert review(sim.exposures, fitted, maxplots=0) is fitted
 
     def test_shown_boundary(self, sim, fitted, script):
         """The boundary that is drawn is that of the new requirements."""
@@ -254,9 +254,9 @@ class TestBoundary:
             KeyEvent("key_press_event", canvas, "c")._process()
 
         script("+", look, *["c"] * (FIGURES - 1))
-        result = review(fitted, sim.exposures, maxplots=0)
+        result = review(sim.exposures, fitted, maxplots=0)
         x, y = drawn[0].T
-        assert_allclose(y, result.diagnostics["boundaries"]["MEDIANCR"](x), rtol=1e-5)
+        assert_allclose(y, result.diagnostics.boundaries["MEDIANCR"](x), rtol=1e-5)
 
     def test_piecewise(self, sim, script):
         """Straight lines keep two points."""
@@ -270,15 +270,15 @@ class TestBoundary:
         script(
             click(500, 170), click(500, 170, 3), click(1000, 200, 3), "d", "c", *"cccc"
         )
-        result = review(masks, sim.exposures, maxplots=0)
+        result = review(sim.exposures, masks, maxplots=0)
         assert result is masks
         assert "fixed points" in script.titles[0]
 
     def test_other_chance(self, sim, masks):
         """The boundary that is shown is that of a detection."""
-        boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+        boundary = masks.diagnostics.boundaries["MEDIANCR"]
         again = detect_cosmic_rays(sim.exposures, mm_false_positives=8, **KNOWN)
-        expected = again.diagnostics["boundaries"]["MEDIANCR"]
+        expected = again.diagnostics.boundaries["MEDIANCR"]
         shown = with_chance(boundary, 8 * boundary.p_value)
         assert shown.p_value == pytest.approx(expected.p_value)
         x = np.linspace(0, 500, 20)
@@ -292,7 +292,7 @@ class TestVerify:
     @pytest.fixture
     def places(self, sim, masks):
         """FITS pixels of the detections."""
-        table = detection_table(masks, sim.exposures)
+        table = detection_table(sim.exposures, masks)
         assert len(table) >= 4
         return np.column_stack([table["x"], table["y"]])
 
@@ -303,7 +303,7 @@ class TestVerify:
     def test_answers(self, sim, masks, script, places, answers, rejected):
         """What is none is masked no more; all the rest is."""
         left = script(*["c"] * FIGURES, *answers)
-        result = review(masks, sim.exposures, verify_cr=True)
+        result = review(sim.exposures, masks, verify_cr=True)
         assert left == []
         assert (result is masks) == (not rejected)
         x, y = places.T - 1
@@ -320,7 +320,7 @@ class TestVerify:
             sim.exposures, interactive=True, verify_cr=True, maxplots=1, **KNOWN
         )
         left = script(*["c"] * FIGURES, "c", "n")  # c is no answer
-        result = review(masks, sim.exposures)
+        result = review(sim.exposures, masks)
         assert left == []
         assert result.mediancr.sum() < masks.mediancr.sum()
 
@@ -328,7 +328,7 @@ class TestVerify:
         """Answers so far are void."""
         script(*["c"] * FIGURES, "n", "q")
         with pytest.raises(ReviewCancelledError):
-            review(masks, sim.exposures, verify_cr=True)
+            review(sim.exposures, masks, verify_cr=True)
 
 
 class TestNoWindows:
@@ -339,7 +339,7 @@ class TestNoWindows:
         plt.switch_backend("agg")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert review(masks, sim.exposures) is masks
+            assert review(sim.exposures, masks) is masks
         assert [w.category for w in caught] == [NoWindowWarning]
         assert "matplotlib opens no windows" in str(caught[0].message)
         assert plt.get_fignums() == []
@@ -368,7 +368,7 @@ class TestNoWindows:
 
         monkeypatch.setattr(plt, "figure", figure)
         with pytest.warns(NoWindowWarning):
-            review(masks, sim.exposures)
+            review(sim.exposures, masks)
 
 
 @pytest.mark.parametrize(
@@ -381,4 +381,4 @@ class TestNoWindows:
 def test_refused(sim, masks, kwargs, match):
     """Before any figure."""
     with pytest.raises(ValueError, match=match):
-        review(masks, sim.exposures, **kwargs)
+        review(sim.exposures, masks, **kwargs)

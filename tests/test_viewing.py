@@ -91,7 +91,7 @@ class TestDiagram:
     def test_histograms(self, which, request):
         """What is drawn is the diagram; one logarithmic scale for both."""
         masks = request.getfixturevalue(which)
-        diagram = masks.diagnostics["diagrams"]["MEDIANCR"]
+        diagram = masks.diagnostics.diagrams["MEDIANCR"]
         artists = plot_diagram(masks)
         per_set = diagram.simulated / diagram.n_simulations
         for name, counts in (("simulated", per_set), ("observed", diagram.observed)):
@@ -108,7 +108,7 @@ class TestDiagram:
         """The line is the boundary, in both panels."""
         artists = plot_diagram(masks)
         assert set(artists) == {"simulated", "observed", "boundary"}
-        boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+        boundary = masks.diagnostics.boundaries["MEDIANCR"]
         assert len(artists["boundary"]) == 2
         for line in artists["boundary"]:
             x, y = line.get_data()
@@ -116,7 +116,7 @@ class TestDiagram:
 
     def test_fits(self, fitted):
         """Points, all iterations but the last, the last, and the fixed points."""
-        boundary = fitted.diagnostics["boundaries"]["MEDIANCR"]
+        boundary = fitted.diagnostics.boundaries["MEDIANCR"]
         artists = plot_diagram(fitted)
         assert_array_equal(artists["points"][0].get_xdata(), boundary.x)
         assert_array_equal(artists["points"][0].get_ydata(), boundary.y)
@@ -154,7 +154,7 @@ class TestDiagram:
     @pytest.mark.parametrize("which", ["masks", "fitted"])
     def test_boundary_alone(self, which, request):
         """A boundary on axes that are there, in its own range."""
-        boundary = request.getfixturevalue(which).diagnostics["boundaries"]["MEANCRT"]
+        boundary = request.getfixturevalue(which).diagnostics.boundaries["MEANCRT"]
         ax = Figure().subplots()
         line = plot_boundary(boundary, ax=ax, color="red")
         assert line.axes is ax
@@ -168,9 +168,9 @@ class TestDetections:
 
     def test_pixels(self, sim, masks):
         """Every masked pixel is drawn once in each panel, in FITS pixels."""
-        artists = plot_detections(masks, sim.exposures)
+        artists = plot_detections(sim.exposures, masks)
         labels = {1: "dilation only", 2: "comparison only", 3: "single image only"}
-        flags = masks.diagnostics["flags"]["MEDIANCR"]
+        flags = masks.diagnostics.flags["MEDIANCR"]
         median = np.median([ccd.data for ccd in sim.exposures], axis=0)
         minimum = np.min([ccd.data for ccd in sim.exposures], axis=0)
         for flag, label in labels.items():
@@ -189,7 +189,7 @@ class TestDetections:
 
     def test_link(self, sim, masks):
         """A click on a pixel marks it in both panels; a click elsewhere none."""
-        artists = plot_detections(masks, sim.exposures)
+        artists = plot_detections(sim.exposures, masks)
         line = artists["image"]["comparison only"]
         canvas = line.figure.canvas
         canvas.draw()
@@ -206,7 +206,7 @@ class TestDetections:
 
     def test_no_diagnostics(self):
         """Masks from a file: their pixels, of a detector that is not known."""
-        artists = plot_detections(small_masks(), small_exposures())
+        artists = plot_detections(small_exposures(), small_masks())
         assert list(artists["image"]) == ["detector not known"]
         line = artists["image"]["detector not known"]
         assert_array_equal(line.get_xydata(), [[3, 2]])
@@ -218,7 +218,7 @@ class TestDetections:
         """No masked pixel, no line."""
         nothing = np.zeros((3, 4, 5), dtype=bool)
         masks = CRMaskSet(nothing[0], nothing[0], nothing)
-        artists = plot_detections(masks, small_exposures())
+        artists = plot_detections(small_exposures(), masks)
         assert artists["image"] == artists["diagram"] == {}
         artists["selected"][0].figure.canvas.draw()
 
@@ -228,7 +228,7 @@ class TestStamps:
 
     def test_images(self):
         """Exposures, median, mask and corrected image at their place."""
-        artists = plot_stamps(small_masks(), small_exposures(), x=3, y=2, semiwindow=1)
+        artists = plot_stamps(small_exposures(), small_masks(), x=3, y=2, semiwindow=1)
         titles = ["exposure 1", "exposure 2", "exposure 3", "median", "MEDIANCR"]
         assert list(artists) == [*titles, "corrected"]
         centre = {t: a.get_array()[1, 1] for t, a in artists.items() if t != "MEDIANCR"}
@@ -250,7 +250,7 @@ class TestStamps:
     def test_name(self, name):
         """Another mask."""
         masks = small_masks()
-        artists = plot_stamps(masks, small_exposures(), x=3, y=2, name=name)
+        artists = plot_stamps(small_exposures(), masks, x=3, y=2, name=name)
         expected = masks.planes.get(name, masks.crmasks.all(axis=0))
         masked = np.any(artists[name].get_array() != 255, axis=-1)
         assert_array_equal(masked, expected)
@@ -260,7 +260,7 @@ class TestStamps:
     )
     def test_color_scale(self, color_scale, limits):
         """One grey scale for all; that of the requirements is the default."""
-        args = (small_masks(), small_exposures())
+        args = (small_exposures(), small_masks())
         artists = plot_stamps(*args, x=3, y=2, color_scale=color_scale)
         norms = {id(a.norm) for t, a in artists.items() if t != "MEDIANCR"}
         assert len(norms) == 1
@@ -279,7 +279,7 @@ class TestStamps:
             bias=3.0,
         )
         for unit, bias in (("adu", 3), ("electron", 6)):
-            artists = plot_stamps(masks, small_exposures(unit), x=3, y=2)
+            artists = plot_stamps(small_exposures(unit), masks, x=3, y=2)
             assert artists["corrected"].get_array()[1, 2] == 10 - bias
 
     @pytest.mark.parametrize(
@@ -294,14 +294,14 @@ class TestStamps:
     def test_refused(self, kwargs, match):
         """Pixels outside, names and scales that do not exist."""
         with pytest.raises(ValueError, match=match):
-            plot_stamps(small_masks(), small_exposures(), **kwargs)
+            plot_stamps(small_exposures(), small_masks(), **kwargs)
 
     def test_other_exposures(self):
         """Exposures that do not fit the masks."""
         with pytest.raises(ValueError, match=r"3 exposures of shape \(4, 5\)"):
-            plot_stamps(small_masks(), small_exposures()[:2], x=1, y=1)
-        with pytest.raises(TypeError, match="masks must be a CRMaskSet, got str"):
-            plot_stamps("crmasks.fits", small_exposures(), x=1, y=1)
+            plot_stamps(small_exposures()[:2], small_masks(), x=1, y=1)
+        with pytest.raises(TypeError, match="masks must be a CRMaskSet or its file"):
+            plot_stamps(small_exposures(), small_exposures(), x=1, y=1)
 
 
 FLUX, SHIFTS = np.array([0.9, 1.0, 1.1]), [(0.2, 0.0), (-0.1, 0.1), (-0.1, -0.1)]
@@ -338,6 +338,13 @@ class TestEquivalence:
         texts = [text.get_text() for text in fig.findobj(Text)]
         for label in ("x (pixel)", "exposure 3\ny (pixel)", "background (adu)"):
             assert label in texts
+
+    def test_refused(self, matched):
+        """A mask set is not its report."""
+        with pytest.raises(TypeError, match=r"got CRMaskSet; pass masks.equivalence"):
+            plot_equivalence(matched[1])
+        with pytest.raises(TypeError, match="equivalence must be an Equivalence, got"):
+            plot_equivalence(None)
 
     def test_deviations(self, matched):
         """All pixels are counted; the body is what the noise explains."""
@@ -390,7 +397,7 @@ class TestEquivalence:
     def test_guide(self, matched):
         """Matched exposures have the noise to compare with, no boundary."""
         sim, masks = matched
-        artists = plot_detections(masks, sim.exposures)
+        artists = plot_detections(sim.exposures, masks)
         ax = next(iter(artists["diagram"].values())).axes
         (line,) = (i for i in ax.lines if i.get_label() == "5 sigma of the noise")
         x, y = line.get_xydata().T
@@ -405,7 +412,7 @@ class TestExposures:
         flux = [1.0, 0.8, 1.3]
         sim = simulate_exposures((100, 120), flux=flux, cr_rate=0.0, seed=3)
         masks = detect_cosmic_rays(sim.exposures, flux_factor=flux, **KNOWN)
-        artists = plot_flux_factors(masks, sim.exposures)
+        artists = plot_flux_factors(sim.exposures, masks)
         assert len(artists) == 3
         for (histogram, line), factor in zip(artists, flux, strict=True):
             assert_allclose(line.get_xdata(), factor)
@@ -417,11 +424,11 @@ class TestExposures:
     def test_matched(self, matched):
         """Lines and residuals take the fluxes that matching has measured."""
         sim, masks = matched
-        artists = plot_flux_factors(masks, sim.exposures)
+        artists = plot_flux_factors(sim.exposures, masks)
         lines = [line.get_xdata()[0] for _, line in artists]
         assert_allclose(lines, FLUX / np.mean(FLUX), rtol=0.02)
         # A tenth of the flux is nearly one sigma here.
-        for image in plot_offsets(masks, sim.exposures)["residuals"]:
+        for image in plot_offsets(sim.exposures, masks)["residuals"]:
             assert abs(np.median(image.get_array().data)) < 0.5
 
     def test_given_scale(self):
@@ -429,7 +436,7 @@ class TestExposures:
         flux = np.array([2.0, 1.8, 2.4])
         sim = simulate_exposures((100, 120), flux=flux, cr_rate=0.0, seed=3)
         masks = detect_cosmic_rays(sim.exposures, flux_factor=flux, **KNOWN)
-        for image in plot_offsets(masks, sim.exposures)["residuals"]:
+        for image in plot_offsets(sim.exposures, masks)["residuals"]:
             assert abs(np.median(image.get_array().data)) < 0.2
 
     def test_whole_numbers(self):
@@ -439,7 +446,7 @@ class TestExposures:
         crmasks = np.zeros(data.shape, dtype=bool)
         masks = CRMaskSet(nothing, nothing, crmasks, gain=1.0, readnoise=3.0)
         ccds = [CCDData(plane, unit="adu") for plane in data]
-        for histogram, _ in plot_flux_factors(masks, ccds):
+        for histogram, _ in plot_flux_factors(ccds, masks):
             counts = histogram.get_data().values
             around = (counts[2:] + counts[:-2]) / 2
             well = around > 1000
@@ -449,13 +456,13 @@ class TestExposures:
     def test_axes(self, sim, masks):
         """It draws on the axes that are given."""
         ax = Figure().subplots()
-        artists = plot_flux_factors(masks, sim.exposures, ax=ax)
+        artists = plot_flux_factors(sim.exposures, masks, ax=ax)
         assert all(artist.axes is ax for pair in artists for artist in pair)
 
     def test_offsets(self, sim, masks):
         """Given offsets, and residuals in sigma of one exposure."""
         given = [(0.0, 0.0), (0.1, -0.2), (-0.3, 0.1)]
-        artists = plot_offsets(masks, sim.exposures, offsets=given)
+        artists = plot_offsets(sim.exposures, masks, offsets=given)
         for line, (dx, dy) in zip(artists["offsets"], given, strict=True):
             assert_array_equal(line.get_xydata(), [[dx, dy]])
         stack = np.array([ccd.data for ccd in sim.exposures])
@@ -466,14 +473,14 @@ class TestExposures:
 
     def test_unknown_offsets(self):
         """No offsets and no noise: the residuals in units of their scatter."""
-        artists = plot_offsets(small_masks(), small_exposures())
+        artists = plot_offsets(small_exposures(), small_masks())
         assert artists["offsets"] == []
         assert len(artists["residuals"]) == 3
 
     def test_shifts(self, matched):
         """Shifts that matching has measured are offsets."""
         sim, masks = matched
-        artists = plot_offsets(masks, sim.exposures)
+        artists = plot_offsets(sim.exposures, masks)
         found = np.array([line.get_xydata()[0] for line in artists["offsets"]])
         given = np.array(SHIFTS) - np.mean(SHIFTS, axis=0)
         assert_allclose(found, given, atol=0.06)
@@ -487,9 +494,9 @@ class TestExposures:
             mm_crosscorr_region=[11, 130, 21, 140],
             **KNOWN,
         )
-        artists = plot_offsets(known, exposures)
+        artists = plot_offsets(exposures, known)
         found = [tuple(line.get_xydata()[0]) for line in artists["offsets"]]
-        assert_allclose(found, known.diagnostics["offsets"])
+        assert_allclose(found, known.diagnostics.offsets)
         extent = artists["residuals"][0].get_extent()
         assert tuple(extent) == (10.5, 130.5, 20.5, 140.5)
 
@@ -513,6 +520,18 @@ class TestComparison:
         """The reference is one of the images."""
         with pytest.raises(ValueError, match=r"one of the images \(a\), got 'median'"):
             plot_comparison({"a": np.ones((4, 5))}, x=1, y=1)
+
+    def test_no_centre(self):
+        """Images have no place that is to be shown."""
+        with pytest.raises(TypeError, match="x and y, the centre of the stamp, must"):
+            plot_comparison({"median": np.ones((4, 5))}, x=1)
+
+    def test_nothing_drawn(self):
+        """A figure stays empty if the stamp is refused."""
+        fig = Figure()
+        with pytest.raises(ValueError, match="images of 5 x 4 pixels, got 6, 1"):
+            plot_comparison({"median": np.ones((4, 5))}, x=6, y=1, fig=fig)
+        assert fig.axes == []
 
     def test_widths(self):
         """All panels of the figure are as large as the others."""

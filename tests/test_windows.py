@@ -46,7 +46,7 @@ known, scene, options, path = map(json.loads, sys.argv[1:])
 sim = simulate_exposures(**scene)
 masks = detect_cosmic_rays(sim.exposures, **known)
 try:
-    review(masks, sim.exposures, **options).write(path)
+    review(sim.exposures, masks, **options).write(path)
 except ReviewCancelledError as err:
     sys.exit(str(err))
 """
@@ -181,7 +181,7 @@ def test_boundary_and_answers(screen, start):
     assert len(changed.mm_fixed_points_in_boundary) == 1
     sim = simulate_exposures(**SCENE)
     again = detect_cosmic_rays(sim.exposures, changed, gain=1.0, readnoise=3.0)
-    first = detection_table(again, sim.exposures)[0]
+    first = detection_table(sim.exposures, again)[0]
     expected = again.edit(drop=[(first["x"], first["y"])])
     for name, plane in expected.planes.items():
         np.testing.assert_array_equal(result.planes[name], plane)

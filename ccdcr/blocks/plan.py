@@ -38,7 +38,7 @@ class Settings:
     changes: dict = field(default_factory=dict)
     output: Path | None = None  # in place of the folder, for a single block
     remedy: str = "use overwrite=True"
-    review: Any = None  # function of masks and exposures
+    review: Any = None  # function of exposures and masks
 
 
 @dataclass

@@ -66,7 +66,7 @@ def run_blocks(
     dry_run : bool, optional
         Only check everything; nothing is written. Default is False.
     review : callable, optional
-        Takes the masks of a detection with ``interactive: True`` and its exposures,
+        Takes the exposures and the masks of a detection with ``interactive: True``,
         and returns the masks to be written, such as `ccdcr.review`. Only without
         executor. Default is to take all detections.
     progress_bar : callable, optional
@@ -148,7 +148,7 @@ def _check_kinds(blocks, executor, review):
         raise TypeError(msg)
     if review is not None and (executor is not None or not callable(review)):
         msg = (
-            "review must be a function of masks and exposures, without executor, "
+            "review must be a function of exposures and masks, without executor, "
             f"got {review!r} with executor={executor!r}"
         )
         raise TypeError(msg)

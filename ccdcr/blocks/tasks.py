@@ -80,7 +80,7 @@ class Task:
     method_kwargs: dict = field(default_factory=dict)
     crmasks: Path | None = None
     fingerprint: str = ""
-    review: Any = None  # function of masks and exposures; only where nothing is sent
+    review: Any = None  # function of exposures and masks; only where nothing is sent
 
     @property
     def record(self):
@@ -217,7 +217,7 @@ def _detect(task, progress_bar):
     )
     if task.review is not None:
         ccds, _ = load_ccds(task.frames, **_reading(task))
-        masks = task.review(masks, ccds)
+        masks = task.review(ccds, masks)
     names = {
         f"FILE{i}": card_text(path.name) for i, path in enumerate(task.frames, start=1)
     }

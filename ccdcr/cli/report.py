@@ -69,14 +69,15 @@ def _read(options):
         extension=options.extension,
         unit=options.unit,
     )
-    return CRMaskSet.read(options.masks), ccds
+    return ccds, CRMaskSet.read(options.masks)
 
 
 def _report(options, console):
-    masks, ccds = _read(options)
-    report = masks.report(
+    from ccdcr.report import write_report
+
+    report = write_report(
+        *_read(options),
         options.output_folder,
-        ccds,
         mask=options.mask,
         maxplots=options.maxplots,
         detect_again=options.detect_again,
@@ -91,7 +92,7 @@ def _report(options, console):
 
 def _compare(options, console):
     from ccdcr._files import atomic_path, check_output
-    from ccdcr.comparing import compare_methods
+    from ccdcr.inspection import compare_methods
 
     if options.output is not None:
         check_output(
@@ -100,10 +101,12 @@ def _compare(options, console):
             remedy="use --overwrite",
             inputs=expanded([options.masks, *options.images]),
         )
-    comparison = compare_methods(*reversed(_read(options)))
+    comparison = compare_methods(*_read(options))
     console.say("\n".join(comparison.table.pformat(max_lines=-1, max_width=-1)))
     if options.output is not None:
-        figure = comparison.plot()["median"][0].get_figure()
+        from ccdcr.plotting import plot_comparison
+
+        figure = plot_comparison(comparison)["median"][0].get_figure()
         ending = Path(options.output).suffix.lstrip(".") or "png"
         with atomic_path(options.output, overwrite=options.overwrite) as temporary:
             figure.savefig(temporary, format=ending)

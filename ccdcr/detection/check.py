@@ -39,7 +39,7 @@ def check_equivalence(
     Returns
     -------
     equivalence : `~ccdcr.Equivalence`
-        The report; ``print`` shows it, and its method ``plot`` draws it.
+        The report; ``print`` shows it, `~ccdcr.plotting.plot_equivalence` draws it.
 
     Raises
     ------

@@ -67,13 +67,13 @@ def detect_cosmic_rays(
     Returns
     -------
     masks : `~ccdcr.CRMaskSet`
-        The masks. ``masks.diagnostics`` is a dict of what found each pixel
-        (``flags``: 1 dilation, 2 comparison of the exposures, 3 single-image
-        detector, 4 both, 5 the user's list), the Median-Minimum ``diagrams``
-        and ``boundaries``, all by name of the mask, the ``offsets`` of the
-        exposures, and the seconds spent by stage (``timing``). With
-        ``crmethod="matched"``, ``masks.equivalence`` says how far the exposures
-        are from being equivalent.
+        The masks. ``masks.diagnostics`` (`~ccdcr.diagnostics.Diagnostics`) says
+        what found each pixel (``flags``: 1 dilation, 2 comparison of the
+        exposures, 3 single-image detector, 4 both, 5 the user's list), and has
+        the Median-Minimum ``diagrams`` and ``boundaries``, all by name of the
+        mask, the ``offsets`` of the exposures, and the seconds spent by stage
+        (``timing``). With ``crmethod="matched"``, ``masks.equivalence`` says how
+        far the exposures are from being equivalent.
 
     Raises
     ------

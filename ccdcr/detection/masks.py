@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ccdcr.diagnostics import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
 from ccdcr.utils.morphology import dilate, groups_with_seed
 
 __all__ = [
@@ -18,9 +19,6 @@ __all__ = [
     "residual_mask",
     "user_lists",
 ]
-
-# What found a pixel.
-DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER = 1, 2, 3, 4, 5
 
 
 def drop_flat_features(mask, excess, threshold):

@@ -25,6 +25,7 @@ from ccdcr.detection.steps import (
     mask_set,
     timed,
 )
+from ccdcr.diagnostics import Diagnostics
 
 __all__ = ["detect_unmatched"]
 
@@ -80,7 +81,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
             seeds, observed.planes.nogood, lists, requirements.dilation
         )
     single, mm = hits[0] | more[0], hits[1] | more[1]
-    result = mask_set(
+    return mask_set(
         masks,
         exposures,
         requirements,
@@ -88,16 +89,15 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
         flux_factor=factors,
         boundaries=_exact_boundaries(criteria, requirements),
         bright=_bright(masks, observed),
+        diagnostics=Diagnostics(
+            flags=flag_origins(masks, single, mm, lists),
+            timing=timing,
+            offsets=offsets,
+            boundaries={name: c.boundary for name, c in criteria.items()},
+            diagrams={name: c.diagram for name, c in criteria.items()},
+            noise_model=noise_model,
+        ),
     )
-    result.diagnostics.update(
-        flags=flag_origins(masks, single, mm, lists),
-        timing=timing,
-        offsets=offsets,
-        boundaries={name: c.boundary for name, c in criteria.items()},
-        diagrams={name: c.diagram for name, c in criteria.items()},
-        noise_model=noise_model,
-    )
-    return result
 
 
 def _observe(exposures, requirements, factors):

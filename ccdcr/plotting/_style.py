@@ -3,8 +3,15 @@
 
 import numpy as np
 
-from ccdcr._viewed import UNKNOWN
-from ccdcr.detection.masks import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
+from ccdcr.diagnostics import (
+    BOTH,
+    DILATION,
+    MM_ONLY,
+    ORIGINS,
+    SINGLE_ONLY,
+    UNKNOWN,
+    USER,
+)
 
 __all__ = [
     "CLASSES",
@@ -18,7 +25,6 @@ __all__ = [
     "image_norm",
     "legend_below",
     "line_style",
-    "window",
 ]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -38,18 +44,9 @@ _MARKERS = {
     USER: "D",
     UNKNOWN: "v",
 }
-_LABELS = {
-    BOTH: "both detectors",
-    SINGLE_ONLY: "single image only",
-    MM_ONLY: "comparison only",
-    DILATION: "dilation only",
-    USER: "your list",
-    UNKNOWN: "detector not known",
-}
-
 # In the order in which they are shown: label, colour, marker.
 CLASSES = {
-    flag: (label, _COLORS[flag], _MARKERS[flag]) for flag, label in _LABELS.items()
+    flag: (label, _COLORS[flag], _MARKERS[flag]) for flag, label in ORIGINS.items()
 }
 # One per exposure.
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0A500", "#56B4E9", "#000000")
@@ -122,19 +119,6 @@ def draw_counts(ax, x_edges, y_edges, counts, norm):
     mesh = ax.pcolormesh(x_edges, y_edges, shown, **kwargs)
     ax.set_facecolor("#f2f2f2")
     return mesh
-
-
-def window(x, y, semiwindow, shape):
-    """Return the slices (y, x) of a stamp around a FITS pixel, cut at the edges."""
-    ny, nx = shape
-    if not (1 <= x <= nx and 1 <= y <= ny):
-        msg = f"x and y must lie in the images of {nx} x {ny} pixels, got {x}, {y}"
-        raise ValueError(msg)
-    x, y = round(x), round(y)
-    return (
-        slice(max(y - 1 - semiwindow, 0), min(y + semiwindow, ny)),
-        slice(max(x - 1 - semiwindow, 0), min(x + semiwindow, nx)),
-    )
 
 
 def extent_of(bounds):

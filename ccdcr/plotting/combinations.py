@@ -1,15 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The same stamp of several combinations."""
+"""Figures of the same stamp of several combinations."""
 
 import numpy as np
 
-from ccdcr.plotting._style import (
-    extent_of,
-    figure_of,
-    frame_stamps,
-    image_norm,
-    window,
-)
+from ccdcr.inspection.compare_methods import MethodComparison
+from ccdcr.inspection.inspected import stamp_bounds
+from ccdcr.plotting._style import extent_of, figure_of, frame_stamps, image_norm
 
 __all__ = ["comparison_size", "plot_combinations", "plot_comparison"]
 
@@ -53,11 +49,10 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
     """
     from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
 
-    _check_stamp(images, x, y)
+    stamps, extent = _stamps(images, x, y, semiwindow)
     columns = -(-len(images) // 2) if len(images) > 3 else len(images)
     rows = -(-len(images) // columns)
     fig = figure_of(fig, (2.7 * columns, 2.9 * rows))
-    stamps, extent = _stamps(images, x, y, semiwindow)
     norm = ImageNormalize(
         list(stamps.values())[-1], interval=ZScaleInterval(), stretch=AsinhStretch(0.3)
     )
@@ -74,34 +69,27 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
     return artists
 
 
-def _check_stamp(images, x, y):
-    shapes = {np.shape(image) for image in images.values()}
+def _stamps(images, x, y, semiwindow):
+    """Return stamps as arrays by title, and their extent in FITS pixels."""
+    data = {title: np.asarray(image) for title, image in images.items()}
+    shapes = {image.shape for image in data.values()}
     if len(shapes) != 1:
         found = ", ".join(map(str, shapes)) or "none"
         msg = f"images must be one or more of one shape, got {found}"
         raise ValueError(msg)
-    ny, nx = shapes.pop()
-    if not (1 <= x <= nx and 1 <= y <= ny):
-        msg = f"x and y must lie in the images of {nx} x {ny} pixels, got {x}, {y}"
-        raise ValueError(msg)
-
-
-def _stamps(images, x, y, semiwindow):
-    """Cut stamps; the extent is in pixels of which the first is (1, 1)."""
-    data = {title: np.asarray(image) for title, image in images.items()}
-    bounds = window(x, y, semiwindow, next(iter(data.values())).shape)
+    bounds = stamp_bounds(x, y, semiwindow, shapes.pop())
     return {title: image[bounds] for title, image in data.items()}, extent_of(bounds)
 
 
 def plot_comparison(
     images,
     *,
-    x,
-    y,
+    x=None,
+    y=None,
     reference="median",
     semiwindow=20,
     color_scale="zscale",
-    unit="adu",
+    unit=None,
     fig=None,
 ):
     """
@@ -109,10 +97,12 @@ def plot_comparison(
 
     Parameters
     ----------
-    images : mapping of str to `~astropy.nddata.CCDData` or 2D `~numpy.ndarray`
-        Images of one shape (ny, nx), by title.
-    x, y : int
-        Centre of the stamp; the first pixel is (1, 1).
+    images : `~ccdcr.MethodComparison` or mapping of str to 2D array or CCDData
+        What `~ccdcr.compare_methods` returns, or images of one shape (ny, nx), by
+        title.
+    x, y : int, optional
+        Centre of the stamp; the first pixel is (1, 1). Default is the ``position``
+        of the comparison; other images have none.
     reference : str, optional
         Title of the image that is subtracted. Default is ``'median'``.
     semiwindow : int, optional
@@ -120,7 +110,8 @@ def plot_comparison(
     color_scale : {'zscale', 'minmax'}, optional
         Limits of the grey scale, the same for all. Default is ``'zscale'``.
     unit : str or `~astropy.units.UnitBase`, optional
-        Unit of the images, for the labels. Default is adu.
+        Unit of the images, for the labels. Default is that of the comparison, adu
+        for other images.
     fig : `~matplotlib.figure.Figure`, optional
         Figure to draw on. Default is a new one, without a window.
 
@@ -131,6 +122,8 @@ def plot_comparison(
 
     Raises
     ------
+    TypeError
+        If the centre of images is missing.
     ValueError
         If there is no image, if the shapes differ, if the centre is outside, or
         if the reference is none of the images.
@@ -144,7 +137,8 @@ def plot_comparison(
     >>> artists["median"][1] is None
     True
     """
-    _check_stamp(images, x, y)
+    images, (x, y), unit = _arrays(images, x, y, unit)
+    stamps, extent = _stamps(images, x, y, semiwindow)
     if reference not in images:
         known = ", ".join(images)
         msg = f"reference must be one of the images ({known}), got {reference!r}"
@@ -152,7 +146,6 @@ def plot_comparison(
     n = len(images)
     fig = figure_of(fig, comparison_size(n))
     grid = fig.subplots(2, n, sharex=True, sharey=True, squeeze=False)
-    stamps, extent = _stamps(images, x, y, semiwindow)
     kwargs = {"origin": "lower", "extent": extent, "interpolation": "none"}
     grey = {"cmap": "gray", "norm": image_norm(stamps.values(), color_scale)}
     differences = {t: stamp - stamps[reference] for t, stamp in stamps.items()}
@@ -174,6 +167,21 @@ def plot_comparison(
     grid[1, list(images).index(reference)].set_facecolor("white")
     _add_bars(fig, grid, artists, unit)
     return artists
+
+
+def _arrays(images, x, y, unit):
+    """Return images as arrays by title, the centre (x, y) and the unit."""
+    if isinstance(images, MethodComparison):
+        position, first = images.position, next(iter(images.images.values()))
+        unit = first.unit if unit is None else unit
+        images = {title: image.data for title, image in images.images.items()}
+    elif x is None or y is None:
+        msg = "x and y, the centre of the stamp, must be given for images"
+        raise TypeError(msg)
+    else:
+        position = x, y
+    x, y = (p if c is None else c for p, c in zip(position, (x, y), strict=True))
+    return images, (x, y), "adu" if unit is None else unit
 
 
 def comparison_size(n):

@@ -3,8 +3,7 @@
 
 import numpy as np
 
-from ccdcr._requirements_table import STAGES
-from ccdcr._viewed import view
+from ccdcr.inspection.inspected import Inspection
 from ccdcr.plotting._style import CLASSES, figure_of, image_norm, legend_below
 from ccdcr.plotting.diagram import plot_boundary
 
@@ -13,7 +12,7 @@ __all__ = ["plot_detections"]
 _REACH = 15  # screen pixels within which a click finds a point
 
 
-def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None):
+def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None):
     """
     Draw the masked pixels in the diagram and in the image, by detector.
 
@@ -22,10 +21,10 @@ def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None)
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     name : str, optional
         Name of the mask. Default is ``'MEDIANCR'``.
     color_scale : {'zscale', 'minmax'}, optional
@@ -43,6 +42,8 @@ def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None)
 
     Raises
     ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If masks and exposures do not fit.
 
@@ -63,24 +64,24 @@ def plot_detections(masks, ccds, name="MEDIANCR", *, color_scale=None, fig=None)
     ...     crmethod="mmcosmic",
     ... )
     >>> from ccdcr.plotting import plot_detections
-    >>> artists = plot_detections(masks, sim.exposures)
+    >>> artists = plot_detections(sim.exposures, masks)
     >>> sorted(artists)
     ['diagram', 'image', 'selected']
     """
-    viewed = view(masks, ccds)
+    inspection = Inspection.from_ccds(ccds, masks)
     fig = figure_of(fig, (11, 6.2))
     left, right = fig.subplots(1, 2)
-    flags = viewed.flags(name)
+    flags = inspection.flags(name)
     y, x = np.nonzero(flags)
     classes = flags[y, x]
-    reference, statistic = (plane[y, x] for plane in viewed.statistic(name))
+    reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
     artists = {
         "diagram": _scatter(left, reference, statistic - reference, classes),
         "image": _scatter(right, x + 1, y + 1, classes),
     }
-    line = _draw_boundary(left, viewed, name, reference)
-    _finish_diagram(left, viewed, line)
-    _finish_image(right, viewed, color_scale)
+    line = _draw_boundary(left, inspection, name, reference)
+    _finish_diagram(left, inspection, line)
+    _finish_image(right, inspection, color_scale)
     fig.suptitle(f"pixels of {name} by detector")
     handles = [*artists["image"].values(), *([line] if line else [])]
     if handles:
@@ -115,25 +116,25 @@ def _scatter(ax, x, y, classes):
     return {label: artists[label] for label in order if label in artists}
 
 
-def _draw_boundary(ax, viewed, name, reference):
+def _draw_boundary(ax, inspection, name, reference):
     """Draw the boundary; for matched exposures what the noise makes of ma_high."""
-    boundary, requirements = viewed.boundary(name), viewed.requirements
+    boundary = inspection.boundary(name)
     if not len(reference):
         return None
     limits = float(reference.min()), float(reference.max())
     style = {"color": "black", "lw": 1.5, "zorder": 3}
     if boundary is not None:
         return plot_boundary(boundary, limits=limits, ax=ax, **style)
-    if requirements.crmethod not in STAGES["matched"] or viewed.detector is None:
+    if not inspection.uses("matched") or inspection.detector is None:
         return None
-    high = requirements.ma_high
+    high = inspection.requirements.ma_high
     style |= {"ls": "--", "label": f"{high:g} sigma of the noise"}
     return plot_boundary(
-        lambda x: high * viewed.noise_of(x), limits=limits, ax=ax, **style
+        lambda x: high * inspection.noise_of(x), limits=limits, ax=ax, **style
     )
 
 
-def _finish_diagram(ax, viewed, line):
+def _finish_diagram(ax, inspection, line):
     """Let y be linear below the boundary and logarithmic above."""
     from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
 
@@ -143,14 +144,14 @@ def _finish_diagram(ax, viewed, line):
     locator.numticks = 12
     ax.yaxis.set_major_locator(locator)
     ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.set_xlabel(f"low reference ({viewed.unit})")
-    ax.set_ylabel(f"excess over the low reference ({viewed.unit})")
+    ax.set_xlabel(f"low reference ({inspection.unit})")
+    ax.set_ylabel(f"excess over the low reference ({inspection.unit})")
     ax.set_title("in the diagram")
 
 
-def _finish_image(ax, viewed, color_scale):
-    color_scale = color_scale or viewed.requirements.color_scale
-    median = viewed.planes.median
+def _finish_image(ax, inspection, color_scale):
+    color_scale = color_scale or inspection.requirements.color_scale
+    median = inspection.planes.median
     ny, nx = median.shape
     ax.imshow(
         median,

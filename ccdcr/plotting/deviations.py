@@ -88,14 +88,14 @@ def plot_deviations(masks, *, unit="adu", fig=None):
 
 
 def _deviations_of(masks):
-    matching = masks.diagnostics.get("matching")
+    matching = masks.diagnostics.matching
     if matching is None:
         msg = (
             "the masks hold no deviations of matched exposures: diagnostics are not in "
             "the file, and only crmethods with matched have them: detect again"
         )
         raise ValueError(msg)
-    return matching["deviations"]
+    return matching.deviations
 
 
 def _draw_limits(ax, requirements):

@@ -103,7 +103,7 @@ def plot_boundary(boundary, *, limits=None, ax, **kwargs):
     Parameters
     ----------
     boundary : callable
-        One of ``masks.diagnostics["boundaries"]``.
+        One of ``masks.diagnostics.boundaries``.
     limits : tuple of float, optional
         Range of x. Default is that in which the boundary holds.
     ax : `~matplotlib.axes.Axes`
@@ -134,10 +134,11 @@ def plot_boundary(boundary, *, limits=None, ax, **kwargs):
 
 
 def _diagram_of(masks, name):
-    diagram = masks.diagnostics.get("diagrams", {}).get(name)
-    boundary = masks.diagnostics.get("boundaries", {}).get(name)
+    diagrams = masks.diagnostics.diagrams
+    diagram = diagrams.get(name)
+    boundary = masks.diagnostics.boundaries.get(name)
     if diagram is None or boundary is None:
-        have = ", ".join(masks.diagnostics.get("diagrams", {})) or "none"
+        have = ", ".join(diagrams) or "none"
         msg = (
             f"the masks hold no Median-Minimum diagram of {name} (of: {have}); "
             "diagnostics are not in the file, and only crmethods with mm have a "

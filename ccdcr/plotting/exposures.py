@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from ccdcr._viewed import view
+from ccdcr.inspection.inspected import Inspection
 from ccdcr.plotting._style import extent_of, figure_of, legend_below, line_style
 
 __all__ = ["offsets_size", "plot_flux_factors", "plot_offsets"]
@@ -16,16 +16,16 @@ _SAMPLE = 10000  # pixels
 _SIDE = 200  # pixels of the residual images
 
 
-def plot_flux_factors(masks, ccds, *, ax=None):
+def plot_flux_factors(ccds, masks, *, ax=None):
     """
     Draw the ratios of each exposure to the mean of all, and the flux factors.
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     ax : `~matplotlib.axes.Axes`, optional
         Where. Default is a new figure without a window.
 
@@ -37,6 +37,8 @@ def plot_flux_factors(masks, ccds, *, ax=None):
 
     Raises
     ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If masks and exposures do not fit.
 
@@ -58,17 +60,17 @@ def plot_flux_factors(masks, ccds, *, ax=None):
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> from ccdcr.plotting import plot_flux_factors
-    >>> len(plot_flux_factors(masks, sim.exposures))
+    >>> len(plot_flux_factors(sim.exposures, masks))
     3
     """
-    viewed = view(masks, ccds)
+    inspection = Inspection.from_ccds(ccds, masks)
     if ax is None:
         ax = figure_of(None, (8, 4.8)).subplots()
-    level = viewed.planes.mean / np.float32(np.mean(viewed.factors))
-    use = _bright(viewed, level)
-    ratios = [_spread(plane[use]) / level[use] for plane in viewed.stack]
+    level = inspection.planes.mean / np.float32(np.mean(inspection.factors))
+    use = _bright(inspection, level)
+    ratios = [_spread(plane[use]) / level[use] for plane in inspection.stack]
     edges = _edges_of(ratios)
-    fluxes, what = _fluxes_of(viewed)
+    fluxes, what = _fluxes_of(inspection)
     artists = []
     for i, (ratio, factor) in enumerate(zip(ratios, fluxes, strict=True)):
         color, dashes, _ = line_style(i)
@@ -95,25 +97,25 @@ def _spread(values):
     return values + step * np.random.default_rng(0).uniform(-0.5, 0.5, len(values))
 
 
-def _fluxes_of(viewed):
+def _fluxes_of(inspection):
     """Return where the histograms should peak, and what that is."""
-    masks, factors = viewed.masks, viewed.factors
-    matching = masks.diagnostics.get("matching")
+    masks, factors = inspection.masks, inspection.factors
+    matching = masks.diagnostics.matching
     if matching is None or masks.equivalence is None:
         return factors, "flux factors"
-    flux = matching["scale"] * np.asarray(masks.equivalence.terms["flux"])
+    flux = matching.scale * np.asarray(masks.equivalence.terms["flux"])
     if not np.isfinite(flux).all():
         return factors, "flux factors"
     return flux / flux.mean() * np.mean(factors), "measured by matching"
 
 
-def _bright(viewed, level):
+def _bright(inspection, level):
     """Return the pixels with enough signal that nothing has hit."""
-    use = ~viewed.masks.meancrt
-    if viewed.bad is not None:
-        use &= ~viewed.bad.any(axis=0)
-    if viewed.detector is not None:
-        enough = use & (level > _LEAST_SIGNAL * viewed.noise_of(level))
+    use = ~inspection.masks.meancrt
+    if inspection.bad is not None:
+        use &= ~inspection.bad.any(axis=0)
+    if inspection.detector is not None:
+        enough = use & (level > _LEAST_SIGNAL * inspection.noise_of(level))
         if enough.any():
             return enough
     brightest = np.quantile(level[use], _BRIGHTEST) if use.any() else np.inf
@@ -130,16 +132,16 @@ def _edges_of(ratios):
     return np.linspace(low - margin, high + margin, bins + 1)
 
 
-def plot_offsets(masks, ccds, *, offsets=None, fig=None):
+def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     """
     Draw the offsets of the exposures, and what they leave between them.
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     offsets : sequence of [dx, dy], optional
         Offset of each exposure in pixels. Default is what the detection measured
         or was given, or what matching has measured.
@@ -154,6 +156,8 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
 
     Raises
     ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If masks and exposures do not fit.
 
@@ -174,26 +178,24 @@ def plot_offsets(masks, ccds, *, offsets=None, fig=None):
     ... )
     >>> from ccdcr.plotting import plot_offsets
     >>> artists = plot_offsets(
-    ...     masks, sim.exposures, offsets=[[-0.1, 0], [0, 0], [0.1, 0]]
+    ...     sim.exposures, masks, offsets=[[-0.1, 0], [0, 0], [0.1, 0]]
     ... )
     >>> len(artists["offsets"]), len(artists["residuals"])
     (3, 3)
     """
-    viewed = view(masks, ccds)
-    if offsets is None:
-        known = viewed.requirements.mm_xy_offsets
-        offsets = masks.diagnostics.get("offsets") or known or _shifts_of(masks)
-    n = len(masks)
+    inspection = Inspection.from_ccds(ccds, masks)
+    offsets = _offsets_of(inspection) if offsets is None else offsets
+    n = len(inspection.stack)
     fig = figure_of(fig, offsets_size(n))
     rows, columns = _grid_of(n)
     first, *others = fig.subplots(rows, columns, squeeze=False).flat
     for ax in others[n:]:
         ax.set_axis_off()
     others = others[:n]
-    bounds = _centre(viewed)
-    fluxes, _ = _fluxes_of(viewed)
+    bounds = _centre(inspection)
+    fluxes, _ = _fluxes_of(inspection)
     residuals = [
-        _draw_residual(ax, viewed, i, bounds, flux / np.median(fluxes))
+        _draw_residual(ax, inspection, i, bounds, flux / np.median(fluxes))
         for i, (ax, flux) in enumerate(zip(others, fluxes, strict=True))
     ]
     fig.colorbar(
@@ -219,10 +221,12 @@ def offsets_size(n):
     return 3.1 * columns + 0.8, 3.1 * rows + 0.8
 
 
-def _shifts_of(masks):
-    """Return the shifts that matching has measured, or None."""
-    if masks.equivalence is None:
-        return None
+def _offsets_of(inspection):
+    """Return offsets measured or given, or the shifts of matching; or None."""
+    masks = inspection.masks
+    known = masks.diagnostics.offsets or inspection.requirements.mm_xy_offsets
+    if known or masks.equivalence is None:
+        return known or None
     shifts = [masks.equivalence.terms[name] for name in ("shift_x", "shift_y")]
     shifts = np.transpose(shifts)
     return shifts if np.isfinite(shifts).all() else None
@@ -246,10 +250,10 @@ def _draw_offsets(ax, offsets):
     return lines
 
 
-def _centre(viewed):
+def _centre(inspection):
     """Return the slices of the middle of the region or image."""
-    ny, nx = viewed.masks.shape
-    region = viewed.requirements.mm_crosscorr_region or (1, nx, 1, ny)
+    ny, nx = inspection.masks.shape
+    region = inspection.requirements.mm_crosscorr_region or (1, nx, 1, ny)
     xmin, xmax, ymin, ymax = region
     bounds = []
     for low, high in ((ymin - 1, min(ymax, ny)), (xmin - 1, min(xmax, nx))):
@@ -258,15 +262,15 @@ def _centre(viewed):
     return tuple(bounds)
 
 
-def _draw_residual(ax, viewed, index, bounds, factor):
-    median, factor = viewed.planes.median[bounds], np.float32(factor)
-    residual = viewed.stack[index][bounds] - median * factor
-    if viewed.detector is None:
+def _draw_residual(ax, inspection, index, bounds, factor):
+    median, factor = inspection.planes.median[bounds], np.float32(factor)
+    residual = inspection.stack[index][bounds] - median * factor
+    if inspection.detector is None:
         finite = residual[np.isfinite(residual)]
         noise = 1.4826 * np.median(np.abs(finite)) if finite.size else 1.0
         noise = noise or 1.0
     else:
-        noise = viewed.noise_of(median * factor)
+        noise = inspection.noise_of(median * factor)
     image = ax.imshow(
         residual / noise,
         origin="lower",

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The stamps of one detection."""
 
-from ccdcr._viewed import EVERY, view
+from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.plotting._style import (
     CLASSES,
     class_image,
@@ -10,15 +10,14 @@ from ccdcr.plotting._style import (
     frame_stamps,
     image_norm,
     legend_below,
-    window,
 )
 
 __all__ = ["plot_stamps"]
 
 
 def plot_stamps(
-    masks,
     ccds,
+    masks,
     *,
     x,
     y,
@@ -32,10 +31,10 @@ def plot_stamps(
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     x, y : int
         Centre of the stamps; the first pixel is (1, 1).
     name : str, optional
@@ -58,6 +57,8 @@ def plot_stamps(
 
     Raises
     ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If the pixel is outside, or if masks and exposures do not fit.
 
@@ -70,16 +71,16 @@ def plot_stamps(
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> from ccdcr.plotting import plot_stamps
-    >>> artists = plot_stamps(masks, sim.exposures, x=60, y=50)
+    >>> artists = plot_stamps(sim.exposures, masks, x=60, y=50)
     >>> "median" in artists, "corrected" in artists
     (True, True)
     """
-    viewed = view(masks, ccds)
-    requirements = viewed.requirements
+    inspection = Inspection.from_ccds(ccds, masks)
+    requirements = inspection.requirements
     semiwindow = requirements.semiwindow if semiwindow is None else semiwindow
     color_scale = requirements.color_scale if color_scale is None else color_scale
-    bounds = window(x, y, semiwindow, masks.shape)
-    images, flags = stamps_of(viewed, bounds, name)
+    bounds = stamp_bounds(x, y, semiwindow, inspection.masks.shape)
+    images, flags = _cut_stamps(inspection, bounds, name)
     norm = image_norm(images.values(), color_scale)
     columns = 3 if len(images) < 6 else 4
     rows = -(-(len(images) + 1) // columns)
@@ -89,39 +90,18 @@ def plot_stamps(
     for ax in grid.flat[len(artists) :]:
         ax.set_axis_off()
     first = artists["median"]
-    fig.colorbar(first, ax=grid, label=f"signal without bias ({viewed.unit})")
+    fig.colorbar(first, ax=grid, label=f"signal without bias ({inspection.unit})")
     frame_stamps(grid, x, y, semiwindow)
     _add_legend(fig, flags)
     return artists
 
 
-def stamps_of(viewed, bounds, name):
-    """
-    Return the images of a detection by title, and the classes of its pixels.
-
-    Parameters
-    ----------
-    viewed : `~ccdcr._viewed.Viewed`
-        Masks and exposures.
-    bounds : tuple of slice
-        Rows and columns.
-    name : str
-        Name of the mask.
-
-    Returns
-    -------
-    images : dict of 2D `~numpy.ndarray`
-        Exposures, median and corrected image.
-    flags : 2D `~numpy.ndarray` of uint8
-        The classes.
-    """
-    cut = viewed.cut(bounds)
+def _cut_stamps(inspection, bounds, name):
+    """Return the images of a part by title, and the classes of a mask's pixels."""
+    cut = inspection.cut(bounds)
     images = {f"exposure {i}": plane for i, plane in enumerate(cut.stack, start=1)}
     images["median"] = cut.planes.median
-    method = "mediancr" if name == "MEDIANCR" else "meancr"
-    if name == EVERY:
-        method = "mediancr"
-    images["corrected"] = cut.combined(method)
+    images["corrected"] = cut.corrected(name)
     return images, cut.flags(name)
 
 

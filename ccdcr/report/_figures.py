@@ -5,8 +5,8 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ccdcr._requirements_table import STAGES
 from ccdcr.plotting import (
+    plot_comparison,
     plot_detections,
     plot_deviations,
     plot_diagram,
@@ -68,13 +68,13 @@ class ReportFigure:
         return buffer.getvalue()
 
 
-def figures_of(viewed, mask, color_scale):
+def figures_of(inspection, mask, color_scale):
     """
     Return the figures of masks and exposures.
 
     Parameters
     ----------
-    viewed : `~ccdcr._viewed.Viewed`
+    inspection : `~ccdcr.inspection.Inspection`
         Masks and exposures.
     mask : str
         Name of the mask whose pixels are shown.
@@ -86,23 +86,23 @@ def figures_of(viewed, mask, color_scale):
     figures : dict of `ReportFigure`
         The figures by name, in order.
     """
-    masks = viewed.masks
-    names = [n for n in _DIAGRAMS if n in masks.diagnostics.get("diagrams", {})]
-    figures = {f"diagram_{name}": _diagram(viewed, name) for name in names}
+    masks = inspection.masks
+    names = [n for n in _DIAGRAMS if n in masks.diagnostics.diagrams]
+    figures = {f"diagram_{name}": _diagram(inspection, name) for name in names}
 
     def pixels(fig):
-        plot_detections(masks, viewed, mask, color_scale=color_scale, fig=fig)
+        plot_detections(inspection, masks, mask, color_scale=color_scale, fig=fig)
 
     def flux(fig):
-        plot_flux_factors(masks, viewed, ax=fig.subplots())
+        plot_flux_factors(inspection, masks, ax=fig.subplots())
 
     def offsets(fig):
-        plot_offsets(masks, viewed, fig=fig)
+        plot_offsets(inspection, masks, fig=fig)
 
-    if "matching" in masks.diagnostics:
-        figures["deviations"] = _deviations(viewed)
+    if masks.diagnostics.matching is not None:
+        figures["deviations"] = _deviations(inspection)
     if masks.equivalence is not None:
-        figures["equivalence"] = _equivalence(viewed)
+        figures["equivalence"] = _equivalence(inspection)
     return figures | {
         f"pixels_{mask}": ReportFigure(pixels, (11, 6.2), _PIXELS.format(mask)),
         "flux_factors": ReportFigure(flux, (8, 4.8), _FLUX),
@@ -110,25 +110,25 @@ def figures_of(viewed, mask, color_scale):
     }
 
 
-def _diagram(viewed, name):
+def _diagram(inspection, name):
     def draw(fig):
-        plot_diagram(viewed.masks, name, unit=viewed.unit, fig=fig)
+        plot_diagram(inspection.masks, name, unit=inspection.unit, fig=fig)
 
     return ReportFigure(draw, (11, 5.2), _DIAGRAM.format(name))
 
 
-def _deviations(viewed):
+def _deviations(inspection):
     def draw(fig):
-        plot_deviations(viewed.masks, unit=viewed.unit, fig=fig)
+        plot_deviations(inspection.masks, unit=inspection.unit, fig=fig)
 
     return ReportFigure(draw, (11, 5.6), _DEVIATIONS)
 
 
-def _equivalence(viewed):
-    report = viewed.masks.equivalence
+def _equivalence(inspection):
+    report = inspection.masks.equivalence
 
     def draw(fig):
-        plot_equivalence(report, unit=viewed.unit, fig=fig)
+        plot_equivalence(report, unit=inspection.unit, fig=fig)
 
     return ReportFigure(draw, size_of(len(report.terms)), _EQUIVALENCE)
 
@@ -136,21 +136,23 @@ def _equivalence(viewed):
 def comparison_figure(comparison):
     """Return the figure of all combination methods."""
     size = comparison_size(len(comparison.images))
-    return ReportFigure(comparison.plot, size, _COMPARISON.format(*comparison.position))
+
+    def draw(fig):
+        plot_comparison(comparison, fig=fig)
+
+    return ReportFigure(draw, size, _COMPARISON.format(*comparison.position))
 
 
-def missing_of(viewed):
+def missing_of(inspection):
     """Return what the masks do not say, a list of texts."""
-    diagnostics, missing = viewed.masks.diagnostics, []
-    uses_mm = viewed.requirements.crmethod in STAGES["mm"]
-    known = viewed.masks.requirements is not None
-    matched = known and viewed.requirements.crmethod in STAGES["matched"]
-    if matched and "matching" not in diagnostics:
+    diagnostics, missing = inspection.masks.diagnostics, []
+    known = inspection.masks.requirements is not None
+    if known and inspection.uses("matched") and diagnostics.matching is None:
         missing.append(f"the deviations of the matched exposures {_AGAIN}")
-    if not diagnostics.get("diagrams") and (uses_mm or not known):
+    if not diagnostics.diagrams and (inspection.uses("mm") or not known):
         missing.append(f"the Median-Minimum diagram and its boundary {_AGAIN}")
-    if not diagnostics.get("flags"):
+    if not diagnostics.flags:
         missing.append(f"the detector that found each pixel {_AGAIN}")
-    if viewed.detector is None:
+    if inspection.detector is None:
         missing.append("excesses in sigma (the masks record no gain or read noise)")
     return missing

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccdcr._viewed import EVERY
 from ccdcr.plotting._style import class_image, image_norm
 
 __all__ = ["Montage", "Montages"]
@@ -38,7 +37,7 @@ class Montages:
 
     Parameters
     ----------
-    viewed : `~ccdcr._viewed.Viewed`
+    inspection : `~ccdcr.inspection.Inspection`
         Masks and exposures.
     name : str
         Name of the mask.
@@ -48,13 +47,16 @@ class Montages:
         Limits of the grey scale, the same for all stamps of a detection.
     """
 
-    def __init__(self, viewed, name, *, semiwindow, color_scale):
-        method = "mediancr" if name in {"MEDIANCR", EVERY} else "meancr"
-        self._images = [*viewed.stack, viewed.planes.median, viewed.combined(method)]
-        self._flags = viewed.flags(name)
+    def __init__(self, inspection, name, *, semiwindow, color_scale):
+        self._images = [
+            *inspection.stack,
+            inspection.planes.median,
+            inspection.corrected(name),
+        ]
+        self._flags = inspection.flags(name)
         self._made = {}  # by number: it is shown on two pages
         self._semiwindow, self._color_scale = semiwindow, color_scale
-        exposures = [f"exposure {i}" for i in range(1, len(viewed.stack) + 1)]
+        exposures = [f"exposure {i}" for i in range(1, len(inspection.stack) + 1)]
         self.titles = (*exposures, "median", "mask", "corrected")
 
     def __call__(self, row):

@@ -2,7 +2,7 @@
 """Everything that shows what was flagged, in one folder."""
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,8 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr._files import atomic_path, check_output
-from ccdcr._viewed import EVERY, view
-from ccdcr.comparing import MethodComparison, compare_methods
-from ccdcr.detection.detect import detect_cosmic_rays
-from ccdcr.exposures import load_ccds
+from ccdcr.inspection.compare_methods import MethodComparison, compare_methods
+from ccdcr.inspection.inspected import EVERY, Inspection
 from ccdcr.maskset import CRMaskSet
 from ccdcr.report._figures import comparison_figure, figures_of, missing_of
 from ccdcr.report._montage import Montages
@@ -96,9 +94,9 @@ class Content:
 
 
 def write_report(
+    ccds,
     masks,
     folder,
-    ccds,
     *,
     mask="MEDIANCR",
     maxplots=None,
@@ -111,16 +109,14 @@ def write_report(
     """
     Write a folder with everything that shows what was flagged.
 
-    `ccdcr.CRMaskSet.report` does the same.
-
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     folder : str or `~pathlib.Path`
         Where the files are written; it is made if it does not exist.
-    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
     mask : str, optional
         Name of the mask whose detections are shown. Default is ``'MEDIANCR'``.
     maxplots : int, optional
@@ -136,7 +132,7 @@ def write_report(
     overwrite : bool, optional
         Replace existing files. Default is False.
     progress_bar : callable, optional
-        Wraps an iterable, such as ``tqdm``.
+        Wraps the list of pages of the gallery, such as ``tqdm``.
 
     Returns
     -------
@@ -147,46 +143,48 @@ def write_report(
     ------
     OSError
         If files exist, or cannot be written.
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If a parameter is not allowed, or if masks and exposures do not fit.
 
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from ccdcr import detect_cosmic_rays
-    >>> from ccdcr.report import write_report
+    >>> from ccdcr import detect_cosmic_rays, write_report
     >>> from ccdcr.simulation import simulate_exposures
     >>> sim = simulate_exposures((100, 120), seed=1)
     >>> masks = detect_cosmic_rays(
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> with TemporaryDirectory() as folder:
-    ...     report = write_report(masks, folder, sim.exposures, maxplots=1)
+    ...     report = write_report(sim.exposures, masks, folder, maxplots=1)
     >>> "index.html" in report.paths
     True
     """
-    ccds, _ = load_ccds(ccds, name="ccds")
-    viewed = view(masks, ccds)
-    viewed.mask(mask)
-    options = _options(viewed, maxplots, semiwindow, color_scale)
+    inspection = Inspection.from_ccds(ccds, masks)
+    inspection.mask(mask)
+    options = _options(inspection, maxplots, semiwindow, color_scale)
     different = []
-    if detect_again and not masks.diagnostics:
-        viewed, different = _detect_again(viewed, ccds)
-        masks = viewed.masks
-    missing = (*missing_of(viewed), *different)
-    figures = figures_of(viewed, mask, options["color_scale"])
+    if detect_again and not inspection.masks.diagnostics:
+        inspection, different = _detect_again(inspection)
+    masks = inspection.masks
+    missing = (*missing_of(inspection), *different)
+    figures = figures_of(inspection, mask, options["color_scale"])
     names = [*(f"{name}.png" for name in figures), "comparison.png", "index.html"]
     for stem, pdf in _FILES.values():
         names += [f"{stem}.csv", f"{stem}.ecsv", pdf]
     with _folder(folder) as path:
         for name in names:
             check_output(path / name, overwrite=overwrite, remedy=_REMEDY)
-        comparison = compare_methods(ccds, masks)
+        comparison = compare_methods(inspection, masks)
         figures["comparison"] = comparison_figure(comparison)
-        galleries = _galleries_of(viewed, mask, options)
+        galleries = _galleries_of(inspection, mask, options)
         with _files(path, names, overwrite=overwrite) as paths:
             drawn = {name: (f.png(), f.caption) for name, f in figures.items()}
-            content = Content(masks, viewed.unit, drawn, galleries, comparison, missing)
+            content = Content(
+                masks, inspection.unit, drawn, galleries, comparison, missing
+            )
             _write(content, paths, progress_bar)
     return Report(
         path,
@@ -222,48 +220,41 @@ def _files(folder, names, *, overwrite):
         }
 
 
-def _options(viewed, maxplots, semiwindow, color_scale):
+def _options(inspection, maxplots, semiwindow, color_scale):
     """Return how stamps are shown, checked as requirements are."""
     given = {"maxplots": maxplots, "semiwindow": semiwindow, "color_scale": color_scale}
     given = {name: value for name, value in given.items() if value is not None}
-    requirements = viewed.requirements.replace(**given)
+    requirements = inspection.requirements.replace(**given)
     return {name: getattr(requirements, name) for name in _DISPLAY}
 
 
-def _detect_again(viewed, ccds):
-    """Return masks with diagnostics, and what is not the same as texts."""
-    masks = viewed.masks[:]
-    if masks.requirements is None or viewed.detector is None:
+def _detect_again(inspection):
+    """Return an inspection with diagnostics, and what is not the same as texts."""
+    masks = inspection.masks
+    if masks.requirements is None or inspection.detector is None:
         reason = "(the masks do not record how they were made)"
-        return viewed, [f"a new detection {reason}"]
-    again = detect_cosmic_rays(
-        ccds,
-        masks.requirements,
-        gain=masks.gain if str(viewed.unit) == "adu" else None,
-        readnoise=masks.readnoise,
-        bias=viewed.detector.bias,
-        la_verbose=False,
-    )
-    masks.diagnostics.update(again.diagnostics)
+        return inspection, [f"a new detection {reason}"]
+    again = inspection.detect_again(masks.requirements.replace(la_verbose=False))
     pairs = [(p, again.planes[n]) for n, p in masks.planes.items() if n in again.planes]
     different = sum(np.count_nonzero(old != new) for old, new in pairs)
     text = f"what found {different} pixels that a new detection finds otherwise"
-    return viewed.with_masks(masks), [text] if different else []
+    masks = masks._with(diagnostics=again.diagnostics)  # noqa: SLF001
+    return replace(inspection, masks=masks), [text] if different else []
 
 
-def _galleries_of(viewed, mask, options):
+def _galleries_of(inspection, mask, options):
     style = {key: options[key] for key in ("semiwindow", "color_scale")}
     galleries = {}
     for key, name, title in (
         ("found", mask, f"Detections of {mask}"),
         ("every", EVERY, "Masked in every exposure"),
     ):
-        table = detection_table(viewed.masks, viewed, name)
+        table = detection_table(inspection, inspection.masks, name)
         galleries[key] = Gallery(
             title,
             table,
             shown_of(table, options["maxplots"]),
-            Montages(viewed, name, **style),
+            Montages(inspection, name, **style),
         )
     return galleries
 

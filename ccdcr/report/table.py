@@ -5,9 +5,16 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
-from ccdcr._viewed import UNKNOWN, view
-from ccdcr.detection.masks import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
-from ccdcr.plotting._style import CLASSES
+from ccdcr.diagnostics import (
+    BOTH,
+    DILATION,
+    MM_ONLY,
+    ORIGINS,
+    SINGLE_ONLY,
+    UNKNOWN,
+    USER,
+)
+from ccdcr.inspection.inspected import Inspection
 
 __all__ = ["detection_table"]
 
@@ -29,16 +36,16 @@ _DESCRIPTIONS = {
 }
 
 
-def detection_table(masks, ccds, name="MEDIANCR"):
+def detection_table(ccds, masks, name="MEDIANCR"):
     """
     Tabulate the detections: the 8-connected groups of masked pixels.
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     name : str, optional
         Name of the mask; ``'EVERY'`` are the pixels that are masked in every
         exposure. Default is ``'MEDIANCR'``.
@@ -53,6 +60,8 @@ def detection_table(masks, ccds, name="MEDIANCR"):
 
     Raises
     ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If masks and exposures do not fit, or if there is no such mask.
 
@@ -77,30 +86,30 @@ def detection_table(masks, ccds, name="MEDIANCR"):
     ...     crmethod="mm_lacosmic",
     ...     la_verbose=False,
     ... )
-    >>> table = detection_table(masks, sim.exposures)
+    >>> table = detection_table(sim.exposures, masks)
     >>> int(table["pixels"].sum()) == int(masks.mediancr.sum())
     True
     """
-    viewed = view(masks, ccds)
-    mask = viewed.mask(name)
+    inspection = Inspection.from_ccds(ccds, masks)
+    mask = inspection.mask(name)
     labels, n = ndimage.label(mask, _EIGHT)
     y, x = np.nonzero(mask)
     group = labels[y, x] - 1
-    reference, statistic = (plane[y, x] for plane in viewed.statistic(name))
+    reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
     excess = statistic - reference
-    sigma = excess / viewed.noise_of(reference)
-    classes = _classes(viewed.flags(name)[y, x], group, n)
+    sigma = excess / inspection.noise_of(reference)
+    classes = _classes(inspection.flags(name)[y, x], group, n)
     peak = _highest(excess, group, n)
     columns = {
         "pixels": np.bincount(group, minlength=n),
         "x": x[peak] + 1,
         "y": y[peak] + 1,
         **_boxes(labels),
-        "exposures": _exposures(masks.crmasks[:, y, x], group, n),
+        "exposures": _exposures(inspection.masks.crmasks[:, y, x], group, n),
         "peak_excess": excess[peak].astype(float),
         "peak_sigma": sigma[_highest(sigma, group, n)].astype(float),
     }
-    return _as_table(classes, columns, viewed, name)
+    return _as_table(classes, columns, inspection, name)
 
 
 def _classes(flags, group, n):
@@ -145,11 +154,11 @@ def _exposures(hits, group, n):
     return np.array([text.strip() or "-" for text in texts], dtype=str)
 
 
-def _as_table(classes, columns, viewed, name):
+def _as_table(classes, columns, inspection, name):
     rank = np.argsort(_ORDER)[np.searchsorted(np.sort(_ORDER), classes)]
     height = np.nan_to_num(columns["peak_sigma"], nan=-np.inf)
     order = np.lexsort((-columns["peak_excess"], -height, rank))
-    labels = np.array([CLASSES[flag][0] for flag in classes], dtype="U24")
+    labels = np.array([ORIGINS[flag] for flag in classes], dtype="U24")
     table = Table(
         {
             "number": np.arange(1, len(classes) + 1),
@@ -159,9 +168,9 @@ def _as_table(classes, columns, viewed, name):
     )
     for key, text in _DESCRIPTIONS.items():
         table[key].info.description = text
-    table["peak_excess"].unit = viewed.unit
+    table["peak_excess"].unit = inspection.unit
     table["peak_excess"].info.format = ".2f"
     table["peak_sigma"].info.format = ".1f"
     table.meta["mask"] = name
-    table.meta["uuid"] = viewed.masks.uuid
+    table.meta["uuid"] = inspection.masks.uuid
     return table

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The boundary in the review: other knots, weights, fixed points, chances."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -34,8 +33,8 @@ class BoundaryReview:
     def __init__(self, masks, unit, name="MEDIANCR"):
         self._masks, self._unit, self._name = masks, unit, name
         self.requirements = masks.requirements
-        self._boundary = masks.diagnostics["boundaries"][name]
-        self._diagram = masks.diagnostics["diagrams"][name]
+        self._boundary = masks.diagnostics.boundaries[name]
+        self._diagram = masks.diagnostics.diagrams[name]
 
     @property
     def changed(self):
@@ -66,12 +65,11 @@ class BoundaryReview:
 
     def draw(self, fig):
         """Draw the diagram with the boundary of the requirements as they are."""
-        shown = copy.copy(self._masks)
-        shown._requirements = self.requirements  # noqa: SLF001
-        shown._diagnostics = self._masks.diagnostics | {  # noqa: SLF001
-            "boundaries": {self._name: self._fit()},
-            "diagrams": {self._name: self._diagram},
-        }
+        fitted = {self._name: self._fit()}
+        shown = self._masks._with(  # noqa: SLF001
+            requirements=self.requirements,
+            diagnostics=replace(self._masks.diagnostics, boundaries=fitted),
+        )
         plot_diagram(shown, self._name, unit=self._unit, fig=fig)
         fig.suptitle(self._title())
 

@@ -1,12 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The review of masks: figures one after another, and what keys change."""
 
-from ccdcr._viewed import view
-from ccdcr.comparing import compare_methods
-from ccdcr.detection.detect import detect_cosmic_rays
 from ccdcr.exceptions import NoWindowWarning, warn_user
-from ccdcr.exposures import load_ccds
+from ccdcr.inspection.compare_methods import compare_methods
+from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.plotting import (
+    plot_comparison,
     plot_detections,
     plot_deviations,
     plot_equivalence,
@@ -14,13 +13,7 @@ from ccdcr.plotting import (
     plot_offsets,
     plot_stamps,
 )
-from ccdcr.plotting._style import (
-    class_image,
-    extent_of,
-    frame_stamps,
-    image_norm,
-    window,
-)
+from ccdcr.plotting._style import class_image, extent_of, frame_stamps, image_norm
 from ccdcr.report.table import detection_table
 from ccdcr.reviewing._boundary import BoundaryReview
 from ccdcr.reviewing._windows import Window, has_windows
@@ -30,7 +23,7 @@ __all__ = ["review"]
 _TITLE = "ccdcr review"
 
 
-def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
+def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     """
     Show figures of the masks one after another, and let keys change the masks.
 
@@ -40,10 +33,10 @@ def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks; those of a file have no diagram to show.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file; those of a file have no diagram to show.
     verify_cr : bool, optional
         Ask for each detection whether it is a cosmic ray. Default is that of the
         requirements, as for ``maxplots``.
@@ -98,51 +91,46 @@ def review(masks, ccds, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     >>> from ccdcr import NoWindowWarning, review
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", NoWindowWarning)
-    ...     review(masks, sim.exposures) is masks
+    ...     review(sim.exposures, masks) is masks
     True
     """
-    ccds, _ = load_ccds(ccds, name="ccds")
-    viewed = view(masks, ccds)
+    inspection = Inspection.from_ccds(ccds, masks)
+    masks = inspection.masks
     if mask not in masks.planes:
         msg = f"mask must be one of {', '.join(masks.planes)}, got {mask!r}"
         raise ValueError(msg)
     given = {"verify_cr": verify_cr, "maxplots": maxplots}
     given = {name: value for name, value in given.items() if value is not None}
-    display = viewed.requirements.replace(interactive=True, **given)
+    display = inspection.requirements.replace(interactive=True, **given)
     if not has_windows():
         msg = (
             "interactive has no effect: matplotlib opens no windows with this backend; "
-            "choose another one, such as MPLBACKEND=qtagg, or write masks.report(...)"
+            "choose another one, such as MPLBACKEND=qtagg, or use write_report(...)"
         )
         warn_user(msg, NoWindowWarning)
         return masks
-    masks = _review_boundary(masks, ccds, viewed)
-    viewed = view(masks, viewed)
-    _show_figures(viewed, ccds, mask)
-    rejected = _review_detections(viewed, mask, display)
+    inspection = _review_boundary(inspection)
+    _show_figures(inspection, mask)
+    rejected = _review_detections(inspection, mask, display)
     if not rejected:
-        return masks
-    return masks.edit(drop=rejected, detections_of=mask)
+        return inspection.masks
+    return inspection.masks.edit(drop=rejected, detections_of=mask)
 
 
-def _review_boundary(masks, ccds, viewed):
-    """Show the diagram; return masks of the boundary that was chosen."""
-    if "MEDIANCR" not in masks.diagnostics.get("diagrams", {}):
-        return masks
-    boundary = BoundaryReview(masks, viewed.unit)
+def _review_boundary(inspection):
+    """Show the diagram; return an inspection of the boundary that was chosen."""
+    if "MEDIANCR" not in inspection.masks.diagnostics.diagrams:
+        return inspection
+    boundary = BoundaryReview(inspection.masks, inspection.unit)
     keys = _continue_keys() | boundary.keys
     title = f"{_TITLE}: boundary"
     Window(
         boundary.draw, keys, title=title, size=(12, 6.2), click=boundary.click
     ).show()
     if not boundary.changed:
-        return masks
-    return detect_cosmic_rays(
-        ccds,
-        boundary.requirements,
-        gain=masks.gain if str(viewed.unit) == "adu" else None,
-        readnoise=masks.readnoise,
-        bias=masks.bias,
+        return inspection
+    return Inspection.from_ccds(
+        inspection, inspection.detect_again(boundary.requirements)
     )
 
 
@@ -153,9 +141,9 @@ def _continue_keys():
     return {"c": (done, "continue"), "enter": (done, "continue")}
 
 
-def _show_figures(viewed, ccds, mask):
+def _show_figures(inspection, mask):
     """Show what has no keys of its own."""
-    masks, unit = viewed.masks, viewed.unit
+    masks, unit = inspection.masks, inspection.unit
     equivalence = masks.equivalence
     figures = {
         "deviations": (
@@ -166,18 +154,21 @@ def _show_figures(viewed, ccds, mask):
             lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
             (11, 7.6),
         ),
-        "pixels": (lambda fig: plot_detections(masks, viewed, mask, fig=fig), (12, 7)),
+        "pixels": (
+            lambda fig: plot_detections(inspection, masks, mask, fig=fig),
+            (12, 7),
+        ),
         "flux": (
-            lambda fig: plot_flux_factors(masks, viewed, ax=fig.subplots()),
+            lambda fig: plot_flux_factors(inspection, masks, ax=fig.subplots()),
             (8, 5.2),
         ),
-        "offsets": (lambda fig: plot_offsets(masks, viewed, fig=fig), (13, 4.5)),
+        "offsets": (lambda fig: plot_offsets(inspection, masks, fig=fig), (13, 4.5)),
         "methods": (
-            lambda fig: compare_methods(ccds, masks).plot(fig),
+            lambda fig: plot_comparison(compare_methods(inspection, masks), fig=fig),
             (14, 5.6),
         ),
     }
-    if "matching" not in masks.diagnostics:
+    if masks.diagnostics.matching is None:
         del figures["deviations"]
     if equivalence is None:
         del figures["equivalence"]
@@ -186,14 +177,14 @@ def _show_figures(viewed, ccds, mask):
         Window(draw, _continue_keys(), title=title, size=size).show()
 
 
-def _review_detections(viewed, mask, display):
+def _review_detections(inspection, mask, display):
     """Show the stamps of the detections; return pixels of those that are none."""
-    table = detection_table(viewed.masks, viewed, mask)
+    table = detection_table(inspection, inspection.masks, mask)
     if display.maxplots >= 0:
         table = table[: display.maxplots]
     rejected = []
     for row in table:
-        stamps = _Stamps(viewed, mask, row, ask=display.verify_cr)
+        stamps = _Stamps(inspection, mask, row, ask=display.verify_cr)
         stamps.show(f"{_TITLE}: detection {row['number']} of {len(table)}")
         if stamps.answer == "n":
             rejected.append((int(row["x"]), int(row["y"])))
@@ -205,8 +196,8 @@ def _review_detections(viewed, mask, display):
 class _Stamps:
     """The stamps of one detection; all together, or exposure by exposure."""
 
-    def __init__(self, viewed, mask, row, *, ask):
-        self._viewed, self._mask, self._row = viewed, mask, row
+    def __init__(self, inspection, mask, row, *, ask):
+        self._inspection, self._mask, self._row = inspection, mask, row
         self._ask, self._exposure = ask, None
         self.answer = None
 
@@ -236,38 +227,40 @@ class _Stamps:
         return done
 
     def _next(self, _):
-        n = len(self._viewed.stack)
+        n = len(self._inspection.stack)
         self._exposure = 0 if self._exposure is None else (self._exposure + 1) % n
 
     def _all(self, _):
         self._exposure = None
 
     def _draw(self, fig):
-        row, viewed = self._row, self._viewed
+        row, inspection = self._row, self._inspection
         x, y = int(row["x"]), int(row["y"])
         if self._exposure is None:
-            plot_stamps(viewed.masks, viewed, x=x, y=y, name=self._mask, fig=fig)
+            plot_stamps(
+                inspection, inspection.masks, x=x, y=y, name=self._mask, fig=fig
+            )
         else:
-            _draw_exposure(fig, viewed, self._exposure, x, y)
+            _draw_exposure(fig, inspection, self._exposure, x, y)
         fig.suptitle(
             f"{self._mask} {row['number']}: {row['class']}, {row['pixels']} pixels at "
             f"x = {x}, y = {y}, peak {row['peak_sigma']:.1f} sigma"
         )
 
 
-def _draw_exposure(fig, viewed, index, x, y):
+def _draw_exposure(fig, inspection, index, x, y):
     """Draw an exposure with its own mask beside it."""
-    requirements = viewed.requirements
-    bounds = window(x, y, requirements.semiwindow, viewed.masks.shape)
-    stamps = [plane[bounds] for plane in viewed.stack]
+    requirements = inspection.requirements
+    bounds = stamp_bounds(x, y, requirements.semiwindow, inspection.masks.shape)
+    stamps = [plane[bounds] for plane in inspection.stack]
     norm = image_norm(stamps, requirements.color_scale)
     grid = fig.subplots(1, 2, sharex=True, sharey=True, squeeze=False)
     left, right = grid[0]
     kwargs = {"origin": "lower", "extent": extent_of(bounds), "interpolation": "none"}
     image = left.imshow(stamps[index], cmap="gray", norm=norm, **kwargs)
     name = f"CRMASK{index + 1}"
-    right.imshow(class_image(viewed.flags(name)[bounds]), **kwargs)
+    right.imshow(class_image(inspection.flags(name)[bounds]), **kwargs)
     left.set_title(f"exposure {index + 1}")
     right.set_title(f"mask {name}")
     frame_stamps(grid, x, y, requirements.semiwindow)
-    fig.colorbar(image, ax=left, label=f"signal without bias ({viewed.unit})")
+    fig.colorbar(image, ax=left, label=f"signal without bias ({inspection.unit})")

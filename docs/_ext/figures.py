@@ -174,7 +174,7 @@ def diagram(name, **requirements):
 def boundaries():
     """Draw the boundaries of the three masks."""
     sim = simulate_exposures((300, 300), seed=1)
-    found = _detect(sim, crmethod="mmcosmic").diagnostics["boundaries"]
+    found = _detect(sim, crmethod="mmcosmic").diagnostics.boundaries
     _fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, style in {"MEDIANCR": "-", "MEANCRT": "--", "CRMASK1": ":"}.items():
         plot_boundary(found[name], limits=(0, 4000), ax=ax, ls=style, label=name)

@@ -17,6 +17,7 @@ from ccdcr.detection.steps import (
     mask_set,
     timed,
 )
+from ccdcr.diagnostics import Diagnostics, MatchingDiagnostics
 from ccdcr.equivalence import warn_of
 
 __all__ = ["detect_matched"]
@@ -53,18 +54,17 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         flux_factor=factors,
         equivalence=report,
         bright=bright,
-    )
-    result.diagnostics.update(
-        flags=flags,
-        timing=timing,
-        equivalence=report,
-        matching={
-            "known": hits.matched.known,
-            "deviations": hits.deviations,
-            "scale": scale,
-            "gain_ratio": exposures.gain_ratio,
-            "noise": hits.noise,
-        },
+        diagnostics=Diagnostics(
+            flags=flags,
+            timing=timing,
+            matching=MatchingDiagnostics(
+                deviations=hits.deviations,
+                scale=scale,
+                noise=hits.noise,
+                gain_ratio=exposures.gain_ratio,
+                known=hits.matched.known,
+            ),
+        ),
     )
     warn_of(report)
     if not report.failures:

@@ -13,6 +13,7 @@ from ccdcr import (
     NotEquivalentWarning,
     Requirements,
     detect_cosmic_rays,
+    explain_pixel,
 )
 from ccdcr._laplacian import laplacian_statistics
 from ccdcr.detection.lacosmic import LACosmic
@@ -63,7 +64,7 @@ def hand_made(**kwargs):
 def test_values():
     """Values, expected noise and replacements that can be worked out."""
     masks, ccds = hand_made(gain=1.0, readnoise=3.0)
-    table = masks.explain_pixel(6, 4, ccds)
+    table = explain_pixel(ccds, masks, 6, 4)
     rows = rows_of(table)
     values = {item: row["value"] for item, row in rows.items()}
     expected = {
@@ -99,7 +100,7 @@ def test_values():
 def test_clean_pixel():
     """A pixel that nothing has touched."""
     masks, ccds = hand_made(gain=1.0, readnoise=3.0)
-    rows = rows_of(masks.explain_pixel(1, 1, ccds))
+    rows = rows_of(explain_pixel(ccds, masks, 1, 1))
     results = {i: r["verdict"] for i, r in rows.items() if i.startswith("result")}
     assert results == {
         "result of mediancr": "the median",
@@ -112,7 +113,7 @@ def test_clean_pixel():
 def test_missing():
     """What the masks do not say is listed."""
     masks, ccds = hand_made()
-    missing = masks.explain_pixel(6, 4, ccds).meta["missing"]
+    missing = explain_pixel(ccds, masks, 6, 4).meta["missing"]
     assert [text.split(" (")[0] for text in missing] == [
         "the noise",
         "what found the pixel",
@@ -125,7 +126,7 @@ def test_bad_exposure():
     masks, ccds = hand_made(gain=1.0, readnoise=3.0)
     ccds[0].mask = np.zeros((9, 11), dtype=bool)
     ccds[0].mask[3, 5] = True
-    rows = rows_of(masks.explain_pixel(6, 4, ccds))
+    rows = rows_of(explain_pixel(ccds, masks, 6, 4))
     assert rows["exposure 1"]["verdict"] == "bad: takes no part"
     assert rows["minimum"]["value"] == 66
     assert rows["result of meancr"]["verdict"] == "replaced by the minimum"
@@ -133,10 +134,10 @@ def test_bad_exposure():
 
 def test_decisions(sim, masks):
     """Where a limit is exceeded the mask has the pixel; found by what is above."""
-    flags = masks.diagnostics["flags"]["MEDIANCR"]
-    boundary = masks.diagnostics["boundaries"]["MEDIANCR"]
+    flags = masks.diagnostics.flags["MEDIANCR"]
+    boundary = masks.diagnostics.boundaries["MEDIANCR"]
     y, x = np.argwhere(flags == 2)[0]
-    rows = rows_of(masks.explain_pixel(x + 1, y + 1, sim.exposures))
+    rows = rows_of(explain_pixel(sim.exposures, masks, x + 1, y + 1))
     row = rows["Median-Minimum MEDIANCR: excess"]
     assert row["verdict"] == "above"
     assert rows["median"]["verdict"] == "in MEDIANCR: comparison only"
@@ -160,7 +161,7 @@ def test_found(sim, fit):
     )
     y, x = np.nonzero(masks.meancrt)
     for i in range(0, len(x), max(len(x) // 20, 1)):
-        rows = rows_of(masks.explain_pixel(x[i] + 1, y[i] + 1, sim.exposures))
+        rows = rows_of(explain_pixel(sim.exposures, masks, x[i] + 1, y[i] + 1))
         above = [rows[f"Median-Minimum {n}: excess"] for n in ("MEANCRT", "MEDIANCR")]
         assert "above" in [row["verdict"] for row in above]
 
@@ -170,7 +171,7 @@ def test_other_detector():
     masks, ccds = hand_made(
         gain=1.0, readnoise=3.0, requirements=Requirements(crmethod="conn")
     )
-    table = masks.explain_pixel(6, 4, ccds)
+    table = explain_pixel(ccds, masks, 6, 4)
     assert "a statistic of conn (it gives none)" in table.meta["missing"]
     assert not any(item.startswith(("L.A.", "Median-")) for item in table["item"])
 
@@ -180,7 +181,7 @@ def test_refused(x, y):
     """Pixels outside, and what is no pixel."""
     masks, ccds = hand_made()
     with pytest.raises(ValueError, match=r"whole FITS pixel|images of 11 x 9 pixels"):
-        masks.explain_pixel(x, y, ccds)
+        explain_pixel(ccds, masks, x, y)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ class TestMatched:
         options = options_of(wide_masks.requirements)
         matched = match_exposures(frames, options)
         z = decide(matched, options.limits)[1]
-        known = wide_masks.diagnostics["matching"]["known"]
+        known = wide_masks.diagnostics.matching.known
         assert known.tile == matched.known.tile
         for pixel in [(100, 350), (0, 0), (329, 699), (200, 610)]:
             rows, columns = surroundings(pixel, stack.shape[1:], known.tile)
@@ -258,7 +259,7 @@ class TestMatched:
             for plane in (wide_masks.mediancr, wide_masks.meancrt, near)
         ]
         for y, x in np.concatenate(pixels):
-            rows = rows_of(wide_masks.explain_pixel(x + 1, y + 1, wide.exposures))
+            rows = rows_of(explain_pixel(wide.exposures, wide_masks, x + 1, y + 1))
             for i in range(3):
                 name = f"matched exposure {i + 1}: "
                 kinds = ("deviation", "as part of a hit", "with charge of a hit")
@@ -288,7 +289,7 @@ class TestMatched:
         masks = detect_cosmic_rays(
             ccds, gain=gain, readnoise=readnoise, crmethod="matched"
         )
-        rows = rows_of(masks.explain_pixel(51, 41, ccds))
+        rows = rows_of(explain_pixel(ccds, masks, 51, 41))
         difference = rows["matched exposure 2: minus the others"]
         # The background of a tile is fitted to a few hundredths of the noise.
         assert difference["value"] == pytest.approx(hit, abs=0.2 * sigma)
@@ -323,7 +324,7 @@ class TestMatched:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotEquivalentWarning)
             masks = detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
-        rows = rows_of(masks.explain_pixel(31, 21, ccds))
+        rows = rows_of(explain_pixel(ccds, masks, 31, 21))
         assert rows["exposure 1"]["verdict"] == "bad: takes no part"
         assert "matched exposure 1: deviation (sigma)" not in rows
         others = rows["matched exposure 2: minus the others"]["verdict"]
@@ -344,7 +345,7 @@ class TestMatched:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotEquivalentWarning)
             masks = detect_cosmic_rays(ccds, gain=gain, readnoise=2.0)
-        rows = rows_of(masks.explain_pixel(41, 31, ccds))
+        rows = rows_of(explain_pixel(ccds, masks, 41, 31))
         ratio = gain[30, 40] / np.median(gain)
         difference = rows["matched exposure 2: minus the others"]
         noise = difference["noise"]
@@ -356,7 +357,7 @@ class TestMatched:
     def test_two(self, sim):
         """Two exposures have no median to be spoilt."""
         masks = detect_cosmic_rays(sim.exposures[:2], **KNOWN | {"crmethod": "matched"})
-        rows = rows_of(masks.explain_pixel(20, 30, sim.exposures[:2]))
+        rows = rows_of(explain_pixel(sim.exposures[:2], masks, 20, 30))
         assert "matched exposure 2: deviation (sigma)" in rows
         assert not any(item.startswith("matched MEDIANCR") for item in rows)
 
@@ -364,7 +365,7 @@ class TestMatched:
         """The second opinion is of the median and of the lowest exposure."""
         known = KNOWN | {"crmethod": "matched_lacosmic"}
         masks = detect_cosmic_rays(sim.exposures, **known)
-        table = masks.explain_pixel(20, 30, sim.exposures)
+        table = explain_pixel(sim.exposures, masks, 20, 30)
         assert table.meta["missing"] == []
         items = [item for item in rows_of(table) if "Laplacian" in item]
         assert items == [
@@ -377,5 +378,5 @@ class TestMatched:
         masks = detect_cosmic_rays(sim.exposures, **KNOWN | {"crmethod": "matched"})
         masks.write(tmp_path / "crmasks.fits")
         read = CRMaskSet.read(tmp_path / "crmasks.fits")
-        (missing, _) = read.explain_pixel(5, 5, sim.exposures).meta["missing"] + [""]
+        (missing, _) = explain_pixel(sim.exposures, read, 5, 5).meta["missing"] + [""]
         assert missing.startswith("the statistic of the matched exposures")

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""All combination methods side by side: numbers and a figure."""
+"""Comparison of all combination methods."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,10 @@ from astropy.table import Table
 from scipy import ndimage
 
 from ccdcr import _kernels as kernels
-from ccdcr._viewed import view
 from ccdcr.combination.combiner import CRCombiner
 from ccdcr.detection.planes import scaled
 from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
-from ccdcr.exposures import load_ccds
+from ccdcr.inspection.inspected import Inspection
 
 __all__ = ["MethodComparison", "compare_methods"]
 
@@ -49,8 +48,7 @@ class MethodComparison:
         The combined images by method.
 
     position : tuple of int
-        FITS pixel (x, y) that `plot` shows, that of the largest correction of
-        the median.
+        FITS pixel (x, y) of the largest correction of the median.
 
     nsigma : float
         What makes an outlier.
@@ -60,35 +58,6 @@ class MethodComparison:
     images: dict
     position: tuple
     nsigma: float
-
-    def plot(self, fig=None, *, x=None, y=None, semiwindow=20):
-        """
-        Draw the same stamp of all methods, and their differences to the median.
-
-        Parameters
-        ----------
-        fig : `~matplotlib.figure.Figure`, optional
-            Figure to draw on. Default is a new one, without a window.
-        x, y : int, optional
-            Centre; the first pixel is (1, 1). Default is ``position``.
-        semiwindow : int, optional
-            Half size of the stamp in pixels. Default is 20.
-
-        Returns
-        -------
-        artists : dict of tuple of `~matplotlib.image.AxesImage`
-            As from `~ccdcr.plotting.plot_comparison`.
-        """
-        from ccdcr.plotting import plot_comparison  # noqa: PLC0415
-
-        return plot_comparison(
-            {method: image.data for method, image in self.images.items()},
-            x=self.position[0] if x is None else x,
-            y=self.position[1] if y is None else y,
-            semiwindow=semiwindow,
-            unit=self.images["median"].unit,
-            fig=fig,
-        )
 
     def __repr__(self):
         return f"<{type(self).__name__}({', '.join(self.images)})>"
@@ -111,7 +80,7 @@ def compare_methods(
     Parameters
     ----------
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
     nsigma : float, optional
@@ -125,8 +94,8 @@ def compare_methods(
     -------
     comparison : `MethodComparison`
         ``table`` with a row for each of median, average, mediancr, meancrt,
-        meancr and (if the masks have MEANCR) meancr2; ``plot(fig=None)`` draws
-        them. The columns are
+        meancr and (if the masks have MEANCR) meancr2;
+        `~ccdcr.plotting.plot_comparison` draws them. The columns are
 
         - ``replaced``: pixels that are replaced by the minimum or, in meancrt, by
           the value of mediancr, and ``fewer``: those of meancr and meancr2 that are
@@ -180,12 +149,11 @@ def compare_methods(
     if not nsigma > 0:
         msg = f"nsigma must be a number > 0, got {nsigma!r}"
         raise ValueError(msg)
-    ccds, _ = load_ccds(ccds, name="ccds")
-    combiner = CRCombiner(ccds, masks)
-    masks = combiner.crmasks
+    inspection = Inspection.from_ccds(ccds, masks)
+    combiner = CRCombiner(inspection.ccds, inspection.masks)
     options = {"use_lamedian": use_lamedian, "apply_flux_factor": apply_flux_factor}
     images = _combine(combiner, options)
-    judge = _Judge(view(masks, ccds), nsigma, apply_flux_factor=apply_flux_factor)
+    judge = _Judge(inspection, nsigma, apply_flux_factor=apply_flux_factor)
     table = judge.table(images)
     return MethodComparison(table, images, _position(images), nsigma)
 
@@ -215,16 +183,16 @@ def _touched(masks):
 class _Judge:
     """What the images are judged by; the same for all."""
 
-    def __init__(self, viewed, nsigma, *, apply_flux_factor):
-        self._nsigma, self._bias = nsigma, viewed.masks.bias or 0.0
-        factors = viewed.factors
+    def __init__(self, inspection, nsigma, *, apply_flux_factor):
+        self._nsigma, self._bias = nsigma, inspection.masks.bias or 0.0
+        factors = inspection.factors
         level = np.float32(1 if apply_flux_factor else np.mean(factors))
-        stack = scaled(viewed.stack, factors) * level
-        self._low = kernels.lowest(stack, viewed.bad)[0]
-        self._high = _highest(stack, viewed)
-        self._noise = viewed.noise_of(self._low)
-        self._fewer = _fewer(viewed)
-        self._clean = ~_touched(viewed.masks) & np.isfinite(self._low)
+        stack = scaled(inspection.stack, factors) * level
+        self._low = kernels.lowest(stack, inspection.bad)[0]
+        self._high = _highest(stack, inspection)
+        self._noise = inspection.noise_of(self._low)
+        self._fewer = _fewer(inspection)
+        self._clean = ~_touched(inspection.masks) & np.isfinite(self._low)
         # The filter of the noise reaches one pixel beyond.
         self._calm = ndimage.binary_erosion(self._clean, np.ones((3, 3)))
 
@@ -305,22 +273,24 @@ class _Judge:
         return labels, np.unique(labels[bright])
 
 
-def _fewer(viewed):
+def _fewer(inspection):
     """Return how many pixels are the mean of fewer exposures, by method."""
-    hits, residual = viewed.masks.crmasks, viewed.masks.meancr
-    if viewed.bad is None:
+    hits, residual = inspection.masks.crmasks, inspection.masks.meancr
+    if inspection.bad is None:
         some = hits.any(axis=0) & ~hits.all(axis=0)
     else:
-        some = (hits & ~viewed.bad).any(axis=0) & ~(hits | viewed.bad).all(axis=0)
+        some = (hits & ~inspection.bad).any(axis=0) & ~(hits | inspection.bad).all(
+            axis=0
+        )
     kept = some if residual is None else some & ~residual
     return {"meancr": np.count_nonzero(some), "meancr2": np.count_nonzero(kept)}
 
 
-def _highest(stack, viewed):
+def _highest(stack, inspection):
     """Return the highest exposure that is not masked, infinity below 0 if none is."""
-    unused = viewed.masks.crmasks
-    if viewed.bad is not None:
-        unused = unused | viewed.bad
+    unused = inspection.masks.crmasks
+    if inspection.bad is not None:
+        unused = unused | inspection.bad
     return -kernels.lowest(-stack, unused)[0]
 
 

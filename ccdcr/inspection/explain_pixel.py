@@ -1,18 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Why a pixel is masked, or not, and what it was replaced by."""
+"""Explanation of a pixel: why it is masked, or not, and what replaces it."""
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from ccdcr._laplacian import laplacian_statistics
-from ccdcr._requirements_table import STAGES
-from ccdcr._viewed import UNKNOWN, view
 from ccdcr.combination.methods import METHODS
 from ccdcr.detection.criterion import least_excess
 from ccdcr.detection.exact.boundary import ExactBoundary
 from ccdcr.detection.lacosmic import LACosmic
-from ccdcr.detection.matched.explain import explained
-from ccdcr.plotting._style import CLASSES, window
+from ccdcr.detection.matched.again import decision_at, surroundings
+from ccdcr.detection.matched.decide import LEAST_OF_MEDIAN, needed_of_median
+from ccdcr.detection.matched.masks import options_of
+from ccdcr.detection.scaling import frames_of, full_level
+from ccdcr.diagnostics import ORIGINS, UNKNOWN
+from ccdcr.inspection.inspected import Inspection, stamp_bounds
 
 __all__ = ["explain_pixel"]
 
@@ -30,16 +32,16 @@ _NO_MATCHING = (
 _NO_CLASS = "what found the pixel (diagnostics are not in the file of masks)"
 
 
-def explain_pixel(masks, ccds, x, y):
+def explain_pixel(ccds, masks, x, y):
     """
     Tabulate all that decided about a pixel.
 
     Parameters
     ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in the order of the masks.
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
     x, y : int
         The pixel; the first one is (1, 1).
 
@@ -55,6 +57,8 @@ def explain_pixel(masks, ccds, x, y):
 
     Raises
     ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
     ValueError
         If the pixel is outside, or if masks and exposures do not fit.
 
@@ -71,51 +75,55 @@ def explain_pixel(masks, ccds, x, y):
     limit ``ma_high``, for pixels beside a hit ``ma_low`` and ``ma_tail``, and in how
     many exposures the median must be hit to be wrong. They are found out again from
     the surroundings, in about a second, and need the diagnostics.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays, explain_pixel
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE", crmethod="mmcosmic"
+    ... )
+    >>> table = explain_pixel(sim.exposures, masks, 60, 50)
+    >>> [str(verdict) for verdict in table["verdict"][4:6]]
+    ['not in MEDIANCR', 'not in MEANCRT']
     """
-    viewed = view(masks, ccds)
+    inspection = Inspection.from_ccds(ccds, masks)
     for name, value in (("x", x), ("y", y)):
         if value != int(value):
             msg = f"{name} must be a whole FITS pixel, got {value!r}"
             raise ValueError(msg)
-    bounds = window(x, y, _MARGIN, masks.shape)
+    bounds = stamp_bounds(x, y, _MARGIN, inspection.masks.shape)
     here = (int(y) - 1 - bounds[0].start, int(x) - 1 - bounds[1].start)
-    pixel = _Pixel(viewed.cut(bounds), here)
-    if viewed.requirements.crmethod in STAGES["matched"]:
-        pixel.matched = _matched(viewed, (int(y) - 1, int(x) - 1))
+    pixel = _Pixel(inspection.cut(bounds), here)
+    if inspection.uses("matched"):
+        pixel.matched = _explain_matched(inspection, (int(y) - 1, int(x) - 1))
     return pixel.table(int(x), int(y))
-
-
-def _matched(viewed, pixel):
-    """Return the rows of the matched exposures; None without diagnostics."""
-    if "matching" not in viewed.masks.diagnostics or viewed.detector is None:
-        return None
-    return explained(viewed, pixel)
 
 
 class _Pixel:
     """One pixel of a stamp of masks and exposures."""
 
-    def __init__(self, viewed, here):
-        self._viewed, self._here = viewed, here
+    def __init__(self, inspection, here):
+        self._inspection, self._here = inspection, here
         self._rows, self._missing = [], []
         self.matched = None
 
     def table(self, x, y):
         """Return the table."""
         self._noise = float(
-            self._viewed.noise_of(self._viewed.planes.minimum)[self._here]
+            self._inspection.noise_of(self._inspection.planes.minimum)[self._here]
         )
         if np.isnan(self._noise):
             self._missing.append(_NO_NOISE)
         self._add_exposures()
         self._add_planes()
-        crmethod = self._viewed.requirements.crmethod
-        if crmethod in STAGES["mm"]:
+        if self._inspection.uses("mm"):
             self._add_median_minimum()
-        if crmethod in STAGES["matched"]:
+        if self._inspection.uses("matched"):
             self._add_matched()
-        if crmethod not in {"mmcosmic", "matched"}:
-            self._add_single_image(crmethod)
+        if self._inspection.has_single_image:
+            self._add_single_image()
         self._add_results()
         return self._as_table(x, y)
 
@@ -123,36 +131,38 @@ class _Pixel:
         self._rows.append((item, float(value), noise, float(limit), verdict))
 
     def _add_exposures(self):
-        viewed, here = self._viewed, self._here
-        for i, plane in enumerate(viewed.stack):
+        inspection, here = self._inspection, self._here
+        for i, plane in enumerate(inspection.stack):
             verdict = self._verdict(f"CRMASK{i + 1}")
-            if viewed.bad is not None and viewed.bad[i][here]:
+            if inspection.bad is not None and inspection.bad[i][here]:
                 verdict = "bad: takes no part"
             self._add(f"exposure {i + 1}", plane[here], verdict, noise=self._noise)
 
     def _verdict(self, name):
         """Say whether a mask has the pixel, and what found it."""
-        flag = int(self._viewed.flags(name)[self._here])
+        flag = int(self._inspection.flags(name)[self._here])
         if not flag:
             return f"not in {name}"
         if flag == UNKNOWN:
             self._missing.append(_NO_CLASS)
             return f"in {name}"
-        return f"in {name}: {CLASSES[flag][0]}"
+        return f"in {name}: {ORIGINS[flag]}"
 
     def _add_planes(self):
-        planes, here = self._viewed.planes, self._here
+        planes, here = self._inspection.planes, self._here
         lowest = int(planes.lowest_index[here]) + 1
         self._add("minimum", planes.minimum[here], f"exposure {lowest}")
         self._add("median", planes.median[here], self._verdict("MEDIANCR"))
         self._add("mean", planes.mean[here], self._verdict("MEANCRT"))
 
     def _add_median_minimum(self):
-        viewed, here = self._viewed, self._here
-        known = viewed.detector is not None
-        least = least_excess(viewed.requirements, viewed.detector) if known else 0.0
-        for name in ("MEDIANCR", "MEANCRT", *viewed.observed.names):
-            reference, statistic = (p[here] for p in viewed.statistic(name))
+        inspection, here = self._inspection, self._here
+        known = inspection.detector is not None
+        least = (
+            least_excess(inspection.requirements, inspection.detector) if known else 0.0
+        )
+        for name in ("MEDIANCR", "MEANCRT", *inspection.observed.names):
+            reference, statistic = (p[here] for p in inspection.statistic(name))
             excess = statistic - reference
             limit = self._boundary(name, reference)
             limit = limit if np.isnan(limit) else max(limit, least)
@@ -164,12 +174,12 @@ class _Pixel:
 
     def _boundary(self, name, reference):
         """Return the boundary at a low reference; NaN if it is not known."""
-        boundary = self._viewed.boundary(name)
+        boundary = self._inspection.boundary(name)
         if boundary is None:
             self._missing.append(_NO_BOUNDARY)
             return np.nan
-        bad = self._viewed.bad
-        good = len(self._viewed.stack)
+        bad = self._inspection.bad
+        good = len(self._inspection.stack)
         good -= 0 if bad is None else int(bad[(slice(None), *self._here)].sum())
         for other in getattr(boundary, "fewer", ()):
             if other.n_exposures == good:
@@ -177,7 +187,7 @@ class _Pixel:
         return float(boundary(np.array([reference]))[0])
 
     def _add_chance(self, name, reference, excess):
-        boundary = self._viewed.boundary(name)
+        boundary = self._inspection.boundary(name)
         if isinstance(boundary, ExactBoundary):
             chance = float(boundary.survival(reference, excess))
             limit, item = boundary.p_value, f"Median-Minimum {name}: chance"
@@ -185,12 +195,14 @@ class _Pixel:
             self._add(item, chance, verdict, limit=limit)
 
     def _add_highest(self):
-        viewed = self._viewed
-        values = viewed.stack[(slice(None), *self._here)]
-        if viewed.bad is not None:
-            values = values[~viewed.bad[(slice(None), *self._here)]]
+        inspection = self._inspection
+        values = inspection.stack[(slice(None), *self._here)]
+        if inspection.bad is not None:
+            values = values[~inspection.bad[(slice(None), *self._here)]]
         highest = values.max(initial=-np.inf)
-        limit = viewed.requirements.mm_minimum_max2d_rnoise * viewed.detector.noise
+        limit = (
+            inspection.requirements.mm_minimum_max2d_rnoise * inspection.detector.noise
+        )
         verdict = _compared(highest, limit)
         self._add("Median-Minimum: highest exposure", highest, verdict, limit=limit)
 
@@ -201,55 +213,47 @@ class _Pixel:
         for item, value, noise, limit, verdict in self.matched:
             self._add(item, value, verdict, noise=noise, limit=limit)
 
-    def _add_single_image(self, crmethod):
-        if crmethod not in STAGES["lacosmic"]:
-            self._missing.append(f"a statistic of {crmethod} (it gives none)")
+    def _add_single_image(self):
+        requirements, ccd = self._inspection.requirements, self._inspection.detector
+        if not self._inspection.uses("lacosmic"):
+            what = f"a statistic of {requirements.crmethod} (it gives none)"
+            self._missing.append(what)
             return
-        if self._viewed.detector is None:
+        if ccd is None:
             return
-        detector = LACosmic.from_requirements(self._viewed.requirements)
-        clip, objlim = (np.min(v) for v in (detector.sigclip, detector.objlim))
-        detector_ = self._viewed.detector
-        for name, image in self._searched(crmethod).items():
-            pair = laplacian_statistics(
-                image, detector, detector_.gain, detector_.readnoise
-            )
-            significance, contrast = (float(plane[self._here]) for plane in pair)
-            self._add(
-                f"L.A. Cosmic {name}: Laplacian (sigma)",
-                significance,
-                _compared(significance, clip),
-                limit=clip,
-            )
-            self._add(
-                f"L.A. Cosmic {name}: contrast",
-                contrast,
-                _compared(contrast, objlim),
-                limit=objlim,
-            )
+        single = LACosmic.from_requirements(requirements)
+        limits = {
+            "Laplacian (sigma)": np.min(single.sigclip),
+            "contrast": np.min(single.objlim),
+        }
+        for name, image in self._searched().items():
+            planes = laplacian_statistics(image, single, ccd.gain, ccd.readnoise)
+            for (what, limit), plane in zip(limits.items(), planes, strict=True):
+                value, item = float(plane[self._here]), f"L.A. Cosmic {name}: {what}"
+                self._add(item, value, _compared(value, limit), limit=limit)
 
-    def _searched(self, crmethod):
+    def _searched(self):
         """Return the images that the single-image detector has seen, by name."""
-        planes = self._viewed.planes
-        if crmethod in STAGES["matched"]:
+        planes = self._inspection.planes
+        if self._inspection.uses("matched"):
             return {"median": planes.median, "lowest exposure": planes.minimum}
-        images = self._viewed.observed.images
+        images = self._inspection.observed.images
         return {name: image for name, (image, _) in images.items()}
 
     def _add_results(self):
-        masks = self._viewed.masks
+        masks = self._inspection.masks
         for method, (_, needed) in METHODS.items():
             if "MEANCR" in needed and masks.meancr is None:
                 continue
-            value = self._viewed.combined(method)[self._here]
+            value = self._inspection.combined(method)[self._here]
             self._add(f"result of {method}", value, self._replacement(method))
 
     def _replacement(self, method):
         """Say what a method takes in this pixel."""
-        masks, here = self._viewed.masks, self._here
+        masks, here = self._inspection.masks, self._here
         used = ~masks.crmasks[(slice(None), *here)]
-        if self._viewed.bad is not None:
-            used &= ~self._viewed.bad[(slice(None), *here)]
+        if self._inspection.bad is not None:
+            used &= ~self._inspection.bad[(slice(None), *here)]
         numbers = " ".join(str(i + 1) for i in np.flatnonzero(used))
         minimum = "replaced by the minimum"
         if method == "mediancr":
@@ -272,7 +276,7 @@ class _Pixel:
         table = Table(columns, names=names)
         table["value"].info.format = ".5g"
         missing = list(dict.fromkeys(self._missing))
-        table.meta |= {"x": x, "y": y, "unit": str(self._viewed.unit)}
+        table.meta |= {"x": x, "y": y, "unit": str(self._inspection.unit)}
         table.meta["missing"] = missing
         return table
 
@@ -281,3 +285,80 @@ def _compared(value, limit):
     if np.isnan(limit):
         return "limit not known"
     return "above" if value > limit else "below"
+
+
+def _explain_matched(inspection, pixel):
+    """Return rows as of the table for a row and column; None without diagnostics."""
+    matching = inspection.masks.diagnostics.matching
+    if matching is None or matching.known is None or inspection.detector is None:
+        return None
+    bounds = surroundings(pixel, inspection.masks.shape, matching.known.tile)
+    frames = _matched_frames(inspection, matching, bounds)
+    rows, columns = bounds
+    here = pixel[0] - rows.start, pixel[1] - columns.start
+    options = options_of(inspection.requirements)
+    decision = decision_at(here, frames, options, matching.known)
+    found = []
+    for i in range(len(frames)):
+        found += _exposure_rows(i, decision, options.limits)
+    unused = np.zeros(len(frames), dtype=bool)
+    if frames.unused is not None:
+        unused = frames.unused[(slice(None), *here)]
+    return [*found, *_median_row(decision, unused)]
+
+
+def _matched_frames(inspection, matching, bounds):
+    """Return a part of the exposures as they were matched."""
+    data, ratio = inspection.stack[:, *bounds], matching.gain_ratio
+    satlevel = inspection.requirements.ma_satlevel
+    return frames_of(
+        data if ratio is None else data * ratio[bounds],
+        inspection.detector,
+        matching.scale,
+        bad=None if inspection.bad is None else inspection.bad[:, *bounds],
+        satlevel=full_level(inspection.unit) if satlevel is None else satlevel,
+    )
+
+
+def _exposure_rows(i, decision, limits):
+    """Return the rows of one exposure, as far as they decide."""
+    name, z = f"matched exposure {i + 1}", decision.z[i]
+    if not np.isfinite(z):
+        return []
+    numbers = [str(k + 1) for k in np.flatnonzero(decision.used) if k != i]
+    others = f"others: the mean of exposure {' '.join(numbers)}"
+    if not numbers:
+        others = "others: all hit, the lowest of them"
+    if decision.around[i]:
+        others += " and of pixels around"
+    difference = decision.value[i] - decision.reference[i]
+    noise = decision.noise[i]
+    rows = [
+        (f"{name}: minus the others", difference, noise, np.nan, others),
+        _row(f"{name}: deviation (sigma)", z, limits.high),
+    ]
+    if z > limits.high:
+        return rows
+    if z > limits.low:
+        why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"
+        rows.append(_row(f"{name}: as part of a hit (sigma)", z, limits.low, why))
+    if not decision.joined[i] and np.isfinite(charge := decision.charge[i]):
+        item = f"{name}: with charge of a hit neighbour (sigma)"
+        rows.append(_row(item, charge, limits.tail))
+    return rows
+
+
+def _row(item, value, limit, why=""):
+    return item, value, np.nan, limit, _compared(value, limit) + why
+
+
+def _median_row(decision, unused):
+    """Return the row of the median; two exposures have none."""
+    n = len(decision.z)
+    if n < 3:
+        return []
+    number = np.count_nonzero(decision.hit & (decision.z > LEAST_OF_MEDIAN))
+    needed = max(int(needed_of_median(n, n - np.count_nonzero(unused))), 1)
+    verdict = "the median is wrong" if number >= needed else "too few"
+    item = f"matched MEDIANCR: exposures hit by more than {LEAST_OF_MEDIAN} sigma"
+    return [(item, number, np.nan, needed, verdict)]

@@ -7,6 +7,7 @@ from astropy.nddata import CCDData
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import CRCombiner, CRMaskSet, compare_methods, detect_cosmic_rays
+from ccdcr.plotting import plot_comparison
 from ccdcr.simulation import simulate_exposures
 
 SHAPE = (120, 140)
@@ -178,13 +179,13 @@ def test_plot(flat):
     data = flat + 1000 * SIGMA * crmasks
     comparison = compare_methods(exposures_of(data), masks_of(crmasks))
     assert comparison.position == (31, 61)
-    artists = comparison.plot(semiwindow=2)
+    artists = plot_comparison(comparison, semiwindow=2)
     assert list(artists) == list(comparison.images)
     image, difference = artists["mediancr"]
     assert tuple(image.get_extent()) == (28.5, 33.5, 58.5, 63.5)
     change = comparison.images["mediancr"].data - comparison.images["median"].data
     assert_allclose(difference.get_array(), change[58:63, 28:33])
-    other = comparison.plot(x=5, y=6, semiwindow=1)["median"][0]
+    other = plot_comparison(comparison, x=5, y=6, semiwindow=1)["median"][0]
     assert tuple(other.get_extent()) == (3.5, 6.5, 4.5, 7.5)
 
 

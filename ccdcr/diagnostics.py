@@ -1,0 +1,128 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Diagnostics of a detection: origins of the pixels, boundaries, measured values."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "BOTH",
+    "DILATION",
+    "MM_ONLY",
+    "ORIGINS",
+    "SINGLE_ONLY",
+    "UNKNOWN",
+    "USER",
+    "Diagnostics",
+    "MatchingDiagnostics",
+    "cut_diagnostics",
+]
+
+# What found a pixel; UNKNOWN is for masks without flags.
+DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER, UNKNOWN = range(1, 7)
+# In the order in which they are shown.
+ORIGINS = {
+    BOTH: "both detectors",
+    SINGLE_ONLY: "single image only",
+    MM_ONLY: "comparison only",
+    DILATION: "dilation only",
+    USER: "your list",
+    UNKNOWN: "detector not known",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MatchingDiagnostics:
+    """
+    What was measured when exposures were matched.
+
+    Attributes
+    ----------
+    deviations : object
+        Numbers of pixels by clean signal and deviation, as
+        `~ccdcr.plotting.plot_deviations` draws them.
+
+    scale : 1D `~numpy.ndarray`
+        Factors by which the exposures were divided before.
+
+    noise : `~astropy.table.Table`
+        Noise of clean pixels by signal, relative to what gain and read noise explain.
+
+    gain_ratio : 2D `~numpy.ndarray` or None
+        Gain of each pixel divided by the median gain; None for one gain.
+
+    known : object or None
+        What is needed to search a part of the images again; None for masks that
+        were cut.
+    """
+
+    deviations: Any
+    scale: np.ndarray
+    noise: Any
+    gain_ratio: np.ndarray | None = None
+    known: Any = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnostics:
+    """
+    What a detection leaves for figures and reports; it is not in the file of masks.
+
+    False if there is nothing, as for masks from a file.
+
+    Attributes
+    ----------
+    flags : dict of 2D `~numpy.ndarray` of uint8
+        What found each pixel, by name of the mask: 0 not masked, 1 dilation, 2
+        comparison of the exposures, 3 single-image detector, 4 both, 5 the user's
+        list.
+
+    boundaries, diagrams : dict
+        The Median-Minimum boundaries and diagrams, by name of the mask.
+
+    offsets : sequence of [dx, dy] or None
+        Offset of each exposure in pixels, measured or given.
+
+    timing : dict of float
+        Seconds spent, by stage.
+
+    noise_model : object or None
+        Whether gain and read noise explain the noise, for the exact boundary.
+
+    matching : `MatchingDiagnostics` or None
+        What was measured when the exposures were matched.
+    """
+
+    flags: dict = field(default_factory=dict)
+    boundaries: dict = field(default_factory=dict)
+    diagrams: dict = field(default_factory=dict)
+    offsets: Any = None
+    timing: dict = field(default_factory=dict)
+    noise_model: Any = None
+    matching: MatchingDiagnostics | None = None
+
+    def __bool__(self):
+        """Whether there is anything."""
+        return bool(self._known())
+
+    def __repr__(self):
+        return f"<{type(self).__name__}({', '.join(self._known())})>"
+
+    def _known(self):
+        """Return the names of the fields that hold something."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        empty = [k for k, v in values.items() if isinstance(v, dict) and not v]
+        return [k for k, v in values.items() if v is not None and k not in empty]
+
+
+def cut_diagnostics(diagnostics, bounds):
+    """Return the diagnostics of a part of the images; slices along y and x."""
+    flags = {name: plane[bounds] for name, plane in diagnostics.flags.items()}
+    matching = diagnostics.matching
+    if matching is not None:
+        ratio = matching.gain_ratio
+        ratio = None if ratio is None else ratio[bounds]
+        # The tiles of a part would be others: it cannot be searched again.
+        matching = replace(matching, gain_ratio=ratio, known=None)
+    return replace(diagnostics, flags=flags, matching=matching)

@@ -1,0 +1,8 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Masks together with their exposures: one pixel explained, all methods compared."""
+
+from ccdcr.inspection.compare_methods import MethodComparison, compare_methods
+from ccdcr.inspection.explain_pixel import explain_pixel
+from ccdcr.inspection.inspected import Inspection
+
+__all__ = ["Inspection", "MethodComparison", "compare_methods", "explain_pixel"]

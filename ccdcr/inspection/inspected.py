@@ -1,0 +1,291 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Masks together with their exposures."""
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from astropy import units as u
+
+from ccdcr._mask_exposures import load_mask_exposures
+from ccdcr._requirements_table import STAGES
+from ccdcr.combination.methods import METHODS, Stack
+from ccdcr.detection.detect import detect_cosmic_rays
+from ccdcr.detection.diagram import low_reference
+from ccdcr.detection.exact.statistics import compared_planes
+from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
+from ccdcr.diagnostics import UNKNOWN
+from ccdcr.exposures import CCDParameters
+from ccdcr.maskset import CRMaskSet
+from ccdcr.requirements import Requirements
+
+__all__ = ["EVERY", "Inspection", "stamp_bounds"]
+
+EVERY = "EVERY"  # pixels that are masked in every exposure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Inspection:
+    """
+    Masks and their exposures, read once.
+
+    Made by `from_ccds`. Functions that inspect masks take it in place of the
+    exposures.
+
+    Attributes
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+
+    ccds : list of `~astropy.nddata.CCDData`
+        The exposures as they came; empty for a part of the images.
+
+    stack : 3D `~numpy.ndarray` of float32
+        The exposures without bias, (n, ny, nx).
+
+    bad : 3D `~numpy.ndarray` of bool or None
+        Pixels that are ignored, True = bad; (n, ny, nx).
+
+    unit : `~astropy.units.UnitBase`
+        Unit of the exposures.
+
+    detector : `~ccdcr.exposures.CCDParameters` or None
+        Gain and read noise; None if the masks do not record them.
+
+    factors : 1D `~numpy.ndarray`
+        The flux factors that the stack still contains.
+    """
+
+    masks: CRMaskSet
+    ccds: list
+    stack: np.ndarray
+    bad: np.ndarray | None
+    unit: u.UnitBase
+    detector: CCDParameters | None
+    factors: np.ndarray
+
+    @classmethod
+    def from_ccds(cls, ccds, masks):
+        """
+        Put exposures and masks together.
+
+        Parameters
+        ----------
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+            The exposures or their files, in the order of the masks, or an
+            `Inspection` of them, which is returned if it has these masks.
+        masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+            The masks or their file.
+
+        Returns
+        -------
+        inspection : `Inspection`
+            Both.
+
+        Raises
+        ------
+        TypeError
+            If ``ccds`` or ``masks`` are something else, or swapped.
+        ValueError
+            If the exposures do not fit the masks.
+        """
+        _check_order(ccds, masks)
+        if isinstance(ccds, Inspection):
+            if ccds.masks is masks:
+                return ccds
+            ccds = ccds.ccds
+        masks = _read_masks(masks)
+        exposures = load_mask_exposures(ccds, masks)
+        unit = exposures.ccds[0].unit
+        gain = 1.0 if unit == u.electron else masks.gain
+        known = gain is not None and masks.readnoise is not None
+        return cls(
+            masks,
+            exposures.ccds,
+            exposures.stack,
+            exposures.bad,
+            unit,
+            CCDParameters(gain, masks.readnoise, exposures.bias) if known else None,
+            exposures.factors,
+        )
+
+    def __repr__(self):
+        n, *shape = self.stack.shape
+        return f"<{type(self).__name__}({n} exposures, shape={tuple(shape)})>"
+
+    @property
+    def requirements(self):
+        """The requirements of the masks, or their defaults."""
+        return self.masks.requirements or Requirements()
+
+    def uses(self, stage):
+        """Return whether the crmethod has a stage: lacosmic, mm, matched, unmatched."""
+        return self.requirements.crmethod in STAGES[stage]
+
+    @property
+    def has_single_image(self):
+        """Whether the crmethod has a single-image detector."""
+        return self.requirements.crmethod not in {"mmcosmic", "matched"}
+
+    @property
+    def exact(self):
+        """Whether the boundary is the one computed from the noise."""
+        return self.requirements.mm_boundary_fit == "exact"
+
+    @cached_property
+    def observed(self):
+        """The exposures as the stages of the detection see them."""
+        planes = make_planes(self.stack, self.bad)
+        return Observed(self.stack, self.bad, planes, self.factors, self.detector)
+
+    @property
+    def planes(self):
+        """Minimum, median and mean over the exposures."""
+        return self.observed.planes
+
+    def cut(self, bounds):
+        """Return a part of the images, without CCDData; slices along y and x."""
+        return replace(
+            self,
+            masks=self.masks[bounds],
+            ccds=[],
+            stack=self.stack[:, *bounds],
+            bad=None if self.bad is None else self.bad[:, *bounds],
+        )
+
+    def detect_again(self, requirements):
+        """Return the masks of a new detection in the exposures."""
+        return detect_cosmic_rays(
+            self.ccds,
+            requirements,
+            gain=self.masks.gain if self.unit == u.adu else None,
+            readnoise=self.masks.readnoise,
+            bias=self.detector.bias,
+        )
+
+    def mask(self, name):
+        """Return a mask by name; ``EVERY`` are pixels masked in every exposure."""
+        if name == EVERY:
+            return self.masks.crmasks.all(axis=0)
+        if name not in self.masks.planes:
+            known = ", ".join([*self.masks.planes, EVERY])
+            msg = f"the name of a mask must be one of {known}, got {name!r}"
+            raise ValueError(msg)
+        return self.masks.planes[name]
+
+    def flags(self, name):
+        """
+        Return what found each pixel of a mask, (ny, nx).
+
+        As in ``masks.diagnostics.flags``; `UNKNOWN` where they are missing.
+        """
+        mask = self.mask(name)
+        known = self.masks.diagnostics.flags.get(_searched(name))
+        if known is None:
+            return mask * np.uint8(UNKNOWN)
+        return np.where(mask & (known == 0), np.uint8(UNKNOWN), known * mask)
+
+    def boundary(self, name):
+        """Return the Median-Minimum boundary of a mask, or None."""
+        return self.masks.diagnostics.boundaries.get(_searched(name))
+
+    def noise_of(self, level):
+        """Return the noise of an exposure at a level; NaN where it is not known."""
+        if self.detector is None:
+            return np.full_like(np.asarray(level, dtype=np.float32), np.nan)
+        return self.detector.noise_of(level)
+
+    def statistic(self, name):
+        """Return low reference and what Median-Minimum compares with it, (ny, nx)."""
+        if self.exact:
+            return self._exact_statistic(name)
+        sought = len(self.stack) - 1
+        if name == "MEDIANCR":
+            sought = min(self.requirements.mm_cr_coincidences, sought)
+        reference = low_reference(self.stack, self.bad, sought)
+        nogood = self.planes.nogood
+        if nogood is not None:
+            reference = np.where(nogood, self.planes.minimum, reference)
+        if name == "MEANCR":
+            return reference, clean_mean(self.observed, self.masks.crmasks)
+        return reference, self.observed.images[_searched(name)][0]
+
+    def _exact_statistic(self, name):
+        compared = self._compared
+        if name == "MEDIANCR":
+            return compared.reference, compared.ordered
+        if name in {"MEANCRT", EVERY}:
+            return compared.reference, compared.highest
+        if name == "MEANCR":
+            return compared.reference, clean_mean(self.observed, self.masks.crmasks)
+        index = self.observed.names.index(name)
+        return compared.reference, scaled(self.stack, self.factors)[index]
+
+    @cached_property
+    def _compared(self):
+        stack = scaled(self.stack, self.factors)
+        planes = self.planes if stack is self.stack else make_planes(stack, self.bad)
+        known = self.boundary("CRMASK1")
+        if known is not None:
+            equal = not known.statistic[-1].isdigit()
+        else:
+            equal = np.ptp(self.masks.flux_factor) < 1e-3
+        k = self.requirements.mm_cr_coincidences
+        return compared_planes(stack, self.bad, planes, k, equal=equal)
+
+    def combined(self, method):
+        """Return an image combined by one of the methods, without bias."""
+        function, names = METHODS[method]
+        available = {"CRMASKS": self.masks.crmasks, **self.masks.planes}
+        n, *shape = self.stack.shape
+        bad = None if self.bad is None else self.bad.reshape(n, -1)
+        # The methods see pixels, not rows.
+        masks = {
+            name: plane.reshape((n, -1) if plane.ndim == 3 else -1)
+            for name, plane in available.items()
+            if name in names
+        }
+        stack = Stack(self.stack.reshape(n, -1), bad)
+        return function(stack, masks).value.reshape(shape)
+
+    def corrected(self, name):
+        """Return the image that a mask is there for: mediancr or meancr."""
+        return self.combined("mediancr" if name in {"MEDIANCR", EVERY} else "meancr")
+
+
+def _check_order(ccds, masks):
+    """Refuse masks and exposures in the wrong order."""
+    files = (str, os.PathLike)
+    is_mask_set, is_file = isinstance(ccds, CRMaskSet), isinstance(ccds, files)
+    if (is_mask_set or is_file) and not isinstance(masks, (CRMaskSet, *files)):
+        msg = "ccds and masks are swapped: give the exposures first, then the masks"
+        raise TypeError(msg)
+
+
+def _read_masks(masks):
+    """Return masks or what their file holds."""
+    if isinstance(masks, (str, os.PathLike)):
+        return CRMaskSet.read(masks)
+    if not isinstance(masks, CRMaskSet):
+        msg = f"masks must be a CRMaskSet or its file, got {type(masks).__name__}"
+        raise TypeError(msg)
+    return masks
+
+
+def _searched(name):
+    """Return the mask whose pixels a detection has searched for."""
+    return "MEANCRT" if name == EVERY else name
+
+
+def stamp_bounds(x, y, semiwindow, shape):
+    """Return the slices (y, x) of a stamp around a FITS pixel, cut at the edges."""
+    ny, nx = shape
+    if not (1 <= x <= nx and 1 <= y <= ny):
+        msg = f"x and y must lie in the images of {nx} x {ny} pixels, got {x}, {y}"
+        raise ValueError(msg)
+    x, y = round(x), round(y)
+    return (
+        slice(max(y - 1 - semiwindow, 0), min(y + semiwindow, ny)),
+        slice(max(x - 1 - semiwindow, 0), min(x + semiwindow, nx)),
+    )
