@@ -306,7 +306,7 @@ class TestRun:
     @pytest.mark.parametrize("jobs", ["1", "2"])
     def test_interrupt(self, jobs):
         """Ctrl-C leaves no results and nothing half-written."""
-        sim = simulate_exposures((1200, 1200), seed=1)
+        sim = simulate_exposures((700, 700), seed=1)
         for name, ccd in zip(frames(), sim.exposures, strict=True):
             ccd.write(name, overwrite=True)
         before = visible()

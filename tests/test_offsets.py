@@ -35,13 +35,13 @@ def relative(shift):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_truth(scene, shift, seed):
     """The injected shifts come out to 0.05 pixels in spite of cosmic rays."""
-    sim = simulate_exposures((400, 400), scene=scene, shift=shift, seed=seed)
+    sim = simulate_exposures((200, 200), scene=scene, shift=shift, seed=seed)
     np.testing.assert_allclose(measured(sim), relative(shift), atol=0.05)
 
 
 def test_equal_exposures():
     """Exposures that are not shifted have no offsets."""
-    sim = simulate_exposures((256, 256), scene="stars", seed=1)
+    sim = simulate_exposures((160, 160), scene="stars", seed=1)
     np.testing.assert_allclose(measured(sim), 0, atol=0.05)
 
 
@@ -64,24 +64,24 @@ def test_sign():
 def test_five_exposures():
     """Any number of exposures; one (dx, dy) of plain numbers for each."""
     shift = [(0.4, 0.1), (0, 0), (-0.5, 0.3), (0.2, -0.2), (-0.1, -0.4)]
-    sim = simulate_exposures((256, 256), n_exposures=5, shift=shift, seed=3)
+    sim = simulate_exposures((128, 128), n_exposures=5, shift=shift, seed=3)
     np.testing.assert_allclose(measured(sim), relative(shift), atol=0.05)
     stack = [ccd.data for ccd in sim.exposures]
     offsets = measure_offsets(
-        stack, np.median(stack, axis=0), DETECTOR.noise_of, (1, 256, 1, 256)
+        stack, np.median(stack, axis=0), DETECTOR.noise_of, (1, 128, 1, 128)
     )
     assert all(type(value) is float for offset in offsets for value in offset)
 
 
 def test_region():
     """Only the region matters; it is in FITS style, limits inclusive."""
-    sim = simulate_exposures((256, 256), shift=SUBPIXEL, seed=1)
-    alone = simulate_exposures((256, 256), shift=SUBPIXEL, seed=1)
-    inside = np.s_[19:200, 9:240]
+    sim = simulate_exposures((160, 160), shift=SUBPIXEL, seed=1)
+    alone = simulate_exposures((160, 160), shift=SUBPIXEL, seed=1)
+    inside = np.s_[19:150, 9:140]
     for i, ccd in enumerate(alone.exposures):
         noise = np.random.default_rng(i).uniform(0, 1e4, ccd.shape)
         noise[inside] = ccd.data[inside]
         ccd.data = noise.astype(np.float32)
-    region = (10, 240, 20, 200)
+    region = (10, 140, 20, 150)
     np.testing.assert_array_equal(measured(alone, region), measured(sim, region))
     np.testing.assert_allclose(measured(sim, region), relative(SUBPIXEL), atol=0.05)
