@@ -16,7 +16,7 @@ from scipy import ndimage
 from ccdcr import CRCombiner, Requirements, detect_cosmic_rays
 from ccdcr.detection.criterion import Criterion, limit_of
 from ccdcr.detection.detectors import SingleImage
-from ccdcr.detection.median_minimum import make_criteria
+from ccdcr.detection.unmatched import make_criteria
 from ccdcr.detection.planes import Observed, make_planes
 from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import evaluate, simulate_exposures

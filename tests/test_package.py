@@ -22,7 +22,7 @@ def test_names():
 def test_unknown():
     """Any other name is an error."""
     with pytest.raises(AttributeError, match="'ccdcr' has no attribute 'combiner2'"):
-        _ = ccdcr.combination.combiner2
+        _ = ccdcr.combiner2
 
 
 def test_import():

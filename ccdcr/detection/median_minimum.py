@@ -12,40 +12,11 @@ from ccdcr.detection.diagram import (
     low_reference,
     simulate_diagrams,
 )
-from ccdcr.detection.exact.criteria import make_exact_criteria
 
-__all__ = ["make_criteria"]
-
-
-def make_criteria(observed, settings, offsets, found):
-    """
-    Derive the boundaries.
-
-    Parameters
-    ----------
-    observed : `~ccdcr.detection.planes.Observed`
-        The exposures.
-    settings : `~ccdcr.Requirements`
-        The requirements.
-    offsets : sequence of [dx, dy] or None
-        Offsets of the exposures in pixels.
-    found : `~ccdcr.detection.detectors.SingleImage`
-        What the single-image detector found, for clean references.
-
-    Returns
-    -------
-    criteria : dict of `~ccdcr.detection.criterion.Criterion`
-        The criterion for each mask by name.
-    noise_model : `~ccdcr.detection.exact.adequacy.NoiseReport` or None
-        How well the noise model describes the exposures; only of exact
-        boundaries.
-    """
-    if settings.mm_boundary_fit == "exact":
-        return make_exact_criteria(observed, settings, found)
-    return _simulated_criteria(observed, settings, offsets, found), None
+__all__ = ["make_simulated_criteria"]
 
 
-def _simulated_criteria(observed, settings, offsets, found):
+def make_simulated_criteria(observed, settings, offsets, found):
     """
     Simulate the exposures, and derive the boundaries from them.
 

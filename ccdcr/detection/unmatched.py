@@ -14,7 +14,9 @@ from ccdcr.detection.masks import (
     flag_origins,
     residual_mask,
 )
-from ccdcr.detection.median_minimum import make_criteria
+from ccdcr.detection.exact.criteria import make_exact_criteria
+from ccdcr.detection.median_minimum import make_simulated_criteria
+from ccdcr.detection.noise_warning import warn_of_noise
 from ccdcr.detection.offsets import measure_offsets
 from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
 from ccdcr.detection.steps import (
@@ -67,6 +69,8 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
             criteria, noise_model = make_criteria(
                 observed, requirements, offsets, found
             )
+    if noise_model is not None:
+        warn_of_noise(noise_model.levels, noise_model.likeliest)
     with timed(timing, "masks"):
         hits = _hits(images, found, observed, criteria)
         either = {name: hits[0][name] | hits[1][name] for name in images}
@@ -98,6 +102,13 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
             noise_model=noise_model,
         ),
     )
+
+
+def make_criteria(observed, requirements, offsets, found):
+    """Return the criterion of each mask by name, and a NoiseReport or None."""
+    if requirements.mm_boundary_fit == "exact":
+        return make_exact_criteria(observed, requirements, found)
+    return make_simulated_criteria(observed, requirements, offsets, found), None
 
 
 def _observe(exposures, requirements, factors):

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr.detection.exact.boundary import LEVELS
-from ccdcr.detection.noise_warning import likeliest_cause, warn_of_noise
+from ccdcr.detection.noise_warning import likeliest_cause
 
 __all__ = ["NoiseReport", "judge_noise_model"]
 
@@ -48,7 +48,7 @@ class NoiseReport:
 
 def judge_noise_model(scene, median):
     """
-    Compare the observed noise with the model, and warn if it is far off.
+    Compare the observed noise with the model.
 
     Parameters
     ----------
@@ -62,17 +62,12 @@ def judge_noise_model(scene, median):
     -------
     report : `NoiseReport`
         The findings.
-
-    Warns
-    -----
-    NoiseModelWarning
-        If the noise of clean pixels is off by more than 20 %.
     """
     boundary = median.boundary
     x, y = _sample(median.reference, median.statistic, scene.use, scene.step)
     levels = _noise_levels(x, y, boundary)
     above = median.statistic > median.limit
-    report = NoiseReport(
+    return NoiseReport(
         scene.prior.chi2,
         boundary.p_value * scene.n_pixels,
         int(np.count_nonzero(above if scene.use is None else above & scene.use)),
@@ -80,8 +75,6 @@ def judge_noise_model(scene, median):
         levels,
         likeliest_cause(levels, boundary.scale, boundary.noise.readnoise),
     )
-    warn_of_noise(levels, report.likeliest)
-    return report
 
 
 def _sample(reference, statistic, use, step):
