@@ -19,9 +19,9 @@ from ccdcr import NotEquivalentWarning, Requirements, detect_cosmic_rays
 from ccdcr.detection.boundary import SplineBoundary
 from ccdcr.detection.exact.boundary import ExactBoundary
 from ccdcr.detection.lacosmic import LACosmic
-from ccdcr.detection.masks import touching
 from ccdcr.exceptions import NoiseModelWarning, UnusedRequirementWarning
 from ccdcr.simulation import simulate_exposures
+from ccdcr.utils.morphology import groups_with_seed
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 SHAPE = (128, 128)
@@ -342,9 +342,9 @@ class TestLACosmic:
                 )[0]
                 for value in pair
             )
-            joined = strict | touching(lax, strict)
+            joined = strict | groups_with_seed(lax, strict)
             # Features that nothing stands out in are dropped.
-            expected |= touching(joined, joined & (image > minimum))
+            expected |= groups_with_seed(joined, joined & (image > minimum))
         np.testing.assert_array_equal(both, expected)
         assert core.sum() < both.sum() <= (core | tail).sum()
 
