@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ccdcr.detection.exact.criteria import rank_of
-from ccdcr.detection.exact.exposures import exposures_of
-from ccdcr.detection.exact.fit import find_prior, histogram_of, make_surfaces
-from ccdcr.detection.exact.order_statistics import Given, Ordered
-from ccdcr.detection.exact.statistics import (
+from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.exact_criteria import rank_of
+from ccdcr.median_minimum.exact_statistics import (
     compared_planes,
+    exposures_of,
     hit_fraction,
     lowest_used,
 )
-from ccdcr.detection.planes import make_planes
-from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.order_statistics import Given, Ordered
+from ccdcr.median_minimum.prior import find_prior, histogram_of, make_surfaces
 from ccdcr.simulation import simulate_exposures
+from ccdcr.utils.planes import make_planes
 
 REQUESTED = (1, 10, 100)  # pixels of an image
 SOUGHT = 2  # hits in a pixel

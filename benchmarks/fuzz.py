@@ -34,7 +34,7 @@ from ccdcr import (
     Requirements,
     detect_cosmic_rays,
 )
-from ccdcr.blocks.template import write_template
+from ccdcr.pipeline.block_options import write_template
 from ccdcr.simulation import simulate_exposures
 
 _BLOCK = 2880

@@ -12,7 +12,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.interpolate import make_lsq_spline
 
 from ccdcr import Requirements
-from ccdcr.detection.boundary import PiecewiseBoundary, SplineBoundary, fit_spline
+from ccdcr.median_minimum.simulated_boundary import (
+    PiecewiseBoundary,
+    SplineBoundary,
+    fit_spline,
+)
 
 GAIN, READNOISE = 2.0, 5.0
 # Values are float32.

@@ -29,8 +29,8 @@ from ccdcr import (
     detect_cosmic_rays,
 )
 from ccdcr.cli import main
-from ccdcr.cli.console import ProgressLine
-from ccdcr.cli.inputs import reviewer
+from ccdcr.cli.command_line import ProgressLine
+from ccdcr.cli.input_options import reviewer
 from ccdcr.simulation import simulate_exposures
 
 YAML = Path(__file__).parent / "yaml"
@@ -570,7 +570,7 @@ class TestReview:
             seen.append(len(ccds))
             return masks.edit(add=[[5, 6]], ccds=ccds)
 
-        monkeypatch.setattr("ccdcr.cli.single.reviewer", lambda _: review)
+        monkeypatch.setattr("ccdcr.cli.single_commands.reviewer", lambda _: review)
         args = ["detect", *frames(), "--set", "interactive=True"]
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 0
         assert seen == [3]
@@ -584,7 +584,7 @@ class TestReview:
             msg = "the review was cancelled"
             raise ReviewCancelledError(msg)
 
-        monkeypatch.setattr("ccdcr.cli.single.reviewer", lambda _: review)
+        monkeypatch.setattr("ccdcr.cli.single_commands.reviewer", lambda _: review)
         args = ["detect", *frames(), "--set", "interactive=True"]
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 1
         assert "the review was cancelled" in capsys.readouterr().err
@@ -603,7 +603,7 @@ class TestReview:
     def test_when(self, monkeypatch, options, terminal, expected):
         """Only in front of a terminal, one block after the other."""
         output = SimpleNamespace(isatty=lambda: terminal)
-        monkeypatch.setattr("ccdcr.cli.inputs.sys.stdout", output)
+        monkeypatch.setattr("ccdcr.cli.input_options.sys.stdout", output)
         found = reviewer(SimpleNamespace(**options))
         monkeypatch.undo()
         assert (found is not None) == expected

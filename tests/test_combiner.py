@@ -377,7 +377,7 @@ class TestReference:
         options = OPTIONS["all"]
         combiner, call, _ = self.case(3, "float32", options)
         whole = combine(combiner, method, **call)
-        monkeypatch.setattr(ccdcr.utils.row_bands, "_BAND", band)
+        monkeypatch.setattr(ccdcr.utils.neighbours, "_BAND", band)
         banded = combine(combiner, method, **call)
         assert_array_equal(banded.data, whole.data)
         assert_array_equal(banded.mask, whole.mask)

@@ -465,7 +465,7 @@ class TestOutput:
             msg = "No space left on device"
             raise OSError(msg)
 
-        monkeypatch.setattr(ccdcr.utils.fits_stream, "_write", half_written)
+        monkeypatch.setattr(ccdcr.utils.fits_structure, "_write", half_written)
         with pytest.raises(OSError, match="No space left on device"):
             combine(exposures(), path, crmasks=mask_set(), overwrite_output=overwrite)
         assert [file.name for file in tmp_path.iterdir()] == ["out.fits"] * overwrite

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from ccdcr import Requirements
-from ccdcr.detection.masks import (
+from ccdcr.detection.common import (
     UserLists,
     assemble,
     drop_flat_features,
     flag_origins,
     user_lists,
 )
-from ccdcr.detection.planes import Observed, make_planes
+from ccdcr.utils.planes import Observed, make_planes
 
 SHAPE = (6, 8)
 

@@ -15,11 +15,10 @@ import pytest
 from astropy.nddata import CCDData
 
 from ccdcr import Requirements, UnusedRequirementWarning, detect_cosmic_rays
-from ccdcr._requirements_table import CRMETHODS
-from ccdcr.detection.detectors import DETECTORS, SingleImage, run_detector
-from ccdcr.detection.lacosmic import LACosmic
 from ccdcr.exposures import CCDParameters
+from ccdcr.requirements.requirement_table import CRMETHODS
 from ccdcr.simulation import simulate_exposures
+from ccdcr.single_image.detectors import DETECTORS, LACosmic, SingleImage, run_detector
 
 OTHERS = ["pycosmic", "deepcr", "conn"]
 MODULES = {"pycosmic": "PyCosmic", "deepcr": "deepCR", "conn": "cosmic_conn"}

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from ccdcr import CRMaskSet, detect_cosmic_rays, explain_pixel
-from ccdcr.diagnostics import Diagnostics, MatchingDiagnostics, cut_diagnostics
+from ccdcr.masks.diagnostics import Diagnostics, MatchingDiagnostics, cut_diagnostics
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {"gain": "GAIN", "readnoise": "RDNOISE", "la_verbose": False}

@@ -13,8 +13,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import Requirements
-from ccdcr.detection import diagram as module
-from ccdcr.detection.diagram import (
+from ccdcr.median_minimum import simulated_boundary as module
+from ccdcr.median_minimum.simulated_boundary import (
     Diagram,
     NoiseModel,
     boundary_points,

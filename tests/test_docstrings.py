@@ -19,9 +19,9 @@ PUBLIC = (
     "ccdcr.simulation",
     "ccdcr.plotting",
     "ccdcr.report",
-    "ccdcr.detection.exact.boundary",
-    "ccdcr.detection.exact.adequacy",
-    "ccdcr.diagnostics",
+    "ccdcr.median_minimum.exact_boundary",
+    "ccdcr.median_minimum.exact_boundary",
+    "ccdcr.masks.diagnostics",
 )
 # No long description or "See Also" are needed everywhere; the summary may begin on the
 # line of the quotes, and begin with a plural, which is taken for a verb. Returned
@@ -29,17 +29,17 @@ PUBLIC = (
 NOT_NEEDED = {"ES01", "SA01", "SA04", "GL01", "SS05", "RT02", "PR02"}
 RESULTS = {
     "ccdcr.MethodComparison",
-    "ccdcr.diagnostics.Diagnostics",
-    "ccdcr.diagnostics.MatchingDiagnostics",
+    "ccdcr.masks.diagnostics.Diagnostics",
+    "ccdcr.masks.diagnostics.MatchingDiagnostics",
     "ccdcr.report.Report",
     "ccdcr.simulation.Evaluation",
     "ccdcr.simulation.Simulation",
 }
 # Not on the page of the interface.
 PRIVATE = {
-    "ccdcr.detection.exact.boundary.invert",
-    "ccdcr.detection.exact.adequacy.judge_noise_model",
-    "ccdcr.diagnostics.cut_diagnostics",
+    "ccdcr.median_minimum.exact_boundary.invert",
+    "ccdcr.median_minimum.exact_boundary.judge_noise_model",
+    "ccdcr.masks.diagnostics.cut_diagnostics",
 }
 
 

@@ -7,7 +7,7 @@ from astropy.nddata import CCDData
 from numpy.testing import assert_array_equal
 
 from ccdcr import CRMaskSet, Requirements, check_equivalence, detect_cosmic_rays
-from ccdcr.diagnostics import Diagnostics
+from ccdcr.masks.diagnostics import Diagnostics
 from ccdcr.simulation import simulate_exposures
 
 

@@ -15,12 +15,11 @@ from numpy.testing import assert_allclose
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from ccdcr.detection.exact.exposures import EqualExposures, exposures_of
-from ccdcr.detection.exact.fit import find_prior, histogram_of, make_surfaces
-from ccdcr.detection.exact.noise import PhotonNoise
-from ccdcr.detection.exact.order_statistics import Given, Ordered
-from ccdcr.detection.exact.unequal import GivenIndex
 from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.exact_statistics import EqualExposures, exposures_of
+from ccdcr.median_minimum.noise_distribution import PhotonNoise
+from ccdcr.median_minimum.order_statistics import Given, GivenIndex, Ordered
+from ccdcr.median_minimum.prior import find_prior, histogram_of, make_surfaces
 
 SIZE = 512
 WANTED = 100.0  # false pixels of an image

@@ -16,16 +16,16 @@ from astropy.nddata import CCDData
 from numpy.testing import assert_array_equal
 
 from ccdcr import detect_cosmic_rays
-from ccdcr.detection.exact.exposures import EqualExposures
-from ccdcr.detection.exact.noise import PhotonNoise
-from ccdcr.detection.exact.statistics import (
+from ccdcr.exceptions import NoiseModelWarning
+from ccdcr.median_minimum.exact_statistics import (
+    EqualExposures,
     compared_planes,
     hit_fraction,
     lowest_used,
     rank_of,
 )
-from ccdcr.detection.planes import make_planes
-from ccdcr.exceptions import NoiseModelWarning
+from ccdcr.median_minimum.noise_distribution import PhotonNoise
+from ccdcr.utils.planes import make_planes
 
 SHAPE = (128, 128)
 SIGMA = 3.0

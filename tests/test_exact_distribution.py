@@ -14,9 +14,12 @@ from numpy.testing import assert_allclose
 from scipy.integrate import quad
 from scipy.stats import nbinom, norm, poisson
 
-from ccdcr.detection.exact.distribution import exposure_distribution
-from ccdcr.detection.exact.noise import PhotonNoise
-from ccdcr.detection.exact.tables import STEP, make_tables
+from ccdcr.median_minimum.noise_distribution import (
+    STEP,
+    PhotonNoise,
+    exposure_distribution,
+    make_tables,
+)
 
 SHAPES = [np.inf, 1000.0, 20.0, 5.0]
 

@@ -15,18 +15,22 @@ from scipy.integrate import quad
 from scipy.special import comb
 from scipy.stats import norm
 
-from ccdcr.detection.exact.distribution import exposure_distribution
-from ccdcr.detection.exact.noise import PhotonNoise
-from ccdcr.detection.exact.order_statistics import (
+from ccdcr.median_minimum.noise_distribution import (
+    STEP,
+    PhotonNoise,
+    exposure_distribution,
+    make_tables,
+)
+from ccdcr.median_minimum.order_statistics import (
     REACH,
     Given,
+    GivenIndex,
     Ordered,
     clean_chances,
     low_pair,
     minimum,
+    unequal_minimum,
 )
-from ccdcr.detection.exact.tables import STEP, make_tables
-from ccdcr.detection.exact.unequal import GivenIndex, unequal_minimum
 
 # Read noise alone: where signals are far below 0 compared with it, t = u / sigma.
 NORMAL = PhotonNoise(1e4)

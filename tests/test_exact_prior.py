@@ -5,16 +5,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr.detection.exact.exposures import (
+from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.exact_statistics import (
     EqualExposures,
     UnequalExposures,
     exposures_of,
 )
-from ccdcr.detection.exact.fit import find_prior, histogram_of
-from ccdcr.detection.exact.noise import PhotonNoise
-from ccdcr.detection.exact.prior import Histogram, deconvolve
-from ccdcr.detection.exact.tables import STEP
-from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.noise_distribution import STEP, PhotonNoise
+from ccdcr.median_minimum.prior import Histogram, deconvolve, find_prior, histogram_of
 
 SHAPE = (400, 500)
 GAIN, READNOISE = 2.0, 3.0

@@ -15,14 +15,11 @@ from ccdcr import (
     detect_cosmic_rays,
     explain_pixel,
 )
-from ccdcr._laplacian import laplacian_statistics
-from ccdcr.detection.lacosmic import LACosmic
-from ccdcr.detection.matched.again import decision_at, surroundings
-from ccdcr.detection.matched.masks import options_of
-from ccdcr.detection.matched.matched import decide, match_exposures
-from ccdcr.detection.scaling import frames_of
+from ccdcr.detection.detect_matched import frames_of, options_of
 from ccdcr.exposures import CCDParameters
+from ccdcr.matching.match import decide, decision_at, match_exposures, surroundings
 from ccdcr.simulation import simulate_exposures
+from ccdcr.single_image.detectors import LACosmic, laplacian_statistics
 
 KNOWN = {
     "gain": "GAIN",

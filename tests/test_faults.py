@@ -32,7 +32,7 @@ from ccdcr import (
     run_blocks,
 )
 from ccdcr.exceptions import warn_user
-from ccdcr.exposures.mapped_files import Scratch
+from ccdcr.exposures.exposure_files import Scratch
 
 CRMETHODS = ("lacosmic", "mmcosmic", "mm_lacosmic", "matched")
 KNOWN = {"gain": 1.0, "readnoise": 3.0, "la_verbose": False}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ccdcr import _files
-from ccdcr._files import atomic_path, check_output
+from ccdcr.utils import files as _files
+from ccdcr.utils.files import atomic_path, check_output
 
 
 class StopError(Exception):

@@ -6,8 +6,8 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_array_equal
 
-from ccdcr.utils import fits_stream
-from ccdcr.utils.fits_stream import checksum, ones_sum, write_images
+from ccdcr.utils import fits_structure as fits_stream
+from ccdcr.utils.fits_structure import checksum, ones_sum, write_images
 
 
 def images(shape, seed=1):

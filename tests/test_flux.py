@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from ccdcr.detection.flux import measure_flux_factors
 from ccdcr.exposures import CCDParameters
+from ccdcr.exposures.load_exposures import measure_flux_factors
 from ccdcr.simulation import simulate_exposures
 
 DETECTOR = CCDParameters(gain=1.0, readnoise=3.0, bias=0.0)

@@ -25,7 +25,7 @@ from ccdcr import (
     run_blocks,
 )
 from ccdcr.cli import main
-from ccdcr.cli.inputs import _parameter
+from ccdcr.cli.input_options import _parameter
 from ccdcr.exposures import load_ccds
 
 FRAMES = ("e1.fits", "e2.fits", "e3.fits")

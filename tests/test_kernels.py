@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr import _kernels
+from ccdcr.utils import stacks as _kernels
 
 SHAPE = (7, 11)
 NUMBERS = [1, 2, 3, 4, 5, 6, 7, 9]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ccdcr import Requirements
-from ccdcr.detection.lacosmic import LACosmic, gaussian_kernel
-from ccdcr.utils.morphology import groups_with_seed
+from ccdcr.single_image.detectors import LACosmic, gaussian_kernel
+from ccdcr.utils.neighbours import groups_with_seed
 
 GAIN, READNOISE = 2.0, 4.0
 

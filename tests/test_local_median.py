@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr.combination.local_median import replace_by_local_median
+from ccdcr.combination.combine_rows import replace_by_local_median
 
 #  y = 3:   9 10 11 12
 #  y = 2:   5  6  7  8

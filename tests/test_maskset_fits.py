@@ -22,7 +22,7 @@ from ccdcr import (
     _files,
     detect_cosmic_rays,
 )
-from ccdcr.maskfile import format as format_table
+from ccdcr.masks import fits_reader as format_table
 from ccdcr.simulation import simulate_exposures
 
 PEER = Path(__file__).parents[1].parent / "shared" / "peer"

@@ -7,34 +7,36 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from ccdcr import detect_cosmic_rays
-from ccdcr._threads import in_threads
-from ccdcr.detection.matched.decide import (
-    Limits,
-    coincident_pixels,
-    first_masks,
-    next_masks,
-)
-from ccdcr.detection.matched.dispersion import EDGES, Dispersion, Tails
-from ccdcr.detection.matched.expected import expected_values
-from ccdcr.detection.matched.frames import Frames
-from ccdcr.detection.matched.growth import grow, measure_leak
-from ccdcr.detection.matched.matched import Options, find_hits, match_exposures
-from ccdcr.detection.matched.matching import Scene
-from ccdcr.detection.matched.noise import Noise
-from ccdcr.detection.matched.reference import (
+from ccdcr.exceptions import NotEquivalentWarning
+from ccdcr.matching.clean_reference import (
     clean_reference,
     expected_low,
+    expected_values,
     low_references,
     lowest_others,
     lowest_planes,
 )
-from ccdcr.detection.matched.strips import match_along
-from ccdcr.detection.matched.structure import Structure, find_structure
-from ccdcr.detection.matched.tiles import Tiling, fit_tiles, terms_of, weights
-from ccdcr.detection.matched.windows import median_of_nine, running, sums_along
-from ccdcr.exceptions import NotEquivalentWarning
+from ccdcr.matching.correct import Scene, match_along
+from ccdcr.matching.flag_pixels import (
+    Limits,
+    coincident_pixels,
+    first_masks,
+    grow,
+    measure_leak,
+    next_masks,
+)
+from ccdcr.matching.frames import Frames, Noise, Structure, find_structure
+from ccdcr.matching.match import Options, find_hits, match_exposures
+from ccdcr.matching.match_tiles import Tiling, fit_tiles, terms_of, weights
+from ccdcr.matching.mismatch import EDGES, Dispersion, Tails
 from ccdcr.simulation import evaluate, simulate_exposures
-from ccdcr.utils.row_bands import bands_in_cache
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    in_threads,
+    median_of_nine,
+    running,
+    sums_along,
+)
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 
@@ -734,7 +736,7 @@ class TestMatching:
         frames = frames_of(sim)
         options = Options(tile=16, strips=strips)
         one = match_exposures(frames, options)
-        monkeypatch.setattr("ccdcr.utils.row_bands._CACHE", 160 * 16)
+        monkeypatch.setattr("ccdcr.utils.neighbours._CACHE", 160 * 16)
         many = match_exposures(frames, options)
         assert_allclose(many.frames.data, one.frames.data, rtol=1e-5, atol=1e-2)
         assert_array_equal(many.masks, one.masks)
@@ -892,7 +894,7 @@ class TestWhole:
         """The same masks whatever is worked on at once."""
         sim = simulate_exposures((200, 150), seed=3, flux=(0.9, 1, 1.1))
         found = find_hits(frames_of(sim), Options())
-        monkeypatch.setattr("ccdcr.utils.row_bands._CACHE", 64 * 150)
+        monkeypatch.setattr("ccdcr.utils.neighbours._CACHE", 64 * 150)
         again = find_hits(frames_of(sim), Options())
         assert np.mean(found.masks != again.masks) < 1e-5
 

@@ -14,12 +14,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from ccdcr import CRCombiner, Requirements, detect_cosmic_rays
-from ccdcr.detection.criterion import Criterion, limit_of
-from ccdcr.detection.detectors import SingleImage
-from ccdcr.detection.unmatched import make_criteria
-from ccdcr.detection.planes import Observed, make_planes
+from ccdcr.detection.detect_unmatched import make_criteria
 from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.criteria import Criterion, limit_of
 from ccdcr.simulation import evaluate, simulate_exposures
+from ccdcr.single_image.detectors import SingleImage
+from ccdcr.utils.planes import Observed, make_planes
 
 GAIN, READNOISE = 2.0, 6.0
 KNOWN = {"gain": "GAIN", "readnoise": "RDNOISE"}

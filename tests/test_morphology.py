@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import ndimage
 
-from ccdcr.utils.morphology import dilate, groups_with_seed, label_groups
+from ccdcr.utils.neighbours import dilate, groups_with_seed, label_groups
 
 
 @pytest.mark.parametrize("times", [0, 1, 2, 3])

@@ -13,14 +13,14 @@ from astropy.nddata import (
 from astropy.stats import mad_std
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr.combination.variances import (
+from ccdcr.combination.methods import (
     mean_variance,
     median_variance,
     scatter_variance,
 )
 from ccdcr.exposures import Exposure
-from ccdcr.exposures.noise_model import model_variance
-from ccdcr.exposures.noise_model import variance_of as variance_of_array
+from ccdcr.exposures.ccd_parameters import model_variance
+from ccdcr.exposures.ccd_parameters import variance_of as variance_of_array
 
 SIGMA = np.array([[1.0, 2], [3, 4], [5, 6]])
 

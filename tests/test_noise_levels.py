@@ -10,15 +10,14 @@ from astropy.table import Table
 from numpy.testing import assert_allclose
 
 from ccdcr import detect_cosmic_rays
-from ccdcr.detection.matched.frames import Frames
-from ccdcr.detection.matched.matched import Options, find_hits
-from ccdcr.detection.matched.noise import Noise
-from ccdcr.detection.noise_warning import likeliest_cause
 from ccdcr.exceptions import (
     MatchingFailedWarning,
     NoiseModelWarning,
     NotEquivalentWarning,
 )
+from ccdcr.matching.frames import Frames, Noise
+from ccdcr.matching.match import Options, find_hits
+from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.simulation import simulate_exposures
 
 GAIN, READNOISE = 2.0, 6.0

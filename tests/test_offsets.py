@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ccdcr.detection.offsets import measure_offsets
 from ccdcr.exposures import CCDParameters
+from ccdcr.median_minimum.criteria import measure_offsets
 from ccdcr.simulation import simulate_exposures
 
 DETECTOR = CCDParameters(gain=1.0, readnoise=3.0, bias=0.0)

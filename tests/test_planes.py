@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from ccdcr.detection.planes import fill_from_nearest, make_planes
+from ccdcr.utils.planes import fill_from_nearest, make_planes
 
 
 def test_planes_by_hand():

@@ -12,8 +12,9 @@ from astropy.table import Table
 from numpy.testing import assert_array_equal
 
 from ccdcr import CRMaskSet, detect_cosmic_rays, write_report
-from ccdcr.diagnostics import Diagnostics
-from ccdcr.report import Report, detection_table, folder, gallery
+from ccdcr.masks.diagnostics import Diagnostics
+from ccdcr.report import Report, detection_table, gallery
+from ccdcr.report import report_folder as folder
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from ccdcr import Requirements, UnknownRequirementError
-from ccdcr._requirements_table import ALIASES, REQUIREMENTS, STAGES
+from ccdcr.requirements.requirement_table import ALIASES, REQUIREMENTS, STAGES
 
 # Keep the files of hypothesis out of the source tree.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")

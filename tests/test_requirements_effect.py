@@ -16,12 +16,12 @@ from astropy.nddata import CCDData
 from scipy import ndimage
 
 from ccdcr import NotEquivalentWarning, Requirements, detect_cosmic_rays
-from ccdcr.detection.boundary import SplineBoundary
-from ccdcr.detection.exact.boundary import ExactBoundary
-from ccdcr.detection.lacosmic import LACosmic
 from ccdcr.exceptions import NoiseModelWarning, UnusedRequirementWarning
+from ccdcr.median_minimum.exact_boundary import ExactBoundary
+from ccdcr.median_minimum.simulated_boundary import SplineBoundary
 from ccdcr.simulation import simulate_exposures
-from ccdcr.utils.morphology import groups_with_seed
+from ccdcr.single_image.detectors import LACosmic
+from ccdcr.utils.neighbours import groups_with_seed
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 SHAPE = (128, 128)

@@ -23,9 +23,9 @@ from ccdcr import (
     review,
 )
 from ccdcr.report import detection_table
-from ccdcr.reviewing import session
-from ccdcr.reviewing._boundary import with_chance
-from ccdcr.reviewing._windows import has_windows
+from ccdcr.reviewing import review_session as session
+from ccdcr.reviewing.boundary_review import with_chance
+from ccdcr.reviewing.review_session import has_windows
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {

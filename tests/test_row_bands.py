@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from ccdcr.utils.row_bands import bands_in_cache, bands_of, with_halo
+from ccdcr.utils.neighbours import bands_in_cache, bands_of, with_halo
 
 
 @pytest.mark.parametrize("pixels", [1, 11, 25, 1000])

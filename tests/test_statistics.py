@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import integrate, stats
 
-from ccdcr._statistics import chance_of_all, chance_of_majority, median_factor
+from ccdcr.utils.stacks import chance_of_all, chance_of_majority, median_factor
 
 
 class TestChances:

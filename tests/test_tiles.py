@@ -29,7 +29,7 @@ from ccdcr import (
     combine,
 )
 from ccdcr.combination import combine_tiles as tiled
-from ccdcr.maskfile.mask_rows import open_masks
+from ccdcr.masks.mask_rows import open_masks
 
 SHAPE = (37, 11)
 N = 5

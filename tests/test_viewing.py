@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import CRMaskSet, NotEquivalentWarning, detect_cosmic_rays
-from ccdcr.detection.matched.deviations import Deviations
+from ccdcr.matching.match import Deviations
 from ccdcr.plotting import (
     plot_boundary,
     plot_comparison,

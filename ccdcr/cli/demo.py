@@ -1,12 +1,109 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The command ``ccdcr demo``."""
+"""The command ``ccdcr demo``: simulate, detect, combine, compare."""
 
 import time
+from pathlib import Path
 
-__all__ = ["add_parser"]
+import numpy as np
+from scipy import ndimage
+
+from ccdcr.combination.combiner import CRCombiner
+from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
+from ccdcr.plotting import plot_combinations
+from ccdcr.simulation import evaluate, simulate_exposures
+from ccdcr.utils.files import atomic_path, check_output, write_hdulist
+from ccdcr.utils.neighbours import label_groups
+
+__all__ = ["add_demo", "run_demo"]
+
+_METHODS = ("median", "average", "mediancr", "meancrt", "meancr")
 
 
-def add_parser(commands, common):
+def run_demo(
+    folder, *, scene="fibres", seed=1, figure=True, overwrite=False, progress_bar=None
+):
+    """
+    Simulate three exposures, remove their cosmic rays and compare.
+
+    Parameters
+    ----------
+    folder : str or `~pathlib.Path`
+        Where the files are written: the exposures, crmasks.fits, the combined
+        images and the figure. It is made if it does not exist.
+    scene : {'fibres', 'longslit', 'stars'}, optional
+        What is simulated.
+    seed : int, optional
+        Seed of the simulation. Default is 1.
+    figure : bool, optional
+        Whether the figure is made. Default is True.
+    overwrite : bool, optional
+        Whether existing files are replaced. Default is False.
+    progress_bar : callable, optional
+        As for `~ccdcr.detect_cosmic_rays`.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    evaluation : `~ccdcr.simulation.Evaluation`
+        The comparison with the truth.
+    paths : list of `~pathlib.Path`
+        The files that were written.
+    """
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    names = [f"exposure{i}.fits" for i in (1, 2, 3)]
+    names += ["crmasks.fits", *(f"{method}.fits" for method in _METHODS)]
+    names += ["combinations.png"] if figure else []
+    paths = {
+        name: check_output(folder / name, overwrite=overwrite, remedy="use --overwrite")
+        for name in names
+    }
+    sim = simulate_exposures((512, 512), scene=scene, gain=1.5, seed=seed)
+    for name, ccd in zip(names, sim.exposures, strict=False):
+        write_hdulist(ccd.to_hdu(), paths[name], overwrite=overwrite)
+    masks = detect_cosmic_rays(
+        [paths[name] for name in names[:3]],
+        gain="GAIN",
+        readnoise="RDNOISE",
+        la_verbose=False,
+        progress_bar=progress_bar,
+    )
+    masks.write(paths["crmasks.fits"], overwrite=overwrite)
+    combiner = CRCombiner(sim.exposures, paths["crmasks.fits"])
+    combined = {method: getattr(combiner, f"{method}_combine")() for method in _METHODS}
+    for method, image in combined.items():
+        write_hdulist(image.to_hdu(), paths[f"{method}.fits"], overwrite=overwrite)
+    if figure:
+        _save_figure(sim, combined, paths["combinations.png"], overwrite=overwrite)
+    return masks, evaluate(masks, combined, sim), list(paths.values())
+
+
+def _save_figure(sim, combined, path, *, overwrite):
+    from matplotlib.figure import Figure
+
+    x, y = _worst_coincidence(sim)
+    images = {
+        f"exposure {i}": ccd.data for i, ccd in enumerate(sim.exposures, start=1)
+    } | combined
+    fig = Figure(figsize=(11, 5.9), layout="constrained", dpi=120)
+    plot_combinations(images, x=x, y=y, semiwindow=24, fig=fig)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        fig.savefig(temporary)
+
+
+def _worst_coincidence(sim):
+    """Return x and y (first pixel 1) of the group that spoils the median most."""
+    median = np.median(sim.cosmic_rays, axis=0) * sim.coincidences()
+    labels, number = label_groups(median > 0)
+    if number == 0:
+        return sim.truth.shape[1] // 2, sim.truth.shape[0] // 2
+    sums = ndimage.sum_labels(np.minimum(median, 500), labels, np.arange(1, number + 1))
+    y, x = ndimage.center_of_mass(median, labels, np.argmax(sums) + 1)
+    return round(x) + 1, round(y) + 1
+
+
+def add_demo(commands, common):
     """Add the command to the parser."""
     parser = commands.add_parser(
         "demo",
@@ -37,12 +134,12 @@ def add_parser(commands, common):
     parser.add_argument(
         "--overwrite", action="store_true", help="replace existing files"
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run_demo)
 
 
-def _run(options, console):
+def _run_demo(options, console):
     # Importing plots and detection takes a second: not for --help.
-    from ccdcr.demo import run_demo
+    from ccdcr.cli.demo import run_demo
 
     start = time.perf_counter()
     masks, evaluation, paths = run_demo(

@@ -8,7 +8,7 @@ from astropy import units as u
 
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, warn_user
-from ccdcr.exposures.noise_model import model_variance, variance_of
+from ccdcr.exposures.ccd_parameters import model_variance, variance_of
 
 __all__ = [
     "CombinationSettings",

@@ -10,12 +10,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import fits_ccddata_reader
 
-from ccdcr._files import check_output
+from ccdcr.combination.combine_rows import Images
 from ccdcr.combination.combine_tiles import combine_plain, combine_tiles
-from ccdcr.combination.images import Images
 from ccdcr.combination.methods import METHODS
-from ccdcr.exposures.input_checks import list_exposures
-from ccdcr.utils.fits_stream import write_images
+from ccdcr.exposures.open_exposures import list_exposures
+from ccdcr.utils.files import check_output
+from ccdcr.utils.fits_structure import write_images
 
 __all__ = ["combine"]
 

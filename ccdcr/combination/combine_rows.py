@@ -1,28 +1,164 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""One combination for arrays and files: a function of some rows of the exposures."""
+"""One combination for arrays and files: from rows of the exposures to images."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.nddata import CCDData, StdDevUncertainty
 
-from ccdcr._kernels import count
-from ccdcr._threads import in_threads
-from ccdcr.combination.images import Images, allocate
 from ccdcr.combination.methods import METHODS, Stack
-from ccdcr.utils.row_bands import bands_of
+from ccdcr.exceptions import LocalMedianWarning, warn_user
+from ccdcr.utils.neighbours import bands_of, in_threads
+from ccdcr.utils.stacks import count, median_factor
 
 __all__ = [
     "THREADS",
     "VALUES_AT_ONCE",
     "ImagePlanes",
+    "Images",
     "RowStack",
+    "allocate",
     "bands",
     "combine_planes",
     "combine_rows",
     "cut_weights",
     "number_of_rows",
+    "replace_by_local_median",
 ]
+
+_ROWS = 16
+
+
+def replace_by_local_median(data, mask, boxes, sigma=None):
+    """
+    Replace pixels by the median of their box, in place and in order.
+
+    Parameters
+    ----------
+    data : 2D `~numpy.ndarray`
+        The combined image, (ny, nx), or one that gives arrays for slices of
+        rows; changed.
+    mask : 2D `~numpy.ndarray` of bool
+        True = no value; takes no part and is not replaced.
+    boxes : `~numpy.ndarray` of int
+        Rows of X, Y, X_width, Y_width; the first pixel is (1, 1). A box is cut
+        at the edge of the image, and its own pixel takes no part.
+    sigma : 2D `~numpy.ndarray`, optional
+        The standard deviation; changed alike.
+
+    Returns
+    -------
+    failed : list of tuple of int
+        (X, Y) of the pixels whose box has no other usable pixel; unchanged.
+    """
+    failed = []
+    for x, y, width, height in boxes:
+        cut = _span(y, height, mask.shape[0]), _span(x, width, mask.shape[1])
+        own = y - 1 - cut[0].start, x - 1 - cut[1].start
+        usable = ~_box(mask, *cut)
+        has_value, usable[own] = usable[own], False
+        n = np.count_nonzero(usable)
+        if n == 0:
+            failed.append((int(x), int(y)))
+        elif has_value:
+            _set(data, x, y, np.median(_box(data, *cut)[usable], overwrite_input=True))
+            if sigma is not None:
+                sigmas = _box(sigma, *cut)[usable].astype(np.float64, copy=False)
+                variance = np.dot(sigmas, sigmas) / n**2
+                _set(sigma, x, y, np.sqrt(variance) * median_factor(min(n, 100)))
+    return failed
+
+
+def _span(center, width, length):
+    return slice(max(center - 1 - width // 2, 0), min(center + width // 2, length))
+
+
+def _box(plane, rows, columns):
+    # Planes in files give arrays for rows only, and few rows at a time.
+    box = np.empty((rows.stop - rows.start, columns.stop - columns.start), plane.dtype)
+    for start in range(0, len(box), _ROWS):
+        part = box[start : start + _ROWS]
+        first = rows.start + start
+        part[...] = plane[first : first + len(part)][:, columns]
+    return box
+
+
+def _set(plane, x, y, value):
+    plane[y - 1 : y][0, x - 1] = value
+
+
+@dataclass
+class Images:
+    """
+    A combined image with all that belongs to it, each (ny, nx).
+
+    ``sigma`` is the standard deviation, ``number`` that of the exposures used;
+    either may be None. ``mask`` is True where every exposure is bad.
+    ``replaced`` is the number of replaced pixels.
+    """
+
+    value: np.ndarray
+    mask: np.ndarray
+    sigma: np.ndarray | None = None
+    number: np.ndarray | None = None
+    replaced: int = 0
+
+    @property
+    def planes(self):
+        """The images that there are, by name."""
+        names = ("value", "mask", "sigma", "number")
+        found = {name: getattr(self, name) for name in names}
+        return {name: plane for name, plane in found.items() if plane is not None}
+
+    def put(self, rows, part):
+        """Take over the images of some rows."""
+        for name, plane in part.planes.items():
+            getattr(self, name)[rows] = plane
+        self.replaced += part.replaced
+
+    def whole(self):
+        """Return the images as arrays, also where their planes are in files."""
+        arrays = {
+            name: plane if isinstance(plane, np.ndarray) else plane.whole()
+            for name, plane in self.planes.items()
+        }
+        return Images(**arrays, replaced=self.replaced)
+
+    def replace_by_local_median(self, boxes):
+        """Replace pixels by the median of their box, where boxes are given."""
+        if boxes is None:
+            return
+        failed = replace_by_local_median(self.value, self.mask, boxes, self.sigma)
+        if failed:
+            msg = f"no usable neighbour, left as they are: pixels [X, Y] {failed}"
+            warn_user(msg, LocalMedianWarning)
+
+    def to_ccd(self, first, unit, keywords):
+        """Return a CCDData with header and WCS of the first exposure."""
+        result = CCDData(
+            self.value,
+            unit=unit,
+            mask=self.mask,
+            meta=copy.deepcopy(first.meta),
+            wcs=copy.deepcopy(first.wcs),
+        )
+        if self.sigma is not None:
+            result.uncertainty = StdDevUncertainty(self.sigma, copy=False)
+        result.meta.update(keywords)
+        return result
+
+
+def allocate(make, shape, dtype, *, sigma, number):
+    """Return images that ``make(shape, dtype)`` provides."""
+    return Images(
+        make(shape, dtype),
+        make(shape, bool),
+        make(shape, dtype) if sigma else None,
+        make(shape, np.int16) if number else None,
+    )
+
 
 # Of a stack in each thread, so that they stay in the cache. With fewer of them
 # threads wait for each other, with more threads memory is the limit.
@@ -109,7 +245,7 @@ def combine_rows(stack, settings, *, number=False):
 
     Returns
     -------
-    images : `~ccdcr.combination.images.Images`
+    images : `~ccdcr.combination.combine_rows.Images`
         The combined rows, (rows, nx).
     """
     function, _ = METHODS[settings.method]
@@ -195,7 +331,7 @@ def combine_planes(planes, dtype, settings, *, number=False):
 
     Returns
     -------
-    images : `~ccdcr.combination.images.Images`
+    images : `~ccdcr.combination.combine_rows.Images`
         The combined image.
     """
     shape, dtype = planes.shape, np.dtype(dtype or float)

@@ -20,9 +20,8 @@ from ccdcr.combination.combine_rows import (
     combine_planes,
     number_of_rows,
 )
-from ccdcr.exposures.input_checks import check_arrays
-from ccdcr.exposures.open_exposures import Exposure
-from ccdcr.maskset import CRMaskSet
+from ccdcr.exposures.open_exposures import Exposure, check_arrays
+from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = ["CRCombiner"]
 

@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Detection of cosmic rays: from exposures to a mask set."""
+"""Detection of cosmic rays: the stages in their order."""

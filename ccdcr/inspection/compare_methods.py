@@ -7,11 +7,11 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
-from ccdcr import _kernels as kernels
 from ccdcr.combination.combiner import CRCombiner
-from ccdcr.detection.planes import scaled
 from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
 from ccdcr.inspection.inspected import Inspection
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.planes import scaled
 
 __all__ = ["MethodComparison", "compare_methods"]
 

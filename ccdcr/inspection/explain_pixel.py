@@ -4,17 +4,15 @@
 import numpy as np
 from astropy.table import MaskedColumn, Table
 
-from ccdcr._laplacian import laplacian_statistics
 from ccdcr.combination.methods import METHODS
-from ccdcr.detection.criterion import least_excess
-from ccdcr.detection.exact.boundary import ExactBoundary
-from ccdcr.detection.lacosmic import LACosmic
-from ccdcr.detection.matched.again import decision_at, surroundings
-from ccdcr.detection.matched.decide import LEAST_OF_MEDIAN, needed_of_median
-from ccdcr.detection.matched.masks import options_of
-from ccdcr.detection.scaling import frames_of, full_level
-from ccdcr.diagnostics import ORIGINS, UNKNOWN
+from ccdcr.detection.detect_matched import frames_of, full_level, options_of
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
+from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
+from ccdcr.matching.flag_pixels import LEAST_OF_MEDIAN, needed_of_median
+from ccdcr.matching.match import decision_at, surroundings
+from ccdcr.median_minimum.criteria import least_excess
+from ccdcr.median_minimum.exact_boundary import ExactBoundary
+from ccdcr.single_image.detectors import LACosmic, laplacian_statistics
 
 __all__ = ["explain_pixel"]
 

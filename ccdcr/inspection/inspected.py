@@ -8,17 +8,17 @@ from functools import cached_property
 import numpy as np
 from astropy import units as u
 
-from ccdcr._mask_exposures import load_mask_exposures
-from ccdcr._requirements_table import STAGES
 from ccdcr.combination.methods import METHODS, Stack
-from ccdcr.detection.detect import detect_cosmic_rays
-from ccdcr.detection.diagram import low_reference
-from ccdcr.detection.exact.statistics import compared_planes
-from ccdcr.detection.planes import Observed, clean_mean, make_planes, scaled
-from ccdcr.diagnostics import UNKNOWN
+from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
-from ccdcr.maskset import CRMaskSet
-from ccdcr.requirements import Requirements
+from ccdcr.masks.diagnostics import UNKNOWN
+from ccdcr.masks.edit_masks import load_mask_exposures
+from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.median_minimum.exact_statistics import compared_planes
+from ccdcr.median_minimum.simulated_boundary import low_reference
+from ccdcr.requirements.requirement_table import STAGES
+from ccdcr.requirements.requirements import Requirements
+from ccdcr.utils.planes import Observed, clean_mean, make_planes, scaled
 
 __all__ = ["EVERY", "Inspection", "stamp_bounds"]
 

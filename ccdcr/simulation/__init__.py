@@ -2,6 +2,6 @@
 """Simulated exposures with cosmic rays, of which the truth is known."""
 
 from ccdcr.simulation.evaluation import Evaluation, evaluate
-from ccdcr.simulation.exposures import Simulation, simulate_exposures
+from ccdcr.simulation.simulate import Simulation, simulate_exposures
 
 __all__ = ["Evaluation", "Simulation", "evaluate", "simulate_exposures"]

@@ -12,11 +12,10 @@ from astropy.table import Table
 from scipy import ndimage
 
 from ccdcr import CRCombiner, detect_cosmic_rays
-from ccdcr._laplacian import laplacian_statistics
-from ccdcr.detection.lacosmic import LACosmic
 from ccdcr.exceptions import CRWarning
 from ccdcr.plotting import plot_boundary, plot_diagram
 from ccdcr.simulation import simulate_exposures
+from ccdcr.single_image.detectors import LACosmic, laplacian_statistics
 
 __all__ = [
     "accuracy",

@@ -11,8 +11,8 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 from ccdcr import Requirements
-from ccdcr._requirements_table import REQUIREMENTS, STAGES
-from ccdcr.maskfile.format import DETECTOR, VERSIONS
+from ccdcr.masks.fits_reader import DETECTOR, VERSIONS
+from ccdcr.requirements.requirement_table import REQUIREMENTS, STAGES
 
 __all__ = ["setup"]
 

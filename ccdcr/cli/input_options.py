@@ -1,0 +1,156 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Options of exposures and detectors, and what they mean for the library."""
+
+import argparse
+import glob
+import sys
+from pathlib import Path
+
+__all__ = [
+    "UsageError",
+    "add_exposure_options",
+    "add_output_options",
+    "add_reading_options",
+    "changes_of",
+    "detector_of",
+    "expanded",
+    "is_yaml",
+    "reviewer",
+]
+
+
+class UsageError(Exception):
+    """Options that do not go together."""
+
+
+def add_exposure_options(parser):
+    """Add the options that say where and what the exposures are."""
+    group = parser.add_argument_group("exposures")
+    group.add_argument(
+        "--datadir",
+        metavar="FOLDER",
+        help="folder of the files that a YAML file names (default: data beside it; "
+        "the folder of the YAML file is searched next)",
+    )
+    add_reading_options(group)
+    keyword = "a number with or without unit, or a header keyword"
+    group.add_argument(
+        "--gain", type=_parameter, metavar="X", help=f"electron/adu: {keyword}"
+    )
+    group.add_argument(
+        "--readnoise", type=_parameter, metavar="X", help=f"electron: {keyword}"
+    )
+    group.add_argument(
+        "--bias", type=_parameter, metavar="X", help=f"unit of the data: {keyword}"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_change,
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="set anything that stands under requirements, as YAML; may be repeated",
+    )
+
+
+def add_reading_options(group):
+    """Add the options that say what is read of a file."""
+    group.add_argument(
+        "--extension",
+        "--extnum",
+        type=_number_or_name,
+        metavar="NAME",
+        help="name or number of the FITS extension (default: the primary "
+        "image, else the only one that is not a mask or an uncertainty)",
+    )
+    group.add_argument(
+        "--unit", help="unit of the exposures (default: BUNIT, or adu without it)"
+    )
+
+
+def add_output_options(parser):
+    """Add the options that say what becomes of existing files."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, say what would be done, write nothing",
+    )
+
+
+def _number_or_name(text):
+    return int(text) if text.isdigit() else text
+
+
+def _parameter(text):
+    """Return a number, a Quantity, or the name of a keyword."""
+    try:
+        return float(text)
+    except ValueError:
+        from astropy import units as u
+
+    try:
+        return u.Quantity(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def _change(text):
+    from ccdcr.utils.files import load_value
+
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals):
+        msg = f"must be NAME=VALUE, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    try:
+        return name.strip(), load_value(value)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
+def changes_of(options):
+    """Return what ``--set`` changes, by name; unknown names are wrong usage."""
+    from ccdcr.exceptions import UnknownRequirementError
+    from ccdcr.pipeline.block_options import check_changes
+
+    changes = dict(options.changes)
+    try:
+        check_changes(changes)
+    except UnknownRequirementError as err:
+        msg = f"--set: {err}"
+        raise UsageError(msg) from err
+    return changes
+
+
+def detector_of(options):
+    """Return what the options say of the detector, by name."""
+    return {name: getattr(options, name) for name in ("gain", "readnoise", "bias")}
+
+
+def expanded(names):
+    """Return absolute paths of files; wildcards the shell left are expanded."""
+    paths = []
+    for name in names:
+        matches = [] if Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207
+        paths += [Path(match).absolute() for match in matches or [name]]
+    return paths
+
+
+def is_yaml(path):
+    """Return whether a file name is that of a YAML file."""
+    return path.suffix.lower() in {".yaml", ".yml"}
+
+
+def _no_terminal():
+    """Return whether there is no terminal in front of which somebody sits."""
+    return sys.stdout is None or not sys.stdout.isatty()
+
+
+def reviewer(options):
+    """Return what shows the detections to somebody who sits in front of it, or None."""
+    if options.dry_run or getattr(options, "jobs", 1) > 1 or _no_terminal():
+        return None
+    from ccdcr.reviewing import review
+
+    return review

@@ -1,0 +1,151 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The commands ``ccdcr info``, ``ccdcr report`` and ``ccdcr compare``."""
+
+from pathlib import Path
+
+from ccdcr.cli.input_options import add_reading_options, expanded
+
+__all__ = ["add_info", "add_report_and_compare"]
+
+
+def add_info(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "info",
+        parents=[common],
+        help="print the summary of a file of masks",
+        description="Print what a file of masks holds, and how it was made.",
+    )
+    parser.add_argument("files", nargs="+", metavar="crmasks.fits", help="the file")
+    parser.set_defaults(run=_info)
+
+
+def _info(options, console):
+    from ccdcr.cli.input_options import expanded
+    from ccdcr.masks.mask_set import CRMaskSet
+
+    for path in expanded(options.files):
+        masks = CRMaskSet.read(path)
+        console.say(f"{path}\n{masks}")
+        console.say("\n".join(_origin(masks)))
+        console.say("\n".join(["", *masks.summary().pformat(max_lines=-1), ""]))
+    return 0
+
+
+def _origin(masks):
+    """Yield lines: detector, requirements that are not the default, files."""
+    for name, unit in (("gain", " electron/adu"), ("readnoise", " electron")):
+        value = getattr(masks, name)
+        yield f"{name}: {'unknown' if value is None else f'{value:g}{unit}'}"
+    yield f"bias: {'unknown' if masks.bias is None else f'{masks.bias:g}'}"
+    changed = "unknown" if masks.requirements is None else repr(masks.requirements)
+    yield f"requirements: {changed}"
+    for number in range(1, len(masks) + 1):
+        if name := masks.meta.get(f"FILE{number}"):
+            yield f"exposure {number}: {name}"
+
+
+def add_report_and_compare(commands, common):
+    """Add the commands to the parser."""
+    report = commands.add_parser(
+        "report",
+        parents=[common],
+        help="make figures, tables and a page of what was flagged",
+        description="Write figures, tables, galleries of the detections and a page "
+        "that shows them (index.html) to a folder.",
+    )
+    _add_inputs(report)
+    report.add_argument(
+        "-o",
+        "--output-folder",
+        default="report",
+        metavar="FOLDER",
+        help="where files are written (default: %(default)s)",
+    )
+    report.add_argument(
+        "--mask", default="MEDIANCR", help="whose detections (default: %(default)s)"
+    )
+    report.add_argument(
+        "--maxplots", type=int, help="detections in a gallery; -1 = all"
+    )
+    report.add_argument(
+        "--detect-again",
+        action="store_true",
+        help="detect again by the requirements of the masks, to say what found them",
+    )
+    report.add_argument("--overwrite", action="store_true", help="replace files")
+    report.set_defaults(run=_report)
+    compare = commands.add_parser(
+        "compare",
+        parents=[common],
+        help="compare the combination methods",
+        description="Combine exposures by all methods, and print noise, residuals and "
+        "fluxes of each.",
+    )
+    _add_inputs(compare)
+    compare.add_argument(
+        "-o", "--output", metavar="FILE", help="a figure of the images and differences"
+    )
+    compare.add_argument("--overwrite", action="store_true", help="replace the figure")
+    compare.set_defaults(run=_compare)
+
+
+def _add_inputs(parser):
+    parser.add_argument("masks", metavar="crmasks.fits", help="the file of masks")
+    parser.add_argument("images", nargs="+", metavar="FILE", help="its exposures")
+    add_reading_options(parser)
+
+
+def _read(options):
+    from ccdcr.exposures import load_ccds
+    from ccdcr.masks.mask_set import CRMaskSet
+
+    ccds, _ = load_ccds(
+        expanded(options.images),
+        name="the exposures",
+        extension=options.extension,
+        unit=options.unit,
+    )
+    return ccds, CRMaskSet.read(options.masks)
+
+
+def _report(options, console):
+    from ccdcr.report import write_report
+
+    report = write_report(
+        *_read(options),
+        options.output_folder,
+        mask=options.mask,
+        maxplots=options.maxplots,
+        detect_again=options.detect_again,
+        overwrite=options.overwrite,
+        progress_bar=console.progress,
+    )
+    for line in report.missing:
+        console.say(f"missing: {line}")
+    console.say(f"{len(report.detections)} detections, {report.paths['index.html']}")
+    return 0
+
+
+def _compare(options, console):
+    from ccdcr.inspection import compare_methods
+    from ccdcr.utils.files import atomic_path, check_output
+
+    if options.output is not None:
+        check_output(
+            options.output,
+            overwrite=options.overwrite,
+            remedy="use --overwrite",
+            inputs=expanded([options.masks, *options.images]),
+        )
+    comparison = compare_methods(*_read(options))
+    console.say("\n".join(comparison.table.pformat(max_lines=-1, max_width=-1)))
+    if options.output is not None:
+        from ccdcr.plotting import plot_comparison
+
+        figure = plot_comparison(comparison)["median"][0].get_figure()
+        ending = Path(options.output).suffix.lstrip(".") or "png"
+        with atomic_path(options.output, overwrite=options.overwrite) as temporary:
+            figure.savefig(temporary, format=ending)
+        console.say(f"{options.output}")
+    return 0

@@ -1,0 +1,308 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The commands ``ccdcr template`` and ``ccdcr run``."""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccdcr.cli.input_options import (
+    add_exposure_options,
+    add_output_options,
+    changes_of,
+    detector_of,
+    expanded,
+    reviewer,
+)
+
+__all__ = ["IsolatedPool", "add_run", "add_template", "say_result", "threads_shared"]
+
+
+def add_template(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "template",
+        parents=[common],
+        help="write a YAML file with all requirements, to be edited",
+        description="Write a commented YAML file for ccdcr run: a detection with all "
+        "requirements and their defaults, and a combination.",
+    )
+    parser.add_argument(
+        "frames", nargs="*", metavar="FILE", help="the exposures to be named in it"
+    )
+    parser.add_argument(
+        "--id", default="night1", help="name of the blocks (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only",
+        choices=("detection", "combination"),
+        help="only one of the two blocks",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="the file (default: standard output)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+    parser.set_defaults(run=_write_template)
+
+
+def _write_template(options, console):
+    from ccdcr.cli.input_options import expanded
+    from ccdcr.pipeline.block_options import write_template
+    from ccdcr.utils.files import atomic_path, check_output
+
+    folder = Path() if options.output is None else Path(options.output).parent
+    frames = [os.path.relpath(path, folder) for path in expanded(options.frames)]
+    text = write_template(frames, block_id=options.id, only=options.only)
+    if options.output is None:
+        print(text, end="", flush=True)
+        return 0
+    remedy = "use --overwrite"
+    overwrite = options.overwrite
+    inputs = expanded(options.frames)
+    check_output(options.output, overwrite=overwrite, remedy=remedy, inputs=inputs)
+    with atomic_path(options.output, overwrite=overwrite, remedy=remedy) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    console.say(f"{options.output}: edit it, then: ccdcr run {options.output}")
+    return 0
+
+
+class IsolatedPool(ThreadPoolExecutor):
+    """
+    An executor whose workers are single processes.
+
+    A process that is killed (for want of memory, say) fails its own task only,
+    and the next task gets a new one.
+
+    Parameters
+    ----------
+    jobs : int
+        Number of processes.
+    """
+
+    def __init__(self, jobs):
+        super().__init__(jobs)
+        self._others = set(multiprocessing.active_children())
+        self._local = threading.local()
+        self._pools = []
+
+    def submit(self, function, /, *args):
+        """Run a function in one of the processes."""
+        return super().submit(self._run_in_process, function, *args)
+
+    def _run_in_process(self, function, *args):
+        pool = getattr(self._local, "pool", None)
+        if pool is None:
+            # spawn: a fork after OpenMP was used may hang.
+            pool = ProcessPoolExecutor(
+                1, multiprocessing.get_context("spawn"), initializer=_be_quiet
+            )
+            self._local.pool = pool
+            self._pools.append(pool)
+        try:
+            return pool.submit(function, *args).result()
+        except BrokenProcessPool as err:
+            self._local.pool = None
+            msg = "the process was killed, perhaps for want of memory"
+            raise RuntimeError(msg) from err
+
+    def stop(self):
+        """Interrupt what is running, begin nothing more."""
+        self.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - self._others:
+            child.terminate()
+
+    def __exit__(self, exc_type, exc_value, traceback):
+        if exc_type is not None:
+            self.stop()
+        self.shutdown(wait=True)
+        for pool in self._pools:
+            pool.shutdown(wait=True)
+        return False
+
+
+def _be_quiet():
+    """End without traceback, after cleaning up; leave messages to the parent."""
+    from astropy import log
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+
+
+@contextmanager
+def threads_shared(jobs):
+    """Share the cores among the processes, unless the user has said how."""
+    name = "OMP_NUM_THREADS"
+    given = os.environ.get(name)
+    if given is None:
+        os.environ[name] = str(max(1, (os.cpu_count() or 1) // jobs))
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[name]
+
+
+_EXAMPLES = """
+examples:
+  ccdcr run 8_generate_crmasks.yaml
+  ccdcr run 8_LcbImage.yaml --datadir /data/night1
+  ccdcr run night*.yaml --jobs 4 --output-folder results
+  ccdcr run night*.yaml --jobs 4 --output-folder results --resume
+  ccdcr run night1.yaml --gain 1.9 --readnoise 3.8 --set la_sigclip=4.5 --dry-run
+"""
+
+
+def add_run(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "run",
+        parents=[common],
+        help="run observing blocks: detections and combinations of YAML files",
+        description="Run all observing blocks of YAML files. Each writes to a folder "
+        "obsid<id>_results in the output folder.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE.yaml", help="the blocks")
+    parser.add_argument(
+        "-o",
+        "--output-folder",
+        default=".",
+        metavar="FOLDER",
+        help="where the folders of results are made (default: here)",
+    )
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=_jobs,
+        default=1,
+        metavar="N",
+        help="how many blocks are run at once, in processes (default: 1)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="skip blocks that were done from the same input, repeat unfinished ones",
+    )
+    parser.add_argument(
+        "-r",
+        "--reqs",
+        metavar="FILE",
+        help="accepted for command lines of numina; the file is not used",
+    )
+    add_output_options(parser)
+    add_exposure_options(parser)
+    parser.set_defaults(run=_run_blocks)
+
+
+def _jobs(text):
+    if not text.isdigit() or int(text) < 1:
+        msg = f"must be an integer >= 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _run_blocks(options, console):
+    from ccdcr.pipeline.plan import Settings, make_plan
+
+    if options.reqs is not None:
+        console.warn(f"{options.reqs} is not used: no calibrations are needed here")
+    settings = Settings(
+        output_folder=Path(options.output_folder),
+        datadir=None if options.datadir is None else Path(options.datadir),
+        detector=detector_of(options),
+        extension=options.extension,
+        unit=options.unit,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        changes=changes_of(options),
+        remedy="use --overwrite",
+        review=reviewer(options),
+    )
+    plan = make_plan(expanded(options.files), settings)
+    tasks = {task.output: task for task in plan.tasks}
+    total = len(plan.results) + len(plan.tasks)
+    states = []
+    with _results(plan, options, console) as results:
+        for result in results:
+            states.append(result.status)
+            task = tasks.get(result.files[0]) if result.files else None
+            say_result(result, task, options, console)
+            if console.progress is not None and options.jobs == 1:
+                console.progress.prefix = f"[{len(states) + 1}/{total}] "
+    if total != 1:
+        counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+        console.say(f"{total} blocks: {counts}")
+    return 1 if "failed" in states else 0
+
+
+@contextmanager
+def _results(plan, options, console):
+    """Give the results as they come, from here or from processes."""
+    from ccdcr.pipeline.run_blocks import run_plan
+
+    if options.jobs == 1:
+        if console.progress is not None:
+            console.progress.prefix = f"[1/{len(plan.results) + len(plan.tasks)}] "
+        yield run_plan(plan, dry_run=options.dry_run, progress_bar=console.progress)
+        return
+    from ccdcr.cli.run_command import IsolatedPool, threads_shared
+
+    with threads_shared(options.jobs), IsolatedPool(options.jobs) as pool:
+        results = run_plan(plan, pool, dry_run=options.dry_run)
+        if console.progress is not None:
+            total = len(plan.results) + len(plan.tasks)
+            results = console.progress(results, desc="blocks", total=total)
+        yield results
+
+
+def say_result(result, task, options, console):
+    """
+    Print what has become of a block.
+
+    Parameters
+    ----------
+    result : `~ccdcr.BlockResult`
+        The result.
+    task : `~ccdcr.pipeline.tasks.Task` or None
+        Its task, if there was one.
+    options : `~argparse.Namespace`
+        The options.
+    console : `~ccdcr.cli.command_line.Console`
+        Where it is printed.
+    """
+    if getattr(options, "jobs", 1) > 1:
+        for warning in result.warnings:
+            console.warn(f"{result.id}: {warning}")
+    if result.status == "failed":
+        source = f" ({result.source})" if result.source else ""
+        if options.debug and result.traceback:
+            console.write(result.traceback)
+        console.error(f"{result.id}{source}: {result.error}")
+    elif result.status == "skipped":
+        console.say(f"{result.id}: done before, skipped")
+    elif result.status == "checked":
+        frames = ", ".join(path.name for path in task.frames)
+        console.say(f"{result.id}: {task.kind} of {frames}")
+        for path in result.files:
+            console.say(f"  would write {_short(path)}")
+    else:
+        more = len(result.files) - 1
+        name = _short(result.files[0])
+        console.say(
+            f"{result.id}: done, {name} and {more} more, {result.seconds:.1f} s"
+        )
+
+
+def _short(path):
+    """Return a path relative to the current folder if it is inside."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

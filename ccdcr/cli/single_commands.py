@@ -1,0 +1,218 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The commands ``ccdcr detect`` and ``ccdcr combine``."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from ccdcr.cli.input_options import (
+    add_exposure_options,
+    add_output_options,
+    changes_of,
+    detector_of,
+    expanded,
+    is_yaml,
+    reviewer,
+)
+
+__all__ = ["add_combine", "add_detect", "block_of", "run_single"]
+
+
+def block_of(options, kind):
+    """
+    Return the block that the command line describes.
+
+    Parameters
+    ----------
+    options : `~argparse.Namespace`
+        With inputs: a YAML file, FITS files, or both.
+    kind : {'detection', 'combination'}
+        What is wanted of the YAML file.
+
+    Returns
+    -------
+    block : `~ccdcr.ObservingBlock`
+        The block.
+    """
+    from ccdcr.cli.input_options import UsageError
+    from ccdcr.pipeline.observing_block import ObservingBlock
+    from ccdcr.pipeline.plan import kind_of
+    from ccdcr.requirements.requirements import Requirements
+
+    paths = expanded(options.inputs)
+    files = [path for path in paths if is_yaml(path)]
+    images = tuple(str(path) for path in paths if not is_yaml(path))
+    if len(files) > 1:
+        msg = "one YAML file is allowed; ccdcr run takes more"
+        raise UsageError(msg)
+    if not files:
+        if kind == "combination":
+            return ObservingBlock(frames=images, method="meancr")
+        return ObservingBlock(frames=images, requirements=Requirements())
+    blocks = ObservingBlock.list_from_yaml(files[0])
+    blocks = [block for block in blocks if kind_of(block) == kind]
+    if len(blocks) != 1:
+        msg = (
+            f"{files[0]} must hold one {kind}, found {len(blocks)}; "
+            "ccdcr run runs all blocks of a file"
+        )
+        raise ValueError(msg)
+    return dataclasses.replace(blocks[0], frames=images or blocks[0].frames)
+
+
+def run_single(block, output, options, console):
+    """
+    Run a block that writes to a given file, and print what became of it.
+
+    Parameters
+    ----------
+    block : `~ccdcr.ObservingBlock`
+        The block.
+    output : str
+        Its main file; the others are put beside it.
+    options : `~argparse.Namespace`
+        The options.
+    console : `~ccdcr.cli.command_line.Console`
+        Where it is printed.
+
+    Returns
+    -------
+    status : int
+        0 if all went well, 1 if not.
+    """
+    from ccdcr.cli.run_command import say_result
+    from ccdcr.pipeline.plan import Settings, make_plan
+    from ccdcr.pipeline.run_blocks import run_plan
+
+    settings = Settings(
+        output=Path(output),
+        datadir=None if options.datadir is None else Path(options.datadir),
+        detector=detector_of(options),
+        extension=options.extension,
+        unit=options.unit,
+        overwrite=options.overwrite,
+        changes=changes_of(options),
+        remedy="use --overwrite",
+        review=reviewer(options),
+    )
+    if block.id is None:
+        block = dataclasses.replace(block, id=Path(output).stem)
+    plan = make_plan([block], settings)
+    (result,) = run_plan(plan, dry_run=options.dry_run, progress_bar=console.progress)
+    task = plan.tasks[0] if plan.tasks else None
+    say_result(result, task, options, console)
+    return 1 if result.status == "failed" else 0
+
+
+_DETECT_EXAMPLES = """
+examples:
+  ccdcr detect r1.fits r2.fits r3.fits --gain 1.9 --readnoise 3.8
+  ccdcr detect 'r*.fits.fz' --gain GAIN --readnoise RDNOISE --set mm_seed=1
+  ccdcr detect crmasks_params.yaml -o masks.fits
+"""
+
+
+def add_detect(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "detect",
+        parents=[common],
+        help="detect the cosmic rays in some exposures",
+        description="Detect the cosmic rays in two or more exposures and write a "
+        "file of masks, with a summary, the requirements, a log and a record beside.",
+        epilog=_DETECT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE",
+        help="the exposures, or a YAML file with a detection, or both: then the "
+        "exposures win",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="crmasks.fits",
+        metavar="FILE",
+        help="the file of masks (default: %(default)s)",
+    )
+    add_output_options(parser)
+    add_exposure_options(parser)
+    parser.set_defaults(run=_run_detect)
+
+
+def _run_detect(options, console):
+    block = block_of(options, "detection")
+    status = run_single(block, options.output, options, console)
+    if status == 0 and not options.dry_run:
+        from ccdcr.masks.mask_set import CRMaskSet
+
+        table = CRMaskSet.read(options.output).summary()
+        console.say("\n".join(table.pformat(max_lines=-1)))
+    return status
+
+
+_COMBINE_EXAMPLES = """
+examples:
+  ccdcr combine r1.fits r2.fits r3.fits --crmasks crmasks.fits
+  ccdcr combine r*.fits --crmasks crmasks.fits --method mediancr --use-lamedian
+  ccdcr combine 8_LcbImage.yaml --set apply_flux_factor=True -o combined.fits
+"""
+
+
+def add_combine(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "combine",
+        parents=[common],
+        help="combine some exposures without the cosmic rays",
+        description="Combine exposures with the help of a file of masks. The file "
+        "has the extensions PRIMARY, MASK, UNCERT and NUSED.",
+        epilog=_COMBINE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE",
+        help="the exposures, or a YAML file with a combination, or both: then the "
+        "exposures win",
+    )
+    parser.add_argument(
+        "--method",
+        help="mediancr, meancrt, meancr, meancr2, median, average or sum "
+        "(default: that of the YAML file, or meancr)",
+    )
+    parser.add_argument("--crmasks", metavar="FILE", help="the file of masks")
+    for name, text in (
+        ("use-lamedian", "take LAMEDIAN instead of the minimum"),
+        ("apply-flux-factor", "divide exposures by the flux factors of the masks"),
+    ):
+        parser.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, help=text
+        )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the combined image (default: the name of the method and .fits)",
+    )
+    add_output_options(parser)
+    add_exposure_options(parser)
+    parser.set_defaults(run=_run_combine)
+
+
+def _run_combine(options, console):
+    block = block_of(options, "combination")
+    given = {"method": options.method}
+    if options.crmasks is not None:
+        given["crmasks"] = str(Path(options.crmasks).absolute())
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in ("use_lamedian", "apply_flux_factor"):
+        if (value := getattr(options, name)) is not None:
+            options.changes.append((name, value))
+    block = dataclasses.replace(block, **given)
+    method = dict(options.changes).get("method", block.method)
+    output = options.output or f"{method}.fits"
+    return run_single(block, output, options, console)

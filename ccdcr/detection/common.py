@@ -1,0 +1,365 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Stages that all detections share: checks, the user's lists, from seeds to a mask set."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import log
+from astropy import units as u
+
+from ccdcr.exposures.load_exposures import measure_flux_factors
+from ccdcr.masks.diagnostics import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
+from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.requirements.requirement_table import STAGES
+from ccdcr.single_image.detectors import DETECTORS
+from ccdcr.utils.files import card_text
+from ccdcr.utils.neighbours import dilate, groups_with_seed
+
+__all__ = [
+    "UserLists",
+    "assemble",
+    "check_regions",
+    "check_requirements",
+    "drop_flat_features",
+    "find_detector",
+    "find_flux_factors",
+    "flag_origins",
+    "grow",
+    "lamedian_of",
+    "least_exposures",
+    "log_counts",
+    "mask_set",
+    "region_mask",
+    "residual_mask",
+    "timed",
+    "user_lists",
+]
+
+
+def drop_flat_features(mask, excess, threshold):
+    """
+    Drop features of a single-image detector that no exposure stands out in.
+
+    Parameters
+    ----------
+    mask : 2D `~numpy.ndarray` of bool
+        Detected pixels.
+    excess : 2D `~numpy.ndarray`
+        The image minus the minimum over the exposures.
+    threshold : float
+        What the excess must exceed in at least one pixel of a feature.
+
+    Returns
+    -------
+    kept : 2D `~numpy.ndarray` of bool
+        The 8-connected features that have such a pixel.
+    """
+    return groups_with_seed(mask, excess > threshold)
+
+
+def assemble(found, observed, lists, dilation):
+    """
+    Turn detected pixels into the masks of a set.
+
+    Parameters
+    ----------
+    found : dict of 2D `~numpy.ndarray` of bool
+        Pixels detected in the median (``MEDIANCR``), in the mean (``MEANCRT``)
+        and in each exposure (``CRMASK1`` ...).
+    observed : `~ccdcr.utils.planes.Observed`
+        The exposures.
+    lists : `UserLists`
+        The user's lists.
+    dilation : int
+        How many times masks are dilated.
+
+    Returns
+    -------
+    masks : dict of 2D `~numpy.ndarray` of bool
+        The masks under the same names.
+    """
+    unusable = observed.unusable
+
+    def grown(name, seeds):
+        return grow(seeds, unusable[name], lists, dilation)
+
+    masks = {"MEDIANCR": grown("MEDIANCR", found["MEDIANCR"])}
+    masks["MEANCRT"] = grown("MEANCRT", found["MEANCRT"] | masks["MEDIANCR"])
+    for name in observed.names:
+        masks[name] = grown(name, found[name] & masks["MEANCRT"])
+    if lists.always is not None:
+        _add_always(masks, observed, lists.always)
+    return {name: lists.without_replaced(mask) for name, mask in masks.items()}
+
+
+def residual_mask(seeds, unusable, lists, dilation):
+    """Return the mask of what is left in a combination, from detected pixels."""
+    return lists.without_replaced(grow(seeds, unusable, lists, dilation))
+
+
+def grow(seeds, unusable, lists, dilation):
+    """Dilate detected pixels; skip what is bad or never flagged, before and after."""
+    never = [mask for mask in (unusable, lists.never) if mask is not None]
+    for mask in never:
+        seeds = seeds & ~mask
+    grown = dilate(seeds, dilation)
+    for mask in never:
+        grown &= ~mask
+    return grown
+
+
+def _add_always(masks, observed, always):
+    """Flag pixels in every exposure but the lowest one; never a bad one."""
+    for name, mask in masks.items():
+        allowed = always
+        if name in observed.names:
+            index = observed.names.index(name)
+            allowed = allowed & (observed.planes.lowest_index != index)
+        if observed.unusable[name] is not None:
+            allowed = allowed & ~observed.unusable[name]
+        np.logical_or(mask, allowed, out=mask)
+
+
+def flag_origins(masks, single, mm, lists):
+    """
+    Say of each masked pixel what found it.
+
+    Parameters
+    ----------
+    masks : dict of 2D `~numpy.ndarray` of bool
+        The masks of a set by name.
+    single, mm : dict of 2D `~numpy.ndarray` of bool
+        Pixels detected in single images and by Median-Minimum, by name.
+    lists : `UserLists`
+        The user's lists.
+
+    Returns
+    -------
+    flags : dict of 2D `~numpy.ndarray` of uint8
+        0 not masked, 1 dilation only, 2 comparison of exposures only, 3 single image
+        only, 4 both, 5 the user's list.
+    """
+    flags = {}
+    for name, mask in masks.items():
+        by_single = single.get(name, np.False_)
+        by_mm = mm.get(name, np.False_)
+        plane = np.full(mask.shape, DILATION, dtype=np.uint8)
+        plane[np.broadcast_to(by_mm, mask.shape)] = MM_ONLY
+        plane[np.broadcast_to(by_single, mask.shape)] = SINGLE_ONLY
+        plane[np.broadcast_to(by_single & by_mm, mask.shape)] = BOTH
+        if lists.always is not None:
+            plane[lists.always] = USER
+        flags[name] = plane * mask
+    return flags
+
+
+@dataclass(frozen=True)
+class UserLists:
+    """
+    What the user knows better, as masks (ny, nx) or None.
+
+    ``never`` are skipped regions and pixels to be ignored, ``always`` pixels to
+    be flagged, ``replaced`` those that get their local median.
+    """
+
+    never: np.ndarray | None = None
+    always: np.ndarray | None = None
+    replaced: np.ndarray | None = None
+
+    def without_replaced(self, mask):
+        """Return a mask without the pixels that get their local median."""
+        return mask if self.replaced is None else mask & ~self.replaced
+
+
+def user_lists(requirements, shape):
+    """
+    Turn the lists of regions and pixels into masks.
+
+    Parameters
+    ----------
+    requirements : `~ccdcr.Requirements`
+        The requirements.
+    shape : tuple of int
+        Shape of the images, (ny, nx).
+
+    Returns
+    -------
+    lists : `UserLists`
+        The masks.
+
+    Raises
+    ------
+    ValueError
+        If a region or pixel lies outside the image, or if a pixel is to be
+        flagged and not to be flagged.
+    """
+    ignored = _pixels(requirements, "pixels_to_be_ignored_as_cr", shape)
+    skipped = region_mask(requirements, "regions_to_be_skipped", shape)
+    always = _pixels(requirements, "pixels_to_be_flagged_as_cr", shape)
+    replaced = _pixels(requirements, "pixels_to_be_replaced_by_local_median", shape)
+    _exclude(always, ignored, "pixels_to_be_ignored_as_cr")
+    _exclude(always, replaced, "pixels_to_be_replaced_by_local_median")
+    never = [mask for mask in (ignored, skipped) if mask is not None]
+    return UserLists(np.any(never, axis=0) if never else None, always, replaced)
+
+
+def check_regions(name, regions, shape):
+    """Refuse regions that are not inside an image of a shape (ny, nx)."""
+    ny, nx = shape
+    for region in regions or ():
+        _, xmax, _, ymax = region
+        if xmax > nx or ymax > ny:
+            msg = (
+                f"{name} must lie in the image of {nx} x {ny} pixels, "
+                f"got {list(region)}"
+            )
+            raise ValueError(msg)
+
+
+def region_mask(requirements, name, shape):
+    """Return a list of regions as a mask (ny, nx), True = inside; or None."""
+    regions = getattr(requirements, name)
+    if regions is None:
+        return None
+    check_regions(name, regions, shape)
+    mask = np.zeros(shape, dtype=bool)
+    for xmin, xmax, ymin, ymax in regions:
+        mask[ymin - 1 : ymax, xmin - 1 : xmax] = True
+    return mask
+
+
+def _pixels(requirements, name, shape):
+    rows = getattr(requirements, name)
+    if rows is None:
+        return None
+    x, y = np.array([row[:2] for row in rows]).T
+    outside = (x > shape[1]) | (y > shape[0])
+    if outside.any():
+        found = np.column_stack([x, y])[outside].tolist()
+        msg = (
+            f"{name} must lie in the image of {shape[1]} x {shape[0]} pixels, "
+            f"got {found}"
+        )
+        raise ValueError(msg)
+    mask = np.zeros(shape, dtype=bool)
+    mask[y - 1, x - 1] = True
+    return mask
+
+
+def _exclude(always, other, name):
+    if always is not None and other is not None and (both := always & other).any():
+        pixels = (np.argwhere(both)[:, ::-1] + 1).tolist()
+        msg = f"pixels_to_be_flagged_as_cr and {name} both hold {pixels}"
+        raise ValueError(msg)
+
+
+_MOST_FLUX = 100.0
+
+
+def least_exposures(requirements):
+    """Return how many exposures the method needs."""
+    return 2 if requirements.crmethod in STAGES["matched"] else 3
+
+
+def check_requirements(requirements, n, shape):
+    """Check requirements against n exposures (ny, nx); return the user's lists."""
+    for name in ("flux_factor", "mm_xy_offsets"):
+        value = getattr(requirements, name)
+        if isinstance(value, tuple) and len(value) != n:
+            msg = f"{name} must hold {n} entries, one per exposure, got {len(value)}"
+            raise ValueError(msg)
+    _check_flux_factor(requirements.flux_factor)
+    uses_mm = requirements.crmethod in STAGES["mm"]
+    if uses_mm and requirements.mm_cr_coincidences >= n:
+        msg = (
+            f"mm_cr_coincidences must be less than the {n} exposures, "
+            f"got {requirements.mm_cr_coincidences}"
+        )
+        raise ValueError(msg)
+    region = requirements.mm_crosscorr_region
+    check_regions("flux_factor_regions", requirements.flux_factor_regions, shape)
+    check_regions("mm_crosscorr_region", region and [region], shape)
+    return user_lists(requirements, shape)
+
+
+def _check_flux_factor(value):
+    if value in {None, "auto"}:
+        return
+    low, high = np.min(value), np.max(value)
+    if low < 1 / _MOST_FLUX or high > _MOST_FLUX or high > _MOST_FLUX * low:
+        limits = f"{1 / _MOST_FLUX:g} to {_MOST_FLUX:g}"
+        msg = (
+            f"flux_factor must be from {limits}, and the largest up to "
+            f"{_MOST_FLUX:g} times the smallest, got {value}"
+        )
+        raise ValueError(msg)
+
+
+@contextmanager
+def timed(timing, stage):
+    """Note the seconds that a stage takes."""
+    start = time.perf_counter()
+    yield
+    timing[stage] = timing.get(stage, 0) + time.perf_counter() - start
+
+
+def find_flux_factors(requirements, exposures):
+    """Return the flux factors, given or measured, one per exposure."""
+    given = requirements.flux_factor
+    if given != "auto":
+        return np.broadcast_to(1.0 if given is None else given, len(exposures))
+    regions = region_mask(requirements, "flux_factor_regions", exposures.shape)
+    return measure_flux_factors(
+        exposures.data, exposures.bad, exposures.detector.noise_of, regions
+    )
+
+
+def find_detector(requirements):
+    """Return the single-image detector of the method, or None."""
+    name = requirements.crmethod.removeprefix("mm_").removeprefix("matched_")
+    if name in {"mmcosmic", "matched"}:
+        return None
+    return DETECTORS[name].from_requirements(requirements)
+
+
+def log_counts(found, requirements):
+    """Say how many pixels the single-image detector found."""
+    log_ = log.info if requirements.la_verbose else log.debug
+    for name, mask in found.masks.items():
+        log_(f"{name}: {np.count_nonzero(mask)} pixels by the single-image detector")
+
+
+def mask_set(masks, exposures, requirements, **parts):
+    """Return the mask set of a detection."""
+    names = [f"CRMASK{i}" for i in range(1, len(exposures) + 1)]
+    return CRMaskSet(
+        masks["MEDIANCR"],
+        masks["MEANCRT"],
+        np.stack([masks[name] for name in names]),
+        meancr=masks["MEANCR"],
+        local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
+        requirements=requirements,
+        gain=exposures.detector.gain,
+        readnoise=exposures.detector.readnoise,
+        bias=exposures.detector.bias,
+        meta={
+            f"FILE{i}": card_text(n)
+            for i, n in enumerate(exposures.names, start=1)
+            if n
+        },
+        **parts,
+    )
+
+
+def lamedian_of(found, exposures, requirements):
+    """Return the clean median in the unit that was asked for."""
+    cleaned = found.cleaned.get("MEDIANCR")
+    if cleaned is None:
+        return None
+    if exposures.gain_ratio is not None and not requirements.la_gain_apply:
+        cleaned = cleaned / exposures.gain_ratio
+    if not requirements.la_gain_apply:
+        return u.Quantity(cleaned, exposures.unit)
+    return u.Quantity(cleaned * np.float32(exposures.detector.gain), u.electron)

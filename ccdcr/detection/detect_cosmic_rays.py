@@ -1,0 +1,258 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Detection of cosmic rays, and the check of equivalence."""
+
+import os
+from collections.abc import Mapping
+
+from ccdcr.detection.common import check_requirements, least_exposures
+from ccdcr.detection.detect_matched import detect_matched, scale_factors, scaled_frames
+from ccdcr.detection.detect_unmatched import detect_unmatched
+from ccdcr.detection.mask_warnings import warn_of_implausible
+from ccdcr.exceptions import UnusedRequirementWarning, warn_user
+from ccdcr.exposures import load_exposures
+from ccdcr.matching.equivalence import report_of, warn_of
+from ccdcr.matching.match import Options, match_exposures
+from ccdcr.requirements.requirement_table import STAGES
+from ccdcr.requirements.requirements import Requirements
+
+__all__ = ["check_equivalence", "detect_cosmic_rays"]
+
+
+def detect_cosmic_rays(
+    ccds,
+    requirements=None,
+    *,
+    gain=None,
+    readnoise=None,
+    bias=None,
+    extension=None,
+    unit=None,
+    progress_bar=None,
+    **overrides,
+):
+    """
+    Detect the cosmic rays in a few exposures of the same field.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files, in adu or electron, all of one shape
+        (ny, nx). Pixels that are masked (True = bad), not finite or beyond
+        1e12 electron take no part and are never flagged. Three or more; two are
+        enough with ``crmethod="matched"``.
+    requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
+        The requirements, or the YAML file that holds them.
+    gain : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str, optional
+        Gain in electron / adu, a map (ny, nx) of it, or the name of a header
+        keyword. Must be given for exposures in adu, and not for those in
+        electron. Of a map, the mask set records the median. From 1e-6 to 1e6.
+    readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str
+        Read noise: a number in electron, one for each exposure, a map (ny, nx), a
+        Quantity in electron or adu of these, or the name of a header keyword.
+        Detectors that know one number only, and the mask set, take the root mean
+        square of the exposures or the median of a map.
+    bias : float, `~astropy.units.Quantity` or str, optional
+        Bias level that the exposures still contain, in their unit. Default
+        is 0.
+    extension : int, str or tuple, optional
+        The extension of the image in files, by number or name. Default is the
+        primary image, else the only one whose name is not that of a mask or an
+        uncertainty.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the files. Default is BUNIT, or adu without it, with a
+        `~ccdcr.MissingUnitWarning`.
+    progress_bar : callable, optional
+        Wraps an iterable of the images that are worked on, such as ``tqdm``.
+    **overrides
+        Requirements by name; they win over ``requirements``.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet`
+        The masks. ``masks.diagnostics`` (`~ccdcr.masks.diagnostics.Diagnostics`) says
+        what found each pixel (``flags``: 1 dilation, 2 comparison of the
+        exposures, 3 single-image detector, 4 both, 5 the user's list), and has
+        the Median-Minimum ``diagrams`` and ``boundaries``, all by name of the
+        mask, the ``offsets`` of the exposures, and the seconds spent by stage
+        (``timing``). With ``crmethod="matched"``, ``masks.equivalence`` says how
+        far the exposures are from being equivalent.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not allowed, or if the exposures are not alike.
+    ImportError
+        If ``crmethod`` needs a package that is not installed.
+
+    Warns
+    -----
+    UnusedRequirementWarning
+        If requirements were set that ``crmethod`` does not use.
+    NotEquivalentWarning
+        If exposures had to be matched; `~ccdcr.MatchingFailedWarning` if they
+        differ by more than that can mend.
+    NoiseModelWarning
+        If the noise is more than 20 % off what gain and read noise explain.
+    ImplausibleMaskWarning
+        If more than 20 % of the pixels are flagged in MEDIANCR or an exposure.
+    CoincidenceWarning
+        If many more pixels are flagged in MEDIANCR than chance explains.
+
+    Notes
+    -----
+    Real exposures are never quite equivalent. ``crmethod="matched"`` matches
+    them to each other in flux, shift, seeing and background, measures what
+    mismatch is left where no cosmic ray can be its cause, and flags what
+    deviates by more from the mean of the exposures that are clean. MEDIANCR is
+    where that happens in a majority of the exposures, MEANCRT where it does in
+    any, MEANCR where it does in all.
+
+    With the other methods, the exposures must be equivalent.
+    Two detectors look at the median, at the mean and at each exposure. L.A.
+    Cosmic [1]_ sees sharp edges in one image. Median-Minimum [2]_ compares an
+    image with the minimum over the exposures: a pixel is hit if it exceeds the
+    boundary below which simulated equivalent exposures stay. A pixel that
+    either of them finds is masked, in an exposure only if it is also masked in
+    the mean. Masks are dilated, and the user's lists win over all.
+
+    References
+    ----------
+    .. [1] van Dokkum, P. G. 2001, PASP 113, 1420, doi:10.1086/323894
+    .. [2] Cardiel, N. et al. 2025, as implemented in numina;
+       https://numina.readthedocs.io
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE", la_verbose=False
+    ... )
+    >>> len(masks), masks.shape
+    (3, (100, 120))
+    """
+    requirements = _find_requirements(requirements, overrides)
+    _warn_of_unused(requirements)
+    _check_progress_bar(progress_bar)
+    exposures = load_exposures(
+        ccds,
+        gain=gain,
+        readnoise=readnoise,
+        bias=bias,
+        minimum=least_exposures(requirements),
+        extension=extension,
+        unit=unit,
+    )
+    lists = check_requirements(requirements, len(exposures), exposures.shape)
+    matched = requirements.crmethod in STAGES["matched"]
+    detect = detect_matched if matched else detect_unmatched
+    masks = detect(exposures, requirements, lists, progress_bar)
+    if masks.equivalence is None or not masks.equivalence.failures:
+        warn_of_implausible(masks)
+    return masks
+
+
+def _find_requirements(requirements, overrides):
+    if requirements is None:
+        requirements = Requirements()
+    elif isinstance(requirements, (str, os.PathLike)):
+        requirements = Requirements.from_yaml(requirements)
+    elif isinstance(requirements, Mapping):
+        requirements = Requirements.from_mapping(requirements)
+    elif not isinstance(requirements, Requirements):
+        msg = (
+            "requirements must be a Requirements object, a mapping or a YAML file, "
+            f"got {type(requirements).__name__}"
+        )
+        raise TypeError(msg)
+    return requirements.replace(**overrides) if overrides else requirements
+
+
+def _warn_of_unused(requirements):
+    if unused := requirements.without_effect():
+        method = f"crmethod={requirements.crmethod!r}"
+        if requirements.crmethod in STAGES["mm"]:
+            method += f" and mm_boundary_fit={requirements.mm_boundary_fit!r}"
+        msg = f"no effect with {method}: {', '.join(unused)}"
+        warn_user(msg, UnusedRequirementWarning)
+
+
+def _check_progress_bar(progress_bar):
+    if progress_bar is not None and not callable(progress_bar):
+        msg = (
+            "progress_bar must be a callable that wraps an iterable, "
+            f"got {type(progress_bar).__name__}"
+        )
+        raise TypeError(msg)
+
+
+def check_equivalence(
+    ccds,
+    *,
+    gain=None,
+    readnoise=None,
+    bias=None,
+    flux_factor=None,
+    extension=None,
+    unit=None,
+):
+    """
+    Report how far exposures are from being equivalent.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        Two or more exposures or their files, of one shape (ny, nx). Pixels that
+        are masked (True = bad) or not finite take no part.
+    gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
+        As for `~ccdcr.detect_cosmic_rays`.
+    flux_factor : sequence of float, optional
+        Relative flux of each exposure. Default is their exposure times
+        (``EXPTIME``) where all headers have them.
+    extension, unit : optional
+        As for `~ccdcr.detect_cosmic_rays`.
+
+    Returns
+    -------
+    equivalence : `~ccdcr.Equivalence`
+        The report; ``print`` shows it, `~ccdcr.plotting.plot_equivalence` draws it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not allowed, or if the exposures are not alike.
+
+    Warns
+    -----
+    MatchingFailedWarning
+        If the exposures differ by more than matching can mend.
+
+    Examples
+    --------
+    >>> from ccdcr import check_equivalence
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures(
+    ...     (128, 128), scene="stars", flux=(0.9, 1.0, 1.1), cr_rate=0.1, seed=1
+    ... )
+    >>> report = check_equivalence(sim.exposures, gain=1.0, readnoise=3.0)
+    >>> report
+    <Equivalence(3 exposures, matching needed)>
+    >>> [f"{flux:.1f}" for flux in report.terms["flux"]]
+    ['0.9', '1.0', '1.1']
+    """
+    exposures = load_exposures(
+        ccds,
+        gain=gain,
+        readnoise=readnoise,
+        bias=bias,
+        minimum=2,
+        extension=extension,
+        unit=unit,
+    )
+    factors = scale_factors(exposures, flux_factor)
+    frames = scaled_frames(exposures, factors)
+    report = report_of(match_exposures(frames, Options(passes=1)))
+    if report.failures:
+        warn_of(report)
+    return report

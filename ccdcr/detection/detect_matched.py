@@ -1,0 +1,342 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Detection in exposures that are matched to each other."""
+
+from numbers import Real
+
+import numpy as np
+from astropy import units as u
+from scipy import ndimage
+
+from ccdcr.detection.common import (
+    assemble,
+    find_detector,
+    find_flux_factors,
+    flag_origins,
+    lamedian_of,
+    log_counts,
+    mask_set,
+    residual_mask,
+    timed,
+)
+from ccdcr.masks.diagnostics import Diagnostics, MatchingDiagnostics
+from ccdcr.matching.equivalence import report_of, warn_of
+from ccdcr.matching.flag_pixels import Limits
+from ccdcr.matching.frames import Frames, Noise, find_structure
+from ccdcr.matching.match import Options, find_hits
+from ccdcr.median_minimum.exact_boundary import likeliest_cause, warn_of_noise
+from ccdcr.single_image.detectors import run_detector
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import groups_with_seed, label_groups
+from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
+from ccdcr.utils.stacks import flagged_fractions
+
+__all__ = [
+    "detect_matched",
+    "frames_of",
+    "full_level",
+    "options_of",
+    "planes_of",
+    "scale_factors",
+    "scaled_frames",
+    "second_opinion",
+]
+
+_KEYWORD = "EXPTIME"
+_FULL = 65535.0  # adu, what 16 bits hold
+
+
+def scale_factors(exposures, given=None):
+    """
+    Return the factor of each exposure.
+
+    Parameters
+    ----------
+    exposures : `~ccdcr.exposures.Exposures`
+        The exposures.
+    given : float or sequence of float, optional
+        Relative fluxes. Default is the exposure times, where all headers have
+        them.
+
+    Returns
+    -------
+    factors : 1D `~numpy.ndarray`
+        The factors.
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite number > 0 for each exposure.
+    """
+    n = len(exposures)
+    if given is not None:
+        factors = np.asarray(given, dtype=float)
+        right = factors.shape in {(), (n,)} and np.isfinite(factors).all()
+        if not (right and (factors > 0).all()):
+            msg = (
+                f"flux_factor must be {n} finite numbers > 0, one per exposure, "
+                f"got {given!r}"
+            )
+            raise ValueError(msg)
+        return np.broadcast_to(factors, n)
+    times = [header.get(_KEYWORD) for header in exposures.headers]
+    if len(times) != n or not all(map(_is_time, times)):
+        return np.ones(n)
+    return np.array(times, dtype=float) / np.median(times)
+
+
+def _is_time(value):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and np.isfinite(value) and value > 0
+
+
+def full_level(unit):
+    """Return the saturation level of exposures that have none, bias included."""
+    return _FULL if unit == u.adu else np.inf
+
+
+def scaled_frames(exposures, factors, satlevel=None):
+    """
+    Return exposures divided by factors, with their noise.
+
+    Parameters
+    ----------
+    exposures : `~ccdcr.exposures.Exposures`
+        The exposures.
+    factors : 1D `~numpy.ndarray`
+        What each is divided by.
+    satlevel : float, optional
+        Saturation level in the unit of the exposures, bias included. Default is
+        65535 for exposures in adu, and none for those in electron.
+
+    Returns
+    -------
+    frames : `~ccdcr.matching.frames.Frames`
+        The frames.
+    """
+    if satlevel is None:
+        satlevel = full_level(exposures.unit)
+    return frames_of(
+        exposures.data,
+        exposures.detector,
+        factors,
+        bad=exposures.bad,
+        satlevel=satlevel,
+    )
+
+
+def frames_of(data, detector, factors, *, bad=None, satlevel=np.inf):
+    """
+    Return plain arrays divided by factors, with their noise.
+
+    Parameters
+    ----------
+    data : 3D `~numpy.ndarray` of float32
+        The exposures, (n, ny, nx), without bias.
+    detector : `~ccdcr.exposures.Detector`
+        Gain, read noise and bias.
+    factors : 1D `~numpy.ndarray`
+        What each is divided by.
+    bad : 3D `~numpy.ndarray` of bool, optional
+        True = takes no part.
+    satlevel : float, optional
+        Saturation level in the unit of the exposures, bias included.
+
+    Returns
+    -------
+    frames : `~ccdcr.matching.frames.Frames`
+        The frames.
+    """
+    if np.any(factors != 1):
+        data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
+    noise = Noise.of_detector(len(data), detector.gain, detector.readnoise, factors)
+    return Frames.of(data, noise, bad, (satlevel - detector.bias) / factors)
+
+
+# Cores of lines and stars look like hits; a hit stands out more than what is left.
+_CLEAR, _SIGMAS = np.float32(2.0), np.float32(5.0)
+_EDGE = 0.25  # of the peak
+_LIMITS = ("high", "low", "leak", "tail")
+
+
+def options_of(requirements):
+    """Take the requirements that begin with ``ma_``."""
+    return Options(
+        passes=requirements.ma_passes,
+        tile=requirements.ma_tile,
+        strips=requirements.ma_strips,
+        limits=Limits(
+            **{name: getattr(requirements, f"ma_{name}") for name in _LIMITS}
+        ),
+    )
+
+
+def second_opinion(detector, frames, parameters, progress_bar=None):
+    """
+    Find what is hit in every exposure: a single image shows it, no comparison.
+
+    Parameters
+    ----------
+    detector : callable or None
+        The single-image detector; None finds nothing.
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures.
+    parameters : `~ccdcr.exposures.Detector`
+        Gain and read noise.
+    progress_bar : callable, optional
+        Wraps the images.
+
+    Returns
+    -------
+    found : `~ccdcr.single_image.detectors.SingleImage`
+        What was found in the median and in the lowest exposure.
+    everywhere : 2D `~numpy.ndarray` of bool
+        Groups that are found in both, stand out clearly and are sharp.
+    """
+    nothing = np.zeros(frames.shape, dtype=bool)
+    if detector is None:
+        return run_detector(None, {}, parameters), nothing
+    unused = frames.unused
+    nowhere = None if unused is None else unused.all(axis=0)
+    images = {
+        "MEDIANCR": kernels.median(frames.data, unused),
+        "LOWEST": kernels.lowest(frames.data, unused)[0],
+    }
+    if nowhere is not None and nowhere.any():
+        images = {k: fill_from_nearest(v, nowhere) for k, v in images.items()}
+    found = run_detector(
+        detector,
+        {name: (image, nowhere) for name, image in images.items()},
+        parameters,
+        keep=images,
+        progress_bar=progress_bar,
+    )
+    both = found.masks["MEDIANCR"] & found.masks["LOWEST"]
+    if not both.any():
+        return found, both
+    clear = _stands_out(images["LOWEST"], found.cleaned["LOWEST"], frames.noise)
+    both = groups_with_seed(both, clear)
+    return found, _sharp(both, images["LOWEST"], frames.noise)
+
+
+def _stands_out(image, cleaned, noise):
+    """Return where an image exceeds what is left by more than structure does."""
+    structure = find_structure(cleaned, noise)
+    limit = _CLEAR * np.maximum(structure.height, structure.contrast)
+    limit += _SIGMAS * np.sqrt(noise.mean_variance(cleaned))
+    return image - cleaned > limit
+
+
+def _sharp(mask, image, noise):
+    """Return the 8-connected groups that end at once, as no line or star does."""
+    labels, number = label_groups(mask)
+    profile = find_structure(image, noise).profile
+    around = ndimage.maximum_filter(labels, 3) * ~mask
+    index = np.arange(1, number + 1)
+    edge = ndimage.maximum(profile, around, index)
+    sharp = edge < _EDGE * ndimage.maximum(profile, labels, index)
+    return np.concatenate([[False], sharp])[labels]
+
+
+def planes_of(hits, everywhere, frames, lists, dilation):
+    """
+    Return the masks of a set, and what found each pixel.
+
+    Parameters
+    ----------
+    hits : `~ccdcr.matching.match.Found`
+        What was found by comparing the exposures.
+    everywhere : 2D `~numpy.ndarray` of bool
+        What is hit in every exposure, True = hit.
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures.
+    lists : `~ccdcr.detection.common.UserLists`
+        The user's lists.
+    dilation : int
+        How many times masks are dilated.
+
+    Returns
+    -------
+    masks : dict of 2D `~numpy.ndarray` of bool
+        The masks by name, True = hit.
+    flags : dict of 2D `~numpy.ndarray` of uint8
+        As `~ccdcr.detection.common.flag_origins` returns them.
+    """
+    observed = _observed(frames)
+    compared = {"MEDIANCR": hits.coincident, "MEANCRT": hits.masks.any(axis=0)}
+    compared |= dict(zip(observed.names, hits.masks, strict=True))
+    found = {name: mask | everywhere for name, mask in compared.items()}
+    masks = assemble(found, observed, lists, dilation)
+    union = masks["MEDIANCR"].copy()
+    left = observed.planes.nogood
+    left = np.ones(union.shape, dtype=bool) if left is None else ~left
+    for i, name in enumerate(observed.names):
+        union |= masks[name]
+        left &= masks[name] if frames.unused is None else masks[name] | frames.unused[i]
+    masks["MEANCRT"] = union
+    masks["MEANCR"] = residual_mask(left, observed.planes.nogood, lists, 0)
+    single = dict.fromkeys(masks, everywhere)
+    compared["MEANCR"] = left & compared["MEANCRT"]
+    return masks, flag_origins(masks, single, compared, lists)
+
+
+def _observed(frames):
+    """Return what assembling the masks needs to know."""
+    minimum, index = kernels.lowest(frames.data, frames.unused)
+    nogood = None if frames.bad is None else frames.bad.all(axis=0)
+    planes = Planes(minimum, index, None, None, nogood)
+    return Observed(frames.data, frames.bad, planes, np.ones(len(frames)), None)
+
+
+def detect_matched(exposures, requirements, lists, progress_bar):
+    """Compare exposures that are matched to each other first."""
+    timing = {}
+    with timed(timing, "flux factors"):
+        factors = find_flux_factors(requirements, exposures)
+        given = None if requirements.flux_factor is None else factors
+        scale = scale_factors(exposures, given)
+        frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
+    with timed(timing, "matching"):
+        hits = find_hits(frames, options_of(requirements))
+        report = report_of(hits.matched)
+    with timed(timing, "single image"):
+        found, everywhere = second_opinion(
+            find_detector(requirements), frames, exposures.detector, progress_bar
+        )
+        log_counts(found, requirements)
+    with timed(timing, "masks"):
+        masks, flags = planes_of(
+            hits, everywhere, frames, lists, requirements.ma_dilation
+        )
+    bright = flagged_fractions(
+        masks, hits.matched.reference, exposures.detector.noise_of
+    )
+    result = mask_set(
+        masks,
+        exposures,
+        requirements,
+        lamedian=lamedian_of(found, exposures, requirements),
+        flux_factor=factors,
+        equivalence=report,
+        bright=bright,
+        diagnostics=Diagnostics(
+            flags=flags,
+            timing=timing,
+            matching=MatchingDiagnostics(
+                deviations=hits.deviations,
+                scale=scale,
+                noise=hits.noise,
+                gain_ratio=exposures.gain_ratio,
+                known=hits.matched.known,
+            ),
+        ),
+    )
+    warn_of(report)
+    if not report.failures:
+        _warn_of_noise(hits.noise, frames.noise)
+    return result
+
+
+def _warn_of_noise(levels, noise):
+    gain = 1 / noise.slope.mean()
+    readnoise = gain * np.sqrt(noise.floor.mean())
+    warn_of_noise(levels, likeliest_cause(levels, gain, readnoise, equivalent=True))

@@ -1,0 +1,193 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Detection in exposures as they are."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ccdcr.detection.common import (
+    assemble,
+    drop_flat_features,
+    find_detector,
+    find_flux_factors,
+    flag_origins,
+    lamedian_of,
+    log_counts,
+    mask_set,
+    residual_mask,
+    timed,
+)
+from ccdcr.masks.diagnostics import Diagnostics
+from ccdcr.median_minimum.criteria import make_simulated_criteria, measure_offsets
+from ccdcr.median_minimum.exact_boundary import warn_of_noise
+from ccdcr.median_minimum.exact_criteria import make_exact_criteria
+from ccdcr.requirements.requirement_table import STAGES
+from ccdcr.single_image.detectors import run_detector
+from ccdcr.utils.planes import Observed, clean_mean, make_planes, scaled
+from ccdcr.utils.stacks import flagged_fractions
+
+__all__ = ["detect_unmatched"]
+
+
+def detect_unmatched(exposures, requirements, lists, progress_bar):
+    """
+    Go through the stages of L.A. Cosmic and the like, Median-Minimum, or both.
+
+    Parameters
+    ----------
+    exposures : `~ccdcr.exposures.Exposures`
+        The exposures.
+    requirements : `~ccdcr.Requirements`
+        The requirements; all has been checked.
+    lists : `~ccdcr.detection.common.UserLists`
+        The user's lists.
+    progress_bar : callable or None
+        Wraps the images.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet`
+        The masks.
+    """
+    timing = {}
+    with timed(timing, "flux factors"):
+        factors = find_flux_factors(requirements, exposures)
+    with timed(timing, "planes"):
+        observed = _observe(exposures, requirements, factors)
+        images = observed.images
+    detector = find_detector(requirements)
+    with timed(timing, "single image"):
+        found = _search(detector, observed, images, requirements, progress_bar)
+    with timed(timing, "offsets"):
+        offsets = _offsets(requirements, observed, images)
+    with timed(timing, "boundary"):
+        criteria, noise_model = {}, None
+        if requirements.crmethod in STAGES["mm"]:
+            criteria, noise_model = make_criteria(
+                observed, requirements, offsets, found
+            )
+    if noise_model is not None:
+        warn_of_noise(noise_model.levels, noise_model.likeliest)
+    with timed(timing, "masks"):
+        hits = _hits(images, found, observed, criteria)
+        either = {name: hits[0][name] | hits[1][name] for name in images}
+        masks = assemble(either, observed, lists, requirements.dilation)
+    with timed(timing, "residual"):
+        image = _residual_image(observed, masks, requirements)
+        # Median-Minimum is the more sensitive one, and costs nothing.
+        again = run_detector(None if criteria else detector, image, observed.detector)
+        more = _hits(image, again, observed, criteria)
+        seeds = more[0]["MEANCR"] | more[1]["MEANCR"]
+        masks["MEANCR"] = residual_mask(
+            seeds, observed.planes.nogood, lists, requirements.dilation
+        )
+    single, mm = hits[0] | more[0], hits[1] | more[1]
+    return mask_set(
+        masks,
+        exposures,
+        requirements,
+        lamedian=lamedian_of(found, exposures, requirements),
+        flux_factor=factors,
+        boundaries=_exact_boundaries(criteria, requirements),
+        bright=_bright(masks, observed),
+        diagnostics=Diagnostics(
+            flags=flag_origins(masks, single, mm, lists),
+            timing=timing,
+            offsets=offsets,
+            boundaries={name: c.boundary for name, c in criteria.items()},
+            diagrams={name: c.diagram for name, c in criteria.items()},
+            noise_model=noise_model,
+        ),
+    )
+
+
+def make_criteria(observed, requirements, offsets, found):
+    """Return the criterion of each mask by name, and a NoiseReport or None."""
+    if requirements.mm_boundary_fit == "exact":
+        return make_exact_criteria(observed, requirements, found)
+    return make_simulated_criteria(observed, requirements, offsets, found), None
+
+
+def _observe(exposures, requirements, factors):
+    """Divide by the flux factors if that is wanted, and make the planes."""
+    stack, left = exposures.data, factors
+    if requirements.apply_flux_factor_to == "original":
+        stack, left = scaled(stack, factors), np.ones(len(exposures))
+    planes = make_planes(stack, exposures.bad)
+    return Observed(stack, exposures.bad, planes, left, exposures.detector, factors)
+
+
+def _search(detector, observed, images, requirements, progress_bar):
+    """Run the single-image detector."""
+    needed = observed.names if requirements.mm_synthetic == "single" else []
+    found = run_detector(
+        detector,
+        images,
+        observed.detector,
+        keep=("MEDIANCR", *needed),
+        progress_bar=progress_bar,
+    )
+    log_counts(found, requirements)
+    return found
+
+
+def _offsets(requirements, observed, images):
+    """Return the offsets of the exposures, given or measured, or None."""
+    if requirements.crmethod not in STAGES["mm"]:
+        return None
+    if requirements.mm_crosscorr_region is None:
+        return requirements.mm_xy_offsets
+    return measure_offsets(
+        [images[name][0] for name in observed.names],
+        observed.planes.median,
+        observed.detector.noise_of,
+        requirements.mm_crosscorr_region,
+    )
+
+
+def _hits(images, found, observed, criteria):
+    """Return what each of the two detectors says of some images, by name."""
+    single, mm = {}, {}
+    for name, (image, _) in images.items():
+        criterion = criteria.get(name)
+        nothing = np.zeros(image.shape, dtype=bool)
+        if criterion is None:
+            mm[name] = nothing
+            threshold, excess = 0, image - observed.planes.minimum
+        else:
+            mm[name] = criterion(image)
+            threshold, excess = criterion.threshold, criterion.excess(image)
+        single[name] = drop_flat_features(
+            found.masks.get(name, nothing), excess, threshold
+        )
+    return single, mm
+
+
+def _residual_image(observed, masks, requirements):
+    """Return the image in which hits may be left, by name of its mask."""
+    levelled = _levelled(observed, requirements)
+    image = clean_mean(levelled, [masks[name] for name in observed.names])
+    return {"MEANCR": (image, observed.planes.nogood)}
+
+
+def _levelled(observed, requirements):
+    """Return the exposures at the level that the boundary of MEANCR is for."""
+    uses_mm = requirements.crmethod in STAGES["mm"]
+    if not uses_mm or requirements.mm_boundary_fit != "exact":
+        return observed
+    stack = scaled(observed.stack, observed.factors)
+    if stack is observed.stack:
+        return observed
+    return replace(observed, stack=stack, planes=make_planes(stack, observed.bad))
+
+
+def _bright(masks, observed):
+    planes = observed.planes
+    clean = np.where(masks["MEDIANCR"], planes.minimum, planes.median)
+    return flagged_fractions(masks, clean, observed.detector.noise_of)
+
+
+def _exact_boundaries(criteria, requirements):
+    if requirements.mm_boundary_fit != "exact":
+        return None
+    return {name: criterion.boundary for name, criterion in criteria.items()}

@@ -1,0 +1,369 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Extensions of a file of masks, checked one by one."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+from astropy import log
+from astropy import units as u
+from astropy.io import fits
+from astropy.io.fits import VerifyError
+from astropy.table import Table
+
+from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
+from ccdcr.masks.mask_checks import pixel_boxes
+from ccdcr.matching.equivalence import COLUMNS, Equivalence
+from ccdcr.median_minimum.exact_boundary import LEVELS, ExactBoundary
+from ccdcr.median_minimum.noise_distribution import PhotonNoise
+from ccdcr.requirements.requirement_table import short_repr
+
+__all__ = [
+    "BOUNDARY",
+    "BRIGHT",
+    "CLEANED",
+    "CRMASK",
+    "DETECTOR",
+    "EDITED",
+    "EQUIVALENCE",
+    "EXTENSIONS",
+    "FORMAT",
+    "IMAGES",
+    "REQUIRED",
+    "TABLE",
+    "TABLE_COLUMNS",
+    "VERSIONS",
+    "Source",
+    "boundaries_to_hdus",
+    "hdus_to_boundaries",
+]
+
+CRMASK = re.compile(r"CRMASK([1-9]\d*)$")
+REQUIRED = ("MEDIANCR", "MEANCRT")
+CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
+TABLE = "RPMEDIAN"
+BOUNDARY = "MMBOUND"  # one for each exact boundary
+# Small tables: terms, levels and tiles of the equivalence; bright and faint.
+EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
+BRIGHT = "BRIGHT"
+IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
+FORMAT = {*IMAGES, TABLE, *EQUIVALENCE.values(), BRIGHT}
+TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
+
+# Everything else in the primary header, beside UUID, FLUXFi and requirements.
+DETECTOR = {
+    "gain": ("CRGAIN", "[electron/adu] gain"),
+    "readnoise": ("CRRDNOIS", "[electron] read noise"),
+    "bias": ("CRBIAS", "[unit of the exposures] bias"),
+}
+VERSIONS = {
+    "ccdcr": "VCCDCR",
+    "ccdproc": "VCCDPROC",
+    "astroscrappy": "VASCRAPP",
+    "numpy": "VNUMPY",
+}
+EXTENSIONS = "NEXTEND"  # how many there are, so that a cut file is noticed
+EDITED = "ccdcr edit: "  # begins the lines of HISTORY that record edits
+
+
+_NUMBERS = ("P_VALUE", "SCALE", "READNOISE", "SHAPE")
+
+
+def boundaries_to_hdus(boundaries):
+    """
+    Return exact boundaries as tables.
+
+    Parameters
+    ----------
+    boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
+        The boundaries by name of the mask. Masks may share one.
+
+    Returns
+    -------
+    hdus : list of `~astropy.io.fits.BinTableHDU`
+        One table for each boundary, and for each of its ``fewer``.
+    """
+    masks = {}
+    for name, boundary in boundaries.items():
+        masks.setdefault(id(boundary), (boundary, []))[1].append(name)
+    tables = [
+        _to_table(part, names)
+        for boundary, names in masks.values()
+        for part in (boundary, *boundary.fewer)
+    ]
+    return [
+        fits.BinTableHDU(table, name=BOUNDARY, ver=i)
+        for i, table in enumerate(tables, start=1)
+    ]
+
+
+def _to_table(boundary, names):
+    n = len(boundary.excess)
+    noise = boundary.noise
+    shape = 0.0 if np.isinf(noise.shape) else noise.shape
+    values = (boundary.p_value, boundary.scale, noise.readnoise, shape)
+    columns = {"X": boundary.x, "Y": boundary.y, "EXCESS": boundary.excess}
+    columns["SURFACE"] = np.asarray(boundary.surface, dtype=np.float32)
+    # As columns, numbers keep all of their digits.
+    columns |= {
+        name: np.full(n, value) for name, value in zip(_NUMBERS, values, strict=True)
+    }
+    table = Table(columns)
+    table.meta = {
+        "MASKS": ",".join(names),
+        "STATIST": boundary.statistic,
+        "NEXP": boundary.n_exposures,
+        "FIRST": boundary.first,
+    }
+    return table
+
+
+def hdus_to_boundaries(hdus):
+    """
+    Return the boundaries that tables hold.
+
+    Parameters
+    ----------
+    hdus : list of `~astropy.io.fits.BinTableHDU`
+        The tables.
+
+    Returns
+    -------
+    boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
+        The boundaries by name of the mask.
+
+    Raises
+    ------
+    ValueError
+        If a table does not hold a boundary.
+    """
+    parts = {}
+    for hdu in hdus:
+        boundary = _from_hdu(hdu)
+        for name in str(hdu.header.get("MASKS", "")).split(","):
+            parts.setdefault(name, []).append(boundary)
+    boundaries, known = {}, {}
+    for name, found in parts.items():
+        key = tuple(map(id, found))
+        if key not in known:
+            first, *fewer = sorted(found, key=lambda b: -b.n_exposures)
+            known[key] = replace(first, fewer=tuple(fewer))
+        boundaries[name] = known[key]
+    return boundaries
+
+
+def _from_hdu(hdu):
+    wanted = {"EXCESS", "SURFACE", *_NUMBERS}
+    names = set(getattr(getattr(hdu, "columns", None), "names", ()))
+    if not wanted <= names:
+        msg = f"columns {sorted(names)} found, {sorted(wanted)} expected"
+        raise ValueError(msg)
+    values = [np.asarray(hdu.data[name], dtype=float) for name in _NUMBERS]
+    excess = np.asarray(hdu.data["EXCESS"], dtype=float)
+    surface = np.asarray(hdu.data["SURFACE"], dtype=np.float32)
+    first, n = hdu.header.get("FIRST"), hdu.header.get("NEXP")
+    _check(excess, surface, values, first, n)
+    p_value, scale, readnoise, shape = (float(value[0]) for value in values)
+    noise = PhotonNoise(readnoise, shape or np.inf)
+    statistic = str(hdu.header.get("STATIST", ""))
+    return ExactBoundary(statistic, n, p_value, scale, noise, first, excess, surface)
+
+
+def _check(excess, surface, values, first, n):
+    if surface.shape != (len(excess), len(LEVELS)) or len(excess) == 0:
+        shape = (len(excess), len(LEVELS))
+        msg = f"SURFACE has shape {surface.shape}, {shape} expected"
+        raise ValueError(msg)
+    if not all(isinstance(number, int) for number in (first, n)) or n < 2:
+        msg = f"FIRST = {first!r} and NEXP = {n!r} found, whole numbers expected"
+        raise ValueError(msg)
+    if not all(np.isfinite(array).all() for array in (excess, surface, *values)):
+        msg = "values that are not finite found"
+        raise ValueError(msg)
+    p_value, scale, readnoise, shape = (value[0] for value in values)
+    if not (0 < p_value < 1 and scale > 0 and readnoise > 0 and shape >= 0):
+        found = {name: value[0] for name, value in zip(_NUMBERS, values, strict=True)}
+        msg = f"{found} found, numbers above 0 expected"
+        raise ValueError(msg)
+
+
+class Source:
+    """The extensions of one file, checked one by one."""
+
+    def __init__(self, hdulist, name):
+        self.name = name
+        self.hdus = {}
+        self.tables = []
+        self.others = []
+        self.shape = None
+        if len(hdulist) == 0:
+            self.fail("PRIMARY", "missing", "it")
+        self.header = self._standard(hdulist[0]).header
+        for hdu in hdulist[1:]:
+            if hdu.name == BOUNDARY:
+                self.tables.append(hdu)
+            elif hdu.name not in FORMAT and not CRMASK.match(hdu.name):
+                self.others.append(hdu)
+            elif hdu.name in self.hdus:
+                self.fail(hdu.name, "found twice", "one")
+            else:
+                self.hdus[hdu.name] = hdu
+
+    def fail(self, extension, found, expected):
+        msg = f"{self.name}[{extension}]: {found}, expected {expected}"
+        raise CRMasksFileError(msg)
+
+    def mask(self, extension, *, optional=False):
+        """Return a mask after checking its shape and values."""
+        if extension not in self.hdus:
+            if optional:
+                return None
+            found = ", ".join(filter(None, [*self.hdus, self.other_names()]))
+            self.fail(extension, f"missing; found {found or 'none'}", "it")
+        data = self.image(extension)
+        if data.dtype.kind not in "ui":
+            self.fail(extension, f"values of type {data.dtype}", "uint8 0 and 1")
+        if data.size and (data.min() < 0 or data.max() > 1):
+            found = f"values from {data.min()} to {data.max()}"
+            self.fail(extension, found, "only 0 and 1")
+        return data
+
+    def image(self, extension):
+        """Return an image after checking that its shape is that of the others."""
+        data = self.hdus[extension].data
+        if not self.hdus[extension].is_image or data is None or data.ndim != 2:
+            found = "no image" if data is None else f"data of shape {data.shape}"
+            self.fail(extension, found, "an image (ny, nx)")
+        self.shape = self.shape or data.shape
+        if data.shape != self.shape:
+            self.fail(extension, f"shape {data.shape}", f"{self.shape}, as before it")
+        return data
+
+    def crmasks(self):
+        """Return the masks of the exposures."""
+        numbers = sorted(int(m[1]) for name in self.hdus if (m := CRMASK.match(name)))
+        if not numbers:
+            self.fail("CRMASK1", "missing", "one for each exposure, from 1 on")
+        for expected, number in enumerate(numbers, start=1):
+            if number != expected:
+                self.fail(f"CRMASK{expected}", "missing", f"up to CRMASK{numbers[-1]}")
+        return [self.mask(f"CRMASK{number}") for number in numbers]
+
+    def cleaned(self):
+        """Return the cleaned median image under either of its names."""
+        found = [name for name in CLEANED if name in self.hdus]
+        if not found:
+            return None
+        if len(found) > 1:
+            self.fail(found[1], "found beside LAMEDIAN", "one of the two")
+        data = self.image(found[0])
+        unit = self.hdus[found[0]].header.get("BUNIT", "")
+        if unit in {None, ""}:
+            return data
+        try:
+            # As CCDData.read does it: many files say ADU.
+            unit = "adu" if unit.lower() == "adu" else unit
+            return u.Quantity(data, u.Unit(unit))
+        except (ValueError, TypeError, AttributeError):
+            self.fail(found[0], f"BUNIT = {unit!r}", "a unit")
+
+    def boxes(self):
+        """Return the rows of the table of local medians."""
+        if TABLE not in self.hdus:
+            return None
+        hdu = self.hdus[TABLE]
+        names = getattr(hdu, "columns", None)
+        if names is None or not set(TABLE_COLUMNS) <= set(names.names):
+            self.fail(TABLE, "other columns", ", ".join(TABLE_COLUMNS))
+        rows = np.column_stack([hdu.data[name] for name in TABLE_COLUMNS])
+        try:
+            return pixel_boxes(rows, self.shape)
+        except (TypeError, ValueError) as err:
+            self.fail(TABLE, str(err), "boxes of the image")
+
+    def boundaries(self):
+        """Return the exact boundaries by name of the mask."""
+        try:
+            return hdus_to_boundaries(self.tables)
+        except ValueError as err:
+            self.fail(BOUNDARY, str(err), "an exact boundary")
+
+    def table(self, extension, columns):
+        """Return a table after checking its columns; None if there is none."""
+        if extension not in self.hdus:
+            return None
+        hdu = self.hdus[extension]
+        names = getattr(hdu, "columns", None)
+        if names is None or not set(columns) <= set(names.names):
+            self.fail(extension, "other columns", ", ".join(columns))
+        table = Table(hdu.data)[list(columns)]
+        table.meta.clear()
+        return table
+
+    def bright(self):
+        """Return the flagged fractions on bright and faint pixels."""
+        return self.table(BRIGHT, ("mask", "bright", "faint"))
+
+    def equivalence(self):
+        """Return the report on equivalence, if all of its tables are there."""
+        tables = {
+            name: self.table(extension, COLUMNS[name])
+            for name, extension in EQUIVALENCE.items()
+        }
+        missing = [EQUIVALENCE[name] for name, x in tables.items() if x is None]
+        if len(missing) == len(tables):
+            return None
+        if missing:
+            self.fail(missing[0], "missing", "it beside the others of the report")
+        header = self.hdus[EQUIVALENCE["levels"]].header
+        return Equivalence(**tables, number=header.get("NUSABLE", 0))
+
+    def flux_factors(self, n):
+        """Return the flux factors of the primary header."""
+        if f"FLUXF{n + 1}" in self.header:
+            self.fail("PRIMARY", f"FLUXF{n + 1} found", f"none without CRMASK{n + 1}")
+        return [self.number(f"FLUXF{i}") for i in range(1, n + 1)]
+
+    def number(self, keyword):
+        """Return the number that the primary header holds."""
+        value = self.header.get(keyword)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            found = "missing" if value is None else short_repr(value)
+            self.fail("PRIMARY", f"{keyword} {found}", "a number")
+        return value
+
+    def uuid(self):
+        """Return the identity; a file without one gets a new one."""
+        uuid = self.header.get("UUID")
+        if uuid:
+            return str(uuid)
+        msg = f"{self.name} has no UUID in its primary header; a new one is made"
+        warn_user(msg, MissingUUIDWarning)
+        return None
+
+    def check_number(self):
+        """Refuse a file that was cut between two extensions."""
+        found = len(self.hdus) + len(self.tables) + len(self.others)
+        if EXTENSIONS in self.header and found < self.number(EXTENSIONS):
+            expected = f"{self.header[EXTENSIONS]} ({EXTENSIONS})"
+            self.fail("PRIMARY", f"{found} extensions follow", expected)
+
+    def extras(self):
+        """Return extensions that are not of the format."""
+        if names := self.other_names():
+            log.debug(f"{self.name}: extensions kept but not used: {names}")
+        return tuple(map(self._standard, self.others))
+
+    def _standard(self, hdu):
+        """Return a copy of an extension that can be written again."""
+        hdu = hdu.copy()
+        try:
+            hdu.verify("silentfix+exception")
+        except VerifyError as err:
+            found = " ".join(str(err).split())
+            self.fail(hdu.name, found, "an extension by the FITS standard")
+        return hdu
+
+    def other_names(self):
+        """Return the names of these for a message."""
+        return ", ".join(hdu.name or "(no name)" for hdu in self.others)

@@ -1,0 +1,160 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Mask sets of which some rows are read at a time."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from astropy.io import fits
+
+from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exposures.exposure_files import temporary_folder, unpacked_path
+from ccdcr.masks.fits_reader import CRMASK, EXTENSIONS, IMAGES, Source
+from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.utils.fits_structure import check_structure, ones_sum
+
+__all__ = ["MasksInFile", "open_masks"]
+
+_BLOCK = 1 << 22  # bytes whose checksum is made at once
+
+
+def open_masks(stack, crmasks, limit, folder=None):
+    """
+    Return masks of which some rows can be had, ``masks[start:stop]``.
+
+    Parameters
+    ----------
+    stack : `~contextlib.ExitStack`
+        Closes the file.
+    crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
+    limit : float
+        Size of a file in bytes above which it is not read as a whole.
+    folder : str or `~pathlib.Path`, optional
+        Where a compressed file is unpacked.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet` or `MasksInFile`
+        The masks.
+    """
+    if isinstance(crmasks, CRMaskSet):
+        return crmasks
+    if not isinstance(crmasks, (str, os.PathLike)):
+        msg = f"crmasks must be a CRMaskSet or a file, got {type(crmasks).__name__}"
+        raise TypeError(msg)
+    path = Path(crmasks).expanduser()
+    with ExitStack() as own:
+        plain = unpacked_path(path, temporary_folder(own, folder))
+        if plain.stat().st_size > limit:
+            file = own.enter_context(plain.open("rb"))
+            masks = MasksInFile(own, file, path)
+            stack.push(own.pop_all())
+            return masks
+    return CRMaskSet.read(path)
+
+
+class MasksInFile:
+    """
+    The masks of a file, by rows.
+
+    Parameters
+    ----------
+    stack : `~contextlib.ExitStack`
+        Closes the extensions.
+    file : file object
+        The file, not compressed.
+    path : `~pathlib.Path`
+        Its name for messages.
+
+    Raises
+    ------
+    CRMasksFileError
+        If checksums or extensions are wrong, as `CRMaskSet.read` finds them.
+    """
+
+    def __init__(self, stack, file, path):
+        self._path = path
+        try:
+            check_structure(file)
+            self._hdus = stack.enter_context(fits.open(file, memmap=False))
+            _check_sums(self._hdus, file)
+        except (OSError, ValueError, TypeError) as err:
+            msg = f"{path} is not a readable FITS file with correct checksums: {err}"
+            raise CRMasksFileError(msg) from err
+        self._primary = self._hdus[0].header.copy()
+        file = Source(self._hdus, str(path))
+        file.check_number()
+        self._primary.remove(EXTENSIONS, ignore_missing=True)
+        # Once for all rows.
+        self._primary["UUID"] = file.uuid() or str(uuid4())
+        self.shape = file.shape = self._shape(file)
+        self.local_median_pixels = file.boxes()
+        self._row = self[:1]
+
+    def _shape(self, file):
+        shapes = {
+            name: getattr(hdu, "shape", ())
+            for name, hdu in file.hdus.items()
+            if name in IMAGES or CRMASK.match(name)
+        }
+        for name, shape in shapes.items():
+            expected = next(iter(shapes.values()))
+            if len(shape) != 2:
+                file.fail(name, f"data of shape {shape}", "an image (ny, nx)")
+            if shape != expected:
+                file.fail(name, f"shape {shape}", f"{expected}, as before it")
+        if not shapes:
+            file.fail("MEDIANCR", "missing; found none", "it")
+        return expected
+
+    def __len__(self):
+        return len(self._row)
+
+    def __getattr__(self, name):
+        """Return what is the same for all rows, such as ``uuid`` and ``gain``."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._row, name)
+
+    def __getitem__(self, rows):
+        """Return the mask set of some rows."""
+        hdus = fits.HDUList([fits.PrimaryHDU(header=self._primary)])
+        for hdu in self._hdus[1:]:
+            if hdu.name in IMAGES or CRMASK.match(hdu.name):
+                data = np.array(hdu.section[rows])
+                part = fits.ImageHDU(data, name=hdu.name)
+                if "BUNIT" in hdu.header:
+                    part.header["BUNIT"] = hdu.header["BUNIT"]
+                hdus.append(part)
+        return CRMaskSet.from_hdulist(hdus, name=str(self._path))
+
+
+def _check_sums(hdus, file):
+    """Compare each extension with its CHECKSUM and DATASUM, block by block."""
+    for hdu in hdus:
+        if isinstance(hdu, fits.CompImageHDU):
+            continue
+        info = hdu.fileinfo()
+        header, data = info["hdrLoc"], info["datLoc"]
+        sums = {
+            "CHECKSUM": _sum(file, header, data + info["datSpan"]),
+            "DATASUM": _sum(file, data, data + info["datSpan"]),
+        }
+        recorded = hdu.header.get("DATASUM")
+        if recorded is not None and sums["DATASUM"] != int(recorded):
+            msg = f"Datasum verification failed for HDU {hdu.name!r}"
+            raise ValueError(msg)
+        if "CHECKSUM" in hdu.header and sums["CHECKSUM"] not in {0, 0xFFFFFFFF}:
+            msg = f"Checksum verification failed for HDU {hdu.name!r}"
+            raise ValueError(msg)
+
+
+def _sum(file, start, stop):
+    total = 0
+    for position in range(start, stop, _BLOCK):
+        file.seek(position)
+        total = ones_sum(file.read(min(_BLOCK, stop - position)), total)
+    return total

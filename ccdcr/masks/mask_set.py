@@ -1,0 +1,742 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The masks of a set of exposures, as the file crmasks.fits holds them."""
+
+from copy import copy
+from functools import cached_property
+from uuid import uuid4
+
+import numpy as np
+from astropy import units as u
+from astropy.io import registry
+from astropy.nddata.bitmask import extend_bit_flag_map
+from astropy.table import MaskedColumn, Table
+
+from ccdcr.exceptions import CRMasksFileError, describe_error
+from ccdcr.masks import fits_io as convert
+from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
+from ccdcr.masks.edit_masks import edit_masks
+from ccdcr.masks.mask_checks import (
+    as_bright,
+    as_equivalence,
+    as_meta,
+    as_requirements,
+    check_shape,
+    clean_image,
+    exact_boundaries,
+    flux_factors,
+    mask_array,
+    pixel_boxes,
+    scalar,
+    text,
+)
+from ccdcr.utils.neighbours import label_groups
+from ccdcr.utils.stacks import chance_of_all, chance_of_majority
+
+__all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
+
+# What does not depend on which pixels are masked.
+_KEPT = (
+    "lamedian",
+    "flux_factor",
+    "local_median_pixels",
+    "requirements",
+    "gain",
+    "readnoise",
+    "bias",
+    "boundaries",
+    "equivalence",
+    "meta",
+)
+
+
+class CRMaskSetRead(registry.UnifiedReadWrite):
+    """
+    Read a mask set from a file.
+
+    Parameters
+    ----------
+    *args : tuple, optional
+        The first one is the file name.
+    format : str, optional
+        The format; ``'fits'`` is the only one.
+    **kwargs : dict, optional
+        Further arguments of the reader.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet`
+        The mask set.
+    """
+
+    def __init__(self, instance, cls):
+        super().__init__(instance, cls, "read", registry=None)
+
+    def __call__(self, *args, **kwargs):
+        """Read; the format need not be given."""
+        kwargs.setdefault("format", "fits")
+        return self.registry.read(self._cls, *args, **kwargs)
+
+
+class CRMaskSetWrite(registry.UnifiedReadWrite):
+    """
+    Write a mask set to a file, whole or not at all.
+
+    Parameters
+    ----------
+    *args : tuple, optional
+        The first one is the file name.
+    format : str, optional
+        The format; ``'fits'`` is the only one.
+    **kwargs : dict, optional
+        Further arguments of the writer: ``overwrite`` (False) and ``auxclean``
+        (False; True names the extension LAMEDIAN as numina >= 0.37 does).
+    """
+
+    def __init__(self, instance, cls):
+        super().__init__(instance, cls, "write", registry=None)
+
+    def __call__(self, *args, **kwargs):
+        """Write; the format need not be given."""
+        kwargs.setdefault("format", "fits")
+        return self.registry.write(self._instance, *args, **kwargs)
+
+
+class CRMaskSet:
+    """
+    The cosmic-ray masks of a set of exposures.
+
+    All masks are boolean of shape (ny, nx), True = hit by a cosmic ray.
+
+    Parameters
+    ----------
+    mediancr : 2D `~numpy.ndarray` of bool or of 0 and 1
+        Pixels hit in more than half of the exposures, so that the median is
+        wrong.
+    meancrt : 2D `~numpy.ndarray` of bool or of 0 and 1
+        Pixels hit in any exposure, so that the mean is wrong.
+    crmasks : 3D `~numpy.ndarray` of bool or of 0 and 1
+        Pixels hit in each exposure, (n, ny, nx), in the order of the exposures.
+    meancr : 2D `~numpy.ndarray` of bool or of 0 and 1, optional
+        Pixels where the combination by ``meancr`` is still wrong.
+    lamedian : 2D `~numpy.ndarray` or `~astropy.units.Quantity`, optional
+        The median image cleaned by a single-image detector. Without a unit it
+        is in the unit of the exposures.
+    flux_factor : sequence of float, optional
+        Relative flux of each exposure. Default is 1 for each.
+    local_median_pixels : sequence of [X, Y, X_width, Y_width], optional
+        Pixels that a combination replaces by the median of a box around them;
+        the first pixel is (1, 1), widths are odd.
+    requirements : `~ccdcr.Requirements` or mapping, optional
+        The requirements of the detection.
+    gain : float or `~astropy.units.Quantity`, optional
+        Gain in electron / adu.
+    readnoise : float or `~astropy.units.Quantity`, optional
+        Read noise in electron.
+    bias : float, optional
+        Bias level that the exposures still contain, in their unit.
+    boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`, optional
+        The exact Median-Minimum boundaries by name of the mask.
+    equivalence : `~ccdcr.Equivalence`, optional
+        How far the exposures are from being equivalent.
+    bright : `~astropy.table.Table`, optional
+        Columns mask, bright and faint: the flagged fraction of the pixels of
+        structure (the brightest 5% at most) and of those near the background.
+    uuid : str, optional
+        Identity of the set, written to combined images. Default is a new one.
+    meta : mapping, optional
+        More FITS keywords and values that are kept with the set.
+    diagnostics : `~ccdcr.masks.diagnostics.Diagnostics`, optional
+        What the detection leaves for figures and reports; not in the file.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of bool or integers, or a number is none.
+    ValueError
+        If shapes differ, a mask holds other values than 0 and 1, a flux
+        factor is not a finite number above 0, or a box does not fit.
+
+    Notes
+    -----
+    Two sets are equal when masks, LAMEDIAN, flux factors, boxes, requirements
+    and detector parameters are; ``uuid`` and ``meta`` do not matter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ccdcr import CRMaskSet
+    >>> crmasks = np.zeros((3, 4, 5), dtype=bool)
+    >>> crmasks[0, 1, 2] = crmasks[1, 1, 2] = crmasks[2, 3, 3] = True
+    >>> masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+    >>> len(masks), masks.shape
+    (3, (4, 5))
+    >>> masks[0:3, 1:4].shape
+    (3, 3)
+    >>> masks.summary()["mask", "pixels"].pprint(show_dtype=False)
+        mask   pixels
+    ---------- ------
+      MEDIANCR      1
+       MEANCRT      2
+       CRMASK1      1
+       CRMASK2      1
+       CRMASK3      1
+    COINCIDENT      1
+         EVERY      0
+    """
+
+    read = registry.UnifiedReadWriteMethod(CRMaskSetRead)
+    write = registry.UnifiedReadWriteMethod(CRMaskSetWrite)
+
+    def __init__(
+        self,
+        mediancr,
+        meancrt,
+        crmasks,
+        *,
+        meancr=None,
+        lamedian=None,
+        flux_factor=None,
+        local_median_pixels=None,
+        requirements=None,
+        gain=None,
+        readnoise=None,
+        bias=None,
+        boundaries=None,
+        equivalence=None,
+        bright=None,
+        uuid=None,
+        meta=None,
+        diagnostics=None,
+    ):
+        self._crmasks = mask_array("crmasks", crmasks, ndim=3)
+        self._mediancr = self._plane("mediancr", mediancr)
+        self._meancrt = self._plane("meancrt", meancrt)
+        self._meancr = None if meancr is None else self._plane("meancr", meancr)
+        self._lamedian = clean_image(lamedian, self.shape)
+        self._flux_factor = flux_factors(flux_factor, len(self))
+        self._local_median_pixels = pixel_boxes(local_median_pixels, self.shape)
+        self._requirements = as_requirements(requirements)
+        self._gain = scalar("gain", gain, u.electron / u.adu, above=0)
+        self._readnoise = scalar("readnoise", readnoise, u.electron, minimum=0)
+        self._bias = scalar("bias", bias, None)
+        self._boundaries = exact_boundaries(boundaries)
+        self._equivalence = as_equivalence(equivalence, len(self))
+        self._bright = as_bright(bright)
+        self._uuid = str(uuid4()) if uuid is None else text("uuid", uuid)
+        self._meta = as_meta(meta)
+        self._diagnostics = _checked(diagnostics, self.shape)
+        self._extra_hdus = ()
+
+    def _plane(self, name, value):
+        plane = mask_array(name, value, ndim=2)
+        check_shape(name, plane.shape, self.shape)
+        return plane
+
+    @property
+    def mediancr(self):
+        """Pixels hit in more than half of the exposures, True = hit; (ny, nx)."""
+        return self._mediancr
+
+    @property
+    def meancrt(self):
+        """Pixels hit in any exposure, True = hit; (ny, nx)."""
+        return self._meancrt
+
+    @property
+    def crmasks(self):
+        """Pixels hit in each exposure, True = hit; (n, ny, nx)."""
+        return self._crmasks
+
+    @property
+    def meancr(self):
+        """Pixels where ``meancr`` is still wrong, True = wrong; None if unknown."""
+        return self._meancr
+
+    @property
+    def lamedian(self):
+        """The cleaned median image, a Quantity where its unit is known; or None."""
+        return self._lamedian
+
+    @property
+    def flux_factor(self):
+        """Relative flux of each exposure."""
+        return self._flux_factor
+
+    @property
+    def local_median_pixels(self):
+        """Rows of X, Y, X_width, Y_width, the first pixel is (1, 1); (m, 4)."""
+        return self._local_median_pixels
+
+    @property
+    def requirements(self):
+        """The `~ccdcr.Requirements` of the detection, or None."""
+        return self._requirements
+
+    @property
+    def gain(self):
+        """Gain in electron / adu, or None."""
+        return self._gain
+
+    @property
+    def readnoise(self):
+        """Read noise in electron, or None."""
+        return self._readnoise
+
+    @property
+    def bias(self):
+        """Bias level that the exposures contain, in their unit; or None."""
+        return self._bias
+
+    @property
+    def boundaries(self):
+        """The exact Median-Minimum boundaries by name of the mask; a dict."""
+        return dict(self._boundaries)
+
+    @property
+    def equivalence(self):
+        """How far the exposures are from being equivalent; None if unknown."""
+        return self._equivalence
+
+    @property
+    def bright(self):
+        """The flagged fraction on bright and faint pixels; None if unknown."""
+        return self._bright
+
+    @property
+    def uuid(self):
+        """Identity of the set."""
+        return self._uuid
+
+    @property
+    def meta(self):
+        """More FITS keywords and values."""
+        return self._meta
+
+    @property
+    def diagnostics(self):
+        """The `~ccdcr.masks.diagnostics.Diagnostics`; empty for masks from a file."""
+        return self._diagnostics
+
+    @property
+    def extra_hdus(self):
+        """Extensions of the file that are not of the format; kept as they are."""
+        return self._extra_hdus
+
+    @property
+    def shape(self):
+        """Shape of each mask, (ny, nx)."""
+        return self._crmasks.shape[1:]
+
+    def __len__(self):
+        return len(self._crmasks)
+
+    @property
+    def planes(self):
+        """The masks by the names of their FITS extensions, in order; a dict."""
+        planes = {"MEDIANCR": self.mediancr, "MEANCRT": self.meancrt}
+        planes |= {f"CRMASK{i}": mask for i, mask in enumerate(self.crmasks, start=1)}
+        if self.meancr is not None:
+            planes["MEANCR"] = self.meancr
+        return planes
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__}({len(self)} exposures, shape={self.shape}, "
+            f"uuid={self.uuid!r})>"
+        )
+
+    def __str__(self):
+        extras = {"LAMEDIAN": self.lamedian, "RPMEDIAN": self.local_median_pixels}
+        lines = [
+            type(self).__name__,
+            f"uuid: {self.uuid}",
+            f"exposures: {len(self)}",
+            f"shape: {self.shape}",
+            f"flux factors: {', '.join(f'{f:g}' for f in self.flux_factor)}",
+            *(
+                f"{name}: {np.count_nonzero(mask)} pixels"
+                for name, mask in self.planes.items()
+            ),
+            *(f"{name}: {len(x)} rows" for name, x in extras.items() if x is not None),
+        ]
+        return "\n".join(lines)
+
+    def __eq__(self, other):
+        if not isinstance(other, CRMaskSet):
+            return NotImplemented
+        return (
+            self.planes.keys() == other.planes.keys()
+            and all(
+                np.array_equal(mask, other.planes[name])
+                for name, mask in self.planes.items()
+            )
+            and _same_image(self.lamedian, other.lamedian)
+            and np.array_equal(self.flux_factor, other.flux_factor)
+            and _same_image(self.local_median_pixels, other.local_median_pixels)
+            and self._scalars() == other._scalars()
+        )
+
+    __hash__ = None
+
+    def _scalars(self):
+        return self.requirements, self.gain, self.readnoise, self.bias
+
+    def __getitem__(self, item):
+        """Return the set of a part of the images, ``masks[y0:y1, x0:x1]``."""
+        (y0, y1), (x0, x1) = _bounds(item, self.shape)
+        cut = np.s_[..., y0:y1, x0:x1]
+        return self._changed(
+            mediancr=self.mediancr[cut],
+            meancrt=self.meancrt[cut],
+            crmasks=self.crmasks[cut],
+            meancr=None if self.meancr is None else self.meancr[cut],
+            lamedian=None if self.lamedian is None else self.lamedian[cut],
+            local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
+            uuid=self.uuid,
+            diagnostics=cut_diagnostics(self.diagnostics, cut),
+        )
+
+    def _changed(self, **changes):
+        """Return a set of other masks; all but these and the identity is kept."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return type(self)(**kept | changes)
+
+    def _with(self, **changes):
+        """Return the same masks with other ``requirements`` or ``diagnostics``."""
+        same = copy(self)
+        for name, value in changes.items():
+            setattr(same, f"_{name}", value)
+        return same
+
+    def _moved_boxes(self, y0, y1, x0, x1):
+        if self.local_median_pixels is None:
+            return None
+        x, y = self.local_median_pixels[:, :2].T
+        inside = (x > x0) & (x <= x1) & (y > y0) & (y <= y1)
+        return self.local_median_pixels[inside] - [x0, y0, 0, 0]
+
+    def summary(self):
+        """
+        Count what is masked.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            One row for each mask, one (``COINCIDENT``) for the pixels that are
+            masked in more than half of the exposures by their own masks, and
+            one (``EVERY``) for those masked in every exposure. Columns: mask,
+            pixels, fraction, groups (8-connected) and, in the last two rows,
+            expected: the pixels expected by chance from the fractions of the
+            exposures' masks, dilation included (masked elsewhere). Where it is
+            known, bright and faint are the flagged fractions of the pixels of
+            structure (the brightest 5% at most) and of those near the background.
+            Cosmic rays do not care where they fall: many more on bright pixels,
+            or many more coincidences than expected, mean that real signal is
+            flagged.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.zeros((3, 10, 10), bool)
+        >>> crmasks[:2, 4, 5] = crmasks[0, 1, 1] = True
+        >>> masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+        >>> masks.summary()["mask", "pixels"].pprint()
+           mask    pixels
+        ---------- ------
+          MEDIANCR      1
+           MEANCRT      2
+           CRMASK1      2
+           CRMASK2      1
+           CRMASK3      0
+        COINCIDENT      1
+             EVERY      0
+        """
+        planes = self.planes | {
+            "COINCIDENT": self._hits > len(self) / 2,
+            "EVERY": self._hits == len(self),
+        }
+        rows = [_count(name, mask) for name, mask in planes.items()]
+        table = Table(rows=rows, names=("mask", "pixels", "fraction", "groups"))
+        table["fraction"].info.format = ".6f"
+        chances = self.crmasks.mean(axis=(1, 2))
+        expected = np.zeros(len(rows))
+        expected[-2:] = chance_of_majority(chances), chance_of_all(chances)
+        masked = np.arange(len(rows)) < len(rows) - 2
+        table["expected"] = MaskedColumn(
+            expected * self.mediancr.size, mask=masked, format=".1f"
+        )
+        if self.bright is not None:
+            known = {row["mask"]: row for row in self.bright}
+            for name in ("bright", "faint"):
+                values = [known[m][name] if m in known else 0 for m in table["mask"]]
+                missing = [m not in known for m in table["mask"]]
+                table[name] = MaskedColumn(values, mask=missing, format=".6f")
+        return table
+
+    @cached_property
+    def _hits(self):
+        return self.crmasks.sum(axis=0, dtype=np.int16)
+
+    def apply_to(self, ccds):
+        """
+        Put each exposure's own mask into copies of the exposures.
+
+        For scripts that go on with plain ccdproc.
+
+        Parameters
+        ----------
+        ccds : iterable of `~astropy.nddata.CCDData`
+            The exposures, in the order of the masks.
+
+        Returns
+        -------
+        masked : list of `~astropy.nddata.CCDData`
+            Copies whose masks (True = bad) include CRMASKi.
+
+        Raises
+        ------
+        ValueError
+            If number or shape do not match.
+
+        Examples
+        --------
+        >>> from ccdcr import detect_cosmic_rays
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((100, 120), seed=1)
+        >>> masks = detect_cosmic_rays(
+        ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+        ... )
+        >>> masked = masks.apply_to(sim.exposures)
+        >>> bool((masked[0].mask == masks.crmasks[0]).all())
+        True
+        """
+        ccds = list(ccds)
+        if len(ccds) != len(self):
+            msg = f"ccds must be {len(self)} exposures, one per mask, got {len(ccds)}"
+            raise ValueError(msg)
+        for number, ccd in enumerate(ccds, start=1):
+            check_shape(f"exposure {number}", ccd.shape, self.shape)
+        masked = [ccd.copy() for ccd in ccds]
+        for ccd, mask in zip(masked, self.crmasks, strict=True):
+            ccd.mask = mask.copy() if ccd.mask is None else ccd.mask | mask
+        return masked
+
+    @cached_property
+    def bit_flags(self):
+        """The names of the bits of `to_bitmask`, a BitFlagNameMap."""
+        names = list(self.planes)
+        flags = {name: 1 << bit for bit, name in enumerate(names)}
+        return extend_bit_flag_map("CRMaskSetFlags", **flags)
+
+    def to_bitmask(self):
+        """
+        Put all masks into one plane of bits.
+
+        Returns
+        -------
+        bits : 2D `~numpy.ndarray`
+            Unsigned integers; `bit_flags` names the bits.
+
+        Raises
+        ------
+        ValueError
+            If there are more than 64 masks.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.nddata.bitmask import bitfield_to_boolean_mask
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.eye(3, dtype=bool)[:, np.newaxis]
+        >>> masks = CRMaskSet(np.zeros((1, 3), int), np.ones((1, 3), int), crmasks)
+        >>> bits = masks.to_bitmask()
+        >>> bitfield_to_boolean_mask(
+        ...     bits, ignore_flags="~CRMASK2", flag_name_map=masks.bit_flags
+        ... )
+        array([[False,  True, False]])
+        """
+        if len(self.planes) > 64:
+            msg = f"a plane of bits holds 64 masks at most, got {len(self.planes)}"
+            raise ValueError(msg)
+        dtype = np.min_scalar_type((1 << len(self.planes)) - 1)
+        bits = np.zeros(self.shape, dtype=dtype)
+        for bit, mask in enumerate(self.planes.values()):
+            bits |= mask.astype(dtype) << dtype.type(bit)
+        return bits
+
+    def edit(
+        self,
+        *,
+        drop=None,
+        add=None,
+        remove=None,
+        detections_of="MEDIANCR",
+        planes=None,
+        ccds=None,
+    ):
+        """
+        Return a new set with detections dropped, and pixels added or removed.
+
+        Pixels are FITS pixels, the first is (1, 1). What was done is kept in
+        ``meta["HISTORY"]``, also in the file.
+
+        Parameters
+        ----------
+        drop : sequence of [X, Y], optional
+            A pixel of each detection that is no cosmic ray: all its pixels are
+            cleared. Detections are the 8-connected groups of ``detections_of``.
+        add : sequence of [X, Y], optional
+            Pixels that are masked: in MEDIANCR, MEANCRT and every exposure but
+            the lowest one, for which ``ccds`` is needed, or in ``planes``.
+        remove : sequence of [X, Y], optional
+            Pixels that are not masked any more.
+        detections_of : str, optional
+            Name of the mask that defines detections. Default is ``'MEDIANCR'``.
+        planes : sequence of str, optional
+            Names of the masks that are edited. Default is all.
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`, optional
+            The exposures, in the order of the masks.
+
+        Returns
+        -------
+        masks : `CRMaskSet`
+            The new set, with an identity of its own.
+
+        Raises
+        ------
+        TypeError
+            If a list does not hold pairs of whole numbers.
+        ValueError
+            If a pixel is outside, not in a detection, or both added and
+            removed, if a mask does not exist, or if ``ccds`` is missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.zeros((3, 4, 5), dtype=bool)
+        >>> crmasks[:2, 1, 2:4] = True
+        >>> masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+        >>> edited = masks.edit(drop=[[3, 2]])
+        >>> int(masks.mediancr.sum()), int(edited.mediancr.sum())
+        (2, 0)
+        """
+        return edit_masks(
+            self,
+            drop=drop,
+            add=add,
+            remove=remove,
+            detections_of=detections_of,
+            planes=planes,
+            ccds=ccds,
+        )
+
+    def to_hdulist(self, *, auxclean=False):
+        """
+        Return the set as FITS extensions.
+
+        Parameters
+        ----------
+        auxclean : bool, optional
+            Name the extension LAMEDIAN ``AUXCLEAN``, as numina >= 0.37 does.
+            Default is False.
+
+        Returns
+        -------
+        hdulist : `~astropy.io.fits.HDUList`
+            The extensions of crmasks.fits.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.eye(3, dtype=bool)[:, np.newaxis]
+        >>> masks = CRMaskSet(np.zeros((1, 3), int), np.ones((1, 3), int), crmasks)
+        >>> hdulist = masks.to_hdulist()
+        >>> [hdu.name for hdu in hdulist]
+        ['PRIMARY', 'MEDIANCR', 'MEANCRT', 'CRMASK1', 'CRMASK2', 'CRMASK3']
+        >>> CRMaskSet.from_hdulist(hdulist) == masks
+        True
+        """
+        return convert.to_hdulist(self, auxclean=auxclean)
+
+    @classmethod
+    def from_hdulist(cls, hdulist, *, name=None):
+        """
+        Make a mask set of FITS extensions.
+
+        Parameters
+        ----------
+        hdulist : `~astropy.io.fits.HDUList`
+            The extensions of crmasks.fits.
+        name : str, optional
+            What messages call it. Default is the name of its file.
+
+        Returns
+        -------
+        masks : `CRMaskSet`
+            The mask set.
+
+        Raises
+        ------
+        CRMasksFileError
+            If an extension or keyword is missing or wrong.
+        """
+        name = name or hdulist.filename() or "HDUList"
+        try:
+            parts, extras = convert.from_hdulist(hdulist, name)
+            masks = cls(**parts)
+        except (CRMasksFileError, Warning):
+            raise
+        except Exception as err:  # astropy raises anything for damaged headers
+            msg = f"{name}: {describe_error(err)}"
+            raise CRMasksFileError(msg) from err
+        masks._extra_hdus = extras
+        return masks
+
+
+def _checked(diagnostics, shape):
+    """Return diagnostics whose flags fit masks of a shape, empty ones for None."""
+    if diagnostics is None:
+        return Diagnostics()
+    if not isinstance(diagnostics, Diagnostics):
+        msg = f"diagnostics must be Diagnostics, got {type(diagnostics).__name__}"
+        raise TypeError(msg)
+    for name, flags in diagnostics.flags.items():
+        check_shape(f"flags of {name}", flags.shape, shape)
+    return diagnostics
+
+
+def _same_image(first, second):
+    if first is None or second is None:
+        return first is second
+    units = (getattr(image, "unit", None) for image in (first, second))
+    first, second = (np.asarray(image) for image in (first, second))
+    return len(set(units)) == 1 and np.array_equal(first, second, equal_nan=True)
+
+
+def _bounds(item, shape):
+    """Return the limits of slices along y and x."""
+    items = item if isinstance(item, tuple) else (item,)
+    if not 1 <= len(items) <= 2 or not all(isinstance(s, slice) for s in items):
+        msg = f"a mask set is cut by masks[y0:y1, x0:x1], got {item!r}"
+        raise TypeError(msg)
+    items += (slice(None),) * (2 - len(items))
+    bounds = [s.indices(size) for s, size in zip(items, shape, strict=True)]
+    if any(step != 1 for *_, step in bounds):
+        msg = f"slices of a mask set must have no step, got {item!r}"
+        raise ValueError(msg)
+    if any(stop <= start for start, stop, _ in bounds):
+        msg = f"the slices {item!r} leave nothing of masks of shape {shape}"
+        raise ValueError(msg)
+    return [(start, stop) for start, stop, _ in bounds]
+
+
+def _count(name, mask):
+    pixels = np.count_nonzero(mask)
+    groups = label_groups(mask)[1]
+    return name, pixels, pixels / mask.size, groups
+
+
+convert.register(CRMaskSet)

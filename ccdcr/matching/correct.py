@@ -1,0 +1,237 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Correction of exposures to a common reference, by tiles and strips."""
+
+import numpy as np
+
+from ccdcr.matching.clean_reference import low_references, majority
+from ccdcr.matching.match_tiles import match_variance, terms_of, weights
+from ccdcr.matching.mismatch import (
+    Dispersion,
+    Tails,
+    measured_pixels,
+)
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    dilate,
+    in_threads,
+    running,
+    sums_along,
+    with_halo,
+)
+
+__all__ = ["HALO", "Scene", "match", "match_along", "unmatched_dispersion"]
+
+# Three lines together: what changes is as wide as the structure, a track is not.
+_LENGTH, _WIDTH = 41, 3
+_ANNEALING = (0.5, 0.15, 0.05)
+_PRIOR = 0.3
+_RANGE = (-0.7, 2.0)
+_SIGNIFICANT = 16.0  # squared sigmas
+HALO = _WIDTH // 2 * len(_ANNEALING)  # lines on both sides that change a result
+
+
+def match_along(axis, difference, height, variance, bad=None):
+    """
+    Subtract what is proportional to the structure along parts of rows or columns.
+
+    Parameters
+    ----------
+    axis : int
+        0 = along columns, 1 = along rows.
+    difference : 2D `~numpy.ndarray`
+        Exposure minus clean reference; changed in place.
+    height : 2D `~numpy.ndarray`
+        Height of the structure, 0 where there is only noise.
+    variance : 2D `~numpy.ndarray`
+        Variance of the difference.
+    bad : 2D `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Notes
+    -----
+    In running strips of 41 x 3 pixels the factor is fitted with weights for ever
+    smaller tolerance, then shrunk by its significance: equivalent exposures
+    are not changed.
+    """
+    if not height.any():
+        return
+    usable = None if bad is None or not bad.any() else ~bad
+    square = np.square(height)
+    product = height * difference
+    residual = difference
+    for q in _ANNEALING:
+        tolerance = np.float32(q**2) * square
+        tolerance += variance
+        weight = weights(residual, tolerance, usable)
+        norm = _sums(weight * square, axis)
+        norm += np.float32(_PRIOR**-2)
+        weight *= product
+        factor = _sums(weight, axis)
+        factor /= norm
+        np.clip(factor, *map(np.float32, _RANGE), out=factor)
+        residual = difference - factor * height
+    norm *= np.square(factor)
+    with np.errstate(divide="ignore"):
+        shrink = np.maximum(1 - np.float32(_SIGNIFICANT) / norm, 0)
+    factor *= shrink
+    factor *= height
+    difference -= factor
+
+
+def _sums(values, axis):
+    # Zeros beyond the image: its last pixel again, 20 times, would outweigh the rest.
+    sums = sums_along(values, _LENGTH, axis, mode="constant")
+    return sums_along(sums, _WIDTH, 1 - axis, mode="constant")
+
+
+_HOLE = np.float32(2.0)  # sigmas: no correction makes an exposure lower than this
+
+
+class Scene:
+    """
+    What the exposures have in common.
+
+    Parameters
+    ----------
+    reference : 2D `~numpy.ndarray`
+        Clean reference.
+    structure : `~ccdcr.matching.frames.Structure`
+        Its structure.
+    masks : 3D `~numpy.ndarray` of bool
+        The masks so far, (n, ny, nx).
+    """
+
+    def __init__(self, reference, structure, masks):
+        self.reference = reference
+        self.structure = structure
+        number = masks.sum(axis=0, dtype=np.uint8)
+        n = len(masks)
+        # Of two exposures any hit puts one far below the other.
+        self.hit = dilate(number >= (1 if n == 2 else majority(n)), 2)
+        self.flagged = running(np.maximum, number > 0, 3)
+
+
+def match(frames, scene, fits, *, strips=True):
+    """
+    Correct the exposures and measure what mismatch is left.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures as they came.
+    scene : `Scene`
+        The scene.
+    fits : `~ccdcr.matching.match_tiles.TileFits`
+        The terms of the exposures.
+    strips : bool, optional
+        Whether they are also matched along rows and columns.
+
+    Returns
+    -------
+    matched : 3D `~numpy.ndarray`
+        The corrected exposures. No correction digs a hole of more than 2
+        sigma: the other exposures would look hit there.
+    dispersion : `~ccdcr.matching.mismatch.Dispersion`
+        What mismatch is left, measured without this precaution.
+    """
+    matched, differences = (np.empty_like(frames.data) for _ in range(2))
+
+    def tiles_and_rows(rows):
+        wide, inside = with_halo(rows, HALO, frames.shape[0])
+        terms = terms_of(scene.reference, scene.structure, frames.noise, wide)
+        part = np.s_[wide, :]
+        for i in range(len(frames)):
+            difference = _difference(frames, scene, i, part)
+            difference -= fits.correction(i, wide, terms)
+            _erase(difference, frames, i, part)
+            if strips:
+                _match_strips(difference, frames, scene, i, part, axis=1)
+            differences[i, rows] = difference[inside]
+
+    def columns(columns):
+        wide, inside = with_halo(columns, HALO, frames.shape[1])
+        part = np.s_[:, columns]
+        reference = scene.reference[part]
+        free = np.empty_like(matched[:, :, columns])
+        for i in range(len(frames)):
+            difference = differences[i, :, wide].copy()
+            if strips:
+                _match_strips(difference, frames, scene, i, np.s_[:, wide], axis=0)
+            difference = difference[:, inside]
+            free[i] = reference + difference
+            matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
+        return _tails(free, matched[:, :, columns], frames, scene, part)
+
+    in_threads(tiles_and_rows, fits.tiling.bands())
+    of_columns = bands_in_cache(frames.shape[::-1], longer=2)
+    tails = Tails.join(in_threads(columns, of_columns))
+    return matched, Dispersion.of(tails, len(frames))
+
+
+def unmatched_dispersion(frames, scene):
+    """
+    Measure the mismatch of exposures as they came.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures.
+    scene : `Scene`
+        The scene.
+
+    Returns
+    -------
+    dispersion : `~ccdcr.matching.mismatch.Dispersion`
+        The mismatch.
+    """
+
+    def work(rows):
+        data = frames.data[:, rows]
+        return _tails(data, data, frames, scene, np.s_[rows, :])
+
+    parts = in_threads(work, bands_in_cache(frames.shape))
+    return Dispersion.of(Tails.join(parts), len(frames))
+
+
+def _difference(frames, scene, i, part):
+    return frames.data[i][part] - scene.reference[part]
+
+
+def _erase(difference, frames, i, part):
+    if frames.unused is not None:
+        difference[frames.unused[i][part]] = 0
+
+
+def _match_strips(difference, frames, scene, i, part, *, axis):
+    """Match along columns (axis 0) or rows, in place."""
+    variance = match_variance(scene.reference[part], frames.noise, i)
+    bad = None if frames.unused is None else frames.unused[i][part]
+    match_along(axis, difference, scene.structure.height[part], variance, bad)
+
+
+def _guarded(difference, frames, scene, i, part):
+    """Return the difference that is used, from the freely corrected one."""
+    original = _difference(frames, scene, i, part)
+    noise = np.sqrt(match_variance(scene.reference[part], frames.noise, i))
+    guarded = np.maximum(difference, np.minimum(original, -_HOLE * noise))
+    if frames.unused is not None:
+        unused = frames.unused[i][part]
+        guarded[unused] = original[unused]
+    return guarded
+
+
+def _tails(free, stack, frames, scene, part):
+    """Return how far exposures are below the low reference of a stack."""
+    noise, reference = frames.noise, scene.reference[part]
+    unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
+    level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))
+    use, doubtful = measured_pixels(scene.hit[part], level)
+    if unused is not None:
+        # Of fewer than three, any hit puts one far below the other.
+        use &= kernels.count(unused, len(stack)) >= min(len(stack), 3)
+    below, usable = [], []
+    for i, low in enumerate(low_references(stack, unused)[0]):
+        below.append((low - free[i]) / np.sqrt(noise.variance(reference, i)))
+        usable.append(use if unused is None else use & ~unused[i] & np.isfinite(low))
+    return Tails.of(below, level, usable, doubtful)

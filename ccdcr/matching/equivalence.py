@@ -1,0 +1,293 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Report on the equivalence of exposures."""
+
+import numpy as np
+from astropy.table import Table
+
+from ccdcr.exceptions import (
+    MatchingFailedWarning,
+    NotEquivalentWarning,
+    warn_user,
+)
+
+__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "report_of", "warn_of"]
+
+TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
+COLUMNS = {
+    "terms": ("exposure", *TERMS, "noise"),
+    "levels": ("level", "values", "before", "after"),
+    "tiles": ("exposure", "y", "x", *TERMS),
+}
+UNITS = {"shift_x": "pixel", "shift_y": "pixel", "seeing": "pixel2"}
+
+# What is too much for matching.
+_MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.5, 2.0, 3.0
+_LEAST_MEASURED = 0.5
+_SHIFTS = ("shift_x", "shift_y")
+# What needs it; a term is known if its error is a third of this, or a fifth of it.
+NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
+_NEEDED_BACKGROUND = 0.25  # in units of the noise
+_NEEDED_RATIO = 1.25
+_NEEDED_VALUES = 2000  # ten of them above the quantile
+
+
+class Equivalence:
+    """
+    How far exposures are from being equivalent, and what matching left of it.
+
+    Made by `~ccdcr.check_equivalence`, and by `~ccdcr.detect_cosmic_rays` with
+    ``crmethod="matched"``.
+
+    Parameters
+    ----------
+    levels : `~astropy.table.Table`
+        One row for each level of structure. Columns: level (in units of the
+        noise), values (how many were measured), before and after: Q / Q0, how
+        far pixels are below all other exposures, relative to where there is no
+        structure, before and after matching. 1 = equivalent, NaN = too few
+        values.
+    terms : `~astropy.table.Table`
+        One row for each exposure. Columns: exposure (from 1), flux (factor),
+        shift_x, shift_y (pixel), seeing (what it adds to the variance of the
+        profile of a star, squared pixels) and background (unit of the
+        exposures, and in ``noise`` in units of the noise); all relative to the
+        mean of the exposures. NaN = there is too little structure to tell.
+    tiles : `~astropy.table.Table`
+        The same terms for each tile of each exposure, with its centre x, y;
+        the first pixel is (1, 1).
+    number : int
+        Values that could have been measured.
+
+    See Also
+    --------
+    ccdcr.check_equivalence
+    ccdcr.plotting.plot_equivalence
+    """
+
+    def __init__(self, levels, terms, tiles, number):
+        self.number = int(number)
+        self.levels = levels
+        self.terms = terms
+        self.tiles = tiles
+        for column in ("before", "after"):
+            levels[column].info.format = ".2f"
+        for name in terms.colnames[1:]:
+            terms[name].info.format = ".3f"
+        levels["level"].info.format = ".1f"
+
+    @property
+    def maps(self):
+        """The terms by name, each as images (n, tiles along y, tiles along x)."""
+        shape = [len(np.unique(self.tiles[name])) for name in ("exposure", "y", "x")]
+        return {name: np.reshape(self.tiles[name], shape) for name in TERMS}
+
+    @property
+    def ratio(self):
+        """The largest Q / Q0 before and after matching."""
+        return tuple(_largest(self.levels[name]) for name in ("before", "after"))
+
+    @property
+    def needed(self):
+        """Whether the exposures differ by more than their noise."""
+        large = any(
+            _largest(np.abs(_deviation(self.terms, name))) > limit
+            for name, limit in NEEDED.items()
+        )
+        large |= _largest(np.abs(self.terms["noise"])) > _NEEDED_BACKGROUND
+        large |= _largest(self.levels["before"][self._sure]) > _NEEDED_RATIO
+        return bool(large or self.failures)
+
+    @property
+    def _sure(self):
+        """Which levels have enough values not to depend on a few hits."""
+        return np.asarray(self.levels["values"]) >= _NEEDED_VALUES
+
+    @property
+    def failures(self):
+        """Why matching is not enough, a list of text with remedies; or empty."""
+        found = []
+        shift = _largest(np.hypot(*(np.nan_to_num(self.terms[k]) for k in _SHIFTS)))
+        if shift > _MAX_SHIFT:
+            found.append(
+                f"shifts of {shift:.2f} pixel are above {_MAX_SHIFT}: "
+                "register the exposures first"
+            )
+        flux = self._flux_ratio()
+        if flux > _MAX_FLUX:
+            found.append(
+                f"flux ratios of {flux:.2f} are above {_MAX_FLUX:g}: scale the "
+                "exposures first, or give flux_factor"
+            )
+        values, number = self.levels["values"].sum(), self.number
+        if values < _LEAST_MEASURED * number:
+            found.append(
+                f"{1 - values / number:.0%} of the pixels look hit in a majority of "
+                "the exposures: scale the exposures or subtract their sky first"
+            )
+        # What only matching has made are hits on a few bright pixels.
+        left = np.fmin(self.levels["before"], self.levels["after"])
+        # Of two exposures a hit makes one much lower than the other.
+        left = _largest(left[self._sure] if len(self.terms) == 2 else left)
+        if left > _MAX_RATIO:
+            found.append(
+                f"Q / Q0 = {left:.1f} is left on structure, above "
+                f"{_MAX_RATIO:g}: check gain, read noise, registration and "
+                "focus, and leave out exposures that differ"
+            )
+        return found
+
+    def _flux_ratio(self):
+        flux = np.asarray(self.terms["flux"])
+        flux = flux[np.isfinite(flux)]
+        if len(flux) == 0:
+            return 1.0
+        return flux.max() / max(flux.min(), 1e-3)
+
+    def __repr__(self):
+        state = "failed" if self.failures else "needed" if self.needed else "not needed"
+        return f"<{type(self).__name__}({len(self.terms)} exposures, matching {state})>"
+
+    def __str__(self):
+        tables = ("\n".join(t.pformat(max_lines=-1)) for t in (self.terms, self.levels))
+        verdict = ["matching was needed" if self.needed else "matching was not needed"]
+        return "\n\n".join(["\n".join(verdict + self.failures), *tables])
+
+    def describe(self):
+        """
+        Say in one line how much the exposures differ.
+
+        Returns
+        -------
+        text : str
+            Ranges of the terms that are known, and Q / Q0.
+        """
+        parts = []
+        for name, unit in (
+            ("flux", ""),
+            ("shift_x", " pixel"),
+            ("shift_y", " pixel"),
+            ("seeing", " pixel^2"),
+            ("background", ""),
+        ):
+            values = np.asarray(self.terms[name])
+            values = values[np.isfinite(values)]
+            if len(values):
+                sign = "" if name == "flux" else "+"
+                low, high = (f"{v:{sign}.3g}" for v in (values.min(), values.max()))
+                parts.append(f"{name} {low} to {high}{unit}")
+        before, after = self.ratio
+        return f"{', '.join(parts)}; Q / Q0 {before:.2f}, {after:.2f} after matching"
+
+
+def warn_of(equivalence):
+    """Warn if matching was needed, and more strongly if it failed."""
+    if equivalence.failures:
+        warn_user(_failed(equivalence), MatchingFailedWarning)
+    elif equivalence.needed:
+        msg = (
+            "the exposures are not equivalent and were matched: "
+            f"{equivalence.describe()}"
+        )
+        warn_user(msg, NotEquivalentWarning)
+
+
+def _failed(equivalence):
+    reasons = "; ".join(equivalence.failures)
+    return f"the exposures differ too much to be matched: {reasons}"
+
+
+def _largest(values):
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    return float(values.max()) if len(values) else 0.0
+
+
+def _deviation(terms, name):
+    return np.asarray(terms[name]) - (name == "flux")
+
+
+_LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
+
+
+def report_of(matched):
+    """
+    Return the report of matched exposures.
+
+    Parameters
+    ----------
+    matched : `~ccdcr.matching.match.Matched`
+        What was measured.
+
+    Returns
+    -------
+    equivalence : `~ccdcr.Equivalence`
+        The report.
+    """
+    before, after = matched.before, matched.after
+    columns = {
+        "level": after.level,
+        "values": after.number,
+        "before": before.ratio,
+        "after": after.ratio,
+    }
+    noise = matched.frames.noise.mean_variance(np.median(matched.reference))
+    return Equivalence(
+        Table(columns),
+        _summarize(matched.fits, float(np.sqrt(noise))),
+        _tile_table(matched.fits),
+        _usable_values(matched.frames),
+    )
+
+
+def _usable_values(frames):
+    unused = 0 if frames.unused is None else np.count_nonzero(frames.unused)
+    return frames.data.size - unused
+
+
+def _relative(terms):
+    """
+    Return terms relative to the mean exposure, by name.
+
+    Those relative to the reference have part of its noise, all exposures alike.
+    """
+    flux = 1 + terms[..., 0]
+    flux = flux / np.maximum(flux.mean(axis=0), _LEAST_FLUX)
+    values = terms - terms.mean(axis=0)
+    _, shift_x, shift_y, seeing, background = np.moveaxis(values, -1, 0)
+    # A source at x + shift is seen as the derivative times -shift; a Laplacian
+    # adds twice its factor to the variance of a profile.
+    named = (flux, -shift_x, -shift_y, 2 * seeing, background)
+    return dict(zip(TERMS, named, strict=True))
+
+
+def _summarize(fits, noise):
+    terms, errors = fits.whole_image()
+    columns = {"exposure": np.arange(1, len(terms) + 1)} | _relative(terms)
+    for name, error in zip(TERMS, errors.T, strict=True):
+        size = np.abs(columns[name] - (name == "flux"))
+        known = error < np.maximum(NEEDED.get(name, np.inf) / 4, size / 5)
+        if not known.any():
+            columns[name] = np.full(len(terms), np.nan)
+    # The structure alone tells little of the background.
+    columns["background"] = np.median(
+        _relative(fits.coefficients)["background"], axis=(1, 2)
+    )
+    columns["noise"] = columns["background"] / noise
+    return Table(columns)
+
+
+def _tile_table(fits):
+    maps, tiling = _relative(fits.coefficients), fits.tiling
+    number = len(fits.coefficients)
+    centres = [
+        (np.arange(k) + 0.5) * size + 0.5
+        for k, size in zip(tiling.number, tiling.size, strict=True)
+    ]
+    places = np.meshgrid(np.arange(1, number + 1), *centres, indexing="ij")
+    columns = dict(zip(("exposure", "y", "x"), places, strict=True)) | maps
+    table = Table({name: np.ravel(plane) for name, plane in columns.items()})
+    table["exposure"] = table["exposure"].astype(int)
+    for name in table.colnames[1:]:
+        table[name] = table[name].astype(np.float32)
+        table[name].unit = UNITS.get(name)
+    return table

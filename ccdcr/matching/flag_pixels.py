@@ -1,0 +1,302 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Pixels flagged by their deviations, and growth of seeds into masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccdcr.matching.clean_reference import (
+    REACH,
+    expected_values,
+    low_references,
+    majority,
+)
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    in_threads,
+    pixels_of_seeded_groups,
+    with_halo,
+)
+
+__all__ = [
+    "LEAST_OF_MEDIAN",
+    "USUAL_LEAK",
+    "Limits",
+    "coincident_pixels",
+    "first_masks",
+    "grow",
+    "measure_leak",
+    "needed_of_median",
+    "next_masks",
+]
+
+USUAL_LEAK = 0.02
+
+_BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
+_LEAST_HITS, _QUANTILE = 100, 1 / 3
+_RANGE = (0.01, 0.05)
+
+
+def grow(z, seed, low, leak, tail):
+    """
+    Turn deviations into a mask.
+
+    Parameters
+    ----------
+    z : 2D `~numpy.ndarray`
+        Deviations in sigmas; minus infinity where nothing may be flagged.
+    seed : 2D `~numpy.ndarray` of bool
+        Pixels that are hit for sure.
+    low : float
+        Pixels above are flagged if they are connected to a seed.
+    leak : float
+        Part of its charge that a pixel loses to each of its four neighbours.
+    tail : float
+        What a neighbour must exceed together with the charge it has received.
+
+    Returns
+    -------
+    mask : 2D `~numpy.ndarray` of bool
+        True = hit.
+
+    Notes
+    -----
+    A neighbour of a bright pixel has surely received charge, whatever its own
+    noise. A low threshold on its own value alone would select upward noise.
+    """
+    if not seed.any():
+        return seed
+    core = pixels_of_seeded_groups(z > low, seed)
+    mask = np.zeros_like(seed)
+    mask.ravel()[core] = True
+    # With a margin, no neighbour is on the other side of the image.
+    width = z.shape[1] + 2
+    y, x = np.divmod(core, z.shape[1])
+    inside, values = (y + 1) * width + x + 1, z.ravel()[core]
+    brightest = np.zeros((z.shape[0] + 2) * width, dtype=z.dtype)
+    ring = []
+    for step in (-width, -1, 1, width):
+        # One shift hits no pixel twice, so that no value is lost.
+        place = inside + step
+        brightest[place] = np.maximum(brightest[place], values)
+        ring.append(place)
+    y, x = np.divmod(np.concatenate(ring), width)
+    within = (y > 0) & (y <= z.shape[0]) & (x > 0) & (x <= z.shape[1])
+    y, x = y[within] - 1, x[within] - 1
+    received = z.dtype.type(leak) * brightest[(y + 1) * width + x + 1]
+    mask[y, x] |= z[y, x] + received > tail
+    return mask
+
+
+def measure_leak(z, masks):
+    """
+    Measure the part of its charge that a hit pixel loses to each neighbour.
+
+    Parameters
+    ----------
+    z : 3D `~numpy.ndarray`
+        Deviations in sigmas, (n, ny, nx).
+    masks : 3D `~numpy.ndarray` of bool
+        Masks of the exposures, True = hit.
+
+    Returns
+    -------
+    leak : float
+        0.01 to 0.05; 0.02 where there are less than 100 bright hits.
+
+    Notes
+    -----
+    Of the four neighbours of a hit pixel the lowest is beside the track: what
+    it has came by diffusion. Where the track passes near its side that is
+    more than elsewhere, so that a low quantile is taken.
+    """
+    shares = [_lowest_shares(*planes) for planes in _alone(z, masks)]
+    shares = np.concatenate(shares)
+    if len(shares) < _LEAST_HITS:
+        return USUAL_LEAK
+    return float(np.clip(np.quantile(shares, _QUANTILE), *_RANGE))
+
+
+def _alone(z, masks):
+    """Yield deviations, and pixels that are bright and hit in this exposure only."""
+    number = masks.sum(axis=0, dtype=np.uint8)
+    for plane, mask in zip(z, masks, strict=True):
+        bright = (plane > _BRIGHT) & (plane < _BRIGHTEST) & mask
+        yield plane, bright & (number == 1)
+
+
+def _lowest_shares(z, bright):
+    """Return what the lowest neighbour has of each local maximum."""
+    inner = bright[1:-1, 1:-1]
+    y, x = (place + 1 for place in np.nonzero(inner))
+    value = z[y, x]
+    lowest = np.full(len(y), np.inf, dtype=z.dtype)
+    highest = np.zeros_like(lowest)
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        lowest = np.minimum(lowest, z[y + dy, x + dx])
+        highest = np.maximum(highest, z[y + dy, x + dx])
+    good = (highest <= value) & np.isfinite(lowest)
+    return lowest[good] / value[good]
+
+
+_DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
+_MORE = 1.0  # sigmas: the low reference is the noisier one
+_LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
+LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    Limits in sigmas, see `~ccdcr.matching.flag_pixels.grow`.
+
+    ``leak`` None = to be measured.
+    """
+
+    high: float = 5.0
+    low: float = 4.0
+    leak: float | None = None
+    tail: float = 2.5
+
+
+def first_masks(frames, limits, level=None, extra=None):
+    """
+    Flag what deviates from the low reference, which is clean for sure.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures.
+    limits : `Limits`
+        The limits of the final masks.
+    level : 2D `~numpy.ndarray`, optional
+        Smooth clean signal. The noise is that of this signal at least: that of
+        a reference that is low by noise would be too small.
+    extra : 2D `~numpy.ndarray`, optional
+        What mismatch adds to the variance.
+
+    Returns
+    -------
+    masks : 3D `~numpy.ndarray` of bool
+        True = hit.
+    """
+    z = np.empty_like(frames.data)
+    noise, unused = frames.noise, frames.unused
+
+    def work(rows):
+        stack = frames.data[:, rows]
+        part = None if unused is None else unused[:, rows]
+        references, lows = low_references(stack, part)
+        for i, low in enumerate(references):
+            signal = low
+            if level is not None:
+                most = low + _LOW * np.sqrt(noise.variance(low, i))
+                signal = np.maximum(low, np.minimum(level[rows], most))
+            others = noise.variance_of_others(signal, i)
+            variance = noise.variance(signal, i) + _DIFFERENCE * others
+            if extra is not None:
+                variance += extra[rows]
+            with np.errstate(invalid="ignore"):
+                deviation = stack[i] - low + lows[i] * np.sqrt(others)
+                z[i, rows] = deviation / np.sqrt(variance)
+
+    in_threads(work, bands_in_cache(frames.shape))
+    _forbid(z, frames)
+    return _grown(z, limits, limits.high + _MORE)
+
+
+def next_masks(masks, limits, frames, level, extra=None):
+    """
+    Flag what deviates from the mean of the others that are not flagged.
+
+    Parameters
+    ----------
+    masks : 3D `~numpy.ndarray` of bool
+        The masks so far.
+    limits, frames, level, extra
+        As for `first_masks`.
+
+    Returns
+    -------
+    masks : 3D `~numpy.ndarray` of bool
+        True = hit.
+    z : 3D `~numpy.ndarray` of float32
+        Deviations in sigmas.
+    """
+    z = np.empty_like(frames.data)
+    noise, unused = frames.noise, frames.unused
+
+    def work(rows):
+        wide, inside = with_halo(rows, REACH, frames.shape[0])
+        stack, smooth = frames.data[:, wide], level[wide]
+        part = None if unused is None else unused[:, wide]
+        expected = expected_values(stack, masks[:, wide], smooth, noise, part)
+        for i, (value, uncertain, number) in enumerate(expected):
+            variance = uncertain + noise.variance(np.maximum(value, smooth), i)
+            if extra is not None:
+                # One exposure alone averages no mismatch.
+                variance += extra[wide] * np.maximum(2 / number, 1)
+            with np.errstate(invalid="ignore"):
+                deviation = (stack[i] - value) / np.sqrt(variance)
+            z[i, rows] = deviation[inside]
+
+    in_threads(work, bands_in_cache(frames.shape))
+    _forbid(z, frames)
+    return _grown(z, limits, limits.high), z
+
+
+def _forbid(z, frames):
+    """Nothing is flagged in a bad pixel, nor where there is nothing to compare."""
+    if frames.bad is not None:
+        z[frames.bad] = -np.inf
+    if frames.unused is not None:
+        z[~np.isfinite(z)] = -np.inf
+
+
+def _grown(z, limits, high):
+    leak = USUAL_LEAK if limits.leak is None else limits.leak
+
+    def work(i):
+        return grow(z[i], z[i] > high, limits.low, leak, limits.tail)
+
+    return np.stack(in_threads(work, range(len(z))))
+
+
+def coincident_pixels(z, masks, unused=None):
+    """
+    Return where the median is wrong.
+
+    Parameters
+    ----------
+    z : 3D `~numpy.ndarray`
+        Deviations in sigmas.
+    masks : 3D `~numpy.ndarray` of bool
+        The masks of the exposures.
+    unused : 3D `~numpy.ndarray` of bool, optional
+        True = takes no part.
+
+    Returns
+    -------
+    mask : 2D `~numpy.ndarray` of bool
+        Where a majority is flagged and deviates by more than 2.3 sigma: neighbours
+        that may have got charge from two hits beside each other are not enough.
+        Where some exposures take no part, half of the others are enough: the median
+        of two is their mean. Two exposures alone have no majority.
+    """
+    if len(z) < 3:
+        return np.zeros(z.shape[1:], dtype=bool)
+    number = np.zeros(z.shape[1:], dtype=np.uint16)
+    for plane, mask in zip(z, masks, strict=True):
+        number += mask & (plane > LEAST_OF_MEDIAN)
+    result = number >= majority(len(z))
+    if unused is not None:
+        some = unused.any(axis=0)
+        good = kernels.count(unused, len(z))[some]
+        result[some] = number[some] >= needed_of_median(len(z), good)
+    return result
+
+
+def needed_of_median(n, good):
+    """Return how many of the good ones of n exposures spoil the median."""
+    return np.where(good == n, majority(n), np.maximum((good + 1) // 2, 1))

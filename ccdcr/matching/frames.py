@@ -1,0 +1,227 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Exposures as the matching sees them: data, noise, structure."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    in_threads,
+    running,
+    sums_along,
+    with_halo,
+)
+
+__all__ = ["Frames", "Noise", "Structure", "find_structure"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """
+    The variance of each exposure, ``floor + slope * signal``.
+
+    Parameters
+    ----------
+    floor : 1D `~numpy.ndarray` of float32
+        Variance without signal, by exposure.
+    slope : 1D `~numpy.ndarray` of float32
+        Variance for each unit of signal, by exposure.
+
+    Examples
+    --------
+    >>> from ccdcr.matching.frames import Noise
+    >>> noise = Noise.of_detector(2, gain=2.0, readnoise=4.0)
+    >>> float(noise.variance(100.0, 0))
+    54.0
+    """
+
+    floor: np.ndarray
+    slope: np.ndarray
+
+    @classmethod
+    def of_detector(cls, n, gain, readnoise, factors=None):
+        """
+        Return the noise of exposures that were divided by factors.
+
+        Parameters
+        ----------
+        n : int
+            Number of exposures.
+        gain : float
+            Electrons per unit of the data.
+        readnoise : float
+            Read noise in electron.
+        factors : sequence of float, optional
+            What the exposures were divided by. Default is 1.
+
+        Returns
+        -------
+        noise : `Noise`
+            The noise; without read noise that of one electron at least.
+        """
+        factors = np.broadcast_to(1.0 if factors is None else factors, n)
+        floor = (readnoise / gain if readnoise > 0 else 1 / gain) ** 2
+        return cls(
+            (floor / np.square(factors)).astype(np.float32),
+            (1 / (gain * np.asarray(factors))).astype(np.float32),
+        )
+
+    def __len__(self):
+        return len(self.floor)
+
+    def variance(self, signal, i):
+        """Return the variance of exposure i at a signal."""
+        return self.floor[i] + self.slope[i] * np.maximum(signal, np.float32(0))
+
+    def mean_variance(self, signal):
+        """Return the variance of a typical exposure at a signal."""
+        floor, slope = self.floor.mean(), self.slope.mean()
+        return floor + slope * np.maximum(signal, np.float32(0))
+
+    def variance_of_others(self, signal, i):
+        """Return the variance of a typical exposure other than i at a signal."""
+        n = np.float32(len(self) - 1)
+        floor = (self.floor.sum() - self.floor[i]) / n
+        slope = (self.slope.sum() - self.slope[i]) / n
+        return floor + slope * np.maximum(signal, np.float32(0))
+
+
+@dataclass(frozen=True)
+class Frames:
+    """
+    Exposures, their noise, and what of them takes no part.
+
+    Parameters
+    ----------
+    data : 3D `~numpy.ndarray` of float32
+        The exposures, (n, ny, nx), without bias.
+    noise : `~ccdcr.matching.frames.Noise`
+        Their noise.
+    bad : 3D `~numpy.ndarray` of bool, optional
+        True = takes no part in any sort, mean or fit, and is never flagged.
+    saturated : 3D `~numpy.ndarray` of bool, optional
+        True = takes no part, either, but may be flagged.
+    """
+
+    data: np.ndarray
+    noise: Noise
+    bad: np.ndarray | None = None
+    saturated: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, data, noise, bad=None, level=np.inf):
+        """
+        Tell bad and saturated pixels.
+
+        Parameters
+        ----------
+        data, noise, bad
+            As for the class; values under ``bad`` may be anything.
+        level : float or sequence of float, optional
+            Saturation level, one or one for each exposure.
+
+        Returns
+        -------
+        frames : `Frames`
+            The frames, finite everywhere.
+        """
+        level = np.broadcast_to(np.float32(level), len(data))
+        with np.errstate(invalid="ignore"):
+            saturated = data >= level[:, np.newaxis, np.newaxis]
+        if bad is not None:
+            saturated &= ~bad
+            data = np.where(bad, data.dtype.type(0), data)
+        return cls(data, noise, bad, saturated if saturated.any() else None)
+
+    @cached_property
+    def unused(self):
+        """Pixels that take no part, (n, ny, nx), or None."""
+        masks = [mask for mask in (self.bad, self.saturated) if mask is not None]
+        if len(masks) < 2:
+            return masks[0] if masks else None
+        return masks[0] | masks[1]
+
+    def replace(self, data):
+        """Return the same with other data."""
+        frames = replace(self, data=data)
+        vars(frames)["unused"] = self.unused
+        return frames
+
+    @property
+    def shape(self):
+        """Shape of each exposure, (ny, nx)."""
+        return self.data.shape[1:]
+
+    def __len__(self):
+        return len(self.data)
+
+
+_WINDOW = 25  # pixels: wider than what may differ between exposures
+_HALO = 2 * (_WINDOW // 2) + 4
+
+
+@dataclass(frozen=True)
+class Structure:
+    """
+    The structure of an image, three images (ny, nx) in its unit.
+
+    ``profile`` is what is above the local background, noise included.
+    ``height`` and ``contrast`` are the same and half the local range, both
+    without what noise alone would give.
+    """
+
+    profile: np.ndarray
+    height: np.ndarray
+    contrast: np.ndarray
+
+    def level(self, rows=np.s_[:]):
+        """Return what mismatch is proportional to, in the unit of the image."""
+        level = np.square(np.float32(0.1) * self.height[rows])
+        level += np.square(self.contrast[rows])
+        return np.sqrt(level, out=level)
+
+
+def find_structure(image, noise):
+    """
+    Measure the structure of an image.
+
+    Parameters
+    ----------
+    image : 2D `~numpy.ndarray`
+        A clean image without bad pixels.
+    noise : `~ccdcr.matching.frames.Noise`
+        The noise of the exposures.
+
+    Returns
+    -------
+    structure : `Structure`
+        The structure.
+    """
+    planes = [np.empty_like(image) for _ in range(3)]
+
+    def work(rows):
+        wide, inside = with_halo(rows, _HALO, len(image))
+        for plane, part in zip(planes, _measure(image[wide], noise), strict=True):
+            plane[rows] = part[inside]
+
+    in_threads(work, bands_in_cache(image.shape, longer=4))
+    return Structure(*planes)
+
+
+def _measure(image, noise):
+    """Return profile, height and contrast of a band."""
+    variance = noise.mean_variance(image)
+    smooth = ndimage.gaussian_filter(image, 1, mode="nearest")
+    lowest = running(np.minimum, smooth, _WINDOW)
+    sums = sums_along(sums_along(lowest, _WINDOW, 0), _WINDOW, 1)
+    profile = image - sums / np.float32(_WINDOW**2)
+    height = _debiased(np.maximum(profile, 0), 4 * variance)
+    spread = running(np.maximum, image, 3) - running(np.minimum, image, 3)
+    return profile, height, _debiased(spread, 16 * variance) / 2
+
+
+def _debiased(value, variance):
+    return np.sqrt(np.maximum(np.square(value) - variance, 0))

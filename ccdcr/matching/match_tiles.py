@@ -1,0 +1,340 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Local matching in tiles: flux, shift, seeing and background of each exposure.
+
+The difference of an exposure and a reference m is a sum of five terms: a factor
+of the structure of m (flux), its two derivatives (shift), its Laplacian (seeing)
+and a constant (background).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccdcr.matching.equivalence import TERMS
+from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
+
+__all__ = [
+    "TileFits",
+    "Tiling",
+    "fit_tiles",
+    "match_variance",
+    "terms_of",
+    "weights",
+]
+
+# What is expected of each term: this stops the fit to noise.
+_PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
+_ALIKE = 0.2  # of this is what tiles differ by
+# The first tolerance keeps bright structure in the fit, however much it deviates.
+_ANNEALING = (0.5, 0.12, 0.03)
+_REAL = np.float32(9.0)  # squared sigmas of structure that do not count
+_STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
+_MOST_HIT = 0.5
+_CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
+# Of the whole image more is learnt: a wider prior, and what is not learnt.
+_WIDE, _LEAST = 10.0, 10.0
+_CUT = np.float32(1 / 16)  # Tukey's biweight ends at 4 sigma
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """An image (ny, nx) cut into tiles of one size, but for the last ones."""
+
+    shape: tuple
+    size: tuple
+    number: tuple
+
+    @classmethod
+    def of(cls, shape, tile):
+        """Cut an image into tiles of about ``tile`` pixels along each axis."""
+        number = tuple(max(round(length / tile), 1) for length in shape)
+        size = tuple(-(-n // k) for n, k in zip(shape, number, strict=True))
+        return cls.of_size(shape, size)
+
+    @classmethod
+    def of_size(cls, shape, size):
+        """Cut an image into tiles of a size."""
+        number = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
+        return cls(shape, size, number)
+
+    def bands(self):
+        """Return slices of rows that hold whole tiles."""
+        return bands_in_cache(self.shape, step=self.size[0])
+
+    def rows_of_tiles(self, rows):
+        """Return the rows of tiles that a slice of rows holds."""
+        return slice(rows.start // self.size[0], -(-rows.stop // self.size[0]))
+
+    def cut(self, image):
+        """Return a band as (tiles, pixels of a tile); 0 beyond the image."""
+        (ty, tx), nx = self.size, self.number[1]
+        ny = -(-image.shape[0] // ty)
+        missing = (ny * ty - image.shape[0], nx * tx - image.shape[1])
+        if any(missing):
+            image = np.pad(image, [(0, more) for more in missing])
+        cubes = image.reshape(ny, ty, nx, tx).swapaxes(1, 2)
+        return cubes.reshape(ny * nx, ty * tx)
+
+    def interpolate(self, values, rows):
+        """
+        Interpolate bilinearly between the centres of the tiles.
+
+        Parameters
+        ----------
+        values : 3D `~numpy.ndarray`
+            (tiles along y, tiles along x, k).
+        rows : slice
+            The rows wanted.
+
+        Returns
+        -------
+        images : list of 2D `~numpy.ndarray`
+            As many images (rows, nx) as there are values.
+        """
+        place = (np.arange(rows.start, rows.stop) + 0.5) / self.size[0] - 0.5
+        place = np.clip(place, 0, self.number[0] - 1)
+        upper = np.minimum(place.astype(int) + 1, self.number[0] - 1)
+        part = (place - place.astype(int))[:, np.newaxis, np.newaxis]
+        bands = values[place.astype(int)] * (1 - part) + values[upper] * part
+        return [self._along_rows(band) for band in np.moveaxis(bands, -1, 0)]
+
+    def _along_rows(self, values):
+        # From centre to centre a straight line; a matrix product would do the
+        # same, but its threads disturb ours.
+        size = self.size[1]
+        values = np.pad(values, [(0, 0), (1, 1)], mode="edge").astype(np.float32)
+        slope = np.diff(values, axis=1)[:, :, np.newaxis]
+        ramp = (np.arange(size, dtype=np.float32) + (1 - size % 2) / 2) / size
+        lines = slope * ramp.astype(np.float32)
+        lines += values[:, :-1, np.newaxis]
+        first = (size + 1) // 2
+        return lines.reshape(len(values), -1)[:, first : first + self.shape[1]]
+
+
+@dataclass(frozen=True)
+class TileFits:
+    """
+    The fitted terms.
+
+    ``coefficients`` are (n, tiles along y, tiles along x, 5), in the order of
+    the terms, ``mean`` (n, 5) are what tiles without structure take. ``normal``
+    (..., 5, 5) and ``right`` (..., 5) are the normal equations of the first step,
+    on clear structure only, and ``scatter`` (..., 5, 5) is the variance of
+    ``right``.
+    """
+
+    tiling: Tiling
+    mean: np.ndarray
+    coefficients: np.ndarray
+    normal: np.ndarray
+    right: np.ndarray
+    scatter: np.ndarray
+
+    def whole_image(self):
+        """
+        Return the terms of the whole image and their errors, each (n, 5).
+
+        They are from the first step, whose tolerance is so wide that also
+        exposures that cannot be matched leave nothing out.
+        """
+        normal, right, scatter = (
+            part.sum(axis=(1, 2)) for part in (self.normal, self.right, self.scatter)
+        )
+        prior = (_WIDE * _PRIOR) ** -2
+        inverse = np.linalg.inv(normal + np.diag(prior))
+        variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
+        # Of what is not there nothing is learnt.
+        known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
+        error = np.sqrt(np.where(known & (variance > 0), variance, np.inf))
+        return (inverse @ right[..., np.newaxis])[..., 0], error
+
+    def correction(self, i, rows, terms):
+        """Return what exposure i exceeds the reference by, in a band."""
+        total = np.zeros(terms.shape[1:], dtype=terms.dtype)
+        planes = self.tiling.interpolate(self.coefficients[i], rows)
+        for plane, term in zip(planes, terms, strict=True):
+            total += np.multiply(plane, term, out=plane)
+        return total
+
+
+def terms_of(image, structure, noise, rows):
+    """
+    Return the terms of a band.
+
+    Parameters
+    ----------
+    image : 2D `~numpy.ndarray`
+        The reference.
+    structure : `~ccdcr.matching.frames.Structure`
+        Its structure.
+    noise : `~ccdcr.matching.frames.Noise`
+        The noise of the exposures.
+    rows : slice
+        The band.
+
+    Returns
+    -------
+    terms : 3D `~numpy.ndarray`
+        (5, ny, nx), in the order of `TERMS`. Where there is only noise all but
+        the constant are 0: noise is not shifted, and would pretend that nothing
+        is.
+    """
+    wide, _ = with_halo(rows, 1, len(image))
+    edges = (int(wide.start == rows.start), int(wide.stop == rows.stop))
+    part = np.pad(image[wide], (edges, (1, 1)), mode="edge")
+    half = image.dtype.type(0.5)
+    centre = part[1:-1, 1:-1]
+    left, right = part[1:-1, :-2], part[1:-1, 2:]
+    below, above = part[:-2, 1:-1], part[2:, 1:-1]
+    terms = np.empty((len(TERMS), *centre.shape), dtype=image.dtype)
+    terms[0] = structure.profile[rows]
+    terms[1] = (right - left) * half
+    terms[2] = (above - below) * half
+    terms[3] = left + right + below + above - 4 * centre
+    square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+    floor = _REAL * noise.mean_variance(image[rows])
+    terms[:4] *= 1 - floor / np.maximum(square, floor)
+    terms[4] = 1
+    return terms
+
+
+def weights(residual, variance, usable=None):
+    """
+    Return Tukey's biweight over the variance.
+
+    Parameters
+    ----------
+    residual, variance : `~numpy.ndarray`
+        What is left, and what it may be.
+    usable : `~numpy.ndarray` of bool, optional
+        Where the weight is not 0.
+
+    Returns
+    -------
+    weights : `~numpy.ndarray`
+        0 beyond 4 sigma.
+    """
+    weight = np.square(residual)
+    weight *= -_CUT
+    weight /= variance
+    weight += 1
+    np.maximum(weight, 0, out=weight)
+    np.square(weight, out=weight)
+    weight /= variance
+    if usable is not None:
+        weight *= usable
+    return weight
+
+
+def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
+    """
+    Fit the terms in each tile of each exposure.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures.
+    scene : `~ccdcr.matching.correct.Scene`
+        What they have in common.
+    tiling : `Tiling`
+        The tiles.
+    mean : 2D `~numpy.ndarray`, optional
+        Terms (n, 5) that tiles without structure take. Default is those of the
+        whole image.
+    whole : bool, optional
+        Whether the terms of the whole image will be asked for.
+
+    Returns
+    -------
+    fits : `TileFits`
+        Terms by exposure and tile.
+
+    Notes
+    -----
+    Weighted least squares with a Gaussian prior of each term, repeated with
+    weights for ever smaller tolerance of mismatch on structure. A cosmic ray on
+    faint ground is left out from the start.
+    """
+    structure = scene.structure
+    shape, k = (len(frames), *tiling.number), len(TERMS)
+    sizes = ((k, k), (k,)) * 2 + ((k, k),)
+    results = [np.zeros((*shape, *size)) for size in sizes]
+
+    def work(rows):
+        place = tiling.rows_of_tiles(rows)
+        terms = terms_of(scene.reference, structure, frames.noise, rows)
+        terms = np.stack([tiling.cut(term) for term in terms], axis=1)
+        level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        # Faint structure where an exposure is hit may be what hits have left; where
+        # most of a tile looks hit, the exposures differ.
+        faint = level < _STRONG * frames.noise.mean_variance(scene.reference[rows])
+        level, left = tiling.cut(level), tiling.cut(faint & scene.flagged[rows])
+        left &= left.mean(axis=1, keepdims=True) < _MOST_HIT
+        for i in range(len(frames)):
+            difference, floor, usable = _parts(frames, scene, tiling, rows, i)
+            usable &= ~left
+            found = _fit(terms, level, difference, floor, usable, whole=whole)
+            for target, value in zip(results, found, strict=False):
+                rows_of_tiles = value.reshape(-1, tiling.number[1], *value.shape[1:])
+                target[i, place] = rows_of_tiles
+
+    in_threads(work, tiling.bands())
+    if mean is None:
+        normal, right = (part.sum(axis=(1, 2)) for part in results[:2])
+        mean = _solve(normal + np.diag(_PRIOR**-2), right)
+    coefficients = _solve_near(mean, *results[:2])
+    return TileFits(tiling, mean, coefficients, *results[2:])
+
+
+def _solve_near(mean, normal, right):
+    """Solve the equations of all tiles; what a tile does not know is the mean."""
+    alike = (_ALIKE * _PRIOR) ** -2
+    right = right + (alike * mean)[:, np.newaxis, np.newaxis]
+    return _solve(normal + np.diag(alike), right)
+
+
+def _solve(matrix, vector):
+    return np.linalg.solve(matrix, vector[..., np.newaxis])[..., 0]
+
+
+def _parts(frames, scene, tiling, rows, i):
+    """Return difference, variance and usable pixels of tiles of one exposure."""
+    m = scene.reference[rows]
+    difference = tiling.cut(frames.data[i, rows] - m)
+    floor = tiling.cut(match_variance(m, frames.noise, i))
+    usable = floor > 0  # the margin beyond the image is 0
+    floor[~usable] = 1
+    if frames.unused is not None:
+        usable &= ~tiling.cut(frames.unused[i, rows])
+        difference[~usable] = 0
+    return difference, floor, usable
+
+
+def match_variance(m, noise, i):
+    """Return the variance of exposure i minus a clean reference."""
+    return noise.variance(m, i) + np.float32(0.44) * noise.mean_variance(m)
+
+
+def _fit(terms, level, difference, floor, usable, *, whole):
+    """Return the last and the first equations of tiles of one exposure."""
+    residual, first = difference, ()
+    usable = None if usable.all() else usable
+    for q in _ANNEALING:
+        weight = weights(residual, floor + np.float32(q**2) * level, usable)
+        normal, right = _normal_equations(terms, weight, difference)
+        if whole and not first:
+            weight *= level > _CLEAR * floor
+            first = _normal_equations(terms, weight, difference)
+            weight *= weight * floor
+            first += _normal_equations(terms, weight, difference)[:1]
+        solution = _solve(normal + np.diag(_PRIOR**-2), right).astype(terms.dtype)
+        residual = difference - np.matmul(solution[:, np.newaxis], terms)[:, 0]
+    return normal, right, *first
+
+
+def _normal_equations(terms, weight, difference):
+    weighted = terms * weight[:, np.newaxis]
+    normal = np.matmul(weighted, terms.swapaxes(1, 2))
+    right = np.matmul(weighted, difference[:, :, np.newaxis])
+    return normal.astype(np.float64), right[:, :, 0].astype(np.float64)

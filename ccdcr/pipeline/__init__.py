@@ -1,0 +1,7 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Observing blocks run to their files, one by one or many at once."""
+
+from ccdcr.pipeline.run_blocks import run_blocks
+from ccdcr.pipeline.tasks import BlockResult
+
+__all__ = ["BlockResult", "run_blocks"]

@@ -1,0 +1,228 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Options of a combination in a block, and the template of a block."""
+
+import dataclasses
+import difflib
+import inspect
+import textwrap
+
+from ccdcr.combination.combine import combine
+from ccdcr.combination.methods import METHODS
+from ccdcr.exceptions import UnknownRequirementError
+from ccdcr.exposures.ccd_parameters import GAIN_KEYWORDS, READNOISE_KEYWORDS
+from ccdcr.requirements.requirement_table import (
+    ALIASES,
+    REQUIREMENTS,
+    STAGES,
+    boolean,
+    short_repr,
+)
+from ccdcr.requirements.requirements import yaml_value
+from ccdcr.utils.files import none_if_named
+
+__all__ = [
+    "METHOD_KWARGS",
+    "PLAIN",
+    "can_have",
+    "check_changes",
+    "check_method",
+    "with_changes",
+    "write_template",
+]
+
+PLAIN = ("average", "median", "sum")
+_NOT_IN_YAML = {
+    "crmasks",
+    "overwrite_output",
+    "progress_bar",
+    "extension",
+    "unit",
+    "combine_uncertainty_function",
+}
+METHOD_KWARGS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(combine).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in _NOT_IN_YAML
+}
+_OF_BLOCK = ("method", "crmasks")
+
+
+def check_method(block):
+    """
+    Check the method of a combination and its options.
+
+    Parameters
+    ----------
+    block : `~ccdcr.ObservingBlock`
+        A combination.
+
+    Returns
+    -------
+    method : str
+        The method.
+    method_kwargs : dict
+        The options by name.
+    """
+    if block.method not in {*METHODS, *PLAIN}:
+        allowed = ", ".join([*METHODS, *PLAIN])
+        msg = f"method must be one of {allowed}, got {block.method!r}"
+        raise ValueError(msg)
+    if (block.method in METHODS) != (block.crmasks is not None):
+        rule = "needs" if block.method in METHODS else "does not use"
+        msg = f"method {block.method} {rule} crmasks, got {block.crmasks!r}"
+        raise ValueError(msg)
+    given = {
+        _known(name): none_if_named(value)
+        for name, value in block.method_kwargs.items()
+    }
+    for name, value in given.items():
+        _check_option(name, value)
+    return block.method, given
+
+
+def _check_option(name, value):
+    if name not in METHOD_KWARGS:
+        msg = (
+            f"method_kwargs must be among {', '.join(METHOD_KWARGS)}, "
+            f"got {short_repr(name)}"
+        )
+        raise ValueError(msg)
+    if isinstance(METHOD_KWARGS[name], bool):
+        boolean(value, name)
+
+
+def check_changes(changes):
+    """Refuse names that no block can have."""
+    known = [*REQUIREMENTS, *ALIASES, *METHOD_KWARGS, *_OF_BLOCK]
+    for name in changes:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            msg = f"unknown name {name!r}; did you mean {nearest!r}?"
+            raise UnknownRequirementError(msg)
+
+
+def can_have(block, name):
+    """Return whether a change of this name is one of this block."""
+    if block.requirements is not None:
+        return name in {*REQUIREMENTS, *ALIASES}
+    return name in _OF_BLOCK or _known(name) in METHOD_KWARGS
+
+
+def with_changes(block, changes):
+    """
+    Return a block with other requirements or options.
+
+    Parameters
+    ----------
+    block : `~ccdcr.ObservingBlock`
+        The block.
+    changes : dict
+        New values by name; names that the block cannot have are left out.
+
+    Returns
+    -------
+    block : `~ccdcr.ObservingBlock`
+        The changed block.
+    """
+    changes = {name: v for name, v in changes.items() if can_have(block, name)}
+    if block.requirements is not None:
+        requirements = block.requirements.replace(**changes)
+        return dataclasses.replace(block, requirements=requirements)
+    of_block = {name: v for name, v in changes.items() if name in _OF_BLOCK}
+    kwargs = {
+        # Under one name, so that a change by another name wins, too.
+        _known(name): value
+        for name, value in [*block.method_kwargs.items(), *changes.items()]
+        if name not in _OF_BLOCK
+    }
+    return dataclasses.replace(block, method_kwargs=kwargs, **of_block)
+
+
+def _known(name):
+    return ALIASES.get(name, name)
+
+
+_FRAMES = ("exposure1.fits", "exposure2.fits", "exposure3.fits")
+_TOP = """\
+# Observing blocks of ccdcr, separated by ---. Run them: ccdcr run THIS_FILE
+# Pixels and regions are in FITS style: the first pixel is [1, 1], x comes first,
+# limits are inclusive. none: not given.
+"""
+_DETECTION = """\
+id: {id}  # results are written to the folder obsid<id>_results
+mode: MegaraCrDetection  # that is a detection of cosmic rays
+frames:  # in data/ beside this file, or beside it; wildcards are allowed
+{frames}
+extnum: none  # number or name of the FITS extension; none = the only image
+gain: none  # electron/adu, or a header keyword; none = {gain}
+readnoise: none  # electron, or a header keyword; none = {readnoise}
+# rnoise: 2.0  # in place of readnoise: in adu
+bias: none  # adu, or a header keyword; level that the frames still contain
+requirements:
+{requirements}
+"""
+_COMBINATION = """\
+id: {id}
+mode: Combination  # any but that of a detection
+frames:
+{frames}
+extnum: none
+requirements:
+  method: meancr  # {methods}
+  method_kwargs:
+    apply_flux_factor: false  # divide frames by the flux factors of the masks
+    use_lamedian: false  # take LAMEDIAN instead of the minimum
+  crmasks: crmasks.fits  # of the detection above, of data/, or any path
+"""
+
+
+def write_template(frames=(), *, block_id="night1", only=None):
+    """
+    Return the text of a YAML file with a detection and a combination.
+
+    Parameters
+    ----------
+    frames : sequence of str, optional
+        Names of the exposures. Default is names to be replaced.
+    block_id : str, optional
+        What the names of the blocks begin with.
+    only : {'detection', 'combination'} or None, optional
+        Which of the two blocks is written. Default is both.
+
+    Returns
+    -------
+    text : str
+        The text, with all requirements, their defaults and meaning.
+    """
+    listed = "\n".join(f"  - {yaml_value(name)}" for name in frames or _FRAMES)
+    detection = _DETECTION.format(
+        id=yaml_value(f"{block_id}_crmasks"),
+        frames=listed,
+        gain=" or ".join(GAIN_KEYWORDS),
+        readnoise=", ".join(READNOISE_KEYWORDS),
+        requirements="\n".join(_requirement_lines()),
+    )
+    combination = _COMBINATION.format(
+        id=yaml_value(block_id), frames=listed, methods=" | ".join([*METHODS, *PLAIN])
+    )
+    blocks = {"detection": detection, "combination": combination}
+    chosen = blocks.values() if only is None else [blocks[only]]
+    return _TOP + "---\n".join(chosen)
+
+
+def _requirement_lines():
+    stage = None
+    for row in REQUIREMENTS.values():
+        if row.stage != stage:
+            stage = row.stage
+            always = STAGES[stage] == STAGES["general"]
+            used = "" if always else f", used by crmethod {', '.join(STAGES[stage])}"
+            yield from _wrapped(f"--- {stage}{used}")
+        unit = f" [{row.unit}]" if row.unit else ""
+        text = f"{row.meaning}{unit}: {row.kind.allowed}"
+        yield from _wrapped(text)
+        yield f"  {row.name}: {yaml_value(row.default)}"
+
+
+def _wrapped(text):
+    return textwrap.wrap(text, 88, initial_indent="  # ", subsequent_indent="  #   ")

@@ -1,0 +1,242 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Running many blocks, here or by an executor, each after those it needs."""
+
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from pathlib import Path
+
+from ccdcr.pipeline.block_options import check_changes
+from ccdcr.pipeline.observing_block import ObservingBlock
+from ccdcr.pipeline.plan import Settings, make_plan
+from ccdcr.pipeline.tasks import BlockResult, check_task, failure, run_task
+
+__all__ = ["run_blocks", "run_plan"]
+
+
+def run_blocks(
+    blocks,
+    executor=None,
+    *,
+    output_folder=".",
+    datadir=None,
+    gain=None,
+    readnoise=None,
+    bias=None,
+    extension=None,
+    unit=None,
+    overwrite=False,
+    resume=False,
+    dry_run=False,
+    review=None,
+    progress_bar=None,
+    **overrides,
+):
+    """
+    Run observing blocks: detections and combinations, from files to files.
+
+    Each block writes to the folder ``obsid<id>_results``: a detection
+    ``crmasks.fits``, a summary and the requirements, a combination an image
+    named after its method, and both a log and a record (``.json``).
+
+    Parameters
+    ----------
+    blocks : iterable of `~ccdcr.ObservingBlock`, str or `~pathlib.Path`
+        The blocks, or YAML files that hold one or more of them, in any order.
+    executor : `~concurrent.futures.Executor`, optional
+        What runs the blocks: a process pool, the ``get_executor()`` of a dask
+        client, an executor of mpi4py. Default is here, one after the other.
+    output_folder : str or `~pathlib.Path`, optional
+        Where the folders of results are made. It must exist.
+    datadir : str or `~pathlib.Path`, optional
+        Folder of the data, searched first. Default is ``data`` beside the YAML
+        file; the folder of the YAML file is searched next.
+    gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
+        As for `detect_cosmic_rays`; they win over those of the blocks. Where
+        nobody gives them, usual header keywords are taken (GAIN, EGAIN;
+        RDNOISE, READNOIS, RON, ENOISE) and named in the log.
+    extension : int or str, optional
+        FITS extension of the images. Default is that of the block, or the
+        primary image, else the only one that is not a mask or an uncertainty.
+    unit : str or `~astropy.units.Unit`, optional
+        Unit of the exposures. Default is BUNIT, or adu without this keyword.
+    overwrite : bool, optional
+        Whether existing files are replaced. Default is False.
+    resume : bool, optional
+        Whether blocks whose record says that they were done, with the same
+        input and options, are skipped and unfinished ones are repeated.
+    dry_run : bool, optional
+        Only check everything; nothing is written. Default is False.
+    review : callable, optional
+        Takes the exposures and the masks of a detection with ``interactive: True``,
+        and returns the masks to be written, such as `ccdcr.review`. Only without
+        executor. Default is to take all detections.
+    progress_bar : callable, optional
+        Wraps an iterable of exposures and takes the text ``desc``, such as
+        ``tqdm``. Only used without executor.
+    **overrides
+        Requirements of detections, and ``method``, ``crmasks`` and options of
+        combinations, by name; they win over those of the blocks.
+
+    Returns
+    -------
+    results : iterator of `BlockResult`
+        One for each block, as soon as it is known; blocks are run while it is
+        gone through. A block that fails does not stop the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not allowed.
+
+    Notes
+    -----
+    The record of a block is the last file that it writes. Blocks may be
+    repeated by the executor, as dask does when a worker dies, and the same
+    run may be started again with ``resume=True``.
+
+    A combination finds its masks by their file name: in the folder of the
+    data, or among those that another block made, or makes in this run, of the
+    same exposures. It waits for that block.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from ccdcr import run_blocks
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> block = '''
+    ... id: night1
+    ... mode: MegaraCrDetection
+    ... frames: ["e*.fits"]
+    ... requirements: {crmethod: lacosmic, la_verbose: false}
+    ... '''
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "night1.yaml"
+    ...     _ = path.write_text(block)
+    ...     sim = simulate_exposures((64, 64), seed=1)
+    ...     for i, ccd in enumerate(sim.exposures):
+    ...         ccd.write(path.with_name(f"e{i}.fits"))
+    ...     for result in run_blocks(
+    ...         [path], output_folder=folder, gain=1.0, readnoise=3.0
+    ...     ):
+    ...         print(result.id, result.status, result.files[0].name)
+    night1 done crmasks.fits
+    """
+    _check_kinds(blocks, executor, review)
+    check_changes(overrides)
+    settings = Settings(
+        output_folder=Path(output_folder),
+        datadir=datadir if datadir is None else Path(datadir),
+        detector={"gain": gain, "readnoise": readnoise, "bias": bias},
+        extension=extension,
+        unit=unit,
+        overwrite=overwrite,
+        resume=resume,
+        changes=overrides,
+        review=review,
+    )
+    return run_plan(
+        make_plan(blocks, settings),
+        executor,
+        dry_run=dry_run,
+        progress_bar=progress_bar,
+    )
+
+
+def _check_kinds(blocks, executor, review):
+    if isinstance(blocks, (str, Path, ObservingBlock)):
+        msg = f"blocks must be a list of blocks or YAML files, got {blocks!r}"
+        raise TypeError(msg)
+    if review is not None and (executor is not None or not callable(review)):
+        msg = (
+            "review must be a function of exposures and masks, without executor, "
+            f"got {review!r} with executor={executor!r}"
+        )
+        raise TypeError(msg)
+    if executor is not None and not isinstance(executor, Executor):
+        msg = (
+            "executor must be a concurrent.futures.Executor (of a dask client: "
+            f"client.get_executor()), got {type(executor).__name__}"
+        )
+        raise TypeError(msg)
+
+
+def run_plan(plan, executor=None, *, dry_run=False, progress_bar=None):
+    """
+    Run what was planned.
+
+    Parameters
+    ----------
+    plan : `~ccdcr.pipeline.plan.Plan`
+        The plan.
+    executor, dry_run, progress_bar : optional
+        As for `run_blocks`.
+
+    Yields
+    ------
+    result : `BlockResult`
+        One for each block.
+    """
+    yield from plan.results
+    function = check_task if dry_run else run_task
+    if executor is None:
+        # Detections come first in a plan.
+        failed = {}
+        for task in plan.tasks:
+            result = _for_want_of(task, failed) or function(task, progress_bar)
+            _note(task, result, failed)
+            yield result
+    else:
+        yield from _by_executor(plan.tasks, executor, function)
+
+
+def _by_executor(tasks, executor, function):
+    waiting, running, failed = list(tasks), {}, {}
+    try:
+        while waiting or running:
+            pending = {task.output for task in [*waiting, *running.values()]}
+            ready = [task for task in waiting if task.crmasks not in pending]
+            waiting = [task for task in waiting if task.crmasks in pending]
+            for task in ready:
+                if result := _for_want_of(task, failed):
+                    yield result
+                else:
+                    running[_submit(executor, function, task)] = task
+            if running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task = running.pop(future)
+                    result = _result_of(future, task)
+                    _note(task, result, failed)
+                    yield result
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _note(task, result, failed):
+    if result.status == "failed":
+        failed[task.output] = task.id
+
+
+def _for_want_of(task, failed):
+    """Return the result of a task whose masks were not made."""
+    if task.crmasks not in failed:
+        return None
+    error = f"the block {failed[task.crmasks]} failed, which makes {task.crmasks}"
+    return BlockResult(task.id, task.source, "failed", error=error)
+
+
+def _submit(executor, function, task):
+    """Submit a task; an executor that is broken fails it and not the run."""
+    try:
+        return executor.submit(function, task)
+    except Exception as err:  # noqa: BLE001 - executors raise what they like
+        future = Future()
+        future.set_exception(err)
+        return future
+
+
+def _result_of(future, task):
+    try:
+        return future.result()
+    except Exception as err:  # noqa: BLE001 - a worker that died, for example
+        return failure(task, err)

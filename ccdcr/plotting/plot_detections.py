@@ -1,0 +1,296 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Figures of masked pixels by detector, and of deviations."""
+
+import numpy as np
+from scipy.special import ndtr
+
+from ccdcr.inspection.inspected import Inspection
+from ccdcr.plotting.figure_style import (
+    CLASSES,
+    counts_norm,
+    draw_counts,
+    figure_of,
+    image_norm,
+    legend_below,
+    line_style,
+)
+from ccdcr.plotting.plot_diagram import plot_boundary
+
+__all__ = ["plot_detections", "plot_deviations"]
+
+_REACH = 15  # screen pixels within which a click finds a point
+
+
+def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None):
+    """
+    Draw the masked pixels in the diagram and in the image, by detector.
+
+    A click on a pixel in either panel marks it in both, where the figure has a
+    window.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
+    name : str, optional
+        Name of the mask. Default is ``'MEDIANCR'``.
+    color_scale : {'zscale', 'minmax'}, optional
+        Limits of the grey scale. Default is that of the requirements.
+    fig : `~matplotlib.figure.Figure`, optional
+        Figure to draw on. Default is a new one, without a window.
+
+    Returns
+    -------
+    artists : dict
+        ``diagram`` and ``image`` are dicts of lines by class: ``both detectors``,
+        ``single image only``, ``comparison only``, ``dilation only``, ``your
+        list`` and, for masks from a file, ``detector not known``. ``selected``
+        are the two marks of the pixel that was clicked.
+
+    Raises
+    ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
+    ValueError
+        If masks and exposures do not fit.
+
+    Notes
+    -----
+    The line is the boundary of Median-Minimum. Matched exposures have none: there
+    it is ``ma_high`` times the noise of one exposure, to compare with.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures,
+    ...     gain="GAIN",
+    ...     readnoise="RDNOISE",
+    ...     crmethod="mmcosmic",
+    ... )
+    >>> from ccdcr.plotting import plot_detections
+    >>> artists = plot_detections(sim.exposures, masks)
+    >>> sorted(artists)
+    ['diagram', 'image', 'selected']
+    """
+    inspection = Inspection.from_ccds(ccds, masks)
+    fig = figure_of(fig, (11, 6.2))
+    left, right = fig.subplots(1, 2)
+    flags = inspection.flags(name)
+    y, x = np.nonzero(flags)
+    classes = flags[y, x]
+    reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
+    artists = {
+        "diagram": _scatter(left, reference, statistic - reference, classes),
+        "image": _scatter(right, x + 1, y + 1, classes),
+    }
+    line = _draw_boundary(left, inspection, name, reference)
+    _finish_diagram(left, inspection, line)
+    _finish_image(right, inspection, color_scale)
+    fig.suptitle(f"pixels of {name} by detector")
+    handles = [*artists["image"].values(), *([line] if line else [])]
+    if handles:
+        legend_below(fig, handles, columns=3)
+    points = [(left, reference, statistic - reference), (right, x + 1, y + 1)]
+    artists["selected"] = _link(fig, points)
+    return artists
+
+
+def _scatter(ax, x, y, classes):
+    artists = {}
+    # The rarer ones are drawn last, on top.
+    for flag in reversed(CLASSES):
+        label, color, marker = CLASSES[flag]
+        here = classes == flag
+        number = np.count_nonzero(here)
+        if number == 0:
+            continue
+        (artists[label],) = ax.plot(
+            x[here],
+            y[here],
+            ls="none",
+            marker=marker,
+            ms=5 if marker == "." else 4,
+            mfc=color,
+            mec="black",
+            mew=0.3,
+            label=f"{label} ({number})",
+            rasterized=True,
+        )
+    order = [label for label, *_ in CLASSES.values()]
+    return {label: artists[label] for label in order if label in artists}
+
+
+def _draw_boundary(ax, inspection, name, reference):
+    """Draw the boundary; for matched exposures what the noise makes of ma_high."""
+    boundary = inspection.boundary(name)
+    if not len(reference):
+        return None
+    limits = float(reference.min()), float(reference.max())
+    style = {"color": "black", "lw": 1.5, "zorder": 3}
+    if boundary is not None:
+        return plot_boundary(boundary, limits=limits, ax=ax, **style)
+    if not inspection.uses("matched") or inspection.detector is None:
+        return None
+    high = inspection.requirements.ma_high
+    style |= {"ls": "--", "label": f"{high:g} sigma of the noise"}
+    return plot_boundary(
+        lambda x: high * inspection.noise_of(x), limits=limits, ax=ax, **style
+    )
+
+
+def _finish_diagram(ax, inspection, line):
+    """Let y be linear below the boundary and logarithmic above."""
+    from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
+
+    linear = 1.0 if line is None else max(float(np.median(line.get_ydata())), 1e-3)
+    ax.set_yscale("symlog", linthresh=linear)
+    locator = SymmetricalLogLocator(base=10, linthresh=linear, subs=(1, 2, 5))
+    locator.numticks = 12
+    ax.yaxis.set_major_locator(locator)
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.set_xlabel(f"low reference ({inspection.unit})")
+    ax.set_ylabel(f"excess over the low reference ({inspection.unit})")
+    ax.set_title("in the diagram")
+
+
+def _finish_image(ax, inspection, color_scale):
+    color_scale = color_scale or inspection.requirements.color_scale
+    median = inspection.planes.median
+    ny, nx = median.shape
+    ax.imshow(
+        median,
+        origin="lower",
+        extent=(0.5, nx + 0.5, 0.5, ny + 0.5),
+        cmap="gray",
+        norm=image_norm([median], color_scale),
+        aspect="equal" if 1 / 3 < ny / nx < 3 else "auto",
+        alpha=0.6,
+        zorder=0,
+    )
+    ax.set(
+        xlabel="x (pixel)", ylabel="y (pixel)", title="in the median of the exposures"
+    )
+
+
+def _link(fig, points):
+    """Mark in both panels the pixel that is clicked in one of them."""
+    marks = [
+        ax.plot([], [], "o", ms=14, mfc="none", mec="#009E73", mew=2.5)[0]
+        for ax, *_ in points
+    ]
+
+    def select(event):
+        if fig.canvas.widgetlock.locked():  # the toolbar zooms or pans
+            return
+        for ax, x, y in points:
+            if event.inaxes is ax and len(x):
+                place = ax.transData.transform(np.column_stack([x, y]))
+                distance = np.hypot(*(place - (event.x, event.y)).T)
+                nearest = int(np.argmin(distance))
+                if distance[nearest] > _REACH:
+                    return
+                for mark, (_, xs, ys) in zip(marks, points, strict=True):
+                    mark.set_data([xs[nearest]], [ys[nearest]])
+                fig.canvas.draw_idle()
+
+    fig.canvas.mpl_connect("button_press_event", select)
+    return marks
+
+
+_LIMITS = {
+    "high": "ma_high: hit",
+    "low": "ma_low: hit, if joined to one",
+}
+
+
+def plot_deviations(masks, *, unit="adu", fig=None):
+    """
+    Draw how far each matched exposure is from the mean of the others.
+
+    Parameters
+    ----------
+    masks : `~ccdcr.CRMaskSet`
+        Masks of matched exposures as `~ccdcr.detect_cosmic_rays` returns them.
+    unit : str or `~astropy.units.UnitBase`, optional
+        Unit of the exposures, for the labels. Default is adu.
+    fig : `~matplotlib.figure.Figure`, optional
+        Figure to draw on. Default is a new one, without a window.
+
+    Returns
+    -------
+    artists : dict
+        ``expected`` and ``observed`` are the 2D histograms (a
+        `~matplotlib.collections.QuadMesh` each), ``limits`` the lines in the two
+        panels.
+
+    Raises
+    ------
+    ValueError
+        If the masks hold no deviations: diagnostics are not in their file.
+
+    Notes
+    -----
+    On the left is the normal distribution, in the numbers of pixels that there are at
+    each signal. On the right are the exposures; of large ones some of the rows. The
+    body should be the same: a wider one says that gain or read noise are too low,
+    or that more mismatch is left than was measured. What is above the limits is hit;
+    the lower half shows what is no cosmic ray.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> from ccdcr.plotting import plot_deviations
+    >>> artists = plot_deviations(masks)
+    >>> sorted(artists)
+    ['expected', 'limits', 'observed']
+    """
+    found = _deviations_of(masks)
+    expected = found.number[:, np.newaxis] * np.diff(ndtr(found.y))
+    fig = figure_of(fig, (11, 5.6))
+    axes = fig.subplots(1, 2, sharex=True, sharey=True)
+    norm = counts_norm(expected, found.counts)
+    pairs = {"expected": expected, "observed": found.counts}
+    artists = {"limits": []}
+    for ax, (name, counts) in zip(axes, pairs.items(), strict=True):
+        artists[name] = draw_counts(ax, found.x, found.y, counts, norm)
+        artists["limits"] += _draw_limits(ax, masks.requirements)
+        ax.set_xlabel(f"clean signal ({unit})")
+    axes[0].set_title("expected from the noise")
+    axes[1].set_title("observed")
+    axes[0].set_ylabel("exposure \N{MINUS SIGN} mean of the others (sigma)")
+    fig.colorbar(artists["observed"], ax=axes, label="pixels per cell", pad=0.02)
+    part = "" if found.step == 1 else f", one row of {found.step}"
+    fig.suptitle(f"deviations of the matched exposures{part}")
+    legend_below(fig, artists["limits"][: len(_LIMITS)])
+    return artists
+
+
+def _deviations_of(masks):
+    matching = masks.diagnostics.matching
+    if matching is None:
+        msg = (
+            "the masks hold no deviations of matched exposures: diagnostics are not in "
+            "the file, and only crmethods with matched have them: detect again"
+        )
+        raise ValueError(msg)
+    return matching.deviations
+
+
+def _draw_limits(ax, requirements):
+    lines = []
+    for i, (name, meaning) in enumerate(_LIMITS.items()):
+        value = getattr(requirements, f"ma_{name}")
+        color, dashes, _ = line_style(i + 1)
+        label = f"{value:g} sigma, {meaning}"
+        lines.append(ax.axhline(value, color=color, ls=dashes, lw=1.5, label=label))
+    return lines

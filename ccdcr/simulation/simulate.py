@@ -1,0 +1,413 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Simulated exposures with known cosmic rays."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import CCDData
+from astropy.time import Time, TimeDelta
+
+from ccdcr.requirements import requirement_table as kind
+from ccdcr.requirements.requirement_table import choice, integer, optional
+from ccdcr.simulation.cosmic_rays import _cosmic_rays
+from ccdcr.simulation.scenes import _SCENES
+
+__all__ = [
+    "Simulation",
+    "image_shape",
+    "number",
+    "per_exposure",
+    "shifts",
+    "simulate_exposures",
+]
+
+
+def number(value, name, minimum=None, *, above=False):
+    """Return ``value`` as one finite float, ``>= minimum`` or above it."""
+    return float(kind.number(minimum, above=above)(value, name))
+
+
+def _sides(value):
+    sides = tuple(kind.integer(1).check(side) for side in kind.sequence(value))
+    if len(sides) != 2:
+        raise ValueError
+    return sides
+
+
+image_shape = kind.Kind("two positive integers (ny, nx)", _sides)
+
+
+def per_exposure(value, name, n_exposures, minimum=None, *, above=False):
+    """Return one float per exposure, (n,), from one value or one per exposure."""
+    single = kind.number(minimum, above=above)
+
+    def check(value):
+        if isinstance(value, Real):
+            value = [value] * n_exposures
+        numbers = [single.check(item) for item in kind.sequence(value)]
+        if len(numbers) != n_exposures:
+            raise ValueError
+        return np.array(numbers, dtype=float)
+
+    allowed = f"{single.allowed} or {n_exposures} of them, one per exposure"
+    return kind.Kind(allowed, check)(value, name)
+
+
+def shifts(value, name, n_exposures):
+    """Return the shifts, (n, 2), from one pair or one per exposure."""
+
+    def check(value):
+        rows = kind.sequence(value)
+        if all(isinstance(item, Real) for item in rows):
+            rows = [rows] * n_exposures
+        pairs = kind.offsets.check(rows)
+        if pairs is None or len(pairs) != n_exposures:
+            raise ValueError
+        return np.array(pairs, dtype=float)
+
+    allowed = f"one pair (dx, dy) or {n_exposures} pairs, one per exposure"
+    return kind.Kind(allowed, check)(value, name)
+
+
+_UNITS = {"adu": u.adu, "electron": u.electron}
+_FIRST_EXPOSURE = "2024-03-10T01:00:00.000"
+_READOUT_TIME = 60.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation:
+    """
+    Simulated exposures and all that is known about them.
+
+    Made by `simulate_exposures`. Images are in the unit of the exposures.
+
+    Attributes
+    ----------
+    exposures : list of `~astropy.nddata.CCDData`
+        The exposures, with bias, noise and cosmic rays.
+
+    truth : 2D `~numpy.ndarray`
+        Noise-free image at flux 1, no shift and the mean seeing, without bias.
+
+    expected : 3D `~numpy.ndarray`
+        Noise-free image of each exposure, ``(n, ny, nx)``, without cosmic rays
+        and bias.
+
+    cosmic_rays : 3D `~numpy.ndarray`
+        Signal left by cosmic rays in each exposure, ``(n, ny, nx)``.
+
+    gain : float
+        Gain in electrons per data unit.
+
+    readnoise : float
+        Read noise in electrons.
+
+    bias : float
+        Bias level.
+
+    flux, seeing : 1D `~numpy.ndarray`
+        Factor of the signal and FWHM in pixels of each exposure.
+
+    shift : 2D `~numpy.ndarray`
+        Shift ``(dx, dy)`` in pixels of each exposure, ``(n, 2)``.
+
+    sky_lines, background : 1D `~numpy.ndarray`
+        Factor of the sky lines, and electrons added by each exposure's sky.
+
+    scene : str
+        Name of the scene.
+
+    seed : int or None
+        Seed of the random numbers.
+
+    See Also
+    --------
+    simulate_exposures
+
+    Examples
+    --------
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((64, 64), seed=1)
+    >>> sim.exposures[0].header["RDNOISE"]
+    3.0
+    >>> sim.expected.shape
+    (3, 64, 64)
+    """
+
+    exposures: list
+    truth: np.ndarray
+    expected: np.ndarray
+    cosmic_rays: np.ndarray
+    gain: float
+    readnoise: float
+    bias: float
+    flux: np.ndarray
+    shift: np.ndarray
+    seeing: np.ndarray
+    scene: str
+    seed: int | None
+    sky_lines: np.ndarray | None = None
+    background: np.ndarray | None = None
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__}(scene={self.scene!r}, "
+            f"n_exposures={len(self.exposures)}, shape={self.truth.shape}, "
+            f"seed={self.seed})>"
+        )
+
+    @cached_property
+    def noise(self):
+        """The 1-sigma noise of each exposure without cosmic rays, ``(n, ny, nx)``."""
+        return np.sqrt(self.expected / self.gain + (self.readnoise / self.gain) ** 2)
+
+    def hits(self, nsigma=5.0):
+        """
+        Find the pixels that cosmic rays have changed noticeably.
+
+        Parameters
+        ----------
+        nsigma : float, optional
+            Smallest signal of a cosmic ray in units of the noise. Default is 5.
+
+        Returns
+        -------
+        hits : 3D `~numpy.ndarray` of bool
+            True where ``cosmic_rays > nsigma * noise``, ``(n, ny, nx)``.
+
+        Examples
+        --------
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((64, 64), seed=1)
+        >>> bool((sim.hits(3) >= sim.hits(10)).all())
+        True
+        """
+        return self.cosmic_rays > nsigma * self.noise
+
+    def coincidences(self, nsigma=5.0):
+        """
+        Find the pixels that were hit in more than half of the exposures.
+
+        These are the pixels in which the median of the exposures is wrong.
+
+        Parameters
+        ----------
+        nsigma : float, optional
+            Smallest signal of a cosmic ray in units of the noise. Default is 5.
+
+        Returns
+        -------
+        coincidences : 2D `~numpy.ndarray` of bool
+            True where more than half of the exposures were hit, ``(ny, nx)``.
+
+        Examples
+        --------
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((64, 64), cr_rate=0, seed=1)
+        >>> int(sim.coincidences().sum())
+        0
+        """
+        return 2 * self.hits(nsigma).sum(axis=0) > len(self.exposures)
+
+
+def simulate_exposures(
+    shape=(512, 512),
+    *,
+    n_exposures=3,
+    scene="fibres",
+    gain=1.0,
+    readnoise=3.0,
+    bias=0.0,
+    cr_rate=1.0,
+    flux=1.0,
+    shift=(0.0, 0.0),
+    seeing=2.5,
+    sky_lines=1.0,
+    background=0.0,
+    exptime=1200.0,
+    unit="adu",
+    seed=None,
+):
+    """
+    Simulate long exposures of a CCD with cosmic rays, equivalent or not.
+
+    Parameters
+    ----------
+    shape : tuple of int, optional
+        Shape ``(ny, nx)`` of the images. Default is ``(512, 512)``.
+
+    n_exposures : int, optional
+        Number of exposures. Default is 3.
+
+    scene : {'fibres', 'longslit', 'stars'}, optional
+        What is seen: spectra of fibres along the rows; a spectrum through a long
+        slit, with wavelength along the rows; or stars and galaxies. All include
+        the sky. Default is 'fibres'.
+
+    gain : float, optional
+        Gain in electrons per adu. Default is 1.
+
+    readnoise : float, optional
+        Read noise in electrons. Default is 3.
+
+    bias : float, optional
+        Level added to each exposure, in the data unit. Default is 0.
+
+    cr_rate : float, optional
+        Mean number of cosmic-ray hits per 1000 pixels and exposure. A hit changes
+        about 20 pixels noticeably, so that the default of 1 touches 2% of the
+        pixels: more than is usual, so that small images have coincidences.
+
+    flux : float or sequence of float, optional
+        Factor of all the signal, sky included: one, or one per exposure. Default
+        is 1.
+
+    shift : sequence of float or of pairs, optional
+        Shift ``(dx, dy)`` of the whole image in pixels: one, or one per exposure.
+        Default is no shift.
+
+    seeing : float or sequence of float, optional
+        FWHM of point sources in pixels, at least 1: one, or one per exposure. In
+        the scene 'fibres' the focus of the spectrograph, which widens traces and
+        lines. Default is 2.5.
+
+    sky_lines : float or sequence of float, optional
+        Factor of the sky lines, which change within minutes: one, or one per
+        exposure. The scene 'stars' has none. Default is 1.
+
+    background : float or sequence of float, optional
+        Electrons added to each pixel: one, or one per exposure. Default is 0.
+
+    exptime : float, optional
+        Exposure time in seconds, for the headers only. Default is 1200.
+
+    unit : {'adu', 'electron'}, optional
+        Unit of the data; with 'electron' the gain must be 1. Default is 'adu'.
+
+    seed : int or None, optional
+        Seed of all the random numbers. The scene depends only on ``seed``,
+        ``scene`` and ``shape``. Default is None: different each time.
+
+    Returns
+    -------
+    simulation : `Simulation`
+        The exposures and their truth.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong kind or has a wrong value.
+
+    Notes
+    -----
+    An exposure is ``bias + (Poisson(expected) + cosmic_rays + Normal(0,
+    readnoise)) / gain`` with all of the bracket in electrons. The electrons of
+    cosmic rays are counted as they were left: their fluctuation is that of the
+    energy loss, and no Poisson noise is added to it, so that `Simulation.noise`
+    holds in all pixels. The data are float32; there is no saturation, and no
+    rounding to integers.
+
+    Examples
+    --------
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((64, 64), scene="stars", gain=2.0, seed=1)
+    >>> sim
+    <Simulation(scene='stars', n_exposures=3, shape=(64, 64), seed=1)>
+    >>> sim.exposures[0].unit
+    Unit("adu")
+    >>> sim.hits().shape
+    (3, 64, 64)
+    """
+    shape = image_shape(shape, "shape")
+    n = integer(1)(n_exposures, "n_exposures")
+    known = {
+        "gain": number(gain, "gain", 0, above=True),
+        "readnoise": number(readnoise, "readnoise", 0),
+        "bias": number(bias, "bias"),
+        "flux": per_exposure(flux, "flux", n, 0, above=True),
+        "shift": shifts(shift, "shift", n),
+        "seeing": per_exposure(seeing, "seeing", n, 1),
+        "sky_lines": per_exposure(sky_lines, "sky_lines", n, 0),
+        "background": per_exposure(background, "background", n, 0),
+        "scene": choice(*_SCENES)(scene, "scene"),
+        "seed": optional(integer(0))(seed, "seed"),
+    }
+    cr_rate = number(cr_rate, "cr_rate", 0)
+    exptime = number(exptime, "exptime", 0, above=True)
+    unit = choice(*_UNITS)(unit, "unit")
+    _check_gain(known["gain"], unit)
+
+    rng = np.random.default_rng(known["seed"])
+    images = _electrons(shape, cr_rate, known, rng)
+    data = _read_out(images, known, rng)
+    exposures = [
+        CCDData(image, unit=_UNITS[unit], meta=header)
+        for image, header in zip(data, _headers(exptime, known), strict=True)
+    ]
+    images = {name: image / np.float32(gain) for name, image in images.items()}
+    return Simulation(exposures=exposures, **images, **known)
+
+
+def _check_gain(gain, unit):
+    """Refuse a gain that would turn electrons into electrons."""
+    if unit == "electron" and gain != 1:
+        msg = f"gain must be 1 when unit is 'electron', got {gain}"
+        raise ValueError(msg)
+
+
+def _electrons(shape, cr_rate, known, rng):
+    """
+    Make all noise-free images, in electrons.
+
+    The scene is drawn first and the noise last, so that the scene does not depend
+    on the cosmic rays, nor the cosmic rays on the noise.
+    """
+    scene = _SCENES[known["scene"]].draw(shape, rng)
+    names = ("flux", "shift", "seeing", "sky_lines", "background")
+    settings = zip(*(known[name] for name in names), strict=True)
+    truth = scene.render(0, 0, np.mean(known["seeing"]))
+    expected = [
+        flux * scene.render(*shift, fwhm, lines) + sky
+        for flux, shift, fwhm, lines, sky in settings
+    ]
+    cosmic_rays = [_cosmic_rays(shape, cr_rate, rng) for _ in expected]
+    return {
+        "truth": truth.astype(np.float32),
+        "expected": np.array(expected, dtype=np.float32),
+        "cosmic_rays": np.array(cosmic_rays, dtype=np.float32),
+    }
+
+
+def _read_out(images, known, rng):
+    """Add the noise and return the data of each exposure in the data unit."""
+    data = []
+    for expected, cosmic_rays in zip(
+        images["expected"], images["cosmic_rays"], strict=True
+    ):
+        electrons = rng.poisson(expected) + cosmic_rays.astype(float)
+        electrons += known["readnoise"] * rng.standard_normal(electrons.shape)
+        image = electrons / known["gain"] + known["bias"]
+        data.append(image.astype(np.float32))
+    return data
+
+
+def _headers(exptime, known):
+    """Make the headers of exposures taken one after the other."""
+    start = Time(_FIRST_EXPOSURE, scale="utc")
+    headers = []
+    for index in range(len(known["flux"])):
+        date = start + TimeDelta(index * (exptime + _READOUT_TIME), format="sec")
+        cards = [
+            ("OBJECT", f"simulated {known['scene']}", "name of the object"),
+            ("DATE-OBS", date.isot, "start of the exposure (UTC)"),
+            ("MJD-OBS", date.mjd, "[d] the same as a modified Julian date"),
+            ("EXPTIME", exptime, "[s] exposure time"),
+            ("GAIN", known["gain"], "[electron/data unit] gain"),
+            ("RDNOISE", known["readnoise"], "[electron] read noise"),
+        ]
+        headers.append(fits.Header(cards))
+    return headers

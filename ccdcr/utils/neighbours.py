@@ -1,0 +1,257 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Bands of rows, small windows, and groups of neighbouring pixels."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = [
+    "bands_in_cache",
+    "bands_of",
+    "dilate",
+    "groups_with_seed",
+    "in_threads",
+    "label_groups",
+    "median_of_nine",
+    "number_of_threads",
+    "pixels_of_seeded_groups",
+    "running",
+    "sums_along",
+    "with_halo",
+]
+
+_BAND = 1 << 20  # pixels that are worked on at once
+_CACHE = 1 << 17  # pixels of which several float32 planes fit into a cache
+
+
+def bands_of(shape, pixels=None, step=1):
+    """
+    Cut an image into bands of whole rows.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image, (ny, nx).
+    pixels : int, optional
+        Most pixels of a band, if it has more than ``step`` rows. Default is 2**20.
+    step : int, optional
+        The bands, but for the last one, have a multiple of so many rows. Default is 1.
+
+    Returns
+    -------
+    bands : list of slice
+        Slices of rows without overlap, in order.
+    """
+    ny, nx = shape
+    height = max((pixels or _BAND) // (nx * step), 1) * step
+    return [slice(y, min(y + height, ny)) for y in range(0, ny, height)]
+
+
+def bands_in_cache(shape, *, longer=1, step=1):
+    """Return `bands_of` a size that fits into a cache, or ``longer`` times longer."""
+    return bands_of(shape, longer * _CACHE, step)
+
+
+def with_halo(rows, halo, length):
+    """
+    Return a wider slice, and where the narrow one is in it.
+
+    Parameters
+    ----------
+    rows : slice
+        A slice of an axis.
+    halo : int
+        How much wider on both sides, as far as the axis goes.
+    length : int
+        Length of the axis.
+
+    Returns
+    -------
+    wide, inside : slice
+        The wider slice of the image, and the narrow one of the wider.
+    """
+    start = max(rows.start - halo, 0)
+    wide = slice(start, min(rows.stop + halo, length))
+    return wide, slice(rows.start - start, rows.stop - start)
+
+
+def in_threads(function, items, most=8):
+    """
+    Call a function with each item, in threads, and return the results in order.
+
+    Parameters
+    ----------
+    function : callable
+        What is called; numpy and scipy let several threads run at once.
+    items : sequence
+        Its arguments, one for each call.
+    most : int, optional
+        Most threads. Default is 8.
+
+    Returns
+    -------
+    results : list
+        What the calls returned.
+    """
+    workers = min(len(items), number_of_threads(most))
+    if workers < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
+
+
+def number_of_threads(most):
+    """Return the number of processors that may be used, ``most`` at most."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), most)
+    return min(os.cpu_count() or 1, most)
+
+
+def running(function, image, size):
+    """
+    Return the minimum or maximum in square windows.
+
+    Parameters
+    ----------
+    function : `numpy.minimum` or `numpy.maximum`
+        What is wanted.
+    image : 2D `~numpy.ndarray`
+        The image.
+    size : int
+        Odd width of the windows in pixels.
+
+    Returns
+    -------
+    result : 2D `~numpy.ndarray`
+        Of the same shape.
+    """
+    result = np.pad(image, size // 2, mode="edge")
+    for axis in (0, 1):
+        result = _along(function, result, size, axis)
+    return result
+
+
+def _along(function, image, size, axis):
+    """Go through windows of 2, 4, 8 ... pixels: two of them make the last one."""
+    width = 1
+    while width < size:
+        step = min(width, size - width)
+        image = function(_part(image, axis, 0, -step), _part(image, axis, step, None))
+        width += step
+    return image
+
+
+def _part(image, axis, start, stop):
+    return image[:, start:stop] if axis else image[start:stop]
+
+
+def sums_along(image, size, axis, mode="edge"):
+    """
+    Return the sums in windows along one axis.
+
+    Parameters
+    ----------
+    image : 2D `~numpy.ndarray`
+        The image.
+    size : int
+        Odd length of the windows in pixels.
+    axis : int
+        The axis.
+    mode : {'edge', 'constant'}, optional
+        What is beyond the image: its last pixels again, the default, or zeros.
+
+    Returns
+    -------
+    sums : 2D `~numpy.ndarray`
+        Of the same shape.
+
+    Notes
+    -----
+    Sums of 2, 4, 8 ... pixels, of which those are added that the length is
+    made of: float32 is precise enough for that, other than for running sums.
+    """
+    half, length = size // 2, image.shape[axis]
+    edges = [(half, half) if k == axis else (0, 0) for k in (0, 1)]
+    sums, width, done, total = np.pad(image, edges, mode=mode), 1, 0, None
+    while True:
+        if size & width:
+            part = _part(sums, axis, done, done + length)
+            total = part.copy() if total is None else np.add(total, part, out=total)
+            done += width
+        if done == size:
+            return total
+        sums = _part(sums, axis, 0, -width) + _part(sums, axis, width, None)
+        width *= 2
+
+
+def median_of_nine(image):
+    """
+    Return the median in windows of 3 x 3 pixels.
+
+    Parameters
+    ----------
+    image : 2D `~numpy.ndarray`
+        The image.
+
+    Returns
+    -------
+    result : 2D `~numpy.ndarray`
+        Of the same shape.
+
+    Notes
+    -----
+    The median of nine is that of three: the largest minimum, the median of the
+    medians and the smallest maximum of sorted columns of three.
+    """
+    rows = np.pad(image, 1, mode="edge")
+    low, middle, high = _sorted(rows[:-2], rows[1:-1], rows[2:])
+    low = np.maximum(np.maximum(low[:, :-2], low[:, 1:-1]), low[:, 2:])
+    high = np.minimum(np.minimum(high[:, :-2], high[:, 1:-1]), high[:, 2:])
+    middle = _middle(middle[:, :-2], middle[:, 1:-1], middle[:, 2:])
+    return _middle(low, middle, high)
+
+
+def _sorted(a, b, c):
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    middle = np.minimum(high, c)
+    return np.minimum(low, c), np.maximum(low, middle), np.maximum(high, c)
+
+
+def _middle(a, b, c):
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+
+
+def label_groups(mask):
+    """Return the labels 1 ... n of the 8-connected groups of a 2D mask, and n."""
+    return ndimage.label(mask, _EIGHT)
+
+
+def groups_with_seed(mask, seed):
+    """Return the 8-connected groups of a 2D mask that hold a pixel of ``seed``."""
+    kept = np.zeros(mask.shape, dtype=bool)
+    kept.ravel()[pixels_of_seeded_groups(mask, seed)] = True
+    return kept
+
+
+def pixels_of_seeded_groups(mask, seed):
+    """Return the flat indices of the pixels of `groups_with_seed`, in order."""
+    labels, number = label_groups(mask)
+    place = np.flatnonzero(mask)
+    label = labels.ravel()[place]
+    wanted = np.zeros(number + 1, dtype=bool)
+    wanted[label[seed.ravel()[place]]] = True
+    return place[wanted[label]]
+
+
+def dilate(mask, times):
+    """Return a copy of a 2D mask, dilated ``times`` times in all eight directions."""
+    if times == 0 or not mask.any():
+        return mask.copy()
+    # A square is one dilation along each axis.
+    size = 2 * times + 1
+    return ndimage.maximum_filter(mask, size=size, mode="constant", cval=False)
