@@ -3,6 +3,7 @@
 
 import inspect
 import re
+import reprlib
 import warnings
 from contextlib import contextmanager
 from threading import RLock
@@ -28,9 +29,15 @@ __all__ = [
     "describe_error",
     "ignored_warnings",
     "raised_warnings",
+    "short_repr",
     "warn_user",
 ]
 
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = 80
+short_repr = _SHORT.repr  # a value as messages show it
 
 # The filters of warnings are those of the process: one thread at a time.
 _FILTERS = RLock()

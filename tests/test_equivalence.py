@@ -18,9 +18,9 @@ from ccdcr import (
     check_equivalence,
     detect_cosmic_rays,
 )
+from ccdcr.detection.mask_warnings import flagged_fractions
 from ccdcr.plotting import plot_equivalence
 from ccdcr.simulation import simulate_exposures
-from ccdcr.utils.stacks import flagged_fractions
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 SHAPE = (256, 256)

@@ -403,7 +403,7 @@ def _run(function, inputs, tiles, images, progress_bar):
 
 def _run_lazy(function, inputs, tiles, images, progress_bar):
     """Compute tiles by dask, with the scheduler that is set."""
-    import dask  # noqa: PLC0415
+    import dask
 
     task = dask.delayed(function.__call__, pure=False)
     batches = [tiles[i : i + _AT_ONCE] for i in range(0, len(tiles), _AT_ONCE)]

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Stages that all detections share: checks, the user's lists, from seeds to a mask set."""
+"""Stages that all detections share: checks, the user's lists, the mask set."""
 
 import time
 from contextlib import contextmanager

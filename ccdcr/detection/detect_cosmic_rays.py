@@ -5,12 +5,12 @@ import os
 from collections.abc import Mapping
 
 from ccdcr.detection.common import check_requirements, least_exposures
-from ccdcr.detection.detect_matched import detect_matched, scale_factors, scaled_frames
+from ccdcr.detection.detect_matched import detect_matched, scaled_frames
 from ccdcr.detection.detect_unmatched import detect_unmatched
-from ccdcr.detection.mask_warnings import warn_of_implausible
+from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
-from ccdcr.exposures import load_exposures
-from ccdcr.matching.equivalence import report_of, warn_of
+from ccdcr.exposures.load_exposures import load_exposures, scale_factors
+from ccdcr.matching.equivalence import report_of
 from ccdcr.matching.match import Options, match_exposures
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
@@ -254,5 +254,5 @@ def check_equivalence(
     frames = scaled_frames(exposures, factors)
     report = report_of(match_exposures(frames, Options(passes=1)))
     if report.failures:
-        warn_of(report)
+        warn_of_mismatch(report)
     return report

@@ -1,8 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Detection in exposures that are matched to each other."""
 
-from numbers import Real
-
 import numpy as np
 from astropy import units as u
 from scipy import ndimage
@@ -18,17 +16,22 @@ from ccdcr.detection.common import (
     residual_mask,
     timed,
 )
+from ccdcr.detection.mask_warnings import (
+    flagged_fractions,
+    warn_of_mismatch,
+    warn_of_noise,
+)
+from ccdcr.exposures.load_exposures import scale_factors
 from ccdcr.masks.diagnostics import Diagnostics, MatchingDiagnostics
-from ccdcr.matching.equivalence import report_of, warn_of
+from ccdcr.matching.equivalence import report_of
 from ccdcr.matching.flag_pixels import Limits
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
-from ccdcr.median_minimum.exact_boundary import likeliest_cause, warn_of_noise
+from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import groups_with_seed, label_groups
 from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
-from ccdcr.utils.stacks import flagged_fractions
 
 __all__ = [
     "detect_matched",
@@ -36,57 +39,11 @@ __all__ = [
     "full_level",
     "options_of",
     "planes_of",
-    "scale_factors",
     "scaled_frames",
     "second_opinion",
 ]
 
-_KEYWORD = "EXPTIME"
 _FULL = 65535.0  # adu, what 16 bits hold
-
-
-def scale_factors(exposures, given=None):
-    """
-    Return the factor of each exposure.
-
-    Parameters
-    ----------
-    exposures : `~ccdcr.exposures.Exposures`
-        The exposures.
-    given : float or sequence of float, optional
-        Relative fluxes. Default is the exposure times, where all headers have
-        them.
-
-    Returns
-    -------
-    factors : 1D `~numpy.ndarray`
-        The factors.
-
-    Raises
-    ------
-    ValueError
-        If there is not one finite number > 0 for each exposure.
-    """
-    n = len(exposures)
-    if given is not None:
-        factors = np.asarray(given, dtype=float)
-        right = factors.shape in {(), (n,)} and np.isfinite(factors).all()
-        if not (right and (factors > 0).all()):
-            msg = (
-                f"flux_factor must be {n} finite numbers > 0, one per exposure, "
-                f"got {given!r}"
-            )
-            raise ValueError(msg)
-        return np.broadcast_to(factors, n)
-    times = [header.get(_KEYWORD) for header in exposures.headers]
-    if len(times) != n or not all(map(_is_time, times)):
-        return np.ones(n)
-    return np.array(times, dtype=float) / np.median(times)
-
-
-def _is_time(value):
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and np.isfinite(value) and value > 0
 
 
 def full_level(unit):
@@ -330,7 +287,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             ),
         ),
     )
-    warn_of(report)
+    warn_of_mismatch(report)
     if not report.failures:
         _warn_of_noise(hits.noise, frames.noise)
     return result

@@ -17,14 +17,13 @@ from ccdcr.detection.common import (
     residual_mask,
     timed,
 )
+from ccdcr.detection.mask_warnings import flagged_fractions, warn_of_noise
 from ccdcr.masks.diagnostics import Diagnostics
 from ccdcr.median_minimum.criteria import make_simulated_criteria, measure_offsets
-from ccdcr.median_minimum.exact_boundary import warn_of_noise
 from ccdcr.median_minimum.exact_criteria import make_exact_criteria
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils.planes import Observed, clean_mean, make_planes, scaled
-from ccdcr.utils.stacks import flagged_fractions
 
 __all__ = ["detect_unmatched"]
 

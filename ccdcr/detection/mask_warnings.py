@@ -1,17 +1,39 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Warnings about implausible masks."""
+"""Warnings about implausible masks, unexpected noise and exposures that differ."""
 
 import numpy as np
+from astropy.table import Table
 
-from ccdcr.exceptions import CoincidenceWarning, ImplausibleMaskWarning, warn_user
+from ccdcr.exceptions import (
+    CoincidenceWarning,
+    ImplausibleMaskWarning,
+    MatchingFailedWarning,
+    NoiseModelWarning,
+    NotEquivalentWarning,
+    warn_user,
+)
 from ccdcr.utils.stacks import chance_of_majority
 
-__all__ = ["warn_of_implausible"]
+__all__ = [
+    "flagged_fractions",
+    "warn_of_implausible",
+    "warn_of_mismatch",
+    "warn_of_noise",
+]
 
 _LEAST = 1000  # pixels of an image of which fractions mean something
 _MOST_FLAGGED = 0.2
 _MOST_COINCIDENT = 4  # times what chance explains
 _TOLERATED = 0.05  # of the pixels, beside these
+_SAMPLE = 100_000  # pixels that are enough for percentiles
+_PERCENTILE = 95
+_FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
+_REMEDIES = {
+    "readnoise": "check readnoise",
+    "gain": "check gain",
+    "equivalence": "the exposures seem not to be equivalent: register them, or use "
+    "flux_factor='auto'",
+}
 
 
 def warn_of_implausible(masks):
@@ -61,3 +83,79 @@ def warn_of_implausible(masks):
             "are expected by chance; look for stars, edges and hot pixels among them"
         )
         warn_user(msg, CoincidenceWarning)
+
+
+def warn_of_mismatch(equivalence):
+    """Warn if matching was needed, and more strongly if it failed."""
+    if equivalence.failures:
+        warn_user(_failed(equivalence), MatchingFailedWarning)
+    elif equivalence.needed:
+        msg = (
+            "the exposures are not equivalent and were matched: "
+            f"{equivalence.describe()}"
+        )
+        warn_user(msg, NotEquivalentWarning)
+
+
+def _failed(equivalence):
+    reasons = "; ".join(equivalence.failures)
+    return f"the exposures differ too much to be matched: {reasons}"
+
+
+def warn_of_noise(levels, cause):
+    """Warn of the level that is off most, unless there is no cause."""
+    if cause is None:
+        return
+    ratio = np.asarray(levels["noise"])
+    worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
+    msg = (
+        f"the noise of the exposures is {ratio[worst]:.2f} times what gain and "
+        f"readnoise explain at a signal of {levels['x'][worst]:.4g}; "
+        f"{_REMEDIES[cause]}"
+    )
+    warn_user(msg, NoiseModelWarning)
+
+
+def flagged_fractions(masks, image, noise_of):
+    """
+    Return how much is flagged on bright and on faint pixels.
+
+    Parameters
+    ----------
+    masks : dict of 2D `~numpy.ndarray` of bool
+        The masks by name, True = flagged.
+    image : 2D `~numpy.ndarray`
+        A clean image of the scene.
+    noise_of : callable
+        Returns the noise at a signal.
+
+    Returns
+    -------
+    fractions : `~astropy.table.Table`
+        Columns: mask, bright and faint, the flagged fraction of the pixels of
+        structure, the brightest 5% at most, and of those near the median of the
+        image or below; NaN if there are none.
+
+    Notes
+    -----
+    Cosmic rays do not care where they fall: a much larger fraction on bright
+    pixels means that real signal is flagged.
+    """
+    sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
+    middle, high = np.percentile(sample, (50, _PERCENTILE))
+    # Beyond the noise: the median is higher where an exposure is hit.
+    sigma = noise_of(middle)
+    parts = {
+        "bright": image > max(high, middle + _BRIGHT * sigma),
+        "faint": image <= middle + _FAINT * sigma,
+    }
+    rows = {"mask": list(masks)} | {
+        name: [_fraction(mask, part) for mask in masks.values()]
+        for name, part in parts.items()
+    }
+    return Table(rows)
+
+
+def _fraction(mask, part):
+    number = np.count_nonzero(part)
+    return np.count_nonzero(mask & part) / number if number else np.nan

@@ -2,6 +2,7 @@
 """Exposures as plain arrays for the detection, and their flux factors."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from astropy import units as u
@@ -17,7 +18,7 @@ from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import bands_of, dilate
 
-__all__ = ["Exposures", "load_exposures", "measure_flux_factors"]
+__all__ = ["Exposures", "load_exposures", "measure_flux_factors", "scale_factors"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def _drop_impossible(image, bad, limit):
     image[bad] = np.nan
 
 
+_KEYWORD = "EXPTIME"
 _ITERATIONS = 4
 _CLIP = 4.0  # sigma, on both sides: clipping one side only would be biased
 _LEAST_ACCURACY = 0.02
@@ -193,3 +195,47 @@ def _check(sums, error):
             "cosmic rays; give the factors as a list"
         )
         raise ValueError(msg)
+
+
+def scale_factors(exposures, given=None):
+    """
+    Return the factor of each exposure.
+
+    Parameters
+    ----------
+    exposures : `~ccdcr.exposures.Exposures`
+        The exposures.
+    given : float or sequence of float, optional
+        Relative fluxes. Default is the exposure times, where all headers have
+        them.
+
+    Returns
+    -------
+    factors : 1D `~numpy.ndarray`
+        The factors.
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite number > 0 for each exposure.
+    """
+    n = len(exposures)
+    if given is not None:
+        factors = np.asarray(given, dtype=float)
+        right = factors.shape in {(), (n,)} and np.isfinite(factors).all()
+        if not (right and (factors > 0).all()):
+            msg = (
+                f"flux_factor must be {n} finite numbers > 0, one per exposure, "
+                f"got {given!r}"
+            )
+            raise ValueError(msg)
+        return np.broadcast_to(factors, n)
+    times = [header.get(_KEYWORD) for header in exposures.headers]
+    if len(times) != n or not all(map(_is_time, times)):
+        return np.ones(n)
+    return np.array(times, dtype=float) / np.median(times)
+
+
+def _is_time(value):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and np.isfinite(value) and value > 0

@@ -16,7 +16,7 @@ from astropy.io import fits, registry
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
-from ccdcr.exceptions import CRMasksFileError, raised_warnings
+from ccdcr.exceptions import CRMasksFileError, raised_warnings, short_repr
 from ccdcr.masks.fits_reader import (
     BRIGHT,
     CLEANED,
@@ -32,7 +32,7 @@ from ccdcr.masks.fits_reader import (
     boundaries_to_hdus,
 )
 from ccdcr.requirements import requirement_table as kind
-from ccdcr.requirements.requirement_table import ALIASES, REQUIREMENTS, short_repr
+from ccdcr.requirements.requirement_table import ALIASES, REQUIREMENTS
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import is_packed, unpack, write_hdulist
 from ccdcr.utils.fits_structure import check_structure

@@ -11,12 +11,11 @@ from astropy.io import fits
 from astropy.io.fits import VerifyError
 from astropy.table import Table
 
-from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, warn_user
+from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, short_repr, warn_user
 from ccdcr.masks.mask_checks import pixel_boxes
 from ccdcr.matching.equivalence import COLUMNS, Equivalence
 from ccdcr.median_minimum.exact_boundary import LEVELS, ExactBoundary
 from ccdcr.median_minimum.noise_distribution import PhotonNoise
-from ccdcr.requirements.requirement_table import short_repr
 
 __all__ = [
     "BOUNDARY",

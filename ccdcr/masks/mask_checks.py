@@ -8,9 +8,10 @@ from astropy import units as u
 from astropy.nddata import NDData
 from astropy.table import Table
 
+from ccdcr.exceptions import short_repr
 from ccdcr.matching.equivalence import Equivalence
 from ccdcr.median_minimum.exact_boundary import ExactBoundary
-from ccdcr.requirements.requirement_table import boxes, short_repr
+from ccdcr.requirements.requirement_table import boxes
 from ccdcr.requirements.requirements import Requirements
 
 __all__ = [

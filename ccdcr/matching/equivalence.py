@@ -4,13 +4,7 @@
 import numpy as np
 from astropy.table import Table
 
-from ccdcr.exceptions import (
-    MatchingFailedWarning,
-    NotEquivalentWarning,
-    warn_user,
-)
-
-__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "report_of", "warn_of"]
+__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "report_of"]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
 COLUMNS = {
@@ -177,23 +171,6 @@ class Equivalence:
                 parts.append(f"{name} {low} to {high}{unit}")
         before, after = self.ratio
         return f"{', '.join(parts)}; Q / Q0 {before:.2f}, {after:.2f} after matching"
-
-
-def warn_of(equivalence):
-    """Warn if matching was needed, and more strongly if it failed."""
-    if equivalence.failures:
-        warn_user(_failed(equivalence), MatchingFailedWarning)
-    elif equivalence.needed:
-        msg = (
-            "the exposures are not equivalent and were matched: "
-            f"{equivalence.describe()}"
-        )
-        warn_user(msg, NotEquivalentWarning)
-
-
-def _failed(equivalence):
-    reasons = "; ".join(equivalence.failures)
-    return f"the exposures differ too much to be matched: {reasons}"
 
 
 def _largest(values):

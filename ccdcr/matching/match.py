@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Matched detection from arrays to masks: the order of the stages, for images and pixels."""
+"""Matched detection from arrays to masks: the stages in their order."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any

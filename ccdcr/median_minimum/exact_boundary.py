@@ -1,12 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Boundary of the Median-Minimum diagram computed from the noise, and a check of that noise."""
+"""Median-Minimum boundary computed from the noise, and a check of the noise."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
 
-from ccdcr.exceptions import NoiseModelWarning, warn_user
 from ccdcr.median_minimum.noise_distribution import STEP, PhotonNoise
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "invert",
     "judge_noise_model",
     "likeliest_cause",
-    "warn_of_noise",
 ]
 
 # Levels of sqrt(-ln p) at which the p-value surface is kept.
@@ -227,12 +225,6 @@ def invert(kernel, exceeding, noise, first, levels):
 
 _TOLERATED = 0.2
 _SMOOTH, _MANY_ELECTRONS = 0.5, 50.0
-_REMEDIES = {
-    "readnoise": "check readnoise",
-    "gain": "check gain",
-    "equivalence": "the exposures seem not to be equivalent: register them, or use "
-    "flux_factor='auto'",
-}
 
 
 def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
@@ -273,20 +265,6 @@ def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
             size = max(size, 0)
         left[cause] = np.sum((excess - size * shape) ** 2)
     return min(left, key=left.get)
-
-
-def warn_of_noise(levels, cause):
-    """Warn of the level that is off most, unless there is no cause."""
-    if cause is None:
-        return
-    ratio = np.asarray(levels["noise"])
-    worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
-    msg = (
-        f"the noise of the exposures is {ratio[worst]:.2f} times what gain and "
-        f"readnoise explain at a signal of {levels['x'][worst]:.4g}; "
-        f"{_REMEDIES[cause]}"
-    )
-    warn_user(msg, NoiseModelWarning)
 
 
 _SAMPLE = 1 << 17

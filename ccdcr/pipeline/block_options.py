@@ -8,14 +8,13 @@ import textwrap
 
 from ccdcr.combination.combine import combine
 from ccdcr.combination.methods import METHODS
-from ccdcr.exceptions import UnknownRequirementError
+from ccdcr.exceptions import UnknownRequirementError, short_repr
 from ccdcr.exposures.ccd_parameters import GAIN_KEYWORDS, READNOISE_KEYWORDS
 from ccdcr.requirements.requirement_table import (
     ALIASES,
     REQUIREMENTS,
     STAGES,
     boolean,
-    short_repr,
 )
 from ccdcr.requirements.requirements import yaml_value
 from ccdcr.utils.files import none_if_named

@@ -10,11 +10,11 @@ from typing import Any
 from astropy import log
 from astropy import units as u
 
+from ccdcr.exceptions import short_repr
 from ccdcr.requirements.requirement_table import (
     ALIASES,
     REQUIREMENTS,
     number,
-    short_repr,
 )
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import load_mappings, none_if_named

@@ -3,12 +3,13 @@
 
 import math
 import operator
-import reprlib
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from ccdcr.exceptions import short_repr
 
 __all__ = [
     "ALIASES",
@@ -33,16 +34,10 @@ __all__ = [
     "region",
     "regions",
     "sequence",
-    "short_repr",
 ]
 
+
 # A short file may stand for a huge value: YAML has aliases.
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 3
-_SHORT.maxstring = _SHORT.maxother = 80
-short_repr = _SHORT.repr
-
-
 @dataclass(frozen=True)
 class Kind:
     """What a requirement may be: a phrase for people and a check."""

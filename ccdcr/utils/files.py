@@ -13,8 +13,6 @@ from pathlib import Path
 
 import yaml
 
-from ccdcr.requirements.requirement_table import short_repr
-
 __all__ = [
     "atomic_path",
     "card_text",

@@ -4,14 +4,12 @@
 from functools import lru_cache
 
 import numpy as np
-from astropy.table import Table
 from scipy import stats
 
 __all__ = [
     "chance_of_all",
     "chance_of_majority",
     "count",
-    "flagged_fractions",
     "lowest",
     "mean",
     "median",
@@ -220,56 +218,6 @@ def _exchanges(n):
             yield from ((i, i + d) for i in range(n - d) if i & p == r)
             d, q, r = q - p, q >> 1, p
         p >>= 1
-
-
-_SAMPLE = 100_000  # pixels that are enough for percentiles
-_PERCENTILE = 95
-_FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
-
-
-def flagged_fractions(masks, image, noise_of):
-    """
-    Return how much is flagged on bright and on faint pixels.
-
-    Parameters
-    ----------
-    masks : dict of 2D `~numpy.ndarray` of bool
-        The masks by name, True = flagged.
-    image : 2D `~numpy.ndarray`
-        A clean image of the scene.
-    noise_of : callable
-        Returns the noise at a signal.
-
-    Returns
-    -------
-    fractions : `~astropy.table.Table`
-        Columns: mask, bright and faint, the flagged fraction of the pixels of
-        structure, the brightest 5% at most, and of those near the median of the
-        image or below; NaN if there are none.
-
-    Notes
-    -----
-    Cosmic rays do not care where they fall: a much larger fraction on bright
-    pixels means that real signal is flagged.
-    """
-    sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
-    middle, high = np.percentile(sample, (50, _PERCENTILE))
-    # Beyond the noise: the median is higher where an exposure is hit.
-    sigma = noise_of(middle)
-    parts = {
-        "bright": image > max(high, middle + _BRIGHT * sigma),
-        "faint": image <= middle + _FAINT * sigma,
-    }
-    rows = {"mask": list(masks)} | {
-        name: [_fraction(mask, part) for mask in masks.values()]
-        for name, part in parts.items()
-    }
-    return Table(rows)
-
-
-def _fraction(mask, part):
-    number = np.count_nonzero(part)
-    return np.count_nonzero(mask & part) / number if number else np.nan
 
 
 def chance_of_all(chances):
