@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from ccdcr.exceptions import short_repr
+
 __all__ = [
     "atomic_path",
     "card_text",
