@@ -23,6 +23,7 @@ __all__ = [
     "clipped",
     "compare_masks",
     "diagram",
+    "house",
     "laplacian",
     "problem",
     "tails",
@@ -217,3 +218,47 @@ def accuracy():
     axes[0].invert_yaxis()
     handles = axes[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside upper center", ncols=6)
+
+
+# Rooms from the ground up: name, what is in it, left edge and width of its box.
+_FLOORS = (
+    (("utils", "files, bands, windows, stacks", 0, 8), ("exceptions", "", 8, 2)),
+    (("requirements", "the table of options", 0, 3), ("exposures", "reader, CCD", 3, 7)),
+    (
+        ("single_image", "L.A. Cosmic", 0, 3),
+        ("median_minimum", "boundaries", 3, 3.5),
+        ("matching", "local matching, decision", 6.5, 3.5),
+    ),
+    (("masks", "mask set, its file, editing, origins", 0, 10),),
+    (
+        ("detection", "stages in their order", 0, 4),
+        ("combination", "methods, tiles, ccdproc", 4, 4),
+        ("simulation", "known truth", 8, 2),
+    ),
+    (("inspection", "masks together with exposures", 0, 10),),
+    (
+        ("plotting", "figures", 0, 2),
+        ("report", "a folder", 2, 2),
+        ("reviewing", "windows", 4, 2),
+        ("pipeline", "observing blocks", 6, 4),
+    ),
+    (("cli", "the command ccdcr", 0, 10),),
+)
+_FLOW = {"exposures", "detection", "masks", "combination"}
+
+
+def house():
+    """Draw the rooms of the package; a room imports only from those below it."""
+    fig, ax = plt.subplots(figsize=(8, 5.6), layout="constrained")
+    for floor, rooms in enumerate(_FLOORS):
+        for name, text, left, width in rooms:
+            color = "#cfe3f5" if name in _FLOW else "#f2f2f2"
+            box = plt.Rectangle(
+                (left + 0.05, floor + 0.06), width - 0.1, 0.88, fc=color, ec="#004c87"
+            )
+            ax.add_patch(box)
+            x = left + width / 2
+            ax.text(x, floor + 0.62, name, ha="center", va="center", weight="bold")
+            ax.text(x, floor + 0.28, text, ha="center", va="center", fontsize="small")
+    ax.set(xlim=(0, 10), ylim=(0, len(_FLOORS)))
+    ax.axis("off")
