@@ -87,7 +87,7 @@ def _moffat_kernel(fwhm, beta, size):
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-_LARGEST_FILTER = 9  # pixels; it writes outside of smaller images
+_LARGEST_FILTER = 9  # pixels; astroscrappy writes outside of smaller images
 
 
 def gaussian_kernel(fwhm_x, fwhm_y, size):
