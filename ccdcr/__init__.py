@@ -5,7 +5,7 @@ from importlib import import_module
 
 from ccdcr._version import __version__
 
-# Modules are imported when their names are used: help of the command is quick.
+# Modules are imported on first use, so that the help of the command is quick.
 _MODULES = {
     "BlockResult": "pipeline",
     "CRCombiner": "combination.combiner",

@@ -37,9 +37,9 @@ __all__ = [
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = 80
-short_repr = _SHORT.repr  # a value as messages show it
+short_repr = _SHORT.repr  # YAML aliases may make values huge
 
-# The filters of warnings are those of the process: one thread at a time.
+# Filters of warnings belong to the process: one thread at a time.
 _FILTERS = RLock()
 
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Exposures: the reader, and what is known of the CCD."""
+"""Reader of exposures, and parameters of the CCD."""
 
 from ccdcr.exposures.ccd_parameters import CCDParameters, find_ccd_parameters
 from ccdcr.exposures.load_exposures import Exposures, load_exposures

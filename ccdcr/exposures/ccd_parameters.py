@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Gain, read noise and bias of exposures, and the noise they make."""
+"""Gain, read noise and bias of a CCD, and its noise model."""
 
 from dataclasses import dataclass
 
@@ -20,21 +20,21 @@ __all__ = [
     "variance_of",
 ]
 
-# Tried in this order where neither the block nor the caller gives a value.
+# Tried in this order if no value is given.
 GAIN_KEYWORDS = ("GAIN", "EGAIN")
 READNOISE_KEYWORDS = ("RDNOISE", "READNOIS", "RON", "ENOISE")
 _PER_ADU = u.electron / u.adu
-# Squares of such values, in any unit, are numbers of float32.
+# Limits whose squares are finite in float32, in any unit.
 MOST_SIGNAL, _MOST_GAIN, _MOST_READNOISE = 1e12, 1e6, 1e6
 
 
 @dataclass(frozen=True)
 class CCDParameters:
     """
-    Gain (electron per unit of the data), read noise (electron), bias (data).
+    Gain (electron per unit of the data), read noise (electron) and bias (data).
 
-    ``readnoise`` stands for all exposures and pixels; ``readnoises`` are those
-    of each exposure or None, ``readnoise_map`` that of each pixel or None.
+    ``readnoise`` stands for all exposures and pixels. ``readnoises`` has one value
+    per exposure, ``readnoise_map`` (ny, nx) one per pixel; both may be None.
     """
 
     gain: float
@@ -54,7 +54,7 @@ class CCDParameters:
 
 
 def split_gain_map(gain, shape):
-    """Return a gain, and what the data must be multiplied by to have it."""
+    """Return the median gain, and a map (ny, nx) relative to it or None."""
     values = getattr(gain, "value", gain)
     if not isinstance(values, np.ndarray) or values.ndim == 0:
         return gain, None
@@ -79,19 +79,9 @@ def _check_map(name, values, shape, *, above=False):
 
 def find_ccd_parameters(exposures, *, gain, readnoise, bias):
     """
-    Return gain, read noise and bias of some exposures.
+    Return the `CCDParameters` of exposures in adu or electron.
 
-    Parameters
-    ----------
-    exposures : list of `~ccdcr.exposures.Exposure` or `~astropy.nddata.CCDData`
-        The exposures, in adu or electron.
-    gain, readnoise, bias : float, `~astropy.units.Quantity`, str or None
-        As for `ccdcr.detect_cosmic_rays`.
-
-    Returns
-    -------
-    parameters : `CCDParameters`
-        The parameters as plain numbers.
+    ``gain``, ``readnoise`` and ``bias`` are those of `ccdcr.detect_cosmic_rays`.
     """
     unit = exposures[0].unit
     if unit not in {u.adu, u.electron}:
@@ -120,7 +110,7 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias):
 
 
 def _per_exposure(exposures, readnoise):
-    """Look the read noise up in the headers, where exposures may differ."""
+    """Return the read noise; of a keyword one value, or a list if exposures differ."""
     if not isinstance(readnoise, str):
         return readnoise
     pairs = enumerate(exposures, start=1)
@@ -129,7 +119,7 @@ def _per_exposure(exposures, readnoise):
 
 
 def _readnoises(exposures, readnoise):
-    """Return the read noise: of all, of each exposure, of each pixel."""
+    """Return the fields of `CCDParameters` for a number, one per exposure or a map."""
     if np.ndim(readnoise) == 0:
         return {"readnoise": _number("readnoise", readnoise, u.electron, minimum=0)}
     if isinstance(readnoise, u.Quantity):
@@ -177,7 +167,7 @@ def _find_gain(exposures, gain, unit):
 
 
 def _value(exposures, name, value):
-    """Look a value up in the headers when it is the name of a keyword."""
+    """Return a value, or what all headers have if it is the name of a keyword."""
     if not isinstance(value, str):
         return value
     values = [_keyword(ccd, name, value, i) for i, ccd in enumerate(exposures, start=1)]
@@ -221,9 +211,9 @@ def _number(name, value, unit, *, minimum=-np.inf, above=False):
 
 def find_keywords(exposures, *, gain, readnoise):
     """
-    Name header keywords for gain and read noise if they are None.
+    Return gain and read noise as a dict, with usual keywords in place of None.
 
-    Returned as a dict; None where no keyword is known to all exposures.
+    None remains where no keyword is in all headers.
     """
     if gain is None and exposures[0].unit != u.electron:
         gain = _known_keyword(exposures, "gain", GAIN_KEYWORDS)
@@ -243,21 +233,9 @@ def _known_keyword(exposures, name, keywords):
 
 def variance_of(sigma, kind, sigma_unit, unit):
     """
-    Return the variance that belongs to an uncertainty.
+    Return the variance (float64, in ``unit**2``) of an uncertainty array.
 
-    Parameters
-    ----------
-    sigma : `~numpy.ndarray`
-        The array of the uncertainty.
-    kind : type
-        Its class, of any kind that can be converted.
-    sigma_unit, unit : `~astropy.units.UnitBase` or None
-        Its unit and that of the exposure.
-
-    Returns
-    -------
-    variance : `~numpy.ndarray` of float64
-        The variance in the squared unit of the exposure.
+    ``kind`` is its class, ``sigma_unit`` its unit; units may be None.
     """
     with np.errstate(divide="ignore"):  # an inverse variance may be 0
         variance = kind(sigma, unit=sigma_unit, copy=False).represent_as(
@@ -271,33 +249,18 @@ def variance_of(sigma, kind, sigma_unit, unit):
 
 def model_variance(data, gain, readnoise, bias):
     """
-    Return the variance of an exposure by the noise model of a CCD.
+    Return max(data - bias, 0) / gain + (readnoise / gain)^2, float32 if the data are.
 
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        The exposure.
-    gain : float
-        Electrons per unit of the data.
-    readnoise : float
-        Read noise in electron.
-    bias : float
-        Bias level in the data.
-
-    Returns
-    -------
-    variance : `~numpy.ndarray`
-        The variance, max(data - bias, 0) / gain + (readnoise / gain)^2; that of
-        one electron where this is 0. float32 if the data are.
+    It is the variance of one electron where this is 0. ``readnoise`` is in electron.
     """
     kind = np.asarray(data).dtype
     dtype = np.result_type(kind, np.float32) if kind.kind == "f" else np.dtype(float)
     signal = np.subtract(data, dtype.type(bias), dtype=dtype) if bias else data
-    # Twice as fast as with the number 0.
+    # An array of zeros is twice as fast as the number 0.
     signal = np.maximum(signal, np.zeros(np.shape(data), dtype), dtype=dtype)
     if gain != 1:
         signal *= dtype.type(1 / gain)
     signal += dtype.type((readnoise / gain) ** 2)
-    if readnoise == 0:  # nothing would be known of a pixel without signal
+    if readnoise == 0:  # pixels without signal would have no noise
         signal[signal == 0] = gain**-2
     return signal

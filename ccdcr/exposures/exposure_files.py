@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Images of exposure files: where they are, and their rows."""
+"""Images of exposure files: choice of the extension, and reading by rows."""
 
 import os
 import re
@@ -26,7 +26,7 @@ __all__ = [
     "unpacked_path",
 ]
 
-# Names of extensions that are no image of the sky.
+# Extensions that are not images of the sky.
 _NOT_DATA = re.compile(
     r"(CR)?MASK\w*|BPM|DQ\w*|FLAGS?\w*|UNCERT\w*|ERR\w*|VAR\w*|STD\w*|STDDEV|SIGMA"
     r"|I?VAR\w*|NOISE|WHT|WEIGHT\w*|NUSED|PSFIMAGE|EXPMAP|RNMAP|GAINMAP",
@@ -37,11 +37,10 @@ _STRUCTURE = {"SIMPLE", "EXTEND", "NEXTEND", "CHECKSUM", "DATASUM"}
 
 def find_image(hdus, extension, path):
     """
-    Return the number of the extension with the image.
+    Return the number of ``extension``; if it is None, of the only image.
 
-    That is ``extension``, by number or name; if it is None (or 0 without an image),
-    the primary image, else the only extension whose name is not that of a mask or an
-    uncertainty.
+    That is the primary image, else the only image whose name is not that of a mask
+    or an uncertainty. 0 means None if the primary extension has no image.
     """
     if extension is None or (extension == 0 and not _is_image(hdus[0])):
         return _only_image(hdus, path)
@@ -83,7 +82,7 @@ def _only_image(hdus, path):
 
 
 def joined_header(hdus, number):
-    """Return the header of an extension, with what only the primary header has."""
+    """Return the header of an extension, extended by that of the primary extension."""
     header = hdus[number].header.copy()
     if number > 0:
         primary = hdus[0].header.copy()
@@ -94,7 +93,7 @@ def joined_header(hdus, number):
 
 
 def find_unit(header, path, unit=None):
-    """Return the unit that is given or that of BUNIT; None if there is neither."""
+    """Return the given unit or that of BUNIT; None if there is neither."""
     if unit is not None:
         return u.Unit(unit)
     text = str(header.get("BUNIT", "")).strip()
@@ -114,9 +113,9 @@ _BLOCK = 1 << 22  # bytes that are copied at once
 
 class FileRows:
     """
-    Rows of an array in a file; the file is open only while they are read.
+    Rows of an array in a file that is open only while they are read.
 
-    Rows are read and not mapped: each mapping would keep a descriptor.
+    Rows are not mapped, because each mapping would keep a descriptor.
     """
 
     def __init__(self, path, dtype, shape, offset=0):
@@ -152,7 +151,7 @@ class SectionRows:
 
 
 class Scratch:
-    """An array in a temporary file that is gone with it; rows are mapped."""
+    """An array in a temporary file that is deleted with it; rows are mapped."""
 
     def __init__(self, shape, dtype, folder=None):
         self.dtype, self.shape = np.dtype(dtype), tuple(shape)
@@ -164,7 +163,7 @@ class Scratch:
     def __getitem__(self, rows):
         start, stop, _ = rows.indices(self.shape[0])
         row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        # Pages of a mapping count as memory until it is closed: one for each request.
+        # A mapping's pages count as memory until it is closed: one per request.
         shape = (stop - start, *self.shape[1:])
         return np.memmap(self._file, self.dtype, "r+", start * row, shape)
 
@@ -172,12 +171,12 @@ class Scratch:
         self[rows][...] = values
 
     def whole(self):
-        """Return the array itself; unused pages are not in memory."""
+        """Return the whole array; unused pages are not in memory."""
         return self[:].view(np.ndarray)
 
 
 def _reserve(file, size, folder):
-    """Make room now: that a full disk lacks it later would kill the process."""
+    """Reserve the space now: a disk that is full later would kill the process."""
     if not size or not hasattr(os, "posix_fallocate"):
         file.truncate(size)
         return
@@ -189,7 +188,7 @@ def _reserve(file, size, folder):
 
 
 def temporary_folder(stack, folder):
-    """Return a function that makes a temporary folder when it is first called."""
+    """Return a function that makes a temporary folder at its first call."""
     made = []
 
     def temporary():
@@ -212,7 +211,7 @@ def unpacked_path(path, temporary):
 
 
 def image_rows(hdus, extension, path, temporary):
-    """Return the rows of an extension of the plain file ``path``, opened as hdus."""
+    """Return the rows of an extension of the uncompressed file ``path``."""
     number = hdus.index_of(extension)
     hdu = hdus[number]
     if isinstance(hdu, fits.CompImageHDU):
@@ -228,7 +227,7 @@ def image_rows(hdus, extension, path, temporary):
 
 
 def _decompressed(hdu, path, number, temporary):
-    """Return the rows of a compressed image, copied to a temporary file."""
+    """Return the rows of a tile-compressed image from a temporary copy."""
     image = SectionRows(path, number, hdu)
     dtype = image.dtype.newbyteorder("=")
     handle, target = tempfile.mkstemp(dir=temporary())

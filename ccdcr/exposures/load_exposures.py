@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Exposures as plain arrays for the detection, and their flux factors."""
+"""Exposures as arrays for the detection, and their flux factors."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -26,10 +26,9 @@ class Exposures:
     """
     Exposures as plain arrays.
 
-    ``data`` is (n, ny, nx) float32 without bias; ``bad`` is (n, ny, nx), True =
-    masked or not finite, or None where nothing is. Where the gain is a map the
-    data are scaled to its median, by ``gain_ratio``.
-    ``headers`` are as they came.
+    ``data`` is (n, ny, nx) float32 without bias; ``bad`` (same shape, True = masked
+    or not finite) may be None. If the gain is a map, ``gain_ratio`` (ny, nx) has
+    scaled the data to its median. ``headers`` are those of the exposures.
     """
 
     data: np.ndarray
@@ -61,26 +60,10 @@ def load_exposures(
     usual_keywords=False,
 ):
     """
-    Return exposures as plain arrays, with gain, read noise and bias.
+    Return CCDData or files as `Exposures`, at least ``minimum`` of them.
 
-    Parameters
-    ----------
-    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures, in adu or electron.
-    gain, readnoise, bias : float, `~astropy.units.Quantity`, str or None
-        Numbers, quantities or names of header keywords.
-    minimum : int
-        Least number of exposures.
-    extension, unit : optional
-        As for `~ccdcr.exposures.open_exposures`.
-    usual_keywords : bool, optional
-        Whether gain and read noise are looked up in the headers under their usual
-        names if they are None.
-
-    Returns
-    -------
-    exposures : `Exposures`
-        The exposures.
+    Options are those of `open_exposures` and `find_ccd_parameters`; ``usual_keywords``
+    looks up gain and read noise that are None in the headers.
     """
     items, names = list_exposures(ccds, minimum=minimum)
     options = {"extension": extension, "unit": unit, "allowed": ("numpy",)}
@@ -101,7 +84,7 @@ def load_exposures(
 
 
 def _fill(data, bad, exposure, detector, ratio):
-    """Fill in data (ny, nx) without bias, and what of them is bad."""
+    """Fill in the data (ny, nx) of an exposure without bias, and its bad pixels."""
     for rows in bands_of(exposure.shape):
         values, mask, _ = exposure.cut(rows)
         with np.errstate(over="ignore"):  # beyond float32 is not finite either
@@ -114,7 +97,7 @@ def _fill(data, bad, exposure, detector, ratio):
 
 
 def _drop_impossible(image, bad, limit):
-    """Mark what is not finite; what is beyond the limit is not, either."""
+    """Mark pixels that are not finite or beyond the limit, and set them to NaN."""
     with np.errstate(invalid="ignore"):
         np.less_equal(np.abs(image), np.float32(limit), out=bad)
     np.logical_not(bad, out=bad)
@@ -129,34 +112,11 @@ _LEAST_ACCURACY = 0.02
 
 def measure_flux_factors(stack, bad, noise_of, use=None):
     """
-    Return the flux of each exposure relative to the median one.
+    Return the flux of each exposure (n, ny, nx) relative to the median one, (n,).
 
-    Parameters
-    ----------
-    stack : 3D `~numpy.ndarray`
-        The exposures, (n, ny, nx), without bias.
-    bad : 3D `~numpy.ndarray` of bool or None
-        True = takes no part.
-    noise_of : callable
-        Returns the noise of an expected image.
-    use : 2D `~numpy.ndarray` of bool, optional
-        Pixels that may be used.
-
-    Returns
-    -------
-    factors : 1D `~numpy.ndarray`
-        The factors; their median is 1.
-
-    Raises
-    ------
-    ValueError
-        If there is too little signal.
-
-    Notes
-    -----
-    The factors are the ratios of sums over the pixels that no cosmic ray has
-    touched in any exposure. These are found by comparing each exposure with
-    the median of the exposures that are scaled by the factors so far.
+    Factors are ratios of sums over pixels that deviate in no exposure from the median
+    of the scaled exposures. ``noise_of`` returns the noise of an expected image,
+    ``use`` (ny, nx) limits the pixels. ValueError if there is too little signal.
     """
     usable = np.ones(stack.shape[1:], bool) if use is None else use.copy()
     if bad is not None:
@@ -178,7 +138,7 @@ def measure_flux_factors(stack, bad, noise_of, use=None):
 
 
 def _first_guess(stack, usable):
-    """Use medians over the brighter pixels, which few cosmic rays touch."""
+    """Return ratios of medians over the brighter pixels, of which few are hit."""
     level = kernels.median(stack)
     if not usable.any():
         _check(np.zeros(len(stack)), 1.0)
@@ -198,27 +158,7 @@ def _check(sums, error):
 
 
 def scale_factors(exposures, given=None):
-    """
-    Return the factor of each exposure.
-
-    Parameters
-    ----------
-    exposures : `~ccdcr.exposures.Exposures`
-        The exposures.
-    given : float or sequence of float, optional
-        Relative fluxes. Default is the exposure times, where all headers have
-        them.
-
-    Returns
-    -------
-    factors : 1D `~numpy.ndarray`
-        The factors.
-
-    Raises
-    ------
-    ValueError
-        If there is not one finite number > 0 for each exposure.
-    """
+    """Return the factors (n,): the given ones, else the exposure times, else 1."""
     n = len(exposures)
     if given is not None:
         factors = np.asarray(given, dtype=float)

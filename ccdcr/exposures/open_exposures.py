@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The reader of exposures: CCDData objects or files, whole or by rows."""
+"""Reader of exposures: CCDData objects or files, whole or by rows."""
 
 import os
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def list_exposures(ccds, *, minimum=1, name="ccds"):
-    """Return exposures as a list, not yet read, and the names of their files."""
+    """Return exposures as a list, unread, and the names of their files ('' if none)."""
     if isinstance(ccds, (str, bytes, os.PathLike, CCDData)) or not isinstance(
         ccds, Iterable
     ):
@@ -71,14 +71,14 @@ def _file_name(item):
 
 
 def array_kind(array):
-    """Return the package that an array is of, such as ``'numpy'``."""
+    """Return the package of an array, such as ``'numpy'``."""
     if isinstance(array, np.ndarray):
         return "numpy"
     return type(array).__module__.partition(".")[0]
 
 
 def check_arrays(ccds, names=None, allowed=("numpy",)):
-    """Refuse CCDData whose arrays are of other packages than those allowed."""
+    """Refuse CCDData whose arrays are not of the allowed packages."""
     for label, ccd in zip(_labels(names or [""] * len(ccds)), ccds, strict=True):
         uncertainty = None if ccd.uncertainty is None else ccd.uncertainty.array
         for what, array in (
@@ -104,7 +104,7 @@ def _labels(names):
 
 
 def check_alike(ccds, names):
-    """Refuse exposures that are no 2D real images, or differ in shape or unit."""
+    """Refuse exposures that are not real 2D images, or differ in shape or unit."""
     labels = _labels(names)
     for ccd, label in zip(ccds, labels, strict=True):
         dtype = ccd.data.dtype
@@ -136,7 +136,7 @@ _BOOL = (bool, np.bool_)
 @dataclass
 class Exposure:
     """
-    An exposure of which some rows can be had.
+    An exposure that is read by rows.
 
     ``data``, ``mask`` and ``sigma`` (the array of the uncertainty, of class
     ``kind`` and with ``sigma_unit``) give an array (rows, nx) for a slice of rows;
@@ -183,7 +183,7 @@ class Exposure:
 
     @property
     def lazy(self):
-        """Whether an array is one of dask."""
+        """Whether an array is a dask array."""
         return any(array_kind(plane) == "dask" for plane in self.planes)
 
     @property
@@ -226,35 +226,11 @@ def open_exposures(
     **names,
 ):
     """
-    Open exposures for reading some rows at a time.
+    Yield a list of `Exposure` of one shape and unit from CCDData objects and files.
 
-    Files are open only while they are read, however many there are.
-
-    Parameters
-    ----------
-    items : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures or their files.
-    minimum : int, optional
-        Least number of exposures.
-    name : str, optional
-        Name of the parameter in messages.
-    extension : int, str or tuple, optional
-        The extension of the image in files. Default is the primary image, else the
-        only image whose name is not that of a mask or an uncertainty.
-    unit : str or `~astropy.units.Unit`, optional
-        Unit of the files. Default is BUNIT, or adu without it, with a warning.
-    folder : str or `~pathlib.Path`, optional
-        Where compressed files are unpacked.
-    allowed : sequence of str, optional
-        Packages whose arrays the exposures may hold.
-    **names
-        ``hdu_mask``, ``hdu_uncertainty`` and ``key_uncertainty_type``, as for
-        `astropy.nddata.CCDData.read`.
-
-    Yields
-    ------
-    exposures : list of `Exposure`
-        The exposures, of one shape and unit.
+    Files are open only while they are read. ``folder`` is for unpacked files,
+    ``allowed`` names the packages of arrays, ``names`` are the options ``hdu_mask``,
+    ``hdu_uncertainty`` and ``key_uncertainty_type`` of `astropy.nddata.CCDData.read`.
     """
     items, labels = list_exposures(items, minimum=minimum, name=name)
     ccds = {i: item for i, item in enumerate(items) if isinstance(item, CCDData)}
@@ -279,10 +255,9 @@ def load_ccds(
     ccds, *, minimum=1, name="ccds", extension=None, unit=None, allowed=("numpy",)
 ):
     """
-    Return exposures as CCDData objects, together with their file names.
+    Return CCDData objects, the given ones unchanged, and the names of their files.
 
-    Parameters are those of `open_exposures`; ``allowed`` names the packages whose
-    arrays the exposures may hold. Objects are passed on as they are.
+    Options are those of `open_exposures`.
     """
     items, names = list_exposures(ccds, minimum=minimum, name=name)
     options = {"extension": extension, "unit": unit, "allowed": allowed}
@@ -295,7 +270,7 @@ def load_ccds(
 
 
 def _settle_units(exposures, labels):
-    """Take files without a unit as adu, with one warning."""
+    """Set files without a unit to adu, with one warning."""
     unknown = [i for i, exposure in enumerate(exposures) if exposure.unit is None]
     files = [labels[i] for i in unknown if exposures[i].from_file]
     for i in unknown:
@@ -371,7 +346,7 @@ def _exposure(
 
 
 def _without_scaling(header, dtype):
-    """Return the header of the image as it is once it is scaled."""
+    """Return the header (a copy) for an image whose values are already scaled."""
     header = header.copy()
     scaled = (header.get("BSCALE", 1), header.get("BZERO", 0)) != (1, 0)
     if scaled and dtype.kind != "u":

@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Mask sets, their files, and what found each pixel."""
+"""Mask sets: files, checks, editing and diagnostics."""

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Diagnostics of a detection: origins of the pixels, boundaries, measured values."""
+"""Diagnostics of a detection: origins of pixels, boundaries, measured values."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -21,7 +21,7 @@ __all__ = [
 
 # What found a pixel; UNKNOWN is for masks without flags.
 DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER, UNKNOWN = range(1, 7)
-# In the order in which they are shown.
+# In the order of figures and reports.
 ORIGINS = {
     BOTH: "both detectors",
     SINGLE_ONLY: "single image only",
@@ -110,19 +110,19 @@ class Diagnostics:
         return f"<{type(self).__name__}({', '.join(self._known())})>"
 
     def _known(self):
-        """Return the names of the fields that hold something."""
+        """Return the names of the fields that are not empty."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         empty = [k for k, v in values.items() if isinstance(v, dict) and not v]
         return [k for k, v in values.items() if v is not None and k not in empty]
 
 
 def cut_diagnostics(diagnostics, bounds):
-    """Return the diagnostics of a part of the images; slices along y and x."""
+    """Return the diagnostics of a part of the images; bounds are slices of y and x."""
     flags = {name: plane[bounds] for name, plane in diagnostics.flags.items()}
     matching = diagnostics.matching
     if matching is not None:
         ratio = matching.gain_ratio
         ratio = None if ratio is None else ratio[bounds]
-        # The tiles of a part would be others: it cannot be searched again.
+        # A part has other tiles, so it cannot be searched again.
         matching = replace(matching, gain_ratio=ratio, known=None)
     return replace(diagnostics, flags=flags, matching=matching)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Mask sets edited: detections dropped, pixels added or removed."""
+"""Editing of mask sets, and the exposures that fit them."""
 
 import textwrap
 from dataclasses import dataclass, replace
@@ -31,11 +31,7 @@ def edit_masks(
     planes=None,
     ccds=None,
 ):
-    """
-    Return masks with detections dropped, and pixels added or removed.
-
-    Parameters and results are those of `ccdcr.CRMaskSet.edit`.
-    """
+    """Return an edited mask set; parameters are those of `ccdcr.CRMaskSet.edit`."""
     names = _plane_names(masks, planes, "planes")
     detections_of = _plane_names(masks, [detections_of], "detections_of")[0]
     lists = {
@@ -72,7 +68,7 @@ def _plane_names(masks, names, parameter):
 
 
 def _pixels(name, rows, shape):
-    """Return FITS pixels as an array of x and y, checked."""
+    """Return FITS pixels as an array of x and y (m, 2), checked."""
     if rows is None:
         return np.empty((0, 2), dtype=int)
     pixels = np.asarray(rows)
@@ -99,7 +95,7 @@ def _as_mask(pixels, shape):
 
 
 def _detections(masks, pixels, name):
-    """Return the pixels of the detections that hold some pixels."""
+    """Return the groups of a mask (ny, nx) that hold one of the pixels (m, 2)."""
     if not len(pixels):
         return np.zeros(masks.shape, dtype=bool)
     plane = masks.planes[name]
@@ -114,7 +110,7 @@ def _detections(masks, pixels, name):
 
 
 def _allowed(masks, names, added, ccds, *, given):
-    """Return where pixels are added, by mask."""
+    """Return the pixels (ny, nx) that are added to each mask, by its name."""
     if not added.any():
         return {}
     if given:
@@ -136,7 +132,7 @@ def _allowed(masks, names, added, ccds, *, given):
 
 
 def _with_planes(masks, planes, history):
-    """Return a set of other planes, with all else as it was but the identity."""
+    """Return a mask set with other planes, HISTORY and identity, else unchanged."""
     meta = dict(masks.meta)
     old = meta.get("HISTORY", [])
     meta["HISTORY"] = [old] if isinstance(old, str) else list(old)
@@ -154,7 +150,7 @@ def _with_planes(masks, planes, history):
 
 
 def _history(masks, lists, names, detections_of):
-    """Return the lines of HISTORY that record the edit."""
+    """Return the lines of HISTORY that record an edit."""
     now = datetime.now(UTC).isoformat(timespec="seconds")[:19]
     lines = textwrap.wrap(f"{now} of {masks.uuid}", _LINE)
     what = {
@@ -172,7 +168,7 @@ def _history(masks, lists, names, detections_of):
 
 
 def _edited_diagnostics(masks, planes):
-    """Return diagnostics for edited planes; what was added is of the user's list."""
+    """Return the diagnostics of edited planes; added pixels are the user's."""
     flags = {}
     for name, origins in masks.diagnostics.flags.items():
         if (plane := planes.get(name)) is not None:
@@ -186,9 +182,9 @@ class MaskExposures:
     """
     Exposures that fit a mask set.
 
-    ``ccds`` are as they came. ``stack`` is (n, ny, nx) float32 without ``bias``,
-    ``bad`` of the same shape (True = ignored) or None. ``factors`` are the flux
-    factors that the stack still contains.
+    ``ccds`` are the exposures as given. ``stack`` is (n, ny, nx) float32 without
+    ``bias``, ``bad`` of the same shape (True = ignored) or None. ``factors`` are the
+    flux factors that the stack still contains.
     """
 
     ccds: list

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Extensions of a file of masks, checked one by one."""
+"""Format of mask files: names, tables of boundaries, and checked reading."""
 
 import re
 from dataclasses import replace
@@ -49,7 +49,7 @@ IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
 FORMAT = {*IMAGES, TABLE, *EQUIVALENCE.values(), BRIGHT}
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
-# Everything else in the primary header, beside UUID, FLUXFi and requirements.
+# Other cards of the primary header than UUID, FLUXFi and requirements.
 DETECTOR = {
     "gain": ("CRGAIN", "[electron/adu] gain"),
     "readnoise": ("CRRDNOIS", "[electron] read noise"),
@@ -70,17 +70,9 @@ _NUMBERS = ("P_VALUE", "SCALE", "READNOISE", "SHAPE")
 
 def boundaries_to_hdus(boundaries):
     """
-    Return exact boundaries as tables.
+    Return exact boundaries, by name of the mask, as tables.
 
-    Parameters
-    ----------
-    boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
-        The boundaries by name of the mask. Masks may share one.
-
-    Returns
-    -------
-    hdus : list of `~astropy.io.fits.BinTableHDU`
-        One table for each boundary, and for each of its ``fewer``.
+    Each boundary and each of its ``fewer`` is one table, though masks may share it.
     """
     masks = {}
     for name, boundary in boundaries.items():
@@ -103,7 +95,7 @@ def _to_table(boundary, names):
     values = (boundary.p_value, boundary.scale, noise.readnoise, shape)
     columns = {"X": boundary.x, "Y": boundary.y, "EXCESS": boundary.excess}
     columns["SURFACE"] = np.asarray(boundary.surface, dtype=np.float32)
-    # As columns, numbers keep all of their digits.
+    # In columns, unlike cards, numbers keep all digits.
     columns |= {
         name: np.full(n, value) for name, value in zip(_NUMBERS, values, strict=True)
     }
@@ -118,24 +110,7 @@ def _to_table(boundary, names):
 
 
 def hdus_to_boundaries(hdus):
-    """
-    Return the boundaries that tables hold.
-
-    Parameters
-    ----------
-    hdus : list of `~astropy.io.fits.BinTableHDU`
-        The tables.
-
-    Returns
-    -------
-    boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
-        The boundaries by name of the mask.
-
-    Raises
-    ------
-    ValueError
-        If a table does not hold a boundary.
-    """
+    """Return the exact boundaries in tables, by name of the mask, or ValueError."""
     parts = {}
     for hdu in hdus:
         boundary = _from_hdu(hdu)
@@ -187,7 +162,7 @@ def _check(excess, surface, values, first, n):
 
 
 class Source:
-    """The extensions of one file, checked one by one."""
+    """Extensions of one file of masks, checked when they are read."""
 
     def __init__(self, hdulist, name):
         self.name = name
@@ -213,7 +188,7 @@ class Source:
         raise CRMasksFileError(msg)
 
     def mask(self, extension, *, optional=False):
-        """Return a mask after checking its shape and values."""
+        """Return a mask (ny, nx) after checking its shape and values."""
         if extension not in self.hdus:
             if optional:
                 return None
@@ -228,7 +203,7 @@ class Source:
         return data
 
     def image(self, extension):
-        """Return an image after checking that its shape is that of the others."""
+        """Return an image (ny, nx) after checking that all have the same shape."""
         data = self.hdus[extension].data
         if not self.hdus[extension].is_image or data is None or data.ndim != 2:
             found = "no image" if data is None else f"data of shape {data.shape}"
@@ -249,7 +224,7 @@ class Source:
         return [self.mask(f"CRMASK{number}") for number in numbers]
 
     def cleaned(self):
-        """Return the cleaned median image under either of its names."""
+        """Return the cleaned median image (ny, nx), under either name, or None."""
         found = [name for name in CLEANED if name in self.hdus]
         if not found:
             return None
@@ -267,7 +242,7 @@ class Source:
             self.fail(found[0], f"BUNIT = {unit!r}", "a unit")
 
     def boxes(self):
-        """Return the rows of the table of local medians."""
+        """Return the table of local medians (m, 4), or None."""
         if TABLE not in self.hdus:
             return None
         hdu = self.hdus[TABLE]
@@ -288,7 +263,7 @@ class Source:
             self.fail(BOUNDARY, str(err), "an exact boundary")
 
     def table(self, extension, columns):
-        """Return a table after checking its columns; None if there is none."""
+        """Return some columns of a table, or None if the table is missing."""
         if extension not in self.hdus:
             return None
         hdu = self.hdus[extension]
@@ -300,11 +275,11 @@ class Source:
         return table
 
     def bright(self):
-        """Return the flagged fractions on bright and faint pixels."""
+        """Return the table of flagged fractions on bright and faint pixels, or None."""
         return self.table(BRIGHT, ("mask", "bright", "faint"))
 
     def equivalence(self):
-        """Return the report on equivalence, if all of its tables are there."""
+        """Return the report on equivalence, or None if all its tables are missing."""
         tables = {
             name: self.table(extension, COLUMNS[name])
             for name, extension in EQUIVALENCE.items()
@@ -318,13 +293,13 @@ class Source:
         return Equivalence(**tables, number=header.get("NUSABLE", 0))
 
     def flux_factors(self, n):
-        """Return the flux factors of the primary header."""
+        """Return the n flux factors of the primary header."""
         if f"FLUXF{n + 1}" in self.header:
             self.fail("PRIMARY", f"FLUXF{n + 1} found", f"none without CRMASK{n + 1}")
         return [self.number(f"FLUXF{i}") for i in range(1, n + 1)]
 
     def number(self, keyword):
-        """Return the number that the primary header holds."""
+        """Return the number of a keyword of the primary header."""
         value = self.header.get(keyword)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             found = "missing" if value is None else short_repr(value)
@@ -332,7 +307,7 @@ class Source:
         return value
 
     def uuid(self):
-        """Return the identity; a file without one gets a new one."""
+        """Return the UUID, or None with a warning."""
         uuid = self.header.get("UUID")
         if uuid:
             return str(uuid)
@@ -348,7 +323,7 @@ class Source:
             self.fail("PRIMARY", f"{found} extensions follow", expected)
 
     def extras(self):
-        """Return extensions that are not of the format."""
+        """Return copies of the extensions that are not of the format."""
         if names := self.other_names():
             log.debug(f"{self.name}: extensions kept but not used: {names}")
         return tuple(map(self._standard, self.others))
@@ -364,5 +339,5 @@ class Source:
         return hdu
 
     def other_names(self):
-        """Return the names of these for a message."""
+        """Return the names of extensions that are not of the format, as text."""
         return ", ".join(hdu.name or "(no name)" for hdu in self.others)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Checks of what a mask set is made of; arrays are copied and made read-only."""
+"""Checks of the arguments of a mask set; arrays are copied and made read-only."""
 
 from collections.abc import Mapping
 
@@ -67,7 +67,7 @@ def clean_image(value, shape):
 
 
 def _numbers(name, value, dtype):
-    """Return a copy as an array of floats."""
+    """Return a copy as an array of a dtype of floats."""
     try:
         return np.array(value, dtype=dtype)
     except (TypeError, ValueError) as err:
@@ -137,7 +137,7 @@ def as_bright(value):
 
 
 def scalar(name, value, unit, *, minimum=None, above=None):
-    """Return a float in the given unit."""
+    """Return None or a float in the given unit."""
     if value is None:
         return None
     value = _plain_number(name, value, unit)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Mask sets of which some rows are read at a time."""
+"""Mask sets of large files, read by rows."""
 
 import os
 from contextlib import ExitStack
@@ -22,23 +22,10 @@ _BLOCK = 1 << 22  # bytes whose checksum is made at once
 
 def open_masks(stack, crmasks, limit, folder=None):
     """
-    Return masks of which some rows can be had, ``masks[start:stop]``.
+    Return a `~ccdcr.CRMaskSet`, or `MasksInFile` of a file above ``limit`` bytes.
 
-    Parameters
-    ----------
-    stack : `~contextlib.ExitStack`
-        Closes the file.
-    crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
-        The masks or their file.
-    limit : float
-        Size of a file in bytes above which it is not read as a whole.
-    folder : str or `~pathlib.Path`, optional
-        Where a compressed file is unpacked.
-
-    Returns
-    -------
-    masks : `~ccdcr.CRMaskSet` or `MasksInFile`
-        The masks.
+    Both give some rows by ``masks[start:stop]``. ``stack`` closes the file; a
+    compressed one is unpacked in ``folder``.
     """
     if isinstance(crmasks, CRMaskSet):
         return crmasks
@@ -58,21 +45,9 @@ def open_masks(stack, crmasks, limit, folder=None):
 
 class MasksInFile:
     """
-    The masks of a file, by rows.
+    Masks of an uncompressed file, read by rows; ``stack`` closes its extensions.
 
-    Parameters
-    ----------
-    stack : `~contextlib.ExitStack`
-        Closes the extensions.
-    file : file object
-        The file, not compressed.
-    path : `~pathlib.Path`
-        Its name for messages.
-
-    Raises
-    ------
-    CRMasksFileError
-        If checksums or extensions are wrong, as `CRMaskSet.read` finds them.
+    Checks and errors are those of `CRMaskSet.read`; ``path`` is for messages.
     """
 
     def __init__(self, stack, file, path):
@@ -88,7 +63,7 @@ class MasksInFile:
         file = Source(self._hdus, str(path))
         file.check_number()
         self._primary.remove(EXTENSIONS, ignore_missing=True)
-        # Once for all rows.
+        # The same for all rows.
         self._primary["UUID"] = file.uuid() or str(uuid4())
         self.shape = file.shape = self._shape(file)
         self.local_median_pixels = file.boxes()
@@ -114,7 +89,7 @@ class MasksInFile:
         return len(self._row)
 
     def __getattr__(self, name):
-        """Return what is the same for all rows, such as ``uuid`` and ``gain``."""
+        """Return an attribute that is the same for all rows, such as ``gain``."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._row, name)
@@ -133,7 +108,7 @@ class MasksInFile:
 
 
 def _check_sums(hdus, file):
-    """Compare each extension with its CHECKSUM and DATASUM, block by block."""
+    """Compare CHECKSUM and DATASUM of each extension, block by block."""
     for hdu in hdus:
         if isinstance(hdu, fits.CompImageHDU):
             continue

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The masks of a set of exposures, as the file crmasks.fits holds them."""
+"""Cosmic-ray masks of a set of exposures."""
 
 from copy import copy
 from functools import cached_property
@@ -34,7 +34,7 @@ from ccdcr.utils.stacks import chance_of_all, chance_of_majority
 
 __all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
 
-# What does not depend on which pixels are masked.
+# Attributes that do not depend on the masked pixels.
 _KEPT = (
     "lamedian",
     "flux_factor",
@@ -151,7 +151,7 @@ class CRMaskSet:
     Raises
     ------
     TypeError
-        If an array is not of bool or integers, or a number is none.
+        If an array is not of bool or integers, or a scalar is not a number.
     ValueError
         If shapes differ, a mask holds other values than 0 and 1, a flux
         factor is not a finite number above 0, or a box does not fit.
@@ -397,12 +397,12 @@ class CRMaskSet:
         )
 
     def _changed(self, **changes):
-        """Return a set of other masks; all but these and the identity is kept."""
+        """Return a set with these arguments and all of `_KEPT`; its identity is new."""
         kept = {name: getattr(self, name) for name in _KEPT}
         return type(self)(**kept | changes)
 
     def _with(self, **changes):
-        """Return the same masks with other ``requirements`` or ``diagnostics``."""
+        """Return a copy with other ``requirements`` or ``diagnostics``."""
         same = copy(self)
         for name, value in changes.items():
             setattr(same, f"_{name}", value)
@@ -697,7 +697,7 @@ class CRMaskSet:
 
 
 def _checked(diagnostics, shape):
-    """Return diagnostics whose flags fit masks of a shape, empty ones for None."""
+    """Return diagnostics (empty for None) after a check of the shape of their flags."""
     if diagnostics is None:
         return Diagnostics()
     if not isinstance(diagnostics, Diagnostics):
@@ -717,7 +717,7 @@ def _same_image(first, second):
 
 
 def _bounds(item, shape):
-    """Return the limits of slices along y and x."""
+    """Return the pairs of limits of slices along y and x."""
     items = item if isinstance(item, tuple) else (item,)
     if not 1 <= len(items) <= 2 or not all(isinstance(s, slice) for s in items):
         msg = f"a mask set is cut by masks[y0:y1, x0:x1], got {item!r}"

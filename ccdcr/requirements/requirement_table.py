@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The table of requirements, and the kinds of their values."""
+"""Table of requirements, and the kinds of their values."""
 
 import math
 import operator
@@ -37,16 +37,15 @@ __all__ = [
 ]
 
 
-# A short file may stand for a huge value: YAML has aliases.
 @dataclass(frozen=True)
 class Kind:
-    """What a requirement may be: a phrase for people and a check."""
+    """A kind of value: a phrase for messages and a check."""
 
     allowed: str
     check: Any
 
     def __call__(self, value, name):
-        """Return the checked value; ``name`` is for the message."""
+        """Return the checked value; messages call it ``name``."""
         try:
             return self.check(value)
         except (TypeError, ValueError) as err:
@@ -98,7 +97,7 @@ def _within(value, minimum, above):
 
 
 def optional(kind):
-    """The same kind, or None."""
+    """Return the same kind, or None."""
     return Kind(
         f"none or {kind.allowed}",
         lambda value: None if value is None else kind.check(value),
@@ -106,7 +105,7 @@ def optional(kind):
 
 
 def choice(*names):
-    """Return a kind for one of a few names."""
+    """Return a kind for one of some names."""
 
     def check(value):
         if not isinstance(value, str):
@@ -145,7 +144,7 @@ def integer(minimum=None, maximum=None, *, odd=False):
 
 
 def number(minimum=None, *, above=False):
-    """Return a kind for a finite number, ``>= minimum`` or above it."""
+    """Return a kind for a finite number, >= ``minimum`` or, if ``above``, > it."""
     limit = "" if minimum is None else f" {'>' if above else '>='} {minimum:g}"
     return Kind(
         f"a finite number{limit}",
@@ -154,7 +153,7 @@ def number(minimum=None, *, above=False):
 
 
 def number_or_pair(minimum):
-    """Return a kind for one number above a minimum, or two of them."""
+    """Return a kind for one number above a minimum, or a pair of them."""
     single = number(minimum, above=True)
 
     def check(value):
@@ -284,7 +283,7 @@ STAGES = {
     "matched": _MATCHED,
 }
 
-# Which mm_boundary_fit uses a requirement; others are used by all.
+# Values of mm_boundary_fit that use a requirement; all if it is not listed.
 _SIMULATED = ("spline", "piecewise")
 BOUNDARY_FITS = {
     "mm_crosscorr_region": _SIMULATED,
@@ -300,7 +299,7 @@ BOUNDARY_FITS = {
     "mm_seed": _SIMULATED,
 }
 
-# What the documented files say without meaning it.
+# Values of the documented files, which are not reported as unused.
 DOCUMENTED = {"mm_boundary_fit": "spline"}
 
 ALIASES = {"use_auxmedian": "use_lamedian"}

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Requirements of a detection: checked, read and written."""
+"""Requirements of a detection, from keywords, mappings and YAML files."""
 
 import difflib
 import inspect
@@ -398,7 +398,7 @@ Requirements.__signature__ = inspect.Signature(
 
 
 def _canonical(names):
-    """Resolve other names; refuse unknown ones with a suggestion."""
+    """Return the names with aliases resolved; refuse unknown ones with a suggestion."""
     unknown = [name for name in names if name not in {*REQUIREMENTS, *ALIASES}]
     if unknown:
         raise UnknownRequirementError("; ".join(map(_suggestion, unknown)))
@@ -458,7 +458,7 @@ def _exclude(values, first, second):
 
 
 def yaml_value(value):
-    """Return a plain value as YAML in one line."""
+    """Return a plain value as one line of YAML."""
     if value is None:
         return "none"
     if isinstance(value, tuple):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Single-image detectors by name; L.A. Cosmic and its Laplacian statistics."""
+"""Single-image detectors: L.A. Cosmic and those of optional packages."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,33 +29,12 @@ _LEAST_FINE = 0.01
 
 def laplacian_statistics(image, detector, gain, readnoise):
     """
-    Return the two statistics of L.A. Cosmic.
+    Return significance and contrast (ny, nx) of an image without bias by L.A. Cosmic.
 
-    Parameters
-    ----------
-    image : 2D `~numpy.ndarray`
-        The image, without bias.
-    detector : `~ccdcr.single_image.detectors.LACosmic`
-        Its parameters.
-    gain : float
-        Electrons per unit of the image.
-    readnoise : float
-        Read noise in electron.
+    The significance is S' of [1]_, for ``la_sigclip``; the contrast is its ratio to the
+    fine structure, for ``la_objlim``. Both are those of astroscrappy's [2]_ first
+    iteration.
 
-    Returns
-    -------
-    significance, contrast : 2D `~numpy.ndarray` of float32
-        The Laplacian in units of the noise, without large structures (S' of [1]_),
-        which is compared with ``la_sigclip``; and its ratio to the fine structure,
-        which is compared with ``la_objlim``.
-
-    Notes
-    -----
-    With the filters of astroscrappy [2]_, as it uses them. Later iterations start
-    from a cleaner image.
-
-    References
-    ----------
     .. [1] van Dokkum, P. G. 2001, PASP 113, 1420, doi:10.1086/323894
     .. [2] McCully, C. et al., Astro-SCRAPPY, doi:10.5281/zenodo.1482018
     """
@@ -86,7 +65,7 @@ def _matched(electrons, noise, kernel):
 
 
 def _kernel(detector):
-    """Return the kernel of the fine structure."""
+    """Return the kernel (size, size) of the fine structure."""
     x, y, size = detector.psffwhm_x, detector.psffwhm_y, detector.psfsize
     fwhm = {"gaussx": x, "gaussy": y}.get(detector.psfmodel, (x + y) / 2)
     if detector.psfmodel == "gaussxy":
@@ -108,25 +87,11 @@ def _moffat_kernel(fwhm, beta, size):
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-_LARGEST_FILTER = 9  # pixels; it writes outside of smaller images
+_LARGEST_FILTER = 9  # pixels; astroscrappy writes outside of smaller images
 
 
 def gaussian_kernel(fwhm_x, fwhm_y, size):
-    """
-    Return an elliptical Gaussian whose sum is 1.
-
-    Parameters
-    ----------
-    fwhm_x, fwhm_y : float
-        Full width at half maximum along x and y in pixels.
-    size : int
-        Odd number of pixels along each side.
-
-    Returns
-    -------
-    kernel : 2D `~numpy.ndarray` of float32
-        The kernel, centred.
-    """
+    """Return a Gaussian (size, size) of float32 whose sum is 1, for FWHM in pixels."""
     distance = np.arange(size) - size // 2
     profiles = [
         np.exp(-0.5 * (distance / (fwhm * gaussian_fwhm_to_sigma)) ** 2)
@@ -139,15 +104,12 @@ def gaussian_kernel(fwhm_x, fwhm_y, size):
 @dataclass(frozen=True)
 class LACosmic:
     """
-    L.A. Cosmic [1]_ as implemented in astroscrappy.
+    L.A. Cosmic as implemented in astroscrappy.
 
-    The parameters are the requirements ``la_…`` without this prefix.
+    The fields are the requirements ``la_…`` without this prefix.
     ``sigclip``, ``sigfrac`` and ``objlim`` may be pairs: then a second, laxer
-    run adds those of its features that touch a pixel of the first one.
-
-    References
-    ----------
-    .. [1] van Dokkum, P. G. 2001, PASP 113, 1420, doi:10.1086/323894
+    run adds those of its groups that touch a pixel of the first one.
+    References: van Dokkum, P. G. 2001, PASP 113, 1420.
     """
 
     sigclip: float | tuple = 5.0
@@ -167,31 +129,15 @@ class LACosmic:
 
     @classmethod
     def from_requirements(cls, requirements):
-        """Take the requirements that begin with ``la_``."""
+        """Return the detector with the requirements ``la_…``."""
         names = cls.__dataclass_fields__
         return cls(**{name: getattr(requirements, f"la_{name}") for name in names})
 
     def __call__(self, image, inmask, gain, readnoise):
         """
-        Detect and clean cosmic rays in one image.
+        Return the mask (True = cosmic ray) and cleaned image of an image without bias.
 
-        Parameters
-        ----------
-        image : 2D `~numpy.ndarray`
-            The image, without bias.
-        inmask : 2D `~numpy.ndarray` of bool or None
-            True = takes no part.
-        gain : float
-            Electrons per unit of the image.
-        readnoise : float
-            Read noise in electron.
-
-        Returns
-        -------
-        mask : 2D `~numpy.ndarray` of bool
-            True = cosmic ray.
-        cleaned : 2D `~numpy.ndarray` of float32
-            The image with interpolated cosmic rays, in the unit of the image.
+        ``inmask`` (True = ignored) may be None; ``readnoise`` is in electron.
         """
         strict, lax = self._passes()
         mask, cleaned = strict.run(image, inmask, gain, readnoise)
@@ -210,7 +156,7 @@ class LACosmic:
         return strict, None if lax == strict else lax
 
     def run(self, image, inmask, gain, readnoise):
-        """Make one pass; parameters and results as for a call."""
+        """Return mask and cleaned image of one pass, as a call does."""
         pad = _widths(image.shape, self.padwidth)
         # In electrons, so that gain is 1 for every version of astroscrappy.
         electrons = _pad(np.multiply(image, gain, dtype=np.float32), pad)
@@ -249,7 +195,7 @@ class LACosmic:
 
 
 def _widths(shape, padwidth):
-    """Return the margins; the filters of astroscrappy need images of their size."""
+    """Return the margins along y and x; astroscrappy's filters need a least size."""
     return [(padwidth, padwidth + max(_LARGEST_FILTER - n, 0)) for n in shape]
 
 
@@ -258,10 +204,10 @@ def _pad(image, widths):
 
 
 class _FromPackage:
-    """What detectors of other packages have in common."""
+    """Base class of detectors of other packages."""
 
     def __call__(self, image, inmask, gain, readnoise):
-        """Detect, and interpolate by the median of the surroundings."""
+        """Return the mask and the image interpolated by medians of the surroundings."""
         electrons = np.multiply(image, gain, dtype=np.float32)
         mask = np.asarray(self.detect(electrons, readnoise), dtype=bool)
         if inmask is not None:
@@ -270,13 +216,13 @@ class _FromPackage:
 
     @classmethod
     def from_requirements(cls, _requirements):
-        """Make the detector; it has no requirements."""
+        """Return the detector; it has no requirements."""
         return cls()
 
 
 @contextmanager
 def _needs(package, remedy):
-    """Say what to install when an import fails."""
+    """Name the package to install when an import fails."""
     try:
         yield
     except ImportError as err:
@@ -334,37 +280,22 @@ DETECTORS = {
 
 @dataclass(frozen=True)
 class SingleImage:
-    """Masks and cleaned images of a single-image detector by name of the mask."""
+    """Masks and cleaned images (ny, nx) of a detector, by name of the mask."""
 
     masks: dict
     cleaned: dict
 
     def mask(self, name, shape):
-        """Return a mask; nothing is flagged where no detector ran."""
+        """Return a mask; an empty one if no detector ran."""
         return self.masks.get(name, np.zeros(shape, dtype=bool))
 
 
 def run_detector(detector, images, parameters, *, keep=(), progress_bar=None):
     """
-    Run a detector on several images.
+    Return the `SingleImage` of pairs of image and bad pixels, by name of the mask.
 
-    Parameters
-    ----------
-    detector : callable or None
-        The detector; None finds nothing.
-    images : dict of tuple
-        Image and bad pixels by name.
-    parameters : `~ccdcr.exposures.Detector`
-        Gain and read noise.
-    keep : sequence of str, optional
-        Names of the images of which the cleaned one is kept.
-    progress_bar : callable, optional
-        Wraps the images.
-
-    Returns
-    -------
-    found : `SingleImage`
-        The results.
+    Without a detector nothing is found. Cleaned images are kept for names in ``keep``;
+    ``progress_bar`` wraps the images.
     """
     masks, cleaned = {}, {}
     items = images.items() if progress_bar is None else progress_bar(images.items())
@@ -379,7 +310,7 @@ def run_detector(detector, images, parameters, *, keep=(), progress_bar=None):
 
 
 def _interpolate(image, mask, inmask):
-    """Replace flagged pixels by the median of the good ones around, 5 x 5."""
+    """Replace flagged pixels by the median of the good ones in 5 x 5 around them."""
     bad = mask if inmask is None else mask | inmask
     padded = np.pad(image, 2)
     unusable = np.pad(bad, 2, constant_values=True)

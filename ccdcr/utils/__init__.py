@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Helpers that know nothing of cosmic rays."""
+"""General helpers: files, arrays and statistics."""

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Files written whole or not at all, compressed files, YAML files."""
+"""Atomic writing of files, compressed files and YAML files."""
 
 import bz2
 import gzip
@@ -33,28 +33,14 @@ _BLOCK = 1 << 22  # bytes that are copied at once
 
 
 def is_packed(file):
-    """Return whether a file is compressed, by its first bytes."""
+    """Return whether an open file is compressed, by its first bytes."""
     start = file.read(2)
     file.seek(0)
     return start in _PACKED
 
 
 def unpack(path, file, target):
-    """
-    Unpack a compressed file.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        Its name.
-    file, target : file object
-        The file, and the one to write; both are at their beginning afterwards.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged. Astropy does not notice all of it.
-    """
+    """Unpack an open file into ``target``, rewind both; ValueError if it is damaged."""
     opener = _PACKED[file.read(2)]
     file.seek(0)
     try:
@@ -70,36 +56,7 @@ def unpack(path, file, target):
 
 
 def check_output(path, *, overwrite, remedy, inputs=()):
-    """
-    Refuse a path that cannot be written, before any work is done.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        Where a file is to be written.
-    overwrite : bool
-        Whether an existing file may be replaced.
-    remedy : str
-        How the user allows it.
-    inputs : iterable of str or `~pathlib.Path`, optional
-        Files that are read, which must not be replaced.
-
-    Returns
-    -------
-    path : `~pathlib.Path`
-        The path.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist.
-    IsADirectoryError
-        If the path is a folder.
-    FileExistsError
-        If the file exists and ``overwrite`` is False.
-    ValueError
-        If the file is one of the inputs.
-    """
+    """Return ``path``; refuse it if it cannot be written or is one of ``inputs``."""
     path = Path(path).expanduser()
     if not path.parent.is_dir():
         msg = f"the folder of the output file {path} does not exist"
@@ -124,7 +81,7 @@ def _is_same(path, other):
 
 
 def card_text(name):
-    """Return a file name as a FITS header can hold it, in ASCII."""
+    """Return a file name in ASCII, as FITS headers need it."""
     return name.encode("unicode_escape").decode("ascii")
 
 
@@ -133,8 +90,7 @@ def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
     """
     Yield a temporary path that becomes ``path`` when the block succeeds.
 
-    Whatever fails in the block, the old file stays as it was and nothing
-    else is left in the folder.
+    If the block fails, the old file is unchanged and the folder is clean.
     """
     path = check_output(path, overwrite=overwrite, remedy=remedy)
     # Keeps the suffixes: astropy compresses by them.
@@ -155,14 +111,14 @@ def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
 
 
 def write_hdulist(hdulist, path, *, overwrite, remedy="use overwrite=True", **kwargs):
-    """Write FITS extensions whole or not at all; ``kwargs`` are for astropy."""
+    """Write an HDUList whole or not at all; ``kwargs`` are for astropy."""
     with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
         try:
             hdulist.writeto(temporary, **kwargs)
         except OSError as err:
             if err.errno is not None:
                 raise
-            # Numpy counts what it has written, and does not say why.
+            # Numpy reports only what it has written, not the reason.
             msg = f"{path} could not be written ({err}); is the disk full?"
             raise OSError(msg) from err
 
@@ -176,7 +132,7 @@ def _sync(path):
 
 
 def _claim(temporary, path, remedy):
-    """Give the file its name unless another process was faster."""
+    """Rename the file unless another process has created ``path`` meanwhile."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -187,14 +143,13 @@ def _claim(temporary, path, remedy):
         temporary.replace(path)
 
 
-_MOST = 10**7  # values, with those that aliases repeat
+_MOST = 10**7  # values, with aliases expanded
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice."""
+    """A safe loader that refuses keys that are repeated or no strings."""
 
     def construct_mapping(self, node, deep=False):
-        """Build a mapping after checking that its keys differ."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -225,7 +180,7 @@ def load_mapping(path):
 
 
 def load_mappings(path):
-    """Return the mappings of all documents of a YAML file; empty ones are left out."""
+    """Return the mappings of all documents of a YAML file but empty ones."""
     content = Path(path).read_bytes()
     try:
         # _Loader is a SafeLoader: plain data only, nothing is evaluated.
@@ -246,11 +201,11 @@ def load_mappings(path):
 
 
 def _check_size(value, known):
-    """Return how many values a value holds; a short text may stand for any number."""
+    """Return the number of values in a value; refuse too many, made by aliases."""
     if not isinstance(value, (dict, list, tuple)):
         return 1
     if id(value) not in known:
-        known[id(value)] = _MOST  # until it is known: it may hold itself
+        known[id(value)] = _MOST  # it may hold itself
         items = value.values() if isinstance(value, dict) else value
         known[id(value)] = 1 + sum(_check_size(item, known) for item in items)
     if known[id(value)] > _MOST:
@@ -260,7 +215,7 @@ def _check_size(value, known):
 
 
 def load_value(text):
-    """Return the value that a YAML text stands for; 'none' is None."""
+    """Return the value of a YAML text; 'none' is None."""
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506
         _check_size(value, {})
@@ -271,5 +226,5 @@ def load_value(text):
 
 
 def none_if_named(value):
-    """Return None for the strings that stand for it."""
+    """Return None for the strings 'none' and 'None', other values unchanged."""
     return None if isinstance(value, str) and value in {"none", "None"} else value

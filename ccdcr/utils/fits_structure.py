@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""FITS files checked before they are read, and written in parts."""
+"""Structure of FITS files: checks before reading, writing in parts, checksums."""
 
 import bz2
 import gzip
@@ -22,22 +22,7 @@ _MOST = 999  # axes and columns, by the standard
 
 
 def check_file(path, file=None):
-    """
-    Refuse a damaged exposure, or one whose headers claim impossible sizes.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        The file, which may be compressed; one that does not exist is left to its
-        reader.
-    file : file object, optional
-        The same, if it is open.
-
-    Raises
-    ------
-    ValueError
-        As by `check_structure`, or if a compressed file is damaged.
-    """
+    """Refuse a damaged exposure; it may be compressed. A missing file is ignored."""
     if file is None:
         if Path(path).is_file():
             with Path(path).open("rb") as file:  # noqa: PLR1704
@@ -57,23 +42,10 @@ def check_file(path, file=None):
 
 def check_structure(file):
     """
-    Refuse a FITS file whose headers claim impossible sizes.
+    Refuse an uncompressed FITS file whose headers claim impossible sizes.
 
-    Parameters
-    ----------
-    file : file object
-        The file, not compressed.
-
-    Raises
-    ------
-    ValueError
-        If the file does not begin with a header, if a size is no number, is
-        negative or given twice, or if there are more data than the file holds.
-
-    Notes
-    -----
-    A reader would go through a thousand million axes that a damaged header
-    claims, or back and forth in the file for ever.
+    Readers would loop over a thousand million axes that a damaged header claims,
+    or back and forth in the file for ever.
     """
     length, start = file.seek(0, io.SEEK_END), 0
     if length == 0:
@@ -95,7 +67,7 @@ def check_structure(file):
 
 
 def _header(file):
-    """Return the sizes that a header claims, and its own; None if it is none."""
+    """Return the sizes that a header claims and its length; None if it is no header."""
     sizes, length = {}, 0
     while len(block := file.read(_BLOCK)) == _BLOCK:
         if length == 0 and block[:8].upper() not in {b"SIMPLE  ", b"XTENSION"}:
@@ -110,7 +82,7 @@ def _header(file):
 
 
 def _note_size(sizes, card):
-    # In all the ways in which readers understand a card.
+    # In all spellings that some reader accepts.
     keyword, equals, text = card.partition("=")
     keyword = keyword.removeprefix("HIERARCH ").strip().upper()
     if keyword == "END":
@@ -152,19 +124,10 @@ _PUNCTUATION = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
 
 def write_images(path, images, *, overwrite, remedy):
     """
-    Write images to a FITS file with checksums, whole or not at all.
+    Write pairs of header and image to a FITS file with checksums, whole or not at all.
 
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        The file; it is compressed if its suffix says so.
-    images : list of tuple
-        Header and image of each extension, ``image[rows]`` is an array (ny, nx)
-        of a type that FITS has, or of bool.
-    overwrite : bool
-        Whether an existing file may be replaced.
-    remedy : str
-        How the user allows it.
+    ``image[rows]`` gives arrays of a FITS type or bool. The suffix of ``path`` says
+    how the file is compressed.
     """
     with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
         opener = _OPENERS.get(temporary.suffix, open)
@@ -185,7 +148,7 @@ def _write(file, header, image):
 
 
 def _parts(image):
-    """Yield the bytes of an image in the order of FITS."""
+    """Yield the bytes of an image (ny, nx) in the byte order of FITS."""
     dtype = np.dtype(np.uint8 if image.dtype == bool else image.dtype)
     height = max(_BAND // image.shape[1] // 4, 1) * 4  # whole words of a checksum
     for rows in bands_of(image.shape, height * image.shape[1]):
@@ -202,21 +165,7 @@ def _with_checksum(header, datasum):
 
 
 def ones_sum(content, total=0):
-    """
-    Return the ones' complement sum of 32-bit words that FITS uses.
-
-    Parameters
-    ----------
-    content : bytes
-        The words; zeros are added to the last one.
-    total : int, optional
-        The sum of what is before them. Default is 0.
-
-    Returns
-    -------
-    total : int
-        The sum.
-    """
+    """Return ``total`` plus the ones' complement sum of the 32-bit words of bytes."""
     words = np.frombuffer(content + bytes(-len(content) % 4), dtype=">u4")
     total += int(words.sum(dtype=np.uint64))
     while total >> 32:
@@ -226,21 +175,9 @@ def ones_sum(content, total=0):
 
 def checksum(total):
     """
-    Return the text that makes the sum of an extension zero.
+    Return the CHECKSUM text for an extension whose sum with 16 zeros is ``total``.
 
-    Parameters
-    ----------
-    total : int
-        The sum of the extension with a CHECKSUM of 16 zeros.
-
-    Returns
-    -------
-    text : str
-        The value of CHECKSUM.
-
-    References
-    ----------
-    .. [1] FITS Standard 4.0, appendix J, https://fits.gsfc.nasa.gov/fits_standard.html
+    References: FITS Standard 4.0, appendix J.
     """
     columns = [_four_letters(byte) for byte in (~total & 0xFFFFFFFF).to_bytes(4, "big")]
     letters = [column[k] for k in range(4) for column in columns]
@@ -248,7 +185,7 @@ def checksum(total):
 
 
 def _four_letters(byte):
-    """Return four letters or digits that add up to a byte above four zeros."""
+    """Return four letters or digits that add up to ``byte`` plus four zeros."""
     quarter, rest = divmod(byte, 4)
     letters = [quarter + rest + 0x30, *[quarter + 0x30] * 3]
     while _PUNCTUATION & set(letters):

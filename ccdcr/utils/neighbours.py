@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Bands of rows, small windows, and groups of neighbouring pixels."""
+"""Bands of rows, threads, small windows, and 8-connected groups of pixels."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -28,21 +28,9 @@ _CACHE = 1 << 17  # pixels of which several float32 planes fit into a cache
 
 def bands_of(shape, pixels=None, step=1):
     """
-    Cut an image into bands of whole rows.
+    Return slices of rows that cover (ny, nx), with at most ``pixels`` (2**20) each.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the image, (ny, nx).
-    pixels : int, optional
-        Most pixels of a band, if it has more than ``step`` rows. Default is 2**20.
-    step : int, optional
-        The bands, but for the last one, have a multiple of so many rows. Default is 1.
-
-    Returns
-    -------
-    bands : list of slice
-        Slices of rows without overlap, in order.
+    All but the last have a multiple of ``step`` rows, even if these are more pixels.
     """
     ny, nx = shape
     height = max((pixels or _BAND) // (nx * step), 1) * step
@@ -50,51 +38,19 @@ def bands_of(shape, pixels=None, step=1):
 
 
 def bands_in_cache(shape, *, longer=1, step=1):
-    """Return `bands_of` a size that fits into a cache, or ``longer`` times longer."""
+    """Return `bands_of` a size that fits into a cache, or ``longer`` times larger."""
     return bands_of(shape, longer * _CACHE, step)
 
 
 def with_halo(rows, halo, length):
-    """
-    Return a wider slice, and where the narrow one is in it.
-
-    Parameters
-    ----------
-    rows : slice
-        A slice of an axis.
-    halo : int
-        How much wider on both sides, as far as the axis goes.
-    length : int
-        Length of the axis.
-
-    Returns
-    -------
-    wide, inside : slice
-        The wider slice of the image, and the narrow one of the wider.
-    """
+    """Return ``rows`` wider by ``halo`` on both sides, and where they are in it."""
     start = max(rows.start - halo, 0)
     wide = slice(start, min(rows.stop + halo, length))
     return wide, slice(rows.start - start, rows.stop - start)
 
 
 def in_threads(function, items, most=8):
-    """
-    Call a function with each item, in threads, and return the results in order.
-
-    Parameters
-    ----------
-    function : callable
-        What is called; numpy and scipy let several threads run at once.
-    items : sequence
-        Its arguments, one for each call.
-    most : int, optional
-        Most threads. Default is 8.
-
-    Returns
-    -------
-    results : list
-        What the calls returned.
-    """
+    """Return ``function(item)`` of all items in order, using up to ``most`` threads."""
     workers = min(len(items), number_of_threads(most))
     if workers < 2:
         return [function(item) for item in items]
@@ -103,30 +59,14 @@ def in_threads(function, items, most=8):
 
 
 def number_of_threads(most):
-    """Return the number of processors that may be used, ``most`` at most."""
+    """Return the number of available processors, at most ``most``."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), most)
     return min(os.cpu_count() or 1, most)
 
 
 def running(function, image, size):
-    """
-    Return the minimum or maximum in square windows.
-
-    Parameters
-    ----------
-    function : `numpy.minimum` or `numpy.maximum`
-        What is wanted.
-    image : 2D `~numpy.ndarray`
-        The image.
-    size : int
-        Odd width of the windows in pixels.
-
-    Returns
-    -------
-    result : 2D `~numpy.ndarray`
-        Of the same shape.
-    """
+    """Return `numpy.minimum` or `numpy.maximum` of (ny, nx) in windows of odd size."""
     result = np.pad(image, size // 2, mode="edge")
     for axis in (0, 1):
         result = _along(function, result, size, axis)
@@ -134,7 +74,7 @@ def running(function, image, size):
 
 
 def _along(function, image, size, axis):
-    """Go through windows of 2, 4, 8 ... pixels: two of them make the last one."""
+    """Combine windows of 2, 4, 8 ... pixels; two of them overlap in the last step."""
     width = 1
     while width < size:
         step = min(width, size - width)
@@ -149,28 +89,10 @@ def _part(image, axis, start, stop):
 
 def sums_along(image, size, axis, mode="edge"):
     """
-    Return the sums in windows along one axis.
+    Return the sums of (ny, nx) in windows of odd ``size`` along one axis.
 
-    Parameters
-    ----------
-    image : 2D `~numpy.ndarray`
-        The image.
-    size : int
-        Odd length of the windows in pixels.
-    axis : int
-        The axis.
-    mode : {'edge', 'constant'}, optional
-        What is beyond the image: its last pixels again, the default, or zeros.
-
-    Returns
-    -------
-    sums : 2D `~numpy.ndarray`
-        Of the same shape.
-
-    Notes
-    -----
-    Sums of 2, 4, 8 ... pixels, of which those are added that the length is
-    made of: float32 is precise enough for that, other than for running sums.
+    Sums of 2, 4, 8 ... pixels are added. Float32 is precise enough for these,
+    unlike for running sums. ``mode`` is that of `numpy.pad`.
     """
     half, length = size // 2, image.shape[axis]
     edges = [(half, half) if k == axis else (0, 0) for k in (0, 1)]
@@ -188,22 +110,10 @@ def sums_along(image, size, axis, mode="edge"):
 
 def median_of_nine(image):
     """
-    Return the median in windows of 3 x 3 pixels.
+    Return the median of an image (ny, nx) in windows of 3 x 3 pixels.
 
-    Parameters
-    ----------
-    image : 2D `~numpy.ndarray`
-        The image.
-
-    Returns
-    -------
-    result : 2D `~numpy.ndarray`
-        Of the same shape.
-
-    Notes
-    -----
-    The median of nine is that of three: the largest minimum, the median of the
-    medians and the smallest maximum of sorted columns of three.
+    It is the median of three: the largest minimum, the median of the medians and
+    the smallest maximum of sorted columns of three.
     """
     rows = np.pad(image, 1, mode="edge")
     low, middle, high = _sorted(rows[:-2], rows[1:-1], rows[2:])
@@ -227,12 +137,12 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 
 
 def label_groups(mask):
-    """Return the labels 1 ... n of the 8-connected groups of a 2D mask, and n."""
+    """Return the labels 1 ... n of the 8-connected groups of a mask (ny, nx), and n."""
     return ndimage.label(mask, _EIGHT)
 
 
 def groups_with_seed(mask, seed):
-    """Return the 8-connected groups of a 2D mask that hold a pixel of ``seed``."""
+    """Return the 8-connected groups of a mask (ny, nx) that hold a pixel of a seed."""
     kept = np.zeros(mask.shape, dtype=bool)
     kept.ravel()[pixels_of_seeded_groups(mask, seed)] = True
     return kept
@@ -249,9 +159,9 @@ def pixels_of_seeded_groups(mask, seed):
 
 
 def dilate(mask, times):
-    """Return a copy of a 2D mask, dilated ``times`` times in all eight directions."""
+    """Return a copy of a mask (ny, nx), dilated in all eight directions n times."""
     if times == 0 or not mask.any():
         return mask.copy()
-    # A square is one dilation along each axis.
+    # n dilations by 3 x 3 pixels are one by a larger square.
     size = 2 * times + 1
     return ndimage.maximum_filter(mask, size=size, mode="constant", cval=False)

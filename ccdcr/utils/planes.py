@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Planes of statistics over the exposures."""
+"""Minimum, median and mean images of a stack of exposures."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,8 @@ class Planes:
     """
     Statistics over the exposures, each (ny, nx).
 
-    ``nogood`` is True where no exposure is good; values there are those of the
-    nearest good pixel. ``lowest_index`` says which exposure has the minimum.
+    ``nogood`` is True where no exposure is good; the others have the value of the
+    nearest good pixel there. ``lowest_index`` is the exposure that has the minimum.
     """
 
     minimum: np.ndarray
@@ -38,12 +38,12 @@ class Planes:
 @dataclass(frozen=True)
 class Observed:
     """
-    What the stages work on.
+    Exposures with their statistics, as the stages of a detection use them.
 
     ``stack`` is (n, ny, nx) without bias, ``bad`` of the same shape (True =
-    takes no part) or None. ``factors`` are the flux factors that the stack
-    still contains, ``exposed`` those with which it was exposed; ``detector`` has
-    gain and read noise.
+    ignored) or None. ``factors`` are the flux factors that the stack still
+    contains, ``exposed`` those of the original exposures; ``detector`` has gain and
+    read noise.
     """
 
     stack: np.ndarray
@@ -60,14 +60,14 @@ class Observed:
 
     @property
     def unusable(self):
-        """Pixels that cannot be flagged, by name of the mask; or None."""
+        """Pixels that cannot be flagged, (ny, nx) or None, by name of the mask."""
         unusable = dict.fromkeys(("MEDIANCR", "MEANCRT", "MEANCR"), self.planes.nogood)
         planes = [None] * len(self.stack) if self.bad is None else self.bad
         return unusable | dict(zip(self.names, planes, strict=True))
 
     @property
     def images(self):
-        """The images to search with their bad pixels, by name of the mask."""
+        """Pairs of image and bad pixels or None, each (ny, nx), by name of the mask."""
         unusable = self.unusable
         images = {"MEDIANCR": self.planes.median, "MEANCRT": self.planes.mean}
         for name, plane in zip(self.names, self.stack, strict=True):
@@ -80,21 +80,7 @@ class Observed:
 
 
 def make_planes(stack, bad=None):
-    """
-    Return minimum, median and mean of a stack over its good exposures.
-
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ny, nx).
-    bad : `~numpy.ndarray` of bool, optional
-        Of the same shape, True = takes no part.
-
-    Returns
-    -------
-    planes : `Planes`
-        The planes, of the dtype of the stack.
-    """
+    """Return the `Planes` of a stack (n, ny, nx) over its good exposures."""
     minimum, index = kernels.lowest(stack, bad)
     median = kernels.median(stack, bad)
     mean = kernels.mean(stack, bad).astype(stack.dtype)
@@ -107,14 +93,14 @@ def make_planes(stack, bad=None):
 
 
 def scaled(stack, factors):
-    """Return a stack divided by the flux factors of its exposures."""
+    """Return a stack (n, ny, nx) divided by the flux factors (n,)."""
     if np.all(factors == 1):
         return stack
     return stack / np.float32(factors)[:, np.newaxis, np.newaxis]
 
 
 def fill_from_nearest(image, bad):
-    """Return an image whose bad pixels have the value of the nearest good one."""
+    """Return an image (ny, nx) with bad pixels replaced by the nearest good ones."""
     if bad.all():
         return np.zeros_like(image)
     nearest = ndimage.distance_transform_edt(
@@ -124,21 +110,7 @@ def fill_from_nearest(image, bad):
 
 
 def clean_mean(observed, crmasks):
-    """
-    Return the mean over the exposures that are not hit.
-
-    Parameters
-    ----------
-    observed : `Observed`
-        The exposures.
-    crmasks : sequence of 2D `~numpy.ndarray` of bool
-        The mask of each exposure, True = hit.
-
-    Returns
-    -------
-    image : 2D `~numpy.ndarray`
-        The mean; the minimum where no exposure is left.
-    """
+    """Return the mean (ny, nx) of pixels not in ``crmasks``; the minimum if all are."""
     unused = np.stack(crmasks)
     if observed.bad is not None:
         unused |= observed.bad

@@ -27,12 +27,12 @@ _MOST = 64  # exposures up to which networks are faster than sorting
 
 
 def count(bad, n):
-    """Return how many of n exposures are good, an int16 array or the number n."""
+    """Return the number of good exposures of n: int16 (ny, nx), or n if bad is None."""
     return n if bad is None else n - bad.sum(axis=0, dtype=np.int16)
 
 
 def without(plane, bad, fill):
-    """Return a plane in which bad values are replaced by a number."""
+    """Return a plane (ny, nx) whose bad values are replaced by a number."""
     if bad is None or not bad.any():
         return plane
     return np.where(bad, plane.dtype.type(fill), plane)
@@ -46,23 +46,7 @@ def _planes(stack, bad, fill):
 
 
 def lowest(stack, bad=None):
-    """
-    Return the minimum over the exposures and which exposure it is.
-
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Returns
-    -------
-    value : `~numpy.ndarray`
-        The minimum; infinity where all exposures are bad.
-    index : `~numpy.ndarray` of int16
-        Index of the exposure that has it.
-    """
+    """Return the minimum over the first axis (inf where all are bad) and its index."""
     first, *others = _planes(stack, bad, np.inf)
     value = first.copy()
     index = np.zeros(value.shape, dtype=np.int16)
@@ -75,21 +59,9 @@ def lowest(stack, bad=None):
 
 def mean(stack, bad=None, weights=None):
     """
-    Return the weighted mean over the exposures, accumulated in float64.
+    Return the weighted mean of good exposures (n, ...), float64; NaN where all are bad.
 
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-    weights : `~numpy.ndarray`, optional
-        One weight per exposure, or one per pixel of each.
-
-    Returns
-    -------
-    value : `~numpy.ndarray` of float64
-        The mean; NaN where no exposure takes part.
+    ``weights`` has one weight per exposure, or one per pixel of each.
     """
     total, norm = None, 0.0
     for i, plane in enumerate(_planes(stack, bad, 0)):
@@ -106,21 +78,7 @@ def mean(stack, bad=None, weights=None):
 
 
 def median(stack, bad=None):
-    """
-    Return the median over the exposures.
-
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Returns
-    -------
-    value : `~numpy.ndarray`
-        The median; NaN where all exposures are bad.
-    """
+    """Return the median of good exposures (n, ...); NaN where all are bad."""
     some = None if bad is None else bad.any(axis=0)
     if some is not None and some.all():
         return _counted_median(stack, bad)
@@ -170,7 +128,7 @@ def _middle(low, high):
 
 
 def _apply(network, planes):
-    """Return the planes in order, as far as the network gives it."""
+    """Return the planes in order, as far as the network sorts them."""
     planes = list(planes)
     for i, j, lower, upper in network:
         first, second = planes[i], planes[j]
@@ -182,24 +140,10 @@ def _apply(network, planes):
 @lru_cache(maxsize=128)
 def _network(n, ranks):
     """
-    Return a network of minima and maxima that sorts n planes.
+    Return the steps (i, j, minimum is needed, maximum is needed) that sort n planes.
 
-    Parameters
-    ----------
-    n : int
-        Number of planes.
-    ranks : tuple of int
-        The ranks that are wanted; what they do not need is left out.
-
-    Returns
-    -------
-    network : list of tuple
-        Two planes, and whether their minimum and their maximum are needed.
-
-    References
-    ----------
-    .. [1] D. E. Knuth, "The Art of Computer Programming", vol. 3, 2nd ed.,
-       Addison-Wesley 1998, algorithm 5.2.2 M (merge exchange)
+    Steps that the wanted ranks do not need are left out.
+    References: D. E. Knuth, TAOCP 3, 5.2.2 M (merge exchange).
     """
     needed, network = set(ranks), []
     for i, j in reversed(list(_exchanges(n))):
@@ -226,7 +170,7 @@ def chance_of_all(chances):
 
 
 def chance_of_majority(chances):
-    """Return the probability that more than half of them happen."""
+    """Return the probability that more than half of some independent events happen."""
     counts = np.ones(1)
     for chance in chances:
         counts = np.convolve(counts, [1 - chance, chance])
@@ -235,29 +179,12 @@ def chance_of_majority(chances):
 
 @lru_cache(maxsize=128)
 def median_factor(n):
-    r"""
+    """
     Return sd(median) / sd(mean) of n independent equal Gaussian values.
 
-    Parameters
-    ----------
-    n : int
-        Number of values.
-
-    Returns
-    -------
-    factor : float
-        1 for n = 1 and 2, 1.160 for 3, tending to :math:`\sqrt{\pi/2}`.
-
-    Notes
-    -----
-    The variance follows from the densities of the middle order statistics
-    [1]_ (chapter 2), integrated on a grid; above n = 100 from its expansion in
-    powers of 1 / n up to the second term, which is then right to 1e-4.
-
-    References
-    ----------
-    .. [1] H. A. David, H. N. Nagaraja, "Order Statistics", 3rd ed., Wiley
-       2003, doi:10.1002/0471722162
+    The densities of the middle order statistics are integrated on a grid; above
+    n = 100 an expansion in 1 / n up to the second term is right to 1e-4.
+    References: H. A. David, H. N. Nagaraja, Order Statistics, 3rd ed., chapter 2.
     """
     if n < 3:
         return 1.0
@@ -281,5 +208,5 @@ def _variance_of_median(n, even):
 
 
 def _integral_above(values, step):
-    """Integrate from each grid point to the end."""
+    """Return the integral from each grid point to the end."""
     return (np.cumsum(values[::-1])[::-1] - values / 2) * step
