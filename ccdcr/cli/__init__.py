@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The command line."""
+"""Command line."""
 
 from ccdcr.cli.command_line import main
 

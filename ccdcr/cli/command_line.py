@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The command ``ccdcr``: parser, messages, errors."""
+"""Command ``ccdcr``: parser, messages, errors."""
 
 import argparse
 import logging
@@ -27,14 +27,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Console:
-    """
-    Output of a command.
-
-    Parameters
-    ----------
-    options : `~argparse.Namespace`
-        With command, quiet, log_level and log_file.
-    """
+    """Output of a command, by its options quiet, log_level and log_file."""
 
     def __init__(self, options):
         self.command = options.command
@@ -42,12 +35,12 @@ class Console:
         self.level = "ERROR" if options.quiet else options.log_level
         self.log_file = options.log_file
         self.progress = None
-        # A stream that was closed before is None.
+        # A closed stream is None.
         if not options.quiet and sys.stderr is not None and sys.stderr.isatty():
             self.progress = ProgressLine(sys.stderr)
 
     def say(self, text):
-        """Print a result to the standard output, unless that is to be quiet."""
+        """Print a result to the standard output, unless quiet."""
         if not self.quiet:
             self._clear()
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -104,7 +97,7 @@ class Console:
 
 
 def _log_handler(path):
-    """Append to a file of messages, and to no other file."""
+    """Return a handler that appends to a log; another existing file is an error."""
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             if not re.match(rb"\d{4}-\d\d-\d\d ", file.read(11)):
@@ -114,7 +107,7 @@ def _log_handler(path):
 
 
 class _Handler(logging.Handler):
-    """Messages in one line; a warning only once."""
+    """Handler that prints messages in one line, a warning only once."""
 
     def __init__(self, console):
         super().__init__()
@@ -122,7 +115,6 @@ class _Handler(logging.Handler):
         self._seen = set()
 
     def emit(self, record):
-        """Print a message."""
         text = " ".join(record.getMessage().split())
         if record.levelno == logging.WARNING:
             if text in self._seen:
@@ -133,14 +125,9 @@ class _Handler(logging.Handler):
 
 class ProgressLine:
     """
-    Wrap iterables; one line of a terminal shows stage, item, count and time left.
+    Progress of iterables in one line: stage, item, count and time left.
 
     The bar of `astropy.utils.console` has no label and cannot be cleared for messages.
-
-    Parameters
-    ----------
-    stream : file
-        The terminal.
     """
 
     def __init__(self, stream):
@@ -148,7 +135,7 @@ class ProgressLine:
         self.prefix = ""
 
     def __call__(self, iterable, desc="", total=None):
-        """Yield the items of an iterable of ``total`` items, and show the state."""
+        """Yield the items of an iterable of ``total`` items, and show the progress."""
         total = len(iterable) if total is None else total
         start = time.monotonic()
         self._show(desc, f" 0/{total}")
@@ -169,7 +156,7 @@ class ProgressLine:
         self._stream.flush()
 
     def clear(self):
-        """Remove the line, so that something else can be written."""
+        """Clear the line for other output."""
         self._stream.write("\r\x1b[K")
         self._stream.flush()
 
@@ -184,21 +171,7 @@ def _name(item):
 
 
 def report_errors(options, parser):
-    """
-    Run the command that was chosen.
-
-    Parameters
-    ----------
-    options : `~argparse.Namespace`
-        The parsed options.
-    parser : `~argparse.ArgumentParser`
-        The parser, for wrong usage.
-
-    Returns
-    -------
-    status : int
-        The exit status, 0 or 1.
-    """
+    """Run the chosen command and return the exit status, 0 or 1; wrong usage exits."""
     console = Console(options)
     try:
         with console.logging():
@@ -208,7 +181,7 @@ def report_errors(options, parser):
     except KeyboardInterrupt:
         console.error("interrupted")
     except BrokenPipeError:
-        # Nobody reads on; Python would complain once more when it ends.
+        # The reader has gone; Python would complain again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as err:  # noqa: BLE001 - one line, whatever it is
         from ccdcr.exceptions import describe_error
@@ -241,14 +214,7 @@ exit status: 0 all went well, 1 something failed, 2 wrong usage
 
 
 def make_parser():
-    """
-    Return the parser.
-
-    Returns
-    -------
-    parser : `~argparse.ArgumentParser`
-        The parser; ``run`` of what it parses is the function to be called.
-    """
+    """Return the parser; ``run`` of the parsed options is the function to call."""
     parser = argparse.ArgumentParser(
         prog="ccdcr",
         description="Combine a few long exposures without cosmic rays.",
@@ -282,19 +248,7 @@ def _common():
 
 
 def main(args=None):
-    """
-    Run the command line.
-
-    Parameters
-    ----------
-    args : list of str, optional
-        The arguments. Default is those of the process.
-
-    Returns
-    -------
-    status : int
-        0 if all went well, 1 if not; wrong usage exits with 2.
-    """
+    """Run the command line, return 0 or 1 (failed); wrong usage exits with 2."""
     parser = make_parser()
     options = parser.parse_args(args)
     return report_errors(options, parser)

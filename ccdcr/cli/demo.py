@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The command ``ccdcr demo``: simulate, detect, combine, compare."""
+"""Command ``ccdcr demo``: simulate, detect, combine, compare."""
 
 import time
 from pathlib import Path
@@ -22,34 +22,7 @@ _METHODS = ("median", "average", "mediancr", "meancrt", "meancr")
 def run_demo(
     folder, *, scene="fibres", seed=1, figure=True, overwrite=False, progress_bar=None
 ):
-    """
-    Simulate three exposures, remove their cosmic rays and compare.
-
-    Parameters
-    ----------
-    folder : str or `~pathlib.Path`
-        Where the files are written: the exposures, crmasks.fits, the combined
-        images and the figure. It is made if it does not exist.
-    scene : {'fibres', 'longslit', 'stars'}, optional
-        What is simulated.
-    seed : int, optional
-        Seed of the simulation. Default is 1.
-    figure : bool, optional
-        Whether the figure is made. Default is True.
-    overwrite : bool, optional
-        Whether existing files are replaced. Default is False.
-    progress_bar : callable, optional
-        As for `~ccdcr.detect_cosmic_rays`.
-
-    Returns
-    -------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
-    evaluation : `~ccdcr.simulation.Evaluation`
-        The comparison with the truth.
-    paths : list of `~pathlib.Path`
-        The files that were written.
-    """
+    """Simulate, detect, combine, write files; return masks, evaluation and paths."""
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
     names = [f"exposure{i}.fits" for i in (1, 2, 3)]
@@ -93,7 +66,7 @@ def _save_figure(sim, combined, path, *, overwrite):
 
 
 def _worst_coincidence(sim):
-    """Return x and y (first pixel 1) of the group that spoils the median most."""
+    """Return x, y (first pixel 1) of the group with the most charge in the median."""
     median = np.median(sim.cosmic_rays, axis=0) * sim.coincidences()
     labels, number = label_groups(median > 0)
     if number == 0:

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Options of exposures and detectors, and what they mean for the library."""
+"""Options of exposures and detectors, and their translation for the library."""
 
 import argparse
 import glob
@@ -20,11 +20,11 @@ __all__ = [
 
 
 class UsageError(Exception):
-    """Options that do not go together."""
+    """Wrong usage of options."""
 
 
 def add_exposure_options(parser):
-    """Add the options that say where and what the exposures are."""
+    """Add the options of the exposures and the detector."""
     group = parser.add_argument_group("exposures")
     group.add_argument(
         "--datadir",
@@ -55,7 +55,7 @@ def add_exposure_options(parser):
 
 
 def add_reading_options(group):
-    """Add the options that say what is read of a file."""
+    """Add the options for reading a file."""
     group.add_argument(
         "--extension",
         "--extnum",
@@ -70,7 +70,7 @@ def add_reading_options(group):
 
 
 def add_output_options(parser):
-    """Add the options that say what becomes of existing files."""
+    """Add the options for existing files and dry runs."""
     parser.add_argument("--overwrite", action="store_true", help="replace files")
     parser.add_argument(
         "--dry-run",
@@ -110,7 +110,7 @@ def _change(text):
 
 
 def changes_of(options):
-    """Return what ``--set`` changes, by name; unknown names are wrong usage."""
+    """Return the changes of ``--set`` by name; unknown names are wrong usage."""
     from ccdcr.exceptions import UnknownRequirementError
     from ccdcr.pipeline.block_options import check_changes
 
@@ -124,7 +124,7 @@ def changes_of(options):
 
 
 def detector_of(options):
-    """Return what the options say of the detector, by name."""
+    """Return gain, readnoise and bias of the options, by name."""
     return {name: getattr(options, name) for name in ("gain", "readnoise", "bias")}
 
 
@@ -143,12 +143,11 @@ def is_yaml(path):
 
 
 def _no_terminal():
-    """Return whether there is no terminal in front of which somebody sits."""
     return sys.stdout is None or not sys.stdout.isatty()
 
 
 def reviewer(options):
-    """Return what shows the detections to somebody who sits in front of it, or None."""
+    """Return the function that shows detections in a window, or None."""
     if options.dry_run or getattr(options, "jobs", 1) > 1 or _no_terminal():
         return None
     from ccdcr.reviewing import review

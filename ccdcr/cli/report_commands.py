@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The commands ``ccdcr info``, ``ccdcr report`` and ``ccdcr compare``."""
+"""Commands ``ccdcr info``, ``ccdcr report`` and ``ccdcr compare``."""
 
 from pathlib import Path
 

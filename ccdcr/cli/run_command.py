@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The commands ``ccdcr template`` and ``ccdcr run``."""
+"""Commands ``ccdcr template`` and ``ccdcr run``."""
 
 import argparse
 import multiprocessing
@@ -73,17 +73,7 @@ def _write_template(options, console):
 
 
 class IsolatedPool(ThreadPoolExecutor):
-    """
-    An executor whose workers are single processes.
-
-    A process that is killed (for want of memory, say) fails its own task only,
-    and the next task gets a new one.
-
-    Parameters
-    ----------
-    jobs : int
-        Number of processes.
-    """
+    """Executor of single processes: one that is killed fails its own task only."""
 
     def __init__(self, jobs):
         super().__init__(jobs)
@@ -112,7 +102,7 @@ class IsolatedPool(ThreadPoolExecutor):
             raise RuntimeError(msg) from err
 
     def stop(self):
-        """Interrupt what is running, begin nothing more."""
+        """Interrupt running tasks and start no others."""
         self.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - self._others:
             child.terminate()
@@ -138,7 +128,7 @@ def _be_quiet():
 
 @contextmanager
 def threads_shared(jobs):
-    """Share the cores among the processes, unless the user has said how."""
+    """Share the cores among processes, unless OMP_NUM_THREADS is set."""
     name = "OMP_NUM_THREADS"
     given = os.environ.get(name)
     if given is None:
@@ -246,7 +236,7 @@ def _run_blocks(options, console):
 
 @contextmanager
 def _results(plan, options, console):
-    """Give the results as they come, from here or from processes."""
+    """Yield results as they come, from here or from processes."""
     from ccdcr.pipeline.run_blocks import run_plan
 
     if options.jobs == 1:
@@ -265,20 +255,7 @@ def _results(plan, options, console):
 
 
 def say_result(result, task, options, console):
-    """
-    Print what has become of a block.
-
-    Parameters
-    ----------
-    result : `~ccdcr.BlockResult`
-        The result.
-    task : `~ccdcr.pipeline.tasks.Task` or None
-        Its task, if there was one.
-    options : `~argparse.Namespace`
-        The options.
-    console : `~ccdcr.cli.command_line.Console`
-        Where it is printed.
-    """
+    """Print the result of a block; ``task`` may be None."""
     if getattr(options, "jobs", 1) > 1:
         for warning in result.warnings:
             console.warn(f"{result.id}: {warning}")

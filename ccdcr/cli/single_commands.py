@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The commands ``ccdcr detect`` and ``ccdcr combine``."""
+"""Commands ``ccdcr detect`` and ``ccdcr combine``."""
 
 import argparse
 import dataclasses
@@ -19,21 +19,7 @@ __all__ = ["add_combine", "add_detect", "block_of", "run_single"]
 
 
 def block_of(options, kind):
-    """
-    Return the block that the command line describes.
-
-    Parameters
-    ----------
-    options : `~argparse.Namespace`
-        With inputs: a YAML file, FITS files, or both.
-    kind : {'detection', 'combination'}
-        What is wanted of the YAML file.
-
-    Returns
-    -------
-    block : `~ccdcr.ObservingBlock`
-        The block.
-    """
+    """Return the `ObservingBlock` of inputs: a YAML file, FITS files, or both."""
     from ccdcr.cli.input_options import UsageError
     from ccdcr.pipeline.observing_block import ObservingBlock
     from ccdcr.pipeline.plan import kind_of
@@ -61,25 +47,7 @@ def block_of(options, kind):
 
 
 def run_single(block, output, options, console):
-    """
-    Run a block that writes to a given file, and print what became of it.
-
-    Parameters
-    ----------
-    block : `~ccdcr.ObservingBlock`
-        The block.
-    output : str
-        Its main file; the others are put beside it.
-    options : `~argparse.Namespace`
-        The options.
-    console : `~ccdcr.cli.command_line.Console`
-        Where it is printed.
-
-    Returns
-    -------
-    status : int
-        0 if all went well, 1 if not.
-    """
+    """Run a block that writes to ``output``, print its result, return 0 or 1."""
     from ccdcr.cli.run_command import say_result
     from ccdcr.pipeline.plan import Settings, make_plan
     from ccdcr.pipeline.run_blocks import run_plan

@@ -38,19 +38,20 @@ def detect_cosmic_rays(
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         The exposures or their files, in adu or electron, all of one shape
         (ny, nx). Pixels that are masked (True = bad), not finite or beyond
-        1e12 electron take no part and are never flagged. Three or more; two are
+        1e12 electron are ignored and never flagged. Three or more; two are
         enough with ``crmethod="matched"``.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or the YAML file that holds them.
     gain : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str, optional
         Gain in electron / adu, a map (ny, nx) of it, or the name of a header
         keyword. Must be given for exposures in adu, and not for those in
-        electron. Of a map, the mask set records the median. From 1e-6 to 1e6.
+        electron. If ``gain`` is a map, the mask set stores its median. From 1e-6
+        to 1e6.
     readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str
         Read noise: a number in electron, one for each exposure, a map (ny, nx), a
         Quantity in electron or adu of these, or the name of a header keyword.
-        Detectors that know one number only, and the mask set, take the root mean
-        square of the exposures or the median of a map.
+        Detectors that take one number, and the mask set, use the root mean square
+        of the exposures or the median of the map.
     bias : float, `~astropy.units.Quantity` or str, optional
         Bias level that the exposures still contain, in their unit. Default
         is 0.
@@ -90,7 +91,7 @@ def detect_cosmic_rays(
         If requirements were set that ``crmethod`` does not use.
     NotEquivalentWarning
         If exposures had to be matched; `~ccdcr.MatchingFailedWarning` if they
-        differ by more than that can mend.
+        differ by more than matching can correct.
     NoiseModelWarning
         If the noise is more than 20 % off what gain and read noise explain.
     ImplausibleMaskWarning
@@ -204,7 +205,7 @@ def check_equivalence(
     ----------
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         Two or more exposures or their files, of one shape (ny, nx). Pixels that
-        are masked (True = bad) or not finite take no part.
+        are masked (True = bad) or not finite are ignored.
     gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
         As for `~ccdcr.detect_cosmic_rays`.
     flux_factor : sequence of float, optional
@@ -226,7 +227,7 @@ def check_equivalence(
     Warns
     -----
     MatchingFailedWarning
-        If the exposures differ by more than matching can mend.
+        If the exposures differ by more than matching can correct.
 
     Examples
     --------

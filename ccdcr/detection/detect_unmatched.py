@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Detection in exposures as they are."""
+"""Detection in equivalent exposures, without matching."""
 
 from dataclasses import replace
 
@@ -29,25 +29,7 @@ __all__ = ["detect_unmatched"]
 
 
 def detect_unmatched(exposures, requirements, lists, progress_bar):
-    """
-    Go through the stages of L.A. Cosmic and the like, Median-Minimum, or both.
-
-    Parameters
-    ----------
-    exposures : `~ccdcr.exposures.Exposures`
-        The exposures.
-    requirements : `~ccdcr.Requirements`
-        The requirements; all has been checked.
-    lists : `~ccdcr.detection.common.UserLists`
-        The user's lists.
-    progress_bar : callable or None
-        Wraps the images.
-
-    Returns
-    -------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
-    """
+    """Return the `CRMaskSet` of L.A. Cosmic and the like, Median-Minimum, or both."""
     timing = {}
     with timed(timing, "flux factors"):
         factors = find_flux_factors(requirements, exposures)
@@ -73,7 +55,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
         masks = assemble(either, observed, lists, requirements.dilation)
     with timed(timing, "residual"):
         image = _residual_image(observed, masks, requirements)
-        # Median-Minimum is the more sensitive one, and costs nothing.
+        # Median-Minimum is more sensitive and costs nothing.
         again = run_detector(None if criteria else detector, image, observed.detector)
         more = _hits(image, again, observed, criteria)
         seeds = more[0]["MEANCR"] | more[1]["MEANCR"]
@@ -101,14 +83,14 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
 
 
 def make_criteria(observed, requirements, offsets, found):
-    """Return the criterion of each mask by name, and a NoiseReport or None."""
+    """Return the criteria by name of the mask, and a `NoiseReport` or None."""
     if requirements.mm_boundary_fit == "exact":
         return make_exact_criteria(observed, requirements, found)
     return make_simulated_criteria(observed, requirements, offsets, found), None
 
 
 def _observe(exposures, requirements, factors):
-    """Divide by the flux factors if that is wanted, and make the planes."""
+    """Return `Observed` exposures, divided by the flux factors if that is wanted."""
     stack, left = exposures.data, factors
     if requirements.apply_flux_factor_to == "original":
         stack, left = scaled(stack, factors), np.ones(len(exposures))
@@ -117,7 +99,6 @@ def _observe(exposures, requirements, factors):
 
 
 def _search(detector, observed, images, requirements, progress_bar):
-    """Run the single-image detector."""
     needed = observed.names if requirements.mm_synthetic == "single" else []
     found = run_detector(
         detector,
@@ -145,7 +126,7 @@ def _offsets(requirements, observed, images):
 
 
 def _hits(images, found, observed, criteria):
-    """Return what each of the two detectors says of some images, by name."""
+    """Return the hits of the single-image detector and of Median-Minimum, by name."""
     single, mm = {}, {}
     for name, (image, _) in images.items():
         criterion = criteria.get(name)
@@ -163,7 +144,7 @@ def _hits(images, found, observed, criteria):
 
 
 def _residual_image(observed, masks, requirements):
-    """Return the image in which hits may be left, by name of its mask."""
+    """Return the mean without masked pixels, where hits may be left, by mask name."""
     levelled = _levelled(observed, requirements)
     image = clean_mean(levelled, [masks[name] for name in observed.names])
     return {"MEANCR": (image, observed.planes.nogood)}

@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The Median-Minimum method: boundaries, simulated and exact."""
+"""Median-Minimum method with simulated and exact boundaries."""

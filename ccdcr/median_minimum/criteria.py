@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Criteria of the Median-Minimum method with a simulated boundary; offsets."""
+"""Criteria of the Median-Minimum method with a simulated boundary, and offsets."""
 
 from dataclasses import dataclass
 
@@ -32,13 +32,12 @@ __all__ = [
 @dataclass(frozen=True)
 class Criterion:
     """
-    What makes a pixel of an image a cosmic ray.
+    Criterion for cosmic rays in an image (ny, nx).
 
-    ``reference`` is the low reference x, ``limit`` what a hit must exceed,
-    ``candidates`` are pixels whose maximum over the exposures is high enough,
-    ``threshold`` is the least excess over the reference. ``statistic`` is
-    compared in place of the image if it is given. The limit is the reference
-    plus the ``boundary``.
+    Pixels of ``candidates`` are hits if ``statistic``, or the image if that is None,
+    exceeds ``limit``: ``reference``, the low reference x, plus the larger of
+    ``boundary(x)`` and ``threshold``. Hits are dilated ``dilation`` times. All planes
+    are (ny, nx); ``diagram`` is that of the boundary.
     """
 
     reference: np.ndarray
@@ -51,41 +50,22 @@ class Criterion:
     statistic: np.ndarray | None = None
 
     def __call__(self, image):
-        """Return the pixels of an image that are cosmic rays, True = hit."""
+        """Return the cosmic rays in an image, (ny, nx), True = hit."""
         mask = self.compared(image) > self.limit
         mask &= self.candidates
         return dilate(mask, self.dilation)
 
     def compared(self, image):
-        """Return what is compared with the reference."""
+        """Return the plane that is compared with the limit, (ny, nx)."""
         return image if self.statistic is None else self.statistic
 
     def excess(self, image):
-        """Return by how much it exceeds the reference."""
+        """Return the excess of the compared plane over the reference, (ny, nx)."""
         return self.compared(image) - self.reference
 
 
 def limit_of(reference, boundary, threshold, number=None):
-    """
-    Return what a hit must exceed, pixel by pixel.
-
-    Parameters
-    ----------
-    reference : 2D `~numpy.ndarray`
-        The low reference.
-    boundary : callable
-        The largest excess over it that noise explains. Its ``fewer`` are those
-        that hold where fewer exposures are good.
-    threshold : float
-        The least excess.
-    number : 2D `~numpy.ndarray` of int, optional
-        Number of good exposures. Where it is 1 or 0 nothing can be a hit.
-
-    Returns
-    -------
-    limit : 2D `~numpy.ndarray`
-        The limit.
-    """
+    """Return reference + max(boundary, threshold), (ny, nx); inf where number < 2."""
 
     def limit_at(boundary, x):
         return x + np.maximum(boundary(x), np.float32(threshold))
@@ -102,7 +82,7 @@ def limit_of(reference, boundary, threshold, number=None):
 
 
 def candidates_of(observed, settings):
-    """Return the pixels whose highest good exposure is high enough."""
+    """Return the pixels whose highest good exposure is high enough, (ny, nx)."""
     stack, bad = observed.stack, observed.bad
     highest = np.full(stack.shape[1:], -np.inf, dtype=stack.dtype)
     for i, plane in enumerate(stack):
@@ -117,11 +97,11 @@ def least_excess(settings, detector):
 
 def make_simulated_criteria(observed, settings, offsets, found):
     """
-    Simulate the exposures, and derive the boundaries from them.
+    Return the criteria by name of the mask, with boundaries from simulations.
 
     The median is compared with the mean of the lowest exposures, as
-    ``mm_cr_coincidences`` wants, all else with the minimum: a single clean
-    exposure may well exceed the mean of the lowest by more than the median does.
+    ``mm_cr_coincidences`` wants, all else with the minimum: a single clean exposure
+    may well exceed the mean of the lowest by more than the median does.
     """
     stack, bad, planes = observed.stack, observed.bad, observed.planes
     sought = min(settings.mm_cr_coincidences, len(stack) - 1)
@@ -202,36 +182,11 @@ _STRUCTURE = (0.5, 0.1)  # of the local contrast, first and last tolerance
 
 def measure_offsets(stack, median, noise_of, region):
     """
-    Return how far the median must move to coincide with each exposure.
+    Return the (dx, dy) that move the median (ny, nx) onto each exposure.
 
-    Parameters
-    ----------
-    stack : sequence of 2D `~numpy.ndarray`
-        The exposures.
-    median : 2D `~numpy.ndarray`
-        Their median.
-    noise_of : callable
-        Returns the noise of an expected image.
-    region : tuple of int
-        Limits xmin, xmax, ymin, ymax; the first pixel is 1, all are inclusive.
-
-    Returns
-    -------
-    offsets : list of tuple of float
-        (dx, dy) of each exposure in pixels.
-
-    Notes
-    -----
-    Phase cross-correlation [1]_ with the median is the start. As the noise of the
-    median is that of the exposures, it draws small offsets to 0, and cosmic
-    rays disturb it. Therefore the exposures are then compared with the first one
-    by weighted least squares, without the pixels that differ by more than noise
-    and offset explain; the median is where the median offset is.
-
-    References
-    ----------
-    .. [1] M. Guizar-Sicairos et al. 2008, Optics Letters 33, 156,
-       doi:10.1364/OL.33.000156
+    Phase cross-correlation (M. Guizar-Sicairos et al. 2008, Optics Letters 33, 156)
+    is drawn to 0 by the noise that median and exposures share. Weighted least squares
+    against the first exposure refine it. ``region`` is (xmin, xmax, ymin, ymax), FITS.
     """
     xmin, xmax, ymin, ymax = region
     cut = np.s_[ymin - 1 : ymax, xmin - 1 : xmax]
@@ -267,7 +222,7 @@ def _correlate(image, reference):
 
 
 def _tapered(image):
-    """Let an image fall to its mean at the edges, which are no features."""
+    """Return an image that falls to its mean at the edges."""
     image = image - image.mean(dtype=np.float64)
     for axis, size in enumerate(image.shape):
         ramp = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
@@ -285,7 +240,7 @@ def _refine(image, reference, median, noise_of, start):
         residual = image - _moved(reference, offset)
         limit = _CLIP * noise + tolerance * contrast
         slopes = np.gradient(ndimage.gaussian_filter(model, 1))
-        # Elsewhere the slopes are noise, that of the exposures themselves.
+        # Elsewhere the slopes are only noise.
         use = np.hypot(*slopes) > _SLOPE * noise
         weight = (use & ~dilate(np.abs(residual) > limit, 1)) / noise**2
         matrix = [[np.sum(weight * a * b) for b in slopes] for a in slopes]

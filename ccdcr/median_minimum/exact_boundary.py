@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Median-Minimum boundary computed from the noise, and a check of the noise."""
+"""Median-Minimum boundary computed from the noise, and a check of the noise model."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ LEVELS = 0.2 * np.arange(1, 36)
 @dataclass(frozen=True)
 class ExactBoundary:
     """
-    What noise exceeds with a given chance, from the distribution of the noise.
+    Boundary that noise exceeds with a given chance, from its distribution.
 
     Called with the low reference of pixels, (ny, nx) in the unit of the data, it
     returns the excess over it that only a fraction ``p_value`` of clean pixels
@@ -48,7 +48,7 @@ class ExactBoundary:
     surface : 2D `~numpy.ndarray`
         Excess at the levels of sqrt(-ln p), (grid, levels), in the same unit.
     fewer : tuple of `ExactBoundary`, optional
-        What holds where some of the exposures are bad.
+        The boundaries where some exposures are bad.
 
     Notes
     -----
@@ -142,7 +142,7 @@ class ExactBoundary:
         Parameters
         ----------
         ax : `~matplotlib.axes.Axes`, optional
-            Where. Default is the current axes.
+            Where it is drawn. Default is the current axes.
         **kwargs
             Arguments of `~matplotlib.axes.Axes.plot`.
 
@@ -166,7 +166,7 @@ class ExactBoundary:
         )
 
     def _places(self, x):
-        """Return grid places, deviations in electrons and what y gains below."""
+        """Return grid positions, deviations (electron) and gain of y below the grid."""
         signal = np.multiply(x, self.scale, dtype=float)
         lowest = self.noise.signal(STEP * self.first)
         inside = np.maximum(signal, lowest)
@@ -176,7 +176,7 @@ class ExactBoundary:
 
 
 def _at(place, values):
-    """Interpolate linearly; faster than `numpy.interp` as the grid is even."""
+    """Interpolate linearly on the even grid, which is faster than `numpy.interp`."""
     last = len(values) - 1
     place = np.clip(place, 0, last)
     below = np.minimum(place.astype(np.intp), max(last - 1, 0))
@@ -185,25 +185,7 @@ def _at(place, values):
 
 
 def invert(kernel, exceeding, noise, first, levels):
-    """
-    Return the excess at which the p-value falls to given levels.
-
-    Parameters
-    ----------
-    kernel, exceeding : `~numpy.ndarray`
-        Densities as from `~ccdcr.median_minimum.order_statistics.minimum`.
-    noise : `~ccdcr.median_minimum.noise_distribution.PhotonNoise`
-        The noise that defines the grid.
-    first : int
-        First point of the grid.
-    levels : 1D `~numpy.ndarray`
-        Values of sqrt(-ln p).
-
-    Returns
-    -------
-    excess : 2D `~numpy.ndarray`
-        The y in standard deviations, (grid, levels).
-    """
+    """Return the excess in sigma, (grid, levels), where sqrt(-ln p) is each level."""
     p = exceeding / kernel[:, np.newaxis]
     depth = np.sqrt(-np.log(np.clip(p, 1e-300, 1)))
     depth = np.maximum.accumulate(depth, axis=1)
@@ -229,23 +211,10 @@ _SMOOTH, _MANY_ELECTRONS = 0.5, 50.0
 
 def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
     """
-    Return which single error explains the noise best.
+    Return the error that explains the noise best: readnoise, gain or equivalence.
 
-    Parameters
-    ----------
-    levels : `~astropy.table.Table`
-        By signal ``x``: observed ``noise`` in units of the model's.
-    gain : float
-        Electrons per unit of ``x``.
-    readnoise : float
-        Read noise in electron.
-    equivalent : bool, optional
-        Whether the exposures are known to be equivalent. Default is False.
-
-    Returns
-    -------
-    cause : {'readnoise', 'gain', 'equivalence'} or None
-        None if the noise is off by less than 20 %.
+    None if the noise is off by less than 20 %. ``levels`` holds, by signal ``x``, the
+    observed ``noise`` in units of the model's.
     """
     noise = np.asarray(levels["noise"], dtype=float)
     signal = np.maximum(np.asarray(levels["x"], dtype=float) * gain, 0)
@@ -282,9 +251,9 @@ class NoiseReport:
     Parameters
     ----------
     chi2 : float
-        Pearson's, per cell of the histogram of the minimum, of the deconvolution.
+        Pearson's, of the deconvolution, per cell of the histogram of the minimum.
     expected, observed : float, int
-        Pixels above the boundary of MEDIANCR that noise explains, and all.
+        Pixels above the boundary of MEDIANCR: explained by noise, and counted.
     hit_fraction : float
         Fraction of the pixels that is hit in each exposure.
     levels : `~astropy.table.Table`
@@ -303,22 +272,7 @@ class NoiseReport:
 
 
 def judge_noise_model(scene, median):
-    """
-    Compare the observed noise with the model.
-
-    Parameters
-    ----------
-    scene : object
-        With ``use``, ``exposures``, ``prior``, ``n_pixels`` and ``step``, that of
-        rounded values.
-    median : `~ccdcr.median_minimum.criteria.Criterion`
-        The criterion of MEDIANCR.
-
-    Returns
-    -------
-    report : `NoiseReport`
-        The findings.
-    """
+    """Return the `NoiseReport` of a scene; ``median`` is the criterion of MEDIANCR."""
     boundary = median.boundary
     x, y = _sample(median.reference, median.statistic, scene.use, scene.step)
     levels = _noise_levels(x, y, boundary)
@@ -334,7 +288,7 @@ def judge_noise_model(scene, median):
 
 
 def _sample(reference, statistic, use, step):
-    """Return x and y of every so many pixels; rounded values are spread evenly."""
+    """Return x and y of a sample of pixels; rounded values are spread evenly."""
     if use is not None:
         reference, statistic = reference[use], statistic[use]
     stride = -(-reference.size // _SAMPLE)
@@ -347,7 +301,7 @@ def _sample(reference, statistic, use, step):
 
 
 def _noise_levels(x, y, boundary):
-    """Compare a quantile that hits hardly change with what is expected."""
+    """Return observed over expected noise by signal, from a quantile robust to hits."""
     p = np.exp(-(LEVELS[_LEVEL] ** 2))
     expected = np.maximum(boundary.at_level(x, _LEVEL), 1e-30)
     order = np.argsort(x, kind="stable")

@@ -38,33 +38,11 @@ _FEW = 1000  # pixels; smaller images get no larger p-value
 
 def make_exact_criteria(observed, settings, found):
     """
-    Derive the boundaries from the distribution of the noise.
+    Return the criteria by name of the mask, and a `NoiseReport` or None.
 
-    A map of the read noise is cut into classes, each with boundaries of its own;
-    those of the largest class are kept.
-
-    Parameters
-    ----------
-    observed : `~ccdcr.utils.planes.Observed`
-        The exposures.
-    settings : `~ccdcr.Requirements`
-        The requirements.
-    found : `~ccdcr.single_image.detectors.SingleImage`
-        What the single-image detector found.
-
-    Returns
-    -------
-    criteria : dict of `~ccdcr.median_minimum.criteria.Criterion`
-        The criterion for each mask by name.
-    noise_model : `~ccdcr.median_minimum.exact_boundary.NoiseReport`
-        How well the noise model describes the exposures.
-
-    Notes
-    -----
-    MEDIANCR tests the exposure that is a hit if the coincidences sought
-    happened, MEANCRT the highest exposure, and CRMASKi the i-th one. The last
-    count only next to pixels of MEANCRT, so that their p-value may be larger
-    for the same number of false ones.
+    A map of the read noise is cut into classes with boundaries of their own; those of
+    the largest class are kept. CRMASKi counts only next to MEANCRT: its p-value may be
+    larger for the same number of false pixels.
     """
     readnoise = observed.detector.readnoise_map
     if readnoise is None:
@@ -78,20 +56,7 @@ def make_exact_criteria(observed, settings, found):
 
 
 def readnoise_classes(readnoise):
-    """
-    Cut a map of the read noise into classes.
-
-    Parameters
-    ----------
-    readnoise : 2D `~numpy.ndarray`
-        Read noise in electrons.
-
-    Returns
-    -------
-    classes : list of tuple
-        Read noise, the root mean square of the class, and its pixels as a mask.
-        A class spans 5 %, or more where there would be more than eight.
-    """
+    """Return RMS read noise and mask (ny, nx) of each class of 5 %, at most 8."""
     safe = np.maximum(readnoise, 0.1)
     low, high = np.log(safe.min()), np.log(safe.max())
     n = int(np.clip(np.ceil((high - low) / np.log(1.05)), 1, _CLASSES))
@@ -106,7 +71,7 @@ def readnoise_classes(readnoise):
 
 
 def _merged(results):
-    """Put the criteria of classes of pixels together."""
+    """Return the criteria of all classes of pixels, and the report of the largest."""
     results = sorted(results, key=lambda part: -np.count_nonzero(part[0]))
     results = [part for part in results if part[1]]
     if not results:
@@ -123,7 +88,7 @@ def _merged(results):
 
 
 def _criteria_of(observed, settings, found, inside=None):
-    """Return the criteria for the pixels of one read noise; None = all."""
+    """Return criteria and report for the pixels ``inside``, or all if that is None."""
     scene = _observe_scene(observed, settings, inside)
     if scene is None:
         return {}, None
@@ -176,12 +141,12 @@ def _criterion(scene, common, name, p_value, statistic, *, diagram=False):
 @dataclass(frozen=True)
 class _Scene:
     """
-    The exposures as the boundaries see them.
+    Exposures at one level, and what their boundaries need.
 
-    ``stack`` is at one level, ``use`` are the pixels that the prior describes
-    (None = all), ``n_pixels`` all that can be flagged, ``n_inside`` those that the
-    criteria are for. ``surfaces`` are the `Surfaces` of most pixels, then those
-    of other numbers of good exposures. ``step`` is that of rounded values.
+    ``stack`` is (n, ny, nx), ``use`` (ny, nx) the pixels that the prior describes
+    (None = all), ``n_pixels`` the number that can be flagged, ``n_inside`` that of the
+    criteria, ``step`` that of rounded values. ``surfaces`` holds the `Surfaces` of most
+    pixels, then those of other numbers of good exposures.
     """
 
     stack: np.ndarray
@@ -256,18 +221,7 @@ def _describe(observed, settings, step):
 
 
 def _usable(compared, inside):
-    """
-    Return what pixels there are.
-
-    Returns
-    -------
-    use : 2D `~numpy.ndarray` of bool or None
-        Those of the commonest number of good exposures; None = all.
-    numbers : list of int
-        Numbers of good exposures that occur, the commonest first; 2 or more.
-    n_pixels, n_inside : int
-        Pixels that can be flagged, in all and inside.
-    """
+    """Return pixels of the prior, numbers of good exposures, n_pixels and n_inside."""
     if compared.number is None:
         size = compared.minimum.size
         n_inside = size if inside is None else np.count_nonzero(inside)
@@ -306,11 +260,8 @@ def _surfaces(exposures, prior, coincidences, *, equal):
 
 
 def _neighbourhood(criteria, found, inside):
-    """
-    Return about the number of pixels that MEANCRT will hold.
-
-    As with one dilation, whatever ``dilation`` is: masks must grow with it.
-    """
+    """Return about the number of pixels of MEANCRT."""
+    # As with one dilation whatever ``dilation`` is: masks must grow with it.
     hit = criteria[0](None) | criteria[1](None)
     for name in ("MEDIANCR", "MEANCRT"):
         hit |= found.mask(name, hit.shape)
@@ -320,25 +271,7 @@ def _neighbourhood(criteria, found, inside):
 
 
 def diagram_of(x, y, use, boundary, top=0):
-    """
-    Count the exposures in a diagram, and what is expected there.
-
-    Parameters
-    ----------
-    x, y : 2D `~numpy.ndarray`
-        Low reference, and excess of the statistic over it.
-    use : 2D `~numpy.ndarray` of bool or None
-        Pixels that are counted; None counts all.
-    boundary : `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
-        The boundary.
-    top : float, optional
-        Upper end of y. Default is twice the highest point of the boundary.
-
-    Returns
-    -------
-    diagram : `~ccdcr.median_minimum.simulated_boundary.Diagram`
-        ``simulated`` holds the expected numbers.
-    """
+    """Return the `Diagram` of x and y (ny, nx) where ``use``; simulated = expected."""
     if use is not None:
         x, y = x[use], y[use]
     low, high = float(x.min()), float(x.max())

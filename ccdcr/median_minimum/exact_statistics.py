@@ -28,18 +28,18 @@ __all__ = [
 ]
 
 _QUIETEST = 0.3  # electrons; below it the comb of electrons would matter
-_SAME = 1e-3  # difference between fluxes that is none
-_SIMILAR = 0.1  # up to which unequal exposures may be taken for equal ones
-_MANY = 7  # exposures beyond which unequal ones take too long
+_SAME = 1e-3  # relative difference of exposures that counts as equal
+_SIMILAR = 0.1  # relative difference up to which 4 or more are taken as equal
+_MANY = 7  # more unequal exposures take too long
 
 
 @dataclass(frozen=True)
 class EqualExposures:
     """
-    Exposures that have the same noise.
+    ``n`` exposures of the same noise.
 
-    ``noise`` is that of each of the ``n`` exposures, ``scale`` the electrons
-    per unit of the data, ``hit`` the fraction of the pixels that is hit in each.
+    ``noise`` is that of each exposure, ``scale`` the electrons per unit of the data,
+    ``hit`` the fraction of the pixels that is hit in each.
     """
 
     noise: PhotonNoise
@@ -48,7 +48,7 @@ class EqualExposures:
     hit: float = 0.0
 
     def tabulate(self, nodes):
-        """Return the distribution at nodes."""
+        """Return the `Tables` at nodes, in a tuple."""
         return (make_tables(nodes, self.noise),)
 
     def kernel(self, tables):
@@ -64,11 +64,11 @@ class EqualExposures:
         return function(prior.tables[0], prior.weights, rows, self._chances, statistics)
 
     def as_equal(self, n):
-        """Return ``n`` of them."""
+        """Return ``n`` such exposures."""
         return replace(self, n=n)
 
     def fewer(self, n, prior):
-        """Return what is left where exposures are bad, with its prior."""
+        """Return ``n`` such exposures, left where others are bad, and their prior."""
         return self.as_equal(n), prior
 
     @property
@@ -81,10 +81,9 @@ class UnequalExposures:
     """
     Exposures whose flux or read noise differ, scaled to one level.
 
-    ``noise`` defines the grid, that of an exposure at least as quiet as all of
-    them, whose flux is that of the brightest. ``exposures`` are the noises
-    before scaling, ``factors`` the fluxes relative to the brightest; ``scale``
-    and ``hit`` are as for `EqualExposures`.
+    ``noise`` defines the grid: that of the brightest flux, at least as quiet as all
+    exposures. ``exposures`` are the noises before scaling, ``factors`` the fluxes
+    relative to the brightest; ``scale`` and ``hit`` are as for `EqualExposures`.
     """
 
     noise: PhotonNoise
@@ -99,7 +98,7 @@ class UnequalExposures:
         return len(self.exposures)
 
     def tabulate(self, nodes):
-        """Return the distribution of each exposure at nodes."""
+        """Return the `Tables` of each exposure at nodes."""
         pairs = tuple(zip(self.exposures, self.factors, strict=True))
         widening = max(
             max(noise.readnoise / factor / self.noise.readnoise, factor**-0.5)
@@ -137,7 +136,7 @@ class UnequalExposures:
         return EqualExposures(noise, n, self.scale / inverse, self.hit)
 
     def fewer(self, n, prior):
-        """Return about what is left where exposures are bad, with its prior."""
+        """Return ``n`` equal exposures, left where others are bad, and their prior."""
         equal = self.as_equal(n)
         signal = self.noise.signal(prior.nodes) * equal.scale / self.scale
         nodes = equal.noise.coordinate(signal)
@@ -146,30 +145,7 @@ class UnequalExposures:
 
 
 def exposures_of(detector, factors, shape=np.inf, step=0.0):
-    """
-    Describe exposures.
-
-    Parameters
-    ----------
-    detector : `~ccdcr.exposures.Detector`
-        Gain and read noise.
-    factors : 1D `~numpy.ndarray`
-        Flux factors, by which the exposures were divided.
-    shape : float, optional
-        Shape of a negative binomial distribution. Default is Poisson's.
-    step : float, optional
-        Step of rounded values, in the unit of the data. Default is 0.
-
-    Returns
-    -------
-    exposures : `EqualExposures` or `UnequalExposures`
-        The exposures. Four or more that differ little are taken for equal ones.
-
-    Raises
-    ------
-    ValueError
-        If there are more unequal exposures than the exact boundary allows.
-    """
+    """Return equal exposures, also if 4 or more differ little, or unequal ones."""
     n, gain = len(factors), detector.gain
     readnoises = np.array(detector.readnoises or (detector.readnoise,) * n)
     sigmas = np.sqrt(readnoises**2 + (step * gain) ** 2 / 12)
@@ -205,9 +181,9 @@ class Compared:
     """
     Planes (ny, nx) over the good exposures.
 
-    ``minimum``; ``reference``, the minimum or the mean of the two lowest;
-    ``ordered``, the value that the coincidences sought make a hit; ``highest``;
-    ``number`` of good exposures, or None where all ``n`` are good.
+    ``reference`` is the ``minimum`` or the mean of the two lowest; ``ordered`` is the
+    value that is a hit if the coincidences sought happen; ``number`` is that of good
+    exposures, or None where all ``n`` are good.
     """
 
     n: int
@@ -220,53 +196,18 @@ class Compared:
 
 
 def rank_of(n, coincidences):
-    """
-    Return which of n exposures is a hit if the coincidences sought happen.
-
-    Parameters
-    ----------
-    n : int
-        Number of exposures, 2 or more.
-    coincidences : int
-        How many hits in one pixel are sought. Fewer than those that falsify the
-        median are no concern, all n cannot be seen.
-
-    Returns
-    -------
-    rank : int
-        Counted from 1, the lowest; of an odd number that of the median at most,
-        of an even number the upper of the two in the middle.
-    """
+    """Return which of n exposures, 1 = lowest, is a hit if ``coincidences`` happen."""
+    # Fewer than falsify the median do not matter, all n cannot be seen.
     return n + 1 - min(max(coincidences, (n + 1) // 2), n - 1)
 
 
 def lowest_used(n, coincidences, *, equal=True):
-    """Return how many of the lowest exposures are clean, and make the reference."""
+    """Return how many of the lowest exposures, clean ones, make the reference."""
     return 2 if equal and rank_of(n, coincidences) >= 3 else 1
 
 
 def compared_planes(stack, bad, planes, coincidences, *, equal=True):
-    """
-    Return the planes that are compared.
-
-    Parameters
-    ----------
-    stack : 3D `~numpy.ndarray`
-        The exposures, (n, ny, nx), at one level.
-    bad : 3D `~numpy.ndarray` of bool or None
-        True = takes no part.
-    planes : `~ccdcr.utils.planes.Planes`
-        Their statistics.
-    coincidences : int
-        As for `rank_of`.
-    equal : bool, optional
-        Whether the exposures have equal noise.
-
-    Returns
-    -------
-    compared : `Compared`
-        The planes. Where no exposure is good they have the values of ``planes``.
-    """
+    """Return the `Compared` planes of a stack (n, ny, nx); bad pixels are ignored."""
     n = len(stack)
     shape = stack.shape[1:]
     reference, ordered, highest = (np.empty(shape, stack.dtype) for _ in range(3))
@@ -292,7 +233,7 @@ def compared_planes(stack, bad, planes, coincidences, *, equal=True):
 
 
 def _by_number(values, good, coincidences, *, equal):
-    """Pick values from sorted exposures by the number of good ones."""
+    """Return reference, ordered and highest of sorted values of which some are good."""
     reference, ordered, highest = values[0].copy(), values[0].copy(), values[0].copy()
     for n in range(2, len(values) + 1):
         here = good == n
@@ -307,23 +248,7 @@ def _by_number(values, good, coincidences, *, equal):
 
 
 def hit_fraction(compared, exposures, use):
-    """
-    Estimate the fraction of the pixels that is hit in each exposure.
-
-    Parameters
-    ----------
-    compared : `Compared`
-        The planes.
-    exposures : `~ccdcr.median_minimum.exact_statistics.EqualExposures` or the like
-        The exposures.
-    use : 2D `~numpy.ndarray` of bool or None
-        Pixels that are counted; None counts all.
-
-    Returns
-    -------
-    fraction : float
-        Pixels whose highest exposure is clearly above the lowest, per exposure.
-    """
+    """Return the fraction of the pixels ``use`` that is hit in each exposure."""
     hit = total = 0
     noise, scale = exposures.noise, exposures.scale
     for rows in bands_of(compared.minimum.shape):

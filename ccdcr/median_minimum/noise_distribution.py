@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Distribution of photon and read noise, exact or by saddlepoints."""
+"""Distribution of photon and read noise, exact or by the saddlepoint approximation."""
 
 from dataclasses import dataclass
 
@@ -31,19 +31,7 @@ class PhotonNoise:
         return np.sqrt(variance)
 
     def coordinate(self, signal):
-        """
-        Return the number of standard deviations from 0 to a signal.
-
-        Parameters
-        ----------
-        signal : `~numpy.ndarray`
-            Signal in electrons; may be negative.
-
-        Returns
-        -------
-        t : `~numpy.ndarray` of float64
-            The integral of 1 / `deviation` from 0 to the signal.
-        """
+        """Return the integral of 1 / `deviation` from 0 to a signal in electrons."""
         signal = np.asarray(signal, dtype=float)
         sigma, root = self.readnoise, np.sqrt(self.shape)
         deviation = self.deviation(signal)
@@ -58,7 +46,7 @@ class PhotonNoise:
         return np.where(signal < 0, signal / sigma, above)
 
     def signal(self, t):
-        """Return the signal in electrons at a coordinate; undoes `coordinate`."""
+        """Return the signal in electrons at a coordinate; inverse of `coordinate`."""
         t = np.asarray(t, dtype=float)
         sigma, shape = self.readnoise, self.shape
         above = np.maximum(t, 0)
@@ -74,40 +62,17 @@ class PhotonNoise:
 _DIRECT = 100  # photon variance up to which probabilities are summed
 _NEGLIGIBLE = 1e-18
 _STEPS = 12
-_STEEPEST = 30  # of the tilt that the search starts with
+_STEEPEST = 30  # largest tilt at the start of the search
 _CENTRE = 0.25  # |w| under which the saddlepoint formula loses digits
 
 
 def exposure_distribution(expected, values, noise):
     """
-    Return the distribution of photons plus read noise.
+    Return P(above), P(below) and density at ``values`` (n, m) of expected (n,) signals.
 
-    Parameters
-    ----------
-    expected : 1D `~numpy.ndarray`
-        Expected electrons, (n,), not negative.
-    values : 2D `~numpy.ndarray`
-        Electrons at which it is wanted, (n, m).
-    noise : `~ccdcr.median_minimum.noise_distribution.PhotonNoise`
-        The noise.
-
-    Returns
-    -------
-    above, below, density : 2D `~numpy.ndarray`
-        Probability to be above and below each value, and the density per
-        electron, (n, m).
-
-    Notes
-    -----
-    Sums over the number of photons where their variance is small, otherwise the
-    saddlepoint approximation of Lugannani and Rice in the form of
-    Barndorff-Nielsen, r* [1]_, whose relative error in the tails is below 1e-5
-    there.
-
-    References
-    ----------
-    .. [1] O. E. Barndorff-Nielsen 1991, Biometrika 78, 557,
-       doi:10.1093/biomet/78.3.557
+    Sums over photons where their variance is small, else the saddlepoint approximation
+    r* (O. E. Barndorff-Nielsen 1991, Biometrika 78, 557, doi:10.1093/biomet/78.3.557),
+    whose relative error in the tails is below 1e-5 there.
     """
     expected = np.asarray(expected, dtype=float)
     above, below, density = np.empty((3, *values.shape))
@@ -122,7 +87,7 @@ def exposure_distribution(expected, values, noise):
 
 
 def _summed(expected, values, noise):
-    """Sum over the number of photons."""
+    """Return chances and density at values (m,), summed over the number of photons."""
     photons, chances = _photon_chances(expected, noise.shape)
     z = (values[:, np.newaxis] - photons) / noise.readnoise
     bell = np.exp(-(z**2) / 2) / (np.sqrt(2 * np.pi) * noise.readnoise)
@@ -159,7 +124,7 @@ def _saddlepoint(expected, values, noise):
 
 
 def _correction(w, s, second):
-    """Return what the root of the exponent lacks to be a normal variable."""
+    """Return r* - r for the root r = w, which makes it a normal variable."""
     return np.log(s * np.sqrt(second) / w) / w
 
 
@@ -195,7 +160,7 @@ def _cumulants(s, expected, noise):
 
 
 def _saddlepoints(expected, values, noise):
-    """Solve for where the tilted mean is the value: Newton, kept below the pole."""
+    """Solve for s where the tilted mean is the value: Newton, kept below the pole."""
     pole = np.log1p(noise.shape / expected)
     s = (values - expected) / noise.deviation(expected) ** 2
     s = np.clip(s, -_STEEPEST, np.minimum(pole / 2, _STEEPEST))
@@ -247,33 +212,17 @@ class Tables:
         )
 
     def beyond(self, column, length):
-        """Return ``above`` from a column on, zero behind the table."""
+        """Return ``above`` from a column on, (nodes, length), zero behind the table."""
         tail = self.above[:, column : column + length]
         return np.pad(tail, ((0, 0), (0, length - tail.shape[1])))
 
 
 def make_tables(nodes, noise, exposure=None, factor=1.0, widening=1.0):
     """
-    Tabulate the distribution of an exposure at some signals.
+    Return the `Tables` of an exposure at nodes: coordinates >= 0, ascending.
 
-    Parameters
-    ----------
-    nodes : 1D `~numpy.ndarray`
-        Coordinates of the expected signals, not negative, ascending.
-    noise : `~ccdcr.median_minimum.noise_distribution.PhotonNoise`
-        The noise that defines the grid.
-    exposure : `~ccdcr.median_minimum.noise_distribution.PhotonNoise`, optional
-        The noise of the exposure. Default is ``noise``.
-    factor : float, optional
-        Flux factor of the exposure, by which its values were divided. Default
-        is 1.
-    widening : float, optional
-        How much wider the tables are made than for ``noise``. Default is 1.
-
-    Returns
-    -------
-    tables : `Tables`
-        The tables.
+    ``noise`` defines the grid; ``exposure`` (default: same) is that of the exposure,
+    whose values were divided by ``factor``; ``widening`` extends the range of tables.
     """
     nearest = np.rint(nodes / STEP).astype(int)
     low, high = (round(limit * widening / STEP) for limit in (_BELOW, _ABOVE))

@@ -48,13 +48,13 @@ class Ordered:
 
     @property
     def clean(self):
-        """Clean exposures without which the statistic is a hit."""
+        """Least number of clean exposures; with fewer, the statistic is a hit."""
         return self.rank
 
 
 @dataclass(frozen=True)
 class Given:
-    """One given exposure of ``n``, by chance one of those above the reference."""
+    """One given exposure of ``n``, which may be among those above the reference."""
 
     n: int
 
@@ -67,7 +67,7 @@ class Given:
 
     @property
     def clean(self):
-        """Clean exposures without which the statistic is a hit."""
+        """Least number of clean exposures; with fewer, the statistic is a hit."""
         return 2
 
 
@@ -80,41 +80,18 @@ def minimum(tables, weights, rows, chances, statistics=()):
     r"""
     Return densities with the minimum as the reference.
 
-    Parameters
-    ----------
-    tables : `~ccdcr.median_minimum.noise_distribution.Tables`
-        The distributions at the nodes.
-    weights : 1D `~numpy.ndarray`
-        Numbers of pixels at the nodes.
-    rows : tuple of int
-        First grid point of a, and how many.
-    chances : sequence of float
-        As from `clean_chances`.
-    statistics : sequence of `Ordered` or `Given`
-        What must exceed b.
-
-    Returns
-    -------
-    kernel : 1D `~numpy.ndarray`
-        Expected pixels whose minimum is a, per step of the grid.
-    exceeding : list of 2D `~numpy.ndarray`
-        For each statistic, those in which it also exceeds b = a, a + 1 step, ...,
-        (number of a, ``REACH`` + 1).
-
-    Notes
-    -----
-    With n exposures of one distribution: density f, chance S to be above,
+    The kernel (a,) holds the expected pixels whose minimum is a, per step of the grid;
+    exceeding, by statistic, those (a, REACH + 1) that also exceed b = a, a + 1 step ...
+    ``rows`` is the first a and their number. With n exposures of one distribution,
+    density f, chance S to be above,
 
     .. math:: E_0(a) = n f(a) S(a)^{n-1}, \quad
               E(a, b) = n f(a) \sum_m t_m S(b)^m S(a)^{n-1-m}
 
-    where t are the terms of the statistic. A hit exposure is above everything;
-    sums go over the number of clean ones [1]_.
+    where t are the terms of the statistic. A hit exposure is above everything; sums go
+    over the number of clean ones.
 
-    References
-    ----------
-    .. [1] H. A. David and H. N. Nagaraja 2003, Order Statistics, 3rd ed.,
-       Wiley, chapter 2
+    References: H. A. David and H. N. Nagaraja 2003, Order Statistics, Wiley, chapter 2.
     """
     factors = _polynomials(chances, 1, statistics)
 
@@ -132,12 +109,8 @@ def minimum(tables, weights, rows, chances, statistics=()):
 
 def low_pair(tables, weights, rows, chances, statistics=()):
     r"""
-    Return densities with the mean of the two lowest exposures as the reference.
+    Return densities as `minimum` does, with the mean of the two lowest as reference.
 
-    Parameters and results are those of `minimum`.
-
-    Notes
-    -----
     With w the second lowest, the lowest is 2a - w, and
 
     .. math:: E(a, b) = 2 n (n-1) \int_a^\infty f(2a - w) f(w) S(w)^{n-2}
@@ -172,12 +145,7 @@ def low_pair(tables, weights, rows, chances, statistics=()):
 
 
 def _polynomials(chances, lowest, statistics):
-    """
-    Return coefficients [m, p] of S(b)^m S(a)^p, of the kernel and each statistic.
-
-    Each number of clean exposures contributes m + p = the number above the
-    reference.
-    """
+    """Return coefficients [m, p] of S(b)^m S(a)^p, of the kernel and each statistic."""
     n = len(chances) - 1
     factors = np.zeros((len(statistics) + 1, n + 1, n + 1))
     for c in range(lowest, n + 1):
@@ -255,7 +223,7 @@ def _mirrored(tables, log_density, c, signal, width):
 
 
 def sum_columns(tables, rows, n_statistics, column):
-    """Add up what the nodes contribute to each a, column by column."""
+    """Return kernel and exceeding densities, summed over nodes by column of tables."""
     first, n_rows = rows
     groups, starts = np.unique(tables.start, return_index=True)
     kernel = np.zeros(n_rows)
@@ -278,36 +246,18 @@ class GivenIndex:
 
 def unequal_minimum(tables, weights, rows, hit, statistics=()):
     r"""
-    Return densities with the minimum as the reference.
+    Return densities as `minimum` does, from a table of each exposure on one grid.
 
-    Parameters
-    ----------
-    tables : list of `~ccdcr.median_minimum.noise_distribution.Tables`
-        The distributions of each exposure at the nodes, on one grid.
-    weights, rows
-        As for `~ccdcr.median_minimum.order_statistics.minimum`.
-    hit : float
-        Fraction of the pixels that is hit in each exposure.
-    statistics : sequence of `Ordered` or `GivenIndex`
-        What must exceed b.
-
-    Returns
-    -------
-    kernel, exceeding
-        As from `~ccdcr.median_minimum.order_statistics.minimum`.
-
-    Notes
-    -----
-    Exposures are added one by one: Q[h, s] is the chance that h of them are
-    hit, s are clean and between a and b and the rest is above b; R is the same
-    with one more of them at a. An exposure with density f, chance S to be above
-    and p to be between changes them to
+    Exposures are added one by one: Q[h, s] is the chance that h of them are hit, s are
+    clean and between a and b and the rest is above b; R is the same with one more of
+    them at a. An exposure with density f, chance S to be above and p to be between
+    changes them to
 
     .. math:: R_{h,s} &\leftarrow q R_{h-1,s} + (1-q)
               [R_{h,s} S(b) + R_{h,s-1} p + Q_{h,s} f(a)] \\
               Q_{h,s} &\leftarrow q Q_{h-1,s} + (1-q) [Q_{h,s} S(b) + Q_{h,s-1} p]
 
-    with q the chance of a hit. The j-th lowest of n clean or hit exposures is
+    with q = ``hit`` the chance of a hit. The j-th lowest of n clean or hit exposures is
     clean and above b in the sum of R over s < j - 1 and h <= n - j.
     """
 
@@ -336,7 +286,7 @@ def _at_minimum(at, above, hit):
 
 
 def _given(index, at, above, behind, hit):
-    """Return the chance that an exposure exceeds b, and another one is at a."""
+    """Return the chance that an exposure exceeds b and another one is at a."""
     others = [i for i in range(len(at)) if i != index]
     lowest = _at_minimum([at[i] for i in others], [above[i] for i in others], hit)
     return (1 - hit) * lowest * behind[index]

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Distribution of the true signal, from the histogram of the minimum."""
+"""Deconvolution of the histogram of the minimum into the distribution of signals."""
 
 from dataclasses import dataclass, replace
 
@@ -21,8 +21,8 @@ __all__ = [
     "make_surfaces",
 ]
 
-_REACH = 12  # of the nodes beyond the largest minimum, in standard deviations
-_CROWDED = 0.01  # fraction of the pixels in a cell that wants finer nodes
+_REACH = 12  # standard deviations of nodes beyond the largest minimum
+_CROWDED = 0.01  # fraction of the pixels in a cell that needs finer nodes
 _FINER = 4
 _CYCLES = 150
 _FLAT = 0.2  # pixels per step of the grid that are added everywhere
@@ -30,11 +30,7 @@ _FLAT = 0.2  # pixels per step of the grid that are added everywhere
 
 @dataclass(frozen=True)
 class Histogram:
-    """
-    Numbers of pixels in cells of the coordinate.
-
-    ``counts[i]`` are those around the grid point ``first + i``.
-    """
+    """Numbers of pixels by cell of the coordinate: ``counts[i]`` at ``first + i``."""
 
     counts: np.ndarray
     first: int
@@ -48,11 +44,10 @@ class Histogram:
 @dataclass(frozen=True)
 class Prior:
     """
-    Numbers of pixels that expect the signals of the nodes.
+    Numbers of pixels, ``weights``, by expected signal.
 
-    ``nodes`` are coordinates, ``tables`` what the exposures tabulated there,
-    ``weights`` numbers of pixels. ``chi2`` is Pearson's, per cell of the
-    histogram that expects more than 5 pixels.
+    ``nodes`` are coordinates of the signals, ``tables`` their `Tables` by exposure.
+    ``chi2`` is Pearson's, per cell of the histogram that expects more than 5 pixels.
     """
 
     nodes: np.ndarray
@@ -61,12 +56,12 @@ class Prior:
     chi2: float
 
     def with_flat(self):
-        """Return it with a few pixels everywhere, which rule outside the data."""
+        """Return the prior with a few pixels at all nodes, for where no data are."""
         spacing = np.gradient(self.nodes) if len(self.nodes) > 1 else STEP
         return replace(self, weights=self.weights + _FLAT * spacing / STEP)
 
     def thinned(self):
-        """Return it on every second node of the grid where few pixels are."""
+        """Return the prior with half as many nodes where few pixels are."""
         step = np.rint(self.nodes / STEP)
         on_grid = np.isclose(self.nodes, step * STEP)
         few = self.weights < 0.005 * self.weights.sum()
@@ -85,31 +80,11 @@ class Prior:
 
 def deconvolve(histogram, exposures):
     """
-    Find the prior that explains the histogram of the minimum over exposures.
+    Return the `Prior` that explains the `Histogram` of the minimum over exposures.
 
-    Parameters
-    ----------
-    histogram : `Histogram`
-        Of the minimum.
-    exposures : `~ccdcr.median_minimum.exact_statistics.EqualExposures` or the like
-        The exposures.
-
-    Returns
-    -------
-    prior : `Prior`
-        The prior.
-
-    Notes
-    -----
-    Expectation maximisation (the deconvolution of Richardson and Lucy [1]_),
-    accelerated by squared extrapolation [2]_ of the square roots. The minimum
-    is the cleanest statistic: only a pixel that is hit in every exposure is wrong.
-
-    References
-    ----------
-    .. [1] L. B. Lucy 1974, AJ 79, 745, doi:10.1086/111605
-    .. [2] R. Varadhan and C. Roland 2008, Scand. J. Stat. 35, 335,
-       doi:10.1111/j.1467-9469.2007.00585.x
+    Expectation maximisation (L. B. Lucy 1974, AJ 79, 745), accelerated by squared
+    extrapolation (R. Varadhan and C. Roland 2008, Scand. J. Stat. 35, 335) of square
+    roots. Only pixels hit in every exposure are wrong in the minimum.
     """
     counts, first = histogram.counts.astype(float), histogram.first
     top = max(first + len(counts), 0) + round(_REACH / STEP)
@@ -129,7 +104,7 @@ def deconvolve(histogram, exposures):
 
 
 def _start(histogram, n_nodes, n_exposures):
-    """Shift the histogram by the bias of the minimum, and smooth it."""
+    """Return the histogram, shifted by the bias of the minimum and smoothed."""
     bias = -norm.ppf(0.625 / (n_exposures + 0.25))
     cells = histogram.first + np.arange(len(histogram.counts)) + round(bias / STEP)
     cells = np.clip(cells, 0, n_nodes - 1)
@@ -155,7 +130,7 @@ def _interpolated(nodes, weights, fine):
 
 
 def _cells(start, density, counts, first):
-    """Return the chances of each node to be in each cell, and the cells' counts."""
+    """Return the chances (node, cell) of nodes to be in cells, and the counts."""
     curvature = np.zeros_like(density)
     curvature[:, 1:-1] = density[:, 2:] - 2 * density[:, 1:-1] + density[:, :-2]
     chances = np.maximum(density + curvature / 24, 0)
@@ -197,7 +172,7 @@ def _maximise(weights, matrix, observed):
 
 
 def _extrapolated(root, step, likelihood):
-    """Make two steps, and as many more in their direction as do not harm."""
+    """Make two steps, and extrapolate as far as the likelihood does not fall."""
     first = step(root)
     second = step(first)
     change = first - root
@@ -224,23 +199,7 @@ _FAINTEST = -8  # standard deviations
 
 
 def histogram_of(image, use, exposures):
-    """
-    Count the pixels of the minimum in cells of the coordinate.
-
-    Parameters
-    ----------
-    image : 2D `~numpy.ndarray`
-        The minimum over the exposures, in the unit of the data.
-    use : 2D `~numpy.ndarray` of bool or None
-        Pixels that are counted; None counts all.
-    exposures : `~ccdcr.median_minimum.exact_statistics.EqualExposures` or the like
-        The exposures.
-
-    Returns
-    -------
-    histogram : `~ccdcr.median_minimum.prior.Histogram`
-        The numbers of pixels. Those beyond the grid are in its outer cells.
-    """
+    """Return the `Histogram` of the pixels ``use`` of an image (ny, nx); None = all."""
     noise = exposures.noise
     low = round(_FAINTEST / STEP)
     high = round(float(noise.coordinate(_BRIGHTEST)) / STEP)
@@ -259,7 +218,7 @@ def histogram_of(image, use, exposures):
 
 
 def find_prior(histogram, exposures):
-    """Return the prior that the histogram of the minimum of exposures says."""
+    """Return the deconvolved `Prior`, with flat additions and thinned."""
     prior = deconvolve(histogram, exposures)
     return prior.with_flat().thinned()
 
@@ -267,10 +226,10 @@ def find_prior(histogram, exposures):
 @dataclass(frozen=True)
 class Surfaces:
     """
-    How often statistics exceed a and b, and the boundaries that follow.
+    Densities of pixels whose low reference is a and whose statistics exceed b.
 
-    ``first`` is the first grid point of a; ``exceeding`` holds the density of
-    each statistic by name.
+    ``first`` is the first grid point of a, ``kernel`` (a,) the density of a,
+    ``exceeding`` that (a, b) of each statistic by name.
     """
 
     exposures: object
@@ -296,25 +255,7 @@ class Surfaces:
 
 
 def make_surfaces(prior, exposures, lowest, statistics):
-    """
-    Compute how often statistics of clean pixels exceed what.
-
-    Parameters
-    ----------
-    prior : `~ccdcr.median_minimum.prior.Prior`
-        How many pixels expect which signal.
-    exposures : `~ccdcr.median_minimum.exact_statistics.EqualExposures` or the like
-        The exposures.
-    lowest : {1, 2}
-        How many of the lowest exposures make the reference.
-    statistics : dict
-        The statistics by name.
-
-    Returns
-    -------
-    surfaces : `Surfaces`
-        The densities.
-    """
+    """Return `Surfaces` of statistics by name; 1 or 2 ``lowest`` make the reference."""
     first = round(_FAINTEST / STEP)
     n_rows = round(prior.nodes[-1] / STEP) - first
     kernel, exceeding = exposures.densities(

@@ -35,9 +35,8 @@ class NoiseModel:
     """
     Noise of one exposure.
 
-    ``gain`` is in electron per unit of the data, ``readnoise`` in the unit of
-    the data. ``shape`` is that of a negative binomial distribution of the
-    electrons, or None for Poisson's.
+    ``gain`` is in electron per unit of the data, ``readnoise`` in the unit of the data;
+    ``shape`` is that of a negative binomial distribution of electrons, None: Poisson.
     """
 
     gain: float
@@ -45,7 +44,7 @@ class NoiseModel:
     shape: float | None = None
 
     def draw(self, expected, rng):
-        """Return one noisy float32 image of a non-negative expected one."""
+        """Return a noisy float32 image of a non-negative expected one."""
         electrons = np.multiply(expected, self.gain, dtype=np.float64)
         if self.shape is None:
             counts = rng.poisson(electrons)
@@ -82,24 +81,7 @@ class Diagram:
 
 
 def low_reference(stack, bad, coincidences):
-    """
-    Return what the exposures are compared with.
-
-    Parameters
-    ----------
-    stack : 3D `~numpy.ndarray`
-        The exposures, (n, ny, nx).
-    bad : 3D `~numpy.ndarray` of bool or None
-        True = takes no part.
-    coincidences : int
-        How many hits in one pixel are sought, at most n - 1.
-
-    Returns
-    -------
-    reference : 2D `~numpy.ndarray`
-        The mean of the lowest exposures, all but ``coincidences`` of the good
-        ones; at least one, so that with n - 1 it is the minimum.
-    """
+    """Return the mean (ny, nx) of the good exposures but the highest, at least one."""
     n = len(stack)
     if coincidences >= n - 1:
         return kernels.lowest(stack, bad)[0]
@@ -113,23 +95,7 @@ def low_reference(stack, bad, coincidences):
 
 
 def expected_exposures(reference, factors, offsets):
-    """
-    Return the expected exposures.
-
-    Parameters
-    ----------
-    reference : 2D or 3D `~numpy.ndarray`
-        The noise-free image at flux factor 1, or one of each exposure.
-    factors : sequence of float
-        Flux factor of each exposure.
-    offsets : sequence of [dx, dy] or None
-        How far the reference must move to coincide with each exposure, pixels.
-
-    Returns
-    -------
-    expected : list of 2D `~numpy.ndarray`
-        The expected exposures, not negative.
-    """
+    """Return the n expected exposures >= 0 of a reference (ny, nx) or (n, ny, nx)."""
     expected = []
     for i, factor in enumerate(factors):
         image = reference if reference.ndim == 2 else reference[i]
@@ -143,31 +109,10 @@ def expected_exposures(reference, factors, offsets):
 
 def simulate_diagrams(expected, noise, settings, observed, use):
     """
-    Simulate exposures and collect them in diagrams.
+    Return the `Diagram` of simulations and exposures by number of coincidences.
 
-    Parameters
-    ----------
-    expected : list of 2D `~numpy.ndarray`
-        The expected exposures.
-    noise : `NoiseModel`
-        Their noise.
-    settings : `~ccdcr.Requirements`
-        The requirements ``mm_...`` of the diagram.
-    observed : dict of tuple of 2D `~numpy.ndarray`
-        The x and y of the exposures themselves, by number of coincidences as in
-        `low_reference`.
-    use : 2D `~numpy.ndarray` of bool
-        Pixels that are counted.
-
-    Returns
-    -------
-    diagrams : dict of `Diagram`
-        The histograms by number of coincidences.
-
-    Notes
-    -----
-    The first simulation sets the range of the diagrams: x is that of its own
-    and of the exposures, y reaches to twice its largest one.
+    ``observed`` holds x and y (ny, nx) of the exposures, ``use`` (ny, nx) the pixels
+    that are counted. The first simulation sets the range of the diagrams.
     """
     # Each simulation has its own generator: threads do not change the result.
     generators = np.random.default_rng(settings.mm_seed).spawn(settings.mm_nsimulations)
@@ -234,7 +179,7 @@ def _top(every_y, settings):
 
 
 def count_cells(x, y, edges):
-    """Count; values beyond the ends of x are in the outer cells, of y in none."""
+    """Return counts by x and y; x beyond the ends is in the outer cells, y in none."""
     cells = []
     for values, edge in zip((x, y), edges, strict=True):
         width = (edge[-1] - edge[0]) / N_BINS or 1.0
@@ -256,22 +201,7 @@ def drop_isolated_cells(counts, neighbors):
 
 
 def boundary_points(diagram, neighbors=0):
-    """
-    Return where one simulated pixel is left above, in each x bin.
-
-    Parameters
-    ----------
-    diagram : `Diagram`
-        The simulated exposures.
-    neighbors : int, optional
-        As ``mm_hist2d_min_neighbors``.
-
-    Returns
-    -------
-    x, y, weight : 1D `~numpy.ndarray`
-        Centre of each bin that holds pixels, the y above which the cumulative
-        distribution leaves one pixel, and the number of pixels.
-    """
+    """Return x, y with one simulated pixel above, and pixels, of each filled bin."""
     counts = drop_isolated_cells(diagram.simulated, neighbors)
     # Pixels above each edge but the last.
     above = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
@@ -300,12 +230,11 @@ def _variance(x, gain, readnoise):
 @dataclass(frozen=True)
 class _Boundary:
     """
-    What both kinds have in common.
+    Base of the boundaries.
 
-    ``x`` and ``y`` are the points that it goes through or was fitted to,
-    ``limits`` the range of x in which it holds. Below it is constant, above
-    it grows like the noise, whose law are ``gain`` (electron per unit of the
-    data) and ``readnoise`` (electron).
+    ``x`` and ``y`` are the points of the line or of the fit, ``limits`` the range of x
+    in which it holds. Below it is constant, above it grows like the noise of ``gain``
+    (electron per unit of the data) and ``readnoise`` (electron).
     """
 
     x: np.ndarray
@@ -315,19 +244,7 @@ class _Boundary:
     readnoise: float
 
     def __call__(self, x):
-        """
-        Return the boundary.
-
-        Parameters
-        ----------
-        x : `~numpy.ndarray`
-            The minimum over the exposures, in the unit of the data.
-
-        Returns
-        -------
-        y : `~numpy.ndarray` of float32
-            The largest median - minimum that noise explains.
-        """
+        """Return the largest median - minimum that noise explains at x, float32."""
         low, high = self.limits
         x = np.asarray(x)
         y = self._inside(np.clip(x, low, high))
@@ -352,10 +269,10 @@ class PiecewiseBoundary(_Boundary):
 @dataclass(frozen=True)
 class SplineBoundary(_Boundary):
     """
-    A cubic spline that never decreases, in the noise of x.
+    Cubic spline that never decreases, in the noise of x.
 
-    ``fits`` are the splines of all iterations, functions of the noise in
-    electron; the last one is used.
+    ``fits`` are the splines of all iterations, functions of the noise in electron; the
+    last one is used.
     """
 
     fits: tuple
@@ -372,27 +289,10 @@ class SplineBoundary(_Boundary):
 
 def fit_spline(points, settings, gain, readnoise):
     """
-    Fit a spline to the points of a boundary, and lift it to their upper edge.
+    Return the spline through points (x, y, weight), lifted to their upper edge.
 
-    Parameters
-    ----------
-    points : tuple of 1D `~numpy.ndarray`
-        The x, y and weight of each point.
-    settings : `~ccdcr.Requirements`
-        ``mm_knots_splfit``, ``mm_niter_boundary_extension``,
-        ``mm_weight_boundary_extension`` and ``mm_fixed_points_in_boundary``.
-    gain, readnoise : float
-        Gain (electron per unit of the data) and read noise (electron).
-
-    Returns
-    -------
-    boundary : `SplineBoundary`
-        The boundary.
-
-    Notes
-    -----
-    A boundary is nearly proportional to the noise. In the noise as a coordinate
-    few knots suffice; in x the faint end, where it is steep, would be missed.
+    A boundary is nearly proportional to the noise. In the noise as a coordinate few
+    knots suffice; in x the faint end, where it is steep, would be missed.
     """
     x, y, counts = points
     fixed = settings.mm_fixed_points_in_boundary or ()
@@ -416,12 +316,8 @@ def fit_spline(points, settings, gain, readnoise):
 
 
 def _monotone_fit(x, y, weights, knots):
-    """
-    Fit a cubic B-spline that never decreases by weighted least squares.
-
-    Coefficients that never decrease suffice, so that they are sums of
-    increments of which all but the first are not negative.
-    """
+    """Fit a cubic B-spline that never decreases by weighted least squares."""
+    # Coefficients that never decrease suffice: sums of increments >= 0 but the first.
     full = np.concatenate([[knots[0]] * 3, knots, [knots[-1]] * 3])
     basis = BSpline.design_matrix(x, full, 3).toarray()
     increments = np.cumsum(basis[:, ::-1], axis=1)[:, ::-1]

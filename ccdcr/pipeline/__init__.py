@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Observing blocks run to their files, one by one or many at once."""
+"""Pipeline that runs observing blocks, one by one or many at once."""
 
 from ccdcr.pipeline.run_blocks import run_blocks
 from ccdcr.pipeline.tasks import BlockResult

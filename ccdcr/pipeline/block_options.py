@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Options of a combination in a block, and the template of a block."""
+"""Options of a combination in an observing block, and the template of blocks."""
 
 import dataclasses
 import difflib
@@ -47,21 +47,7 @@ _OF_BLOCK = ("method", "crmasks")
 
 
 def check_method(block):
-    """
-    Check the method of a combination and its options.
-
-    Parameters
-    ----------
-    block : `~ccdcr.ObservingBlock`
-        A combination.
-
-    Returns
-    -------
-    method : str
-        The method.
-    method_kwargs : dict
-        The options by name.
-    """
+    """Return the method of a combination and its options by name."""
     if block.method not in {*METHODS, *PLAIN}:
         allowed = ", ".join([*METHODS, *PLAIN])
         msg = f"method must be one of {allowed}, got {block.method!r}"
@@ -101,35 +87,21 @@ def check_changes(changes):
 
 
 def can_have(block, name):
-    """Return whether a change of this name is one of this block."""
+    """Return whether the block can have a change of this name."""
     if block.requirements is not None:
         return name in {*REQUIREMENTS, *ALIASES}
     return name in _OF_BLOCK or _known(name) in METHOD_KWARGS
 
 
 def with_changes(block, changes):
-    """
-    Return a block with other requirements or options.
-
-    Parameters
-    ----------
-    block : `~ccdcr.ObservingBlock`
-        The block.
-    changes : dict
-        New values by name; names that the block cannot have are left out.
-
-    Returns
-    -------
-    block : `~ccdcr.ObservingBlock`
-        The changed block.
-    """
+    """Return the block with new values by name; names it cannot have are ignored."""
     changes = {name: v for name, v in changes.items() if can_have(block, name)}
     if block.requirements is not None:
         requirements = block.requirements.replace(**changes)
         return dataclasses.replace(block, requirements=requirements)
     of_block = {name: v for name, v in changes.items() if name in _OF_BLOCK}
     kwargs = {
-        # Under one name, so that a change by another name wins, too.
+        # Aliases are resolved, so that a change wins by either name.
         _known(name): value
         for name, value in [*block.method_kwargs.items(), *changes.items()]
         if name not in _OF_BLOCK
@@ -176,23 +148,7 @@ requirements:
 
 
 def write_template(frames=(), *, block_id="night1", only=None):
-    """
-    Return the text of a YAML file with a detection and a combination.
-
-    Parameters
-    ----------
-    frames : sequence of str, optional
-        Names of the exposures. Default is names to be replaced.
-    block_id : str, optional
-        What the names of the blocks begin with.
-    only : {'detection', 'combination'} or None, optional
-        Which of the two blocks is written. Default is both.
-
-    Returns
-    -------
-    text : str
-        The text, with all requirements, their defaults and meaning.
-    """
+    """Return the text of a YAML file with a detection, a combination, or both."""
     listed = "\n".join(f"  - {yaml_value(name)}" for name in frames or _FRAMES)
     detection = _DETECTION.format(
         id=yaml_value(f"{block_id}_crmasks"),

@@ -58,7 +58,7 @@ _PIPELINE = {
 @dataclass(frozen=True)
 class ObservingBlock:
     """
-    An observing block: the frames, and what is to be done with them.
+    Observing block: the frames, and the detection or combination of them.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class ObservingBlock:
     bias : `~astropy.units.Quantity`, str or None
         Bias in adu, or the name of a header keyword.
     other : dict
-        Everything else, such as requirements of an instrument's pipeline.
+        All other keys, such as requirements of an instrument's pipeline.
     path : `~pathlib.Path` or None
         The YAML file of the block; names of files are relative to its folder.
 
@@ -243,12 +243,12 @@ def _quantity(content, key, unit, kind, *, keyword=True):
         return None
     if keyword and isinstance(value, str) and _KEYWORD.fullmatch(value):
         return value
-    # A Quantity, so that nobody takes adu for electrons.
+    # A Quantity: adu and electron must not be mixed up.
     return kind(value, key) * unit
 
 
 def _split(requirements, other):
-    """Sort requirements: of the combination, of the detection, of others."""
+    """Return the requirements of a combination or of a detection, and all others."""
     given = {name: _pop(requirements, name) for name in _COMBINATION}
     if given["method"] is None and given["crmasks"] is None:
         for name in [name for name in requirements if name in _PIPELINE]:

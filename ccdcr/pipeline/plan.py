@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Plan of a run: files found, options checked, nothing run."""
+"""Plan of a run: finds the files and checks the options, runs nothing."""
 
 import glob
 import os
@@ -29,42 +29,14 @@ __all__ = [
 
 
 def folders_of(block, datadir):
-    """
-    Return the folders where the files of a block are looked for.
-
-    Parameters
-    ----------
-    block : `~ccdcr.ObservingBlock`
-        The block.
-    datadir : `~pathlib.Path` or None
-        The folder of the data; None is ``data`` beside the YAML file.
-
-    Returns
-    -------
-    folders : list of `~pathlib.Path`
-        Absolute paths in the order of the search.
-    """
+    """Return the folders to search: ``datadir`` or ``data``, that of the YAML file."""
     base = (Path() if block.path is None else block.path.parent).absolute()
     data = base / "data" if datadir is None else Path(datadir).absolute()
     return [data, base]
 
 
 def find_frames(block, datadir):
-    """
-    Return the files of the exposures of a block.
-
-    Parameters
-    ----------
-    block : `~ccdcr.ObservingBlock`
-        The block; its names may hold the wildcards ``*``, ``?`` and ``[]``.
-    datadir : `~pathlib.Path` or None
-        As for `folders_of`.
-
-    Returns
-    -------
-    paths : tuple of `~pathlib.Path`
-        Absolute paths.
-    """
+    """Return the absolute paths of the exposures; names may hold wildcards."""
     folders = folders_of(block, datadir)
     paths = [path for name in block.frames for path in _matches(name, folders)]
     seen = set()
@@ -95,25 +67,7 @@ def _inside(folder, name):
 
 
 def find_crmasks(block, task, settings, made):
-    """
-    Return the file of masks of a combination.
-
-    Parameters
-    ----------
-    block : `~ccdcr.ObservingBlock`
-        The combination.
-    task : `~ccdcr.pipeline.tasks.Task`
-        What is known of its task.
-    settings : `~ccdcr.pipeline.plan.Settings`
-        What holds for all blocks.
-    made : dict
-        The tasks of this run by their main file.
-
-    Returns
-    -------
-    path : `~pathlib.Path`
-        The file, which a task of this run may have to make.
-    """
+    """Return the masks of a combination: a file, or one that a task will make."""
     name = Path(block.crmasks)
     by_name = not name.is_absolute() and name.parent.name in {"", "data"}
     places = _places(name, by_name, task, folders_of(block, settings.datadir))
@@ -145,7 +99,7 @@ def find_crmasks(block, task, settings, made):
 def _places(name, by_name, task, folders):
     """Return where a file of masks may be, in the order of the search."""
     data, base = folders
-    # As the documented files have it: relative to a folder beside the data.
+    # In the documented files, names are relative to a folder beside the data.
     places = [task.output.parent / name, data / name, base / name]
     if by_name:
         places.insert(1, data / name.name)
@@ -181,7 +135,7 @@ def _of_earlier_runs(name, task, settings):
 
 
 def _nearest(found, task):
-    """Return the masks that are made by the YAML file of the task, or else all."""
+    """Return the masks made by the YAML file of the task, else all."""
     same_file = [path for path, source in found.items() if source == task.source]
     return same_file or list(found)
 
@@ -202,7 +156,7 @@ _BAD_ID = re.compile(r"[/\\\x00-\x1f]")
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all blocks of a run."""
+    """Settings of all blocks of a run."""
 
     output_folder: Path = Path()
     datadir: Path | None = None
@@ -219,32 +173,18 @@ class Settings:
 
 @dataclass
 class Plan:
-    """Tasks to be run, and results that are known before."""
+    """Tasks to be run, and results that are known already."""
 
     tasks: list = field(default_factory=list)
     results: list = field(default_factory=list)
 
 
 def make_plan(blocks, settings):
-    """
-    Find out what is to be done.
-
-    Parameters
-    ----------
-    blocks : iterable of `~ccdcr.ObservingBlock`, str or `~pathlib.Path`
-        The blocks, or YAML files of blocks.
-    settings : `Settings`
-        What holds for all of them.
-
-    Returns
-    -------
-    plan : `Plan`
-        The tasks, and the results of blocks that cannot be run or need not.
-    """
+    """Return the `Plan` of blocks or YAML files; blocks that cannot run are results."""
     plan = Plan()
     drafts = [draft for block in blocks for draft in _drafts(block, settings, plan)]
     _warn_of_unused_changes([block for block, _ in drafts], settings)
-    # Detections first: a combination may need what they are going to make.
+    # Detections first: a combination may need their masks.
     drafts.sort(key=lambda draft: draft[1].kind == "combination")
     made = {}
     for block, task in drafts:
@@ -267,7 +207,7 @@ def make_plan(blocks, settings):
 
 
 def _drafts(item, settings, plan):
-    """Return pairs of blocks and tasks; what fails becomes a result of the plan."""
+    """Return pairs of block and task; errors become results of the plan."""
     if isinstance(item, ObservingBlock):
         blocks = [item]
     else:
@@ -300,7 +240,7 @@ def _name(block, number):
 
 
 def _draft(block, draft, settings):
-    """Fill in all that does not depend on other blocks."""
+    """Return the task with all that does not depend on other blocks."""
     kind = kind_of(block)
     frames = find_frames(block, settings.datadir)
     least = least_exposures(block.requirements) if kind == "detection" else 1
@@ -384,7 +324,7 @@ def _warn_of_interactive(tasks):
 
 
 def _complete(block, task, settings, made):
-    """Add the masks and the fingerprint; refuse a second task of one file."""
+    """Return the task with masks and fingerprint; no two tasks may write one file."""
     if task.output in made:
         other = made[task.output]
         msg = (
@@ -424,7 +364,7 @@ def _state(path):
 
 
 def _may_be_skipped(task, settings):
-    """Return whether a task has been done; refuse to replace its files."""
+    """Return whether a task is done; files that must not be replaced are an error."""
     _check_folder(task, settings)
     existing = [path for path in task.files if path.exists()]
     inputs = [*task.frames, *filter(None, (task.crmasks, task.source))]
@@ -435,7 +375,7 @@ def _may_be_skipped(task, settings):
     same = record.get("fingerprint") == task.fingerprint
     if settings.resume and done and same and len(existing) == len(task.files):
         return True
-    # What is left of a block that failed is no result.
+    # Files left by a failed block are not results.
     if record and not done and (settings.resume or not _results(existing)):
         return False
     for path in existing:

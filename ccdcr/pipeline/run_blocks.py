@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Running many blocks, here or by an executor, each after those it needs."""
+"""Runs of many observing blocks, here or by an executor."""
 
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
@@ -161,21 +161,7 @@ def _check_kinds(blocks, executor, review):
 
 
 def run_plan(plan, executor=None, *, dry_run=False, progress_bar=None):
-    """
-    Run what was planned.
-
-    Parameters
-    ----------
-    plan : `~ccdcr.pipeline.plan.Plan`
-        The plan.
-    executor, dry_run, progress_bar : optional
-        As for `run_blocks`.
-
-    Yields
-    ------
-    result : `BlockResult`
-        One for each block.
-    """
+    """Yield the `BlockResult` of each block of a plan; options as for `run_blocks`."""
     yield from plan.results
     function = check_task if dry_run else run_task
     if executor is None:
@@ -218,7 +204,7 @@ def _note(task, result, failed):
 
 
 def _for_want_of(task, failed):
-    """Return the result of a task whose masks were not made."""
+    """Return the result of a task whose masks could not be made, else None."""
     if task.crmasks not in failed:
         return None
     error = f"the block {failed[task.crmasks]} failed, which makes {task.crmasks}"
@@ -226,7 +212,7 @@ def _for_want_of(task, failed):
 
 
 def _submit(executor, function, task):
-    """Submit a task; an executor that is broken fails it and not the run."""
+    """Return the future of a task, which fails if the executor is broken."""
     try:
         return executor.submit(function, task)
     except Exception as err:  # noqa: BLE001 - executors raise what they like

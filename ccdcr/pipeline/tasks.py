@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tasks of blocks from exposures to files, and their record."""
+"""Tasks of observing blocks, from exposures to files, and their records."""
 
 import hashlib
 import json
@@ -40,24 +40,13 @@ __all__ = [
 
 
 def fingerprint(content):
-    """Return a text that is the same for the same plain content."""
+    """Return a hash that is the same for the same plain content."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_record(task, status, **more):
-    """
-    Write the record of a task beside its results.
-
-    Parameters
-    ----------
-    task : `~ccdcr.pipeline.tasks.Task`
-        The task.
-    status : {'running', 'done', 'failed', 'interrupted'}
-        What has become of it.
-    **more
-        More that is recorded, plain values only.
-    """
+    """Write the record of a task beside its results; ``more`` are plain values."""
     content = {
         "id": task.id,
         "status": status,
@@ -86,7 +75,7 @@ def read_record(path):
 @dataclass(frozen=True)
 class BlockResult:
     """
-    What has become of an observing block.
+    Result of an observing block.
 
     Parameters
     ----------
@@ -95,17 +84,17 @@ class BlockResult:
     source : str
         The YAML file, empty if there is none.
     status : {'done', 'skipped', 'failed', 'checked'}
-        ``'skipped'`` has been done before; ``'checked'`` is that of a dry run.
+        ``'skipped'`` was done before; ``'checked'`` is that of a dry run.
     files : tuple of `~pathlib.Path`
         The files, the masks or the combined image first.
     error : str or None
-        Why it failed, in one line.
+        The error, in one line.
     traceback : str or None
-        The same in full.
+        The traceback of the error.
     warnings : tuple of str
-        What was warned of.
+        Texts of the warnings.
     seconds : float
-        How long it took.
+        Duration of the run.
     """
 
     id: str
@@ -120,7 +109,7 @@ class BlockResult:
 
 @dataclass(frozen=True)
 class Task:
-    """All that is needed to run a block anywhere; paths are absolute."""
+    """All that is needed to run a block on any machine; paths are absolute."""
 
     id: str
     source: str
@@ -159,23 +148,7 @@ class Task:
 
 
 def run_task(task, progress_bar=None):
-    """
-    Run a task and write its files, each of them whole or not at all.
-
-    Files are replaced: who plans a task makes sure that they may be.
-
-    Parameters
-    ----------
-    task : `Task`
-        The task.
-    progress_bar : callable, optional
-        As for `~ccdcr.run_blocks`.
-
-    Returns
-    -------
-    result : `BlockResult`
-        The result; an error is in it and not raised.
-    """
+    """Run a task and replace its files whole or not at all; errors go to the result."""
     start = time.perf_counter()
     with _messages() as messages:
         try:
@@ -213,7 +186,7 @@ def failure(task, err, **more):
 
 
 def _leave_record(task, result, messages):
-    """Say beside the results why there are none, if the folder can be written."""
+    """Write log and record of a failed task, if the folder can be written."""
     try:
         _write_text(task, ".log", _log_text(messages) + result.traceback)
         write_record(task, "failed", error=result.error)
@@ -232,7 +205,7 @@ def _with_warnings(result, messages):
 
 @contextmanager
 def _messages():
-    """Collect what this thread logs."""
+    """Collect the log records of this thread."""
     records, thread = [], threading.get_ident()
     handler = logging.Handler()
     handler.emit = records.append
@@ -251,7 +224,7 @@ def _log_text(messages):
 
 def _write_text(task, ending, text):
     with atomic_path(task.beside(ending), overwrite=True) as temporary:
-        # Names of files may hold bytes that are no text.
+        # File names may hold bytes that are not text.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -289,7 +262,7 @@ def _reading(task):
 
 
 def _parameters(task):
-    """Return gain, read noise and bias; header keywords stand in for None."""
+    """Return gain and read noise (default: header keywords) and bias."""
     given = {name: task.detector.get(name) for name in ("gain", "readnoise")}
     if None in given.values():
         with open_exposures(task.frames, name="frames", **_reading(task)) as exposures:
@@ -314,21 +287,7 @@ _RUN = {"detection": _detect, "combination": _combine}
 
 
 def check_task(task, progress_bar=None):  # noqa: ARG001 - as `run_task`
-    """
-    Check a task without running it; of its exposures only headers are read.
-
-    Parameters
-    ----------
-    task : `Task`
-        The task.
-    progress_bar : callable, optional
-        As for `~ccdcr.run_blocks`.
-
-    Returns
-    -------
-    result : `BlockResult`
-        The result; an error is in it and not raised.
-    """
+    """Check a task, reading only headers of exposures; errors go to the result."""
     start = time.perf_counter()
     with _messages() as messages:
         try:

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Simulated exposures with cosmic rays, of which the truth is known."""
+"""Simulated exposures with known cosmic rays, and the evaluation of masks."""
 
 from ccdcr.simulation.evaluation import Evaluation, evaluate
 from ccdcr.simulation.simulate import Simulation, simulate_exposures

@@ -1,10 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Cosmic rays: where charged particles leave electrons in a thick CCD.
+Simulated cosmic rays: electrons that charged particles leave in a thick CCD.
 
-Each particle is cut into samples of a fraction of a pixel. A sample has a place
-``x``, ``y``, a ``charge`` in electrons and the ``sigma`` of the charge diffusion
-at its depth; samples are kept as the four rows of one array.
+Each particle is cut into samples of a fraction of a pixel, the columns of an array
+(4, n): ``x``, ``y``, ``charge`` in electrons and ``sigma`` of the charge diffusion.
 """
 
 import numpy as np
@@ -29,25 +28,7 @@ _MOYAL_MEAN = np.euler_gamma + np.log(2)
 
 
 def _cosmic_rays(shape, rate, rng):
-    """
-    Draw the cosmic rays of one exposure.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape ``(ny, nx)`` of the image.
-
-    rate : float
-        Mean number of hits per 1000 pixels.
-
-    rng : `~numpy.random.Generator`
-        Source of the random numbers.
-
-    Returns
-    -------
-    image : 2D `~numpy.ndarray`
-        Electrons left in each pixel.
-    """
+    """Return the electrons (ny, nx) left by cosmic rays, ``rate`` per 1000 pixels."""
     n_hits = rng.poisson(rate * shape[0] * shape[1] / 1000)
     n_muons, n_worms, n_spots = rng.multinomial(n_hits, list(_FRACTIONS.values()))
     samples = [
@@ -59,12 +40,7 @@ def _cosmic_rays(shape, rate, rng):
 
 
 def _deposit(samples, shape):
-    """
-    Spread the charge of all samples by diffusion and add it up in the pixels.
-
-    Charge that leaves the image on one side comes in on the other: the sum is
-    kept, and pixels at the edge are hit as often as all others.
-    """
+    """Return an image (ny, nx) of the charge of samples (4, n), spread by diffusion."""
     x, y, charge, sigma = samples
     columns, weights_x = _shares(x, sigma, shape[1])
     rows, weights_y = _shares(y, sigma, shape[0])
@@ -78,24 +54,20 @@ def _deposit(samples, shape):
 
 
 def _shares(position, sigma, size):
-    """Return the pixels around each position along one axis and their shares."""
+    """Return the pixels near each position along one axis and their shares, (n, 5)."""
     centre = np.rint(position)
     edges = (centre - position)[:, np.newaxis] + _EDGES
     cumulative = ndtr(edges / sigma[:, np.newaxis])
     cumulative[:, 0] = 0
     cumulative[:, -1] = 1
+    # Charge that leaves on one side comes in on the other: edges are hit as often.
     pixels = (centre.astype(int)[:, np.newaxis] + _OFFSETS) % size
     return pixels, np.diff(cumulative, axis=1)
 
 
 def _muons(number, shape, rng):
-    """
-    Draw straight tracks through the whole device.
-
-    Directions are isotropic, so that the cosine of the inclination is distributed
-    as the square root of a uniform number: most tracks are short, a few cross a
-    large part of the image.
-    """
+    """Return samples (4, n) of straight tracks through the whole device."""
+    # Directions are isotropic: most tracks are short.
     cosine = np.clip(np.sqrt(rng.random(number)), 0.03, 1)
     x0, y0, angle = _starts(number, shape, rng)
     path = _THICKNESS / cosine
@@ -111,16 +83,12 @@ def _muons(number, shape, rng):
 
 
 def _worms(number, shape, rng):
-    """
-    Draw electrons that change their direction until they stop.
-
-    The direction is a random walk. As the electron slows down it is deflected
-    more and leaves more charge.
-    """
+    """Return samples (4, n) of electrons that change direction until they stop."""
     x0, y0, angle = _starts(number, shape, rng)
     length = np.clip(rng.lognormal(np.log(14), 0.6, number), 3, 80)
     arc = _STEP * np.arange(int(np.max(length, initial=0) / _STEP) + 1)
     left = length[:, np.newaxis] - arc
+    # A slow electron is deflected more and leaves more charge.
     scatter = np.sqrt(_STEP) * (0.15 + 0.5 * np.exp(-np.abs(left) / 4))
     heading = angle[:, np.newaxis] + np.cumsum(
         scatter * rng.standard_normal(scatter.shape), axis=1
@@ -136,7 +104,7 @@ def _worms(number, shape, rng):
 
 
 def _spots(number, shape, rng):
-    """Draw hits that leave all their charge in one place."""
+    """Return samples (4, n) of hits that leave all their charge in one place."""
     x, y, _ = _starts(number, shape, rng)
     charge = rng.lognormal(np.log(1000), 0.9, number)
     return np.stack([x, y, charge, _diffusion(rng.random(number))])
@@ -150,11 +118,8 @@ def _starts(number, shape, rng):
 
 
 def _energy_loss(size, rng):
-    """
-    Draw electrons per pixel of path, with a tail like Landau's.
-
-    Minus the logarithm of the square of a normal number is a Moyal number.
-    """
+    """Draw electrons per pixel of path, with a tail like Landau's."""
+    # Minus the logarithm of the square of a normal number is a Moyal number.
     moyal = -np.log(rng.standard_normal(size) ** 2 + np.finfo(float).tiny)
     loss = 1 + 0.25 * (moyal - _MOYAL_MEAN)
     return _ELECTRONS_PER_PIXEL * np.maximum(loss, 0.1)

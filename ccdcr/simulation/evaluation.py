@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How good masks and combinations are, judged by the truth."""
+"""Evaluation of masks and combinations against the truth."""
 
 from dataclasses import dataclass
 
@@ -144,7 +144,7 @@ def _judge_images(combined, truth):
 
 
 def _clean_mean(truth):
-    """Return the mean over the exposures that are not hit, and where there are any."""
+    """Return the mean over exposures that are not hit, and where there are any."""
     clean = ~truth.hits(_CLEAN)
     data = np.stack([ccd.data for ccd in truth.exposures])
     number = clean.sum(axis=0)

@@ -11,33 +11,12 @@ __all__ = []
 _FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 _MOFFAT_BETA = 3.0
 
-# A profile ends where it has fallen to this many electrons.
-_NEGLIGIBLE = 0.02
-
-# The number of values computed at a time, to save memory.
-_BLOCK = 2**21
+_NEGLIGIBLE = 0.02  # electrons at which a profile ends
+_BLOCK = 2**21  # values computed at a time, to save memory
 
 
 def _rows_of_gaussians(centres, heights, sigma, size):
-    """
-    Add up Gaussians along the rows of an image.
-
-    Parameters
-    ----------
-    centres, heights : 2D `~numpy.ndarray`
-        Centre and height of each Gaussian; one row for each row of the image.
-
-    sigma : float
-        Sigma of all the Gaussians in pixels.
-
-    size : int
-        Number of columns of the image.
-
-    Returns
-    -------
-    image : 2D `~numpy.ndarray`
-        The sum of the Gaussians at the pixel centres.
-    """
+    """Return the sum (rows, size) of Gaussians with centres and heights (rows, n)."""
     half = int(np.ceil(5.5 * sigma))
     window = np.arange(-half, half + 1)
     n_blocks = centres.size * window.size // _BLOCK + 1
@@ -50,7 +29,6 @@ def _rows_of_gaussians(centres, heights, sigma, size):
 
 
 def _gaussians(centres, heights, sigma, size, window):
-    """Do the work of `_rows_of_gaussians` for some of the rows."""
     nearest = np.rint(centres).astype(int)
     columns = nearest[:, :, np.newaxis] + window
     distance = (columns - centres[:, :, np.newaxis]) / sigma
@@ -73,16 +51,12 @@ def _add_moffat(image, place, flux, fwhm):
 
 
 def _add_exponential(image, place, fwhm, *, peak, scale, ratio, angle):
-    """
-    Add an inclined exponential disc to ``image``, in place.
-
-    The seeing rounds off the centre and keeps the flux: the integral over the
-    plane is that of the sharp disc with the central value ``peak``.
-    """
+    """Add an inclined exponential disc to ``image``, in place."""
     radius = scale * np.log(peak / _NEGLIGIBLE)
     window, x, y = _window(image.shape, place, radius)
     along = x * np.cos(angle) + y * np.sin(angle)
     across = (y * np.cos(angle) - x * np.sin(angle)) / ratio
+    # Seeing rounds off the centre and keeps the flux of the sharp disc.
     core = 0.5 * fwhm
     height = peak * np.exp(core / scale) / (1 + core / scale)
     distance = np.sqrt(along**2 + across**2 + core**2)
@@ -101,11 +75,8 @@ def _window(shape, place, radius):
 
 
 def _power_law(number, limits, slope, rng):
-    """
-    Draw values of which the number above a value falls as its power ``-slope``.
-
-    They are drawn in strata, so that even a few of them span the range.
-    """
+    """Draw numbers of which those above a value fall as its power ``-slope``."""
+    # Drawn in strata, so that even a few numbers span the range.
     low, high = (limit**-slope for limit in limits)
     share = (rng.permutation(number) + rng.random(number)) / number
     return (high + (low - high) * share) ** (-1 / slope)
@@ -127,8 +98,8 @@ class _Fibres:
     """
     Spectra of fibres along the rows, in slightly curved traces.
 
-    All fibres see the sky, and some the nebula. The image of a fibre is a little
-    wider than the seeing, which stands for the focus of the spectrograph here.
+    All fibres see the sky, and some the nebula. The image of a fibre is a little wider
+    than the seeing, which stands for the focus of the spectrograph here.
     """
 
     shape: tuple
@@ -167,12 +138,12 @@ class _Fibres:
         return traces + 8 + 6 * np.sin(np.pi * np.clip(x / nx, 0, 1))
 
     def _spectra(self, x, dx, sigma, lines):
-        """Return the peak signal of each fibre (rows) in each column."""
+        """Return the peak signal of each fibre in each column, (fibres, nx)."""
         nx = self.shape[1]
         blaze = 0.7 + 0.3 * np.cos(2.5 * (x / nx - 0.45))
         sky = 70 * blaze + 25 * np.cos(9 * x / nx)
         nebula = 150 * blaze * np.exp(-0.6 * x / nx)
-        # the lines of fibres far from the middle are bent away, as in any prism
+        # Lines of fibres far from the middle are bent, as by any prism.
         bend = 3 * (self.y / self.shape[0] - 0.5) ** 2
         sky = sky + lines * self._lines(self.sky_lines, bend + dx, sigma)
         nebula = nebula + self._lines(
@@ -182,7 +153,7 @@ class _Fibres:
         return self.throughput[:, np.newaxis] * spectra
 
     def _lines(self, lines, offset, sigma):
-        """Return the emission lines of all fibres, each with its own offset."""
+        """Return the emission lines (fibres, nx), each fibre with its offset."""
         centres = lines[0] + offset[:, np.newaxis]
         heights = lines[1] * (_fibre_sigma(_SEEING) / sigma)
         heights = np.broadcast_to(heights, centres.shape)
@@ -231,10 +202,10 @@ class _Stars:
 @dataclass(frozen=True)
 class _Longslit:
     """
-    A spectrum through a long slit: wavelength along the rows.
+    Spectrum through a long slit, with wavelength along the rows.
 
-    The sky fills the slit, so that its lines run along the columns and do not
-    depend on the seeing; the seeing is the width of the trace of the objects.
+    The sky fills the slit: its lines do not depend on the seeing, which is the width of
+    the trace of the objects.
     """
 
     shape: tuple

@@ -89,38 +89,27 @@ class Simulation:
     ----------
     exposures : list of `~astropy.nddata.CCDData`
         The exposures, with bias, noise and cosmic rays.
-
     truth : 2D `~numpy.ndarray`
         Noise-free image at flux 1, no shift and the mean seeing, without bias.
-
     expected : 3D `~numpy.ndarray`
         Noise-free image of each exposure, ``(n, ny, nx)``, without cosmic rays
         and bias.
-
     cosmic_rays : 3D `~numpy.ndarray`
         Signal left by cosmic rays in each exposure, ``(n, ny, nx)``.
-
     gain : float
         Gain in electrons per data unit.
-
     readnoise : float
         Read noise in electrons.
-
     bias : float
         Bias level.
-
     flux, seeing : 1D `~numpy.ndarray`
         Factor of the signal and FWHM in pixels of each exposure.
-
     shift : 2D `~numpy.ndarray`
         Shift ``(dx, dy)`` in pixels of each exposure, ``(n, 2)``.
-
     sky_lines, background : 1D `~numpy.ndarray`
         Factor of the sky lines, and electrons added by each exposure's sky.
-
     scene : str
         Name of the scene.
-
     seed : int or None
         Seed of the random numbers.
 
@@ -239,55 +228,41 @@ def simulate_exposures(
     ----------
     shape : tuple of int, optional
         Shape ``(ny, nx)`` of the images. Default is ``(512, 512)``.
-
     n_exposures : int, optional
         Number of exposures. Default is 3.
-
     scene : {'fibres', 'longslit', 'stars'}, optional
         What is seen: spectra of fibres along the rows; a spectrum through a long
         slit, with wavelength along the rows; or stars and galaxies. All include
         the sky. Default is 'fibres'.
-
     gain : float, optional
         Gain in electrons per adu. Default is 1.
-
     readnoise : float, optional
         Read noise in electrons. Default is 3.
-
     bias : float, optional
         Level added to each exposure, in the data unit. Default is 0.
-
     cr_rate : float, optional
         Mean number of cosmic-ray hits per 1000 pixels and exposure. A hit changes
         about 20 pixels noticeably, so that the default of 1 touches 2% of the
         pixels: more than is usual, so that small images have coincidences.
-
     flux : float or sequence of float, optional
         Factor of all the signal, sky included: one, or one per exposure. Default
         is 1.
-
     shift : sequence of float or of pairs, optional
         Shift ``(dx, dy)`` of the whole image in pixels: one, or one per exposure.
         Default is no shift.
-
     seeing : float or sequence of float, optional
         FWHM of point sources in pixels, at least 1: one, or one per exposure. In
         the scene 'fibres' the focus of the spectrograph, which widens traces and
         lines. Default is 2.5.
-
     sky_lines : float or sequence of float, optional
         Factor of the sky lines, which change within minutes: one, or one per
         exposure. The scene 'stars' has none. Default is 1.
-
     background : float or sequence of float, optional
         Electrons added to each pixel: one, or one per exposure. Default is 0.
-
     exptime : float, optional
         Exposure time in seconds, for the headers only. Default is 1200.
-
     unit : {'adu', 'electron'}, optional
         Unit of the data; with 'electron' the gain must be 1. Default is 'adu'.
-
     seed : int or None, optional
         Seed of all the random numbers. The scene depends only on ``seed``,
         ``scene`` and ``shape``. Default is None: different each time.
@@ -353,19 +328,14 @@ def simulate_exposures(
 
 
 def _check_gain(gain, unit):
-    """Refuse a gain that would turn electrons into electrons."""
     if unit == "electron" and gain != 1:
         msg = f"gain must be 1 when unit is 'electron', got {gain}"
         raise ValueError(msg)
 
 
 def _electrons(shape, cr_rate, known, rng):
-    """
-    Make all noise-free images, in electrons.
-
-    The scene is drawn first and the noise last, so that the scene does not depend
-    on the cosmic rays, nor the cosmic rays on the noise.
-    """
+    """Return the noise-free images by name, in electrons."""
+    # The scene first, noise last: neither scene nor cosmic rays depend on the rest.
     scene = _SCENES[known["scene"]].draw(shape, rng)
     names = ("flux", "shift", "seeing", "sky_lines", "background")
     settings = zip(*(known[name] for name in names), strict=True)
@@ -383,7 +353,7 @@ def _electrons(shape, cr_rate, known, rng):
 
 
 def _read_out(images, known, rng):
-    """Add the noise and return the data of each exposure in the data unit."""
+    """Return the noisy data of each exposure, in the data unit."""
     data = []
     for expected, cosmic_rays in zip(
         images["expected"], images["cosmic_rays"], strict=True
@@ -396,7 +366,7 @@ def _read_out(images, known, rng):
 
 
 def _headers(exptime, known):
-    """Make the headers of exposures taken one after the other."""
+    """Return the headers of exposures taken one after the other."""
     start = Time(_FIRST_EXPOSURE, scale="utc")
     headers = []
     for index in range(len(known["flux"])):
