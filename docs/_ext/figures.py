@@ -223,7 +223,10 @@ def accuracy():
 # Rooms from the ground up: name, what is in it, left edge and width of its box.
 _FLOORS = (
     (("utils", "files, bands, windows, stacks", 0, 8), ("exceptions", "", 8, 2)),
-    (("requirements", "the table of options", 0, 3), ("exposures", "reader, CCD", 3, 7)),
+    (
+        ("requirements", "the table of options", 0, 3),
+        ("exposures", "reader, CCD", 3, 7),
+    ),
     (
         ("single_image", "L.A. Cosmic", 0, 3),
         ("median_minimum", "boundaries", 3, 3.5),

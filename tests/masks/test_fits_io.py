@@ -25,7 +25,7 @@ from ccdcr import (
 from ccdcr.masks import fits_reader as format_table
 from ccdcr.simulation import simulate_exposures
 
-PEER = Path(__file__).parents[1].parent / "shared" / "peer"
+PEER = Path(__file__).resolve().parents[3] / "shared" / "peer"
 PEER_FILES = sorted(PEER.glob("*/*_crmasks.fits.gz"))
 SHAPE = (5, 7)
 UUID = "9f1c54a2-0000-4000-8000-000000000000"

@@ -52,7 +52,7 @@ FACTOR3 = np.sqrt(3 * (1 - np.sqrt(3) / np.pi))
 # The first pixels that are bad in all exposures of `random_case`.
 ALL_BAD = ([3, 3, 3], [1, 2, 3])
 
-PEER = Path(__file__).parents[1].parent / "shared" / "peer"
+PEER = Path(__file__).resolve().parents[3] / "shared" / "peer"
 PEER_FILES = sorted(PEER.glob("*/numina0*_combined.fits.gz"))
 
 

@@ -24,7 +24,7 @@ from ccdcr import (
 )
 from ccdcr.simulation import simulate_exposures
 
-YAML = Path(__file__).parent / "yaml"
+YAML = Path(__file__).parents[1] / "yaml"
 METHODS = ("mediancr", "meancrt", "meancr")
 DETECTION = """\
 id: {id}

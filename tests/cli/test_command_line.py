@@ -33,7 +33,7 @@ from ccdcr.cli.command_line import ProgressLine
 from ccdcr.cli.input_options import reviewer
 from ccdcr.simulation import simulate_exposures
 
-YAML = Path(__file__).parent / "yaml"
+YAML = Path(__file__).parents[1] / "yaml"
 
 FILES = [
     "average.fits",

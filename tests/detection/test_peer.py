@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ccdcr import CRMaskSet, detect_cosmic_rays
 
-PEER = Path(__file__).resolve().parents[2] / "shared" / "peer"
+PEER = Path(__file__).resolve().parents[3] / "shared" / "peer"
 
 pytestmark = pytest.mark.skipif(
     not PEER.is_dir(), reason="the cases of the peer are not at hand"
