@@ -20,7 +20,6 @@ PUBLIC = (
     "ccdcr.plotting",
     "ccdcr.report",
     "ccdcr.median_minimum.exact_boundary",
-    "ccdcr.median_minimum.exact_boundary",
     "ccdcr.masks.diagnostics",
 )
 # No long description or "See Also" are needed everywhere; the summary may begin on the
@@ -39,6 +38,7 @@ RESULTS = {
 PRIVATE = {
     "ccdcr.median_minimum.exact_boundary.invert",
     "ccdcr.median_minimum.exact_boundary.judge_noise_model",
+    "ccdcr.median_minimum.exact_boundary.likeliest_cause",
     "ccdcr.masks.diagnostics.cut_diagnostics",
 }
 

@@ -252,7 +252,7 @@ _FLOW = {"exposures", "detection", "masks", "combination"}
 
 def house():
     """Draw the rooms of the package; a room imports only from those below it."""
-    fig, ax = plt.subplots(figsize=(8, 5.6), layout="constrained")
+    _fig, ax = plt.subplots(figsize=(8, 5.6), layout="constrained")
     for floor, rooms in enumerate(_FLOORS):
         for name, text, left, width in rooms:
             color = "#cfe3f5" if name in _FLOW else "#f2f2f2"
