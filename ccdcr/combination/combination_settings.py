@@ -23,7 +23,7 @@ __all__ = [
 @dataclass(frozen=True)
 class CombinationSettings:
     """
-    How rows are combined: all that is the same for each pixel.
+    Settings of a combination that are the same for all pixels.
 
     ``factors`` are those of the exposures (n,) or None. ``kinds`` are class and unit
     of the uncertainties of the exposures, None where they are not used; ``model`` is
@@ -52,7 +52,7 @@ class CombinationSettings:
         uncertainty="propagate",
         scaling=None,
     ):
-        """Check the options of a combination of Exposures with a mask set."""
+        """Return settings from options that fit Exposures and their mask set."""
         unit = exposures[0].unit
         masks_for(masks, method)
         _check_uncertainty(uncertainty)
@@ -69,7 +69,7 @@ class CombinationSettings:
         return cls(method, unit, factors, kinds, model, known, scatter, lamedian)
 
     def variances(self, stack):
-        """Return the variance (rows, nx) of each exposure, not scaled; or None."""
+        """Return the variance (rows, nx) of each exposure of a RowStack, or None."""
         if not self.has_variance:
             return None
         if self.kinds is None:
@@ -78,7 +78,7 @@ class CombinationSettings:
         return [self._known(plane, sigma, *kind) for plane, sigma, kind in parts]
 
     def _known(self, plane, sigma, kind, sigma_unit):
-        """Return the variance of an uncertainty; by the model where it is unknown."""
+        """Return the variance (rows, nx) of sigma; by the model where it is unknown."""
         variance = variance_of(np.asarray(sigma), kind, sigma_unit, self.unit)
         unknown = ~(variance > 0)
         if unknown.any():
@@ -162,7 +162,7 @@ def _noise_model(masks, unit):
 
 
 def _complain(exposures, unit, uncertainty):
-    """Say that the uncertainty is not known: an error if it must be."""
+    """Warn that the uncertainty is not known; an error if it must be."""
     known = sum(exposure.has_variance for exposure in exposures)
     msg = (
         f"{known} of {len(exposures)} exposures have an uncertainty, and the "
@@ -203,7 +203,7 @@ def check_weights(weights):
 
 
 def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
-    """Return what is recorded in the header of a combined image."""
+    """Return the header keywords of a combined image."""
     return {
         "NCOMBINE": n,
         "CRMETHOD": method,

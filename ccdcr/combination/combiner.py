@@ -87,7 +87,7 @@ class CRCombiner(LateCombiner):
     ----------
     ccd_iter : iterable of `~astropy.nddata.CCDData`
         The exposures, all of one shape (ny, nx) and unit. Pixels that are
-        masked (True = bad) or not finite take no part.
+        masked (True = bad) or not finite are ignored.
     crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`, optional
         The masks, or the file that holds them, in the order of the exposures.
     dtype : str or `~numpy.dtype`, optional
