@@ -102,7 +102,7 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
 
 def _scatter(ax, x, y, classes):
     artists = {}
-    # The rarer ones are drawn last, on top.
+    # Rare classes on top.
     for flag in reversed(CLASSES):
         label, color, marker = CLASSES[flag]
         here = classes == flag
@@ -126,7 +126,7 @@ def _scatter(ax, x, y, classes):
 
 
 def _draw_boundary(ax, inspection, name, reference):
-    """Draw the boundary; for matched exposures what the noise makes of ma_high."""
+    """Draw the boundary, or ma_high of matched exposures; return the line or None."""
     boundary = inspection.boundary(name)
     if not len(reference):
         return None
@@ -178,7 +178,7 @@ def _finish_image(ax, inspection, color_scale):
 
 
 def _link(fig, points):
-    """Mark in both panels the pixel that is clicked in one of them."""
+    """Return marks (one per panel) that a click sets on its nearest pixel."""
     marks = [
         ax.plot([], [], "o", ms=14, mfc="none", mec="#009E73", mew=2.5)[0]
         for ax, *_ in points
