@@ -141,7 +141,7 @@ def _classes(flags, group, n):
         for flag in _ORDER
     }
     classes = np.full(n, UNKNOWN)
-    # What comes later is stronger.
+    # Later classes win.
     classes[has[DILATION]] = DILATION
     classes[has[UNKNOWN]] = UNKNOWN
     classes[has[USER]] = USER
@@ -168,7 +168,7 @@ def _boxes(labels):
 
 
 def _exposures(hits, group, n):
-    """Return the numbers of the exposures that are masked, as texts."""
+    """Return the numbers of the exposures (n, pixels) masked in each group."""
     touched = np.array([np.bincount(group, weights=h, minlength=n) > 0 for h in hits])
     texts = np.full(n, "", dtype=object)
     for number, there in enumerate(touched, start=1):
@@ -230,7 +230,7 @@ _AGAIN = "(not in the file of masks; detect_again=True finds it out)"
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure: function that draws on one, size in inches, caption."""
+    """A figure: function that draws on it, size in inches, caption."""
 
     draw: Callable
     size: tuple
@@ -246,23 +246,7 @@ class ReportFigure:
 
 
 def figures_of(inspection, mask, color_scale):
-    """
-    Return the figures of masks and exposures.
-
-    Parameters
-    ----------
-    inspection : `~ccdcr.inspection.Inspection`
-        Masks and exposures.
-    mask : str
-        Name of the mask whose pixels are shown.
-    color_scale : {'zscale', 'minmax'}
-        Limits of the grey scale.
-
-    Returns
-    -------
-    figures : dict of `ReportFigure`
-        The figures by name, in order.
-    """
+    """Return a dict of `ReportFigure` in order; ``mask`` names that of the pixels."""
     masks = inspection.masks
     names = [n for n in _DIAGRAMS if n in masks.diagnostics.diagrams]
     figures = {f"diagram_{name}": _diagram(inspection, name) for name in names}
@@ -321,7 +305,7 @@ def comparison_figure(comparison):
 
 
 def missing_of(inspection):
-    """Return what the masks do not say, a list of texts."""
+    """Return what the masks do not record, a list of texts."""
     diagnostics, missing = inspection.masks.diagnostics, []
     known = inspection.masks.requirements is not None
     if known and inspection.uses("matched") and diagnostics.matching is None:
