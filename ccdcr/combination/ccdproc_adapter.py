@@ -5,7 +5,7 @@ import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-__all__ = ["LateCombiner", "clip", "stack_of"]
+__all__ = ["LateCombiner", "clip", "clipped", "stack_of"]
 
 _ARRAYS = ("data_arr", "_data_arr", "_data_arr_mask")
 _LENGTH = (
@@ -104,6 +104,12 @@ def stack_of(combiner):
             )
             raise TypeError(msg)
     return data, mask
+
+
+def clipped(combiner, exposures):
+    """Return exposures (data, mask, sigma) with data and mask of a Combiner."""
+    sigmas = [sigma for *_, sigma in exposures]
+    return list(zip(*stack_of(combiner), sigmas, strict=True))
 
 
 def clip(combiner, clipping):

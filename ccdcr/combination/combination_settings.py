@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Options of a combination, checked against exposures and masks."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from astropy import units as u
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, warn_user
 from ccdcr.exposures.ccd_parameters import model_variance, variance_of
+from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
     "CombinationSettings",
@@ -17,6 +19,7 @@ __all__ = [
     "check_weights",
     "keywords_of",
     "masks_for",
+    "read_masks",
 ]
 
 
@@ -85,6 +88,16 @@ class CombinationSettings:
             other = np.inf if self.model is None else model_variance(plane, *self.model)
             variance = np.where(unknown, other, variance)
         return variance
+
+
+def read_masks(masks, name):
+    """Return a mask set, read if it is a file."""
+    if isinstance(masks, (str, os.PathLike)):
+        return CRMaskSet.read(masks)
+    if not isinstance(masks, CRMaskSet):
+        msg = f"{name} must be a CRMaskSet or a file, got {type(masks).__name__}"
+        raise TypeError(msg)
+    return masks
 
 
 def masks_for(masks, method):

@@ -9,7 +9,7 @@ import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-from ccdcr.combination.ccdproc_adapter import clip, stack_of
+from ccdcr.combination.ccdproc_adapter import clip, clipped
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
@@ -109,8 +109,7 @@ class TileCombination:
         if is_clipping(self.clipping):
             combiner = _combiner(exposures, self.settings.unit, self.dtype)
             clip(combiner, self.clipping)
-            sigmas = [sigma for *_, sigma in exposures]
-            exposures = list(zip(*stack_of(combiner), sigmas, strict=True))
+            exposures = clipped(combiner, exposures)
         planes = ImagePlanes(exposures, masks, weights, lamedian)
         return combine_planes(planes, self.dtype, self.settings, number=self.number)
 

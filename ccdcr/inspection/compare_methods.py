@@ -11,6 +11,7 @@ from ccdcr.combination.combiner import CRCombiner
 from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
 from ccdcr.inspection.inspected import Inspection
 from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.planes import scaled
 
 __all__ = ["MethodComparison", "compare_methods"]
@@ -265,7 +266,7 @@ class _Judge:
         # ``~faint`` also where the noise is NaN.
         faint = level < _LEAST_SIGNAL * self._noise
         bright = (level >= floor) & ~faint & (level > 0)
-        labels, _ = ndimage.label(bright, np.ones((3, 3)))
+        labels, _ = label_groups(bright)
         y, x = np.indices(level.shape, sparse=True)
         tiles = (y // _TILE) * (level.shape[1] // _TILE + 1) + x // _TILE
         labels = np.where(bright, labels * (int(tiles.max()) + 1) + tiles + 1, 0)

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from astropy import units as u
 
+from ccdcr.combination.combination_settings import masks_for, read_masks
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
@@ -52,7 +53,7 @@ class Inspection:
             if ccds.masks is masks:
                 return ccds
             ccds = ccds.ccds
-        masks = _read_masks(masks)
+        masks = read_masks(masks, "masks")
         exposures = load_mask_exposures(ccds, masks)
         unit = exposures.ccds[0].unit
         gain = 1.0 if unit == u.electron else masks.gain
@@ -189,17 +190,14 @@ class Inspection:
 
     def combined(self, method):
         """Return the image (ny, nx) of a combination method, without bias."""
-        function, names = METHODS[method]
-        available = {"CRMASKS": self.masks.crmasks, **self.masks.planes}
         n, *shape = self.stack.shape
         bad = None if self.bad is None else self.bad.reshape(n, -1)
         masks = {
             name: plane.reshape((n, -1) if plane.ndim == 3 else -1)
-            for name, plane in available.items()
-            if name in names
+            for name, plane in masks_for(self.masks, method).items()
         }
         stack = Stack(self.stack.reshape(n, -1), bad)
-        return function(stack, masks).value.reshape(shape)
+        return METHODS[method][0](stack, masks).value.reshape(shape)
 
     def corrected(self, name):
         """Return the image that a mask is made for: mediancr or meancr."""
@@ -213,16 +211,6 @@ def _check_order(ccds, masks):
     if (is_mask_set or is_file) and not isinstance(masks, (CRMaskSet, *files)):
         msg = "ccds and masks are swapped: give the exposures first, then the masks"
         raise TypeError(msg)
-
-
-def _read_masks(masks):
-    """Return masks or what their file holds."""
-    if isinstance(masks, (str, os.PathLike)):
-        return CRMaskSet.read(masks)
-    if not isinstance(masks, CRMaskSet):
-        msg = f"masks must be a CRMaskSet or its file, got {type(masks).__name__}"
-        raise TypeError(msg)
-    return masks
 
 
 def _searched(name):

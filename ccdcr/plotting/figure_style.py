@@ -25,6 +25,7 @@ __all__ = [
     "image_norm",
     "legend_below",
     "line_style",
+    "nearest_point",
 ]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -139,6 +140,16 @@ def frame_stamps(grid, x, y, semiwindow):
         lowest = [ax for ax in column if ax.axison][-1]
         lowest.set_xlabel("x (pixel)", fontsize="medium")
         lowest.tick_params(labelbottom=True)
+
+
+def nearest_point(event, points, reach):
+    """Return the index of the point (x, y) at a click; None beyond screen pixels."""
+    if not len(points):
+        return None
+    places = event.inaxes.transData.transform(points)
+    distance = np.hypot(*(places - (event.x, event.y)).T)
+    nearest = int(np.argmin(distance))
+    return nearest if distance[nearest] <= reach else None
 
 
 def legend_below(fig, handles, labels=None, columns=4):

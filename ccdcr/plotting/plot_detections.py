@@ -13,6 +13,7 @@ from ccdcr.plotting.figure_style import (
     image_norm,
     legend_below,
     line_style,
+    nearest_point,
 )
 from ccdcr.plotting.plot_diagram import plot_boundary
 
@@ -188,11 +189,9 @@ def _link(fig, points):
         if fig.canvas.widgetlock.locked():  # the toolbar zooms or pans
             return
         for ax, x, y in points:
-            if event.inaxes is ax and len(x):
-                place = ax.transData.transform(np.column_stack([x, y]))
-                distance = np.hypot(*(place - (event.x, event.y)).T)
-                nearest = int(np.argmin(distance))
-                if distance[nearest] > _REACH:
+            if event.inaxes is ax:
+                nearest = nearest_point(event, np.column_stack([x, y]), _REACH)
+                if nearest is None:
                     return
                 for mark, (_, xs, ys) in zip(marks, points, strict=True):
                     mark.set_data([xs[nearest]], [ys[nearest]])

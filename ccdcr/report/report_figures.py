@@ -31,16 +31,17 @@ from ccdcr.plotting import (
 from ccdcr.plotting.figure_style import figure_of
 from ccdcr.plotting.plot_combinations import comparison_size
 from ccdcr.plotting.plot_exposures import offsets_size, size_of
+from ccdcr.utils.neighbours import label_groups
 
 __all__ = [
     "ReportFigure",
     "comparison_figure",
     "detection_table",
+    "diagrams_of",
     "figures_of",
     "missing_of",
 ]
 
-_EIGHT = np.ones((3, 3), dtype=bool)
 _ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, UNKNOWN)
 _DESCRIPTIONS = {
     "number": "number of the detection in this table",
@@ -114,7 +115,7 @@ def detection_table(ccds, masks, name="MEDIANCR"):
     """
     inspection = Inspection.from_ccds(ccds, masks)
     mask = inspection.mask(name)
-    labels, n = ndimage.label(mask, _EIGHT)
+    labels, n = label_groups(mask)
     y, x = np.nonzero(mask)
     group = labels[y, x] - 1
     reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
@@ -245,11 +246,16 @@ class ReportFigure:
         return buffer.getvalue()
 
 
+def diagrams_of(inspection):
+    """Return a dict of `ReportFigure`: the Median-Minimum diagrams that there are."""
+    known = inspection.masks.diagnostics.diagrams
+    names = [name for name in _DIAGRAMS if name in known]
+    return {f"diagram_{name}": _diagram(inspection, name) for name in names}
+
+
 def figures_of(inspection, mask, color_scale):
-    """Return a dict of `ReportFigure` in order; ``mask`` names that of the pixels."""
-    masks = inspection.masks
-    names = [n for n in _DIAGRAMS if n in masks.diagnostics.diagrams]
-    figures = {f"diagram_{name}": _diagram(inspection, name) for name in names}
+    """Return a dict of the other `ReportFigure`; ``mask`` names that of the pixels."""
+    masks, figures = inspection.masks, {}
 
     def pixels(fig):
         plot_detections(inspection, masks, mask, color_scale=color_scale, fig=fig)

@@ -17,6 +17,7 @@ from ccdcr.report.html_page import make_page
 from ccdcr.report.report_figures import (
     comparison_figure,
     detection_table,
+    diagrams_of,
     figures_of,
     missing_of,
 )
@@ -173,7 +174,8 @@ def write_report(
         inspection, different = _detect_again(inspection)
     masks = inspection.masks
     missing = (*missing_of(inspection), *different)
-    figures = figures_of(inspection, mask, options["color_scale"])
+    figures = diagrams_of(inspection)
+    figures |= figures_of(inspection, mask, options["color_scale"])
     names = [*(f"{name}.png" for name in figures), "comparison.png", "index.html"]
     for stem, pdf in _FILES.values():
         names += [f"{stem}.csv", f"{stem}.ecsv", pdf]

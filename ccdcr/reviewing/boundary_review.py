@@ -12,6 +12,7 @@ from ccdcr.median_minimum.simulated_boundary import (
     fit_spline,
 )
 from ccdcr.plotting import plot_diagram
+from ccdcr.plotting.figure_style import nearest_point
 
 __all__ = ["BoundaryReview", "with_chance"]
 
@@ -135,12 +136,8 @@ class BoundaryReview:
         return True
 
     def _take_nearest(self, points, event):
-        if not points:
-            return False
-        places = event.inaxes.transData.transform([point[:2] for point in points])
-        distance = np.hypot(*(places - (event.x, event.y)).T)
-        nearest = int(np.argmin(distance))
-        if distance[nearest] > _REACH:
+        nearest = nearest_point(event, [point[:2] for point in points], _REACH)
+        if nearest is None:
             return False
         del points[nearest]
         return True

@@ -4,17 +4,13 @@
 from ccdcr.exceptions import NoWindowWarning, ReviewCancelledError, warn_user
 from ccdcr.inspection.compare_methods import compare_methods
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
-from ccdcr.plotting import (
-    plot_comparison,
-    plot_detections,
-    plot_deviations,
-    plot_equivalence,
-    plot_flux_factors,
-    plot_offsets,
-    plot_stamps,
-)
+from ccdcr.plotting import plot_stamps
 from ccdcr.plotting.figure_style import class_image, extent_of, frame_stamps, image_norm
-from ccdcr.report.report_figures import detection_table
+from ccdcr.report.report_figures import (
+    comparison_figure,
+    detection_table,
+    figures_of,
+)
 from ccdcr.reviewing.boundary_review import BoundaryReview
 
 __all__ = ["Window", "has_windows", "review"]
@@ -110,6 +106,7 @@ class Window:
 
 
 _TITLE = "ccdcr review"
+_HELP, _HIGHEST = 0.5, 7.6  # inches
 
 
 def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
@@ -232,38 +229,20 @@ def _continue_keys():
 
 def _show_figures(inspection, mask):
     """Show the figures without keys of their own."""
-    masks, unit = inspection.masks, inspection.unit
-    equivalence = masks.equivalence
-    figures = {
-        "deviations": (
-            lambda fig: plot_deviations(masks, unit=unit, fig=fig),
-            (12, 6.4),
-        ),
-        "equivalence": (
-            lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
-            (11, 7.6),
-        ),
-        "pixels": (
-            lambda fig: plot_detections(inspection, masks, mask, fig=fig),
-            (12, 7),
-        ),
-        "flux": (
-            lambda fig: plot_flux_factors(inspection, masks, ax=fig.subplots()),
-            (8, 5.2),
-        ),
-        "offsets": (lambda fig: plot_offsets(inspection, masks, fig=fig), (13, 4.5)),
-        "methods": (
-            lambda fig: plot_comparison(compare_methods(inspection, masks), fig=fig),
-            (14, 5.6),
-        ),
-    }
-    if masks.diagnostics.matching is None:
-        del figures["deviations"]
-    if equivalence is None:
-        del figures["equivalence"]
-    for name, (draw, size) in figures.items():
-        title = f"{_TITLE}: {name}"
-        Window(draw, _continue_keys(), title=title, size=size).show()
+    for name, figure in _figures(inspection, mask):
+        width, height = figure.size
+        Window(
+            figure.draw,
+            _continue_keys(),
+            title=f"{_TITLE}: {name}",
+            size=(width, min(height + _HELP, _HIGHEST)),
+        ).show()
+
+
+def _figures(inspection, mask):
+    """Yield name and `ReportFigure` of what the report shows but the diagrams."""
+    yield from figures_of(inspection, mask, None).items()
+    yield "comparison", comparison_figure(compare_methods(inspection, inspection.masks))
 
 
 def _review_detections(inspection, mask, display):
