@@ -1,11 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The one place that knows the internals of ccdproc's Combiner."""
+"""Adapter to the internals of ccdproc's Combiner."""
 
 import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-__all__ = ["LateCombiner", "clip", "stack_of"]
+__all__ = ["LateCombiner", "clip", "clipped", "stack_of"]
 
 _ARRAYS = ("data_arr", "_data_arr", "_data_arr_mask")
 _LENGTH = (
@@ -14,28 +14,17 @@ _LENGTH = (
 
 
 class LateCombiner(ccdproc.Combiner):
-    """
-    A Combiner whose parent copies the exposures when one of its methods needs it.
-
-    The methods of ccdcr combine rows of the exposures and need no copy.
-
-    Parameters
-    ----------
-    ccds : list of `~astropy.nddata.CCDData`
-        The exposures.
-    dtype : str or `~numpy.dtype`, optional
-        Type of the data. Default is float64.
-    """
+    """A Combiner that copies its exposures when ccdproc's own methods need them."""
 
     def __init__(self, ccds, dtype=None):
         self._ccds, self._dtype = ccds, np.float64 if dtype is None else dtype
         self._weights = self._scaling = None
         if not _are_alike(ccds):
-            super().__init__(ccds, dtype=dtype)  # refuses them
+            super().__init__(ccds, dtype=dtype)  # raises
         self.ccd_list, self.unit = ccds, ccds[0].unit
 
     def __getattr__(self, name):
-        """Let the parent copy the exposures when it asks for the copy."""
+        """Copy the exposures when the parent asks for its arrays."""
         if name not in _ARRAYS or self.copied:
             msg = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(msg)
@@ -100,12 +89,8 @@ def _check_weights(value, shape):
 
 
 def stack_of(combiner):
-    """
-    Return data (n, ny, nx) and mask (True = bad or clipped) of a Combiner, not copied.
-
-    Release 2.5.1 holds a masked array (``data_arr``), later versions hold an array
-    and a mask (``_data_arr``, ``_data_arr_mask``, seen as ``data``, ``mask``).
-    """
+    """Return data and mask (True = bad or clipped) of a Combiner, (n, ny, nx) each."""
+    # Release 2.5.1 holds a masked array, later versions an array and a mask.
     if hasattr(combiner, "_data_arr"):
         data, mask = combiner.data, combiner.mask
     else:
@@ -121,8 +106,14 @@ def stack_of(combiner):
     return data, mask
 
 
+def clipped(combiner, exposures):
+    """Return exposures (data, mask, sigma) with data and mask of a Combiner."""
+    sigmas = [sigma for *_, sigma in exposures]
+    return list(zip(*stack_of(combiner), sigmas, strict=True))
+
+
 def clip(combiner, clipping):
-    """Clip by the arguments of `ccdproc.combine`, a dict."""
+    """Clip a Combiner in place by the clipping arguments of `ccdproc.combine`."""
     if clipping["clip_extrema"]:
         combiner.clip_extrema(nlow=clipping["nlow"], nhigh=clipping["nhigh"])
     if clipping["minmax_clip"]:

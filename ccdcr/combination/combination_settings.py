@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Options of a combination, checked against exposures and masks."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from astropy import units as u
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, warn_user
 from ccdcr.exposures.ccd_parameters import model_variance, variance_of
+from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
     "CombinationSettings",
@@ -17,13 +19,14 @@ __all__ = [
     "check_weights",
     "keywords_of",
     "masks_for",
+    "read_masks",
 ]
 
 
 @dataclass(frozen=True)
 class CombinationSettings:
     """
-    How rows are combined: all that is the same for each pixel.
+    Settings of a combination that are the same for all pixels.
 
     ``factors`` are those of the exposures (n,) or None. ``kinds`` are class and unit
     of the uncertainties of the exposures, None where they are not used; ``model`` is
@@ -52,7 +55,7 @@ class CombinationSettings:
         uncertainty="propagate",
         scaling=None,
     ):
-        """Check the options of a combination of Exposures with a mask set."""
+        """Return settings from options that fit Exposures and their mask set."""
         unit = exposures[0].unit
         masks_for(masks, method)
         _check_uncertainty(uncertainty)
@@ -69,7 +72,7 @@ class CombinationSettings:
         return cls(method, unit, factors, kinds, model, known, scatter, lamedian)
 
     def variances(self, stack):
-        """Return the variance (rows, nx) of each exposure, not scaled; or None."""
+        """Return the variance (rows, nx) of each exposure of a RowStack, or None."""
         if not self.has_variance:
             return None
         if self.kinds is None:
@@ -78,13 +81,23 @@ class CombinationSettings:
         return [self._known(plane, sigma, *kind) for plane, sigma, kind in parts]
 
     def _known(self, plane, sigma, kind, sigma_unit):
-        """Return the variance of an uncertainty; by the model where it is unknown."""
+        """Return the variance (rows, nx) of sigma; by the model where it is unknown."""
         variance = variance_of(np.asarray(sigma), kind, sigma_unit, self.unit)
         unknown = ~(variance > 0)
         if unknown.any():
             other = np.inf if self.model is None else model_variance(plane, *self.model)
             variance = np.where(unknown, other, variance)
         return variance
+
+
+def read_masks(masks, name):
+    """Return a mask set, read if it is a file."""
+    if isinstance(masks, (str, os.PathLike)):
+        return CRMaskSet.read(masks)
+    if not isinstance(masks, CRMaskSet):
+        msg = f"{name} must be a CRMaskSet or a file, got {type(masks).__name__}"
+        raise TypeError(msg)
+    return masks
 
 
 def masks_for(masks, method):
@@ -162,7 +175,7 @@ def _noise_model(masks, unit):
 
 
 def _complain(exposures, unit, uncertainty):
-    """Say that the uncertainty is not known: an error if it must be."""
+    """Warn that the uncertainty is not known; an error if it must be."""
     known = sum(exposure.has_variance for exposure in exposures)
     msg = (
         f"{known} of {len(exposures)} exposures have an uncertainty, and the "
@@ -203,7 +216,7 @@ def check_weights(weights):
 
 
 def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
-    """Return what is recorded in the header of a combined image."""
+    """Return the header keywords of a combined image."""
     return {
         "NCOMBINE": n,
         "CRMETHOD": method,

@@ -21,7 +21,7 @@ __all__ = ["combine"]
 
 _PLAIN = ("average", "median", "sum")
 _REMEDY = "use overwrite_output=True"
-# Names of CCDData.read that change what is read; its others have no effect here.
+# Arguments of CCDData.read that change what is read; others have no effect.
 _READING = ("hdu_mask", "hdu_uncertainty", "key_uncertainty_type")
 
 
@@ -109,7 +109,7 @@ def combine(
     dtype : str or `~numpy.dtype`, optional
         Type of the data and of the result. Default is float64.
     combine_uncertainty_function : callable, optional
-        Of `ccdproc.combine`, for the last three methods only.
+        As for `ccdproc.combine`, for the last three methods only.
     overwrite_output : bool, optional
         Whether an existing ``output_file`` is replaced. Default is False.
     progress_bar : callable, optional
@@ -274,7 +274,7 @@ def _write(combined, images, path, *, overwrite):
 
 
 def _headers(combined, images):
-    """Return the headers of the extensions, made of an image of one pixel."""
+    """Return the headers of the extensions, made from an image of one pixel."""
     pixel = Images(**{name: plane[:1][:, :1] for name, plane in images.planes.items()})
     hdulist = pixel.to_ccd(combined, combined.unit, {}).to_hdu()
     if pixel.number is not None:

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""One combination for arrays and files: from rows of the exposures to images."""
+"""Combination of rows of exposures to images, for arrays and files alike."""
 
 import copy
 from dataclasses import dataclass
@@ -33,25 +33,11 @@ _ROWS = 16
 
 def replace_by_local_median(data, mask, boxes, sigma=None):
     """
-    Replace pixels by the median of their box, in place and in order.
+    Replace pixels by the median of their box, in place; return failed [(X, Y), ...].
 
-    Parameters
-    ----------
-    data : 2D `~numpy.ndarray`
-        The combined image, (ny, nx), or one that gives arrays for slices of
-        rows; changed.
-    mask : 2D `~numpy.ndarray` of bool
-        True = no value; takes no part and is not replaced.
-    boxes : `~numpy.ndarray` of int
-        Rows of X, Y, X_width, Y_width; the first pixel is (1, 1). A box is cut
-        at the edge of the image, and its own pixel takes no part.
-    sigma : 2D `~numpy.ndarray`, optional
-        The standard deviation; changed alike.
-
-    Returns
-    -------
-    failed : list of tuple of int
-        (X, Y) of the pixels whose box has no other usable pixel; unchanged.
+    ``boxes`` are rows of X, Y, X_width, Y_width, the first pixel is (1, 1), in order.
+    Masked pixels and the pixel itself are ignored. ``data`` and ``sigma`` (ny, nx)
+    may be files that give arrays for slices of rows.
     """
     failed = []
     for x, y, width, height in boxes:
@@ -76,7 +62,7 @@ def _span(center, width, length):
 
 
 def _box(plane, rows, columns):
-    # Planes in files give arrays for rows only, and few rows at a time.
+    # Planes in files give arrays for slices of few rows only.
     box = np.empty((rows.stop - rows.start, columns.stop - columns.start), plane.dtype)
     for start in range(0, len(box), _ROWS):
         part = box[start : start + _ROWS]
@@ -92,7 +78,7 @@ def _set(plane, x, y, value):
 @dataclass
 class Images:
     """
-    A combined image with all that belongs to it, each (ny, nx).
+    A combined image and its planes, (ny, nx) each.
 
     ``sigma`` is the standard deviation, ``number`` that of the exposures used;
     either may be None. ``mask`` is True where every exposure is bad.
@@ -107,19 +93,19 @@ class Images:
 
     @property
     def planes(self):
-        """The images that there are, by name."""
+        """The planes that are not None, by name."""
         names = ("value", "mask", "sigma", "number")
         found = {name: getattr(self, name) for name in names}
         return {name: plane for name, plane in found.items() if plane is not None}
 
     def put(self, rows, part):
-        """Take over the images of some rows."""
+        """Copy the images of some rows into place."""
         for name, plane in part.planes.items():
             getattr(self, name)[rows] = plane
         self.replaced += part.replaced
 
     def whole(self):
-        """Return the images as arrays, also where their planes are in files."""
+        """Return the images with planes in files read into arrays."""
         arrays = {
             name: plane if isinstance(plane, np.ndarray) else plane.whole()
             for name, plane in self.planes.items()
@@ -127,7 +113,7 @@ class Images:
         return Images(**arrays, replaced=self.replaced)
 
     def replace_by_local_median(self, boxes):
-        """Replace pixels by the median of their box, where boxes are given."""
+        """Replace pixels by the median of their box, if boxes are given."""
         if boxes is None:
             return
         failed = replace_by_local_median(self.value, self.mask, boxes, self.sigma)
@@ -136,7 +122,7 @@ class Images:
             warn_user(msg, LocalMedianWarning)
 
     def to_ccd(self, first, unit, keywords):
-        """Return a CCDData with header and WCS of the first exposure."""
+        """Return a CCDData with the header and WCS of the first exposure."""
         result = CCDData(
             self.value,
             unit=unit,
@@ -151,7 +137,7 @@ class Images:
 
 
 def allocate(make, shape, dtype, *, sigma, number):
-    """Return images that ``make(shape, dtype)`` provides."""
+    """Return Images whose planes ``make(shape, dtype)`` provides."""
     return Images(
         make(shape, dtype),
         make(shape, bool),
@@ -160,8 +146,8 @@ def allocate(make, shape, dtype, *, sigma, number):
     )
 
 
-# Of a stack in each thread, so that they stay in the cache. With fewer of them
-# threads wait for each other, with more threads memory is the limit.
+# Values of a stack in each thread: more do not fit into the cache, with fewer the
+# threads wait for each other. With more threads memory is the limit.
 VALUES_AT_ONCE = 1 << 19
 THREADS = 4
 
@@ -169,7 +155,7 @@ THREADS = 4
 @dataclass(frozen=True)
 class RowStack:
     """
-    Some rows of the exposures and of all that belongs to their pixels.
+    Some rows of the exposures and of all planes that belong to them.
 
     ``data`` and ``bad`` (True = masked, clipped or not finite) are (n, rows, nx),
     ``masks`` those of the method by name, (rows, nx) or (n, rows, nx). ``sigmas`` are
@@ -188,7 +174,7 @@ class RowStack:
 @dataclass(frozen=True)
 class ImagePlanes:
     """
-    All planes of an image, or of a tile of it, as they came.
+    All planes of an image, or of a tile of it, unchanged.
 
     ``exposures`` are data, mask and sigma of each exposure, (ny, nx) each; mask and
     sigma may be None. ``masks`` are those of the method by name.
@@ -231,23 +217,7 @@ def cut_weights(weights, rows):
 
 
 def combine_rows(stack, settings, *, number=False):
-    """
-    Combine some rows of the exposures.
-
-    Parameters
-    ----------
-    stack : `RowStack`
-        The rows; not changed.
-    settings : `~ccdcr.combination.combination_settings.CombinationSettings`
-        How they are combined.
-    number : bool, optional
-        Whether the number of exposures used is wanted. Default is False.
-
-    Returns
-    -------
-    images : `~ccdcr.combination.combine_rows.Images`
-        The combined rows, (rows, nx).
-    """
+    """Return Images (rows, nx) of a `RowStack`, if asked with the number used."""
     function, _ = METHODS[settings.method]
     masks = {n: m.reshape(*m.shape[:-2], -1) for n, m in stack.masks.items()}
     images = _finish(function(_flat(stack, settings), masks), stack.bad)
@@ -257,7 +227,7 @@ def combine_rows(stack, settings, *, number=False):
 
 
 def _flat(stack, settings):
-    """Return the exposures of some rows, scaled, as a Stack of pixels."""
+    """Return a `RowStack` scaled and flattened to a `Stack` (n, pixels)."""
     data, n = stack.data, len(stack.data)
     noise = settings.variances(stack)
     noise = noise and [variance.ravel() for variance in noise]
@@ -280,7 +250,7 @@ def _flat(stack, settings):
 
 
 def _finish(combined, bad):
-    """Return what a method made of some rows as images."""
+    """Return Images of a `Combined`; NaN where bad (n, rows, nx) is set in all."""
     nogood = bad.all(axis=0)
     shape = nogood.shape
     value = combined.value.reshape(shape)
@@ -296,7 +266,7 @@ def _finish(combined, bad):
 
 
 def number_of_rows(stack, method):
-    """Return the number of exposures that a method uses in some rows, (rows, nx)."""
+    """Return the number (rows, nx) of exposures of a `RowStack` that a method uses."""
     masks, bad, n = stack.masks, stack.bad, len(stack.bad)
     if "CRMASKS" in masks:
         unused = bad | masks["CRMASKS"]
@@ -315,25 +285,7 @@ def number_of_rows(stack, method):
 
 
 def combine_planes(planes, dtype, settings, *, number=False):
-    """
-    Combine an image in bands that fit into the cache, in threads.
-
-    Parameters
-    ----------
-    planes : `ImagePlanes`
-        All planes of the image.
-    dtype : str or `~numpy.dtype`
-        Type of the data and of the result.
-    settings : `~ccdcr.combination.combination_settings.CombinationSettings`
-        How rows are combined.
-    number : bool, optional
-        Whether the number of exposures used is wanted. Default is False.
-
-    Returns
-    -------
-    images : `~ccdcr.combination.combine_rows.Images`
-        The combined image.
-    """
+    """Return Images (ny, nx) of `ImagePlanes`, combined by bands in threads."""
     shape, dtype = planes.shape, np.dtype(dtype or float)
     images = allocate(
         np.empty, shape, dtype, sigma=settings.has_variance, number=number

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Combination of exposures tile by tile, from wherever they are."""
+"""Combination of exposures in memory, in files or of dask, tile by tile."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-from ccdcr.combination.ccdproc_adapter import clip, stack_of
+from ccdcr.combination.ccdproc_adapter import clip, clipped
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
@@ -52,25 +52,7 @@ def is_clipping(clipping):
 
 
 def bytes_per_pixel(exposures, dtype, clipping, plain=None):
-    """
-    Return the memory that a pixel of a tile needs.
-
-    Parameters
-    ----------
-    exposures : list of `~ccdcr.exposures.Exposure`
-        The exposures.
-    dtype : str or `~numpy.dtype` or None
-        Type of the data.
-    clipping : dict
-        The arguments of `~ccdcr.combine` that clip.
-    plain : {'average', 'median', 'sum'}, optional
-        The method of ccdproc, if it is one.
-
-    Returns
-    -------
-    held, passing : float
-        Bytes for each pixel of a tile, and more for those worked on at once.
-    """
+    """Return the bytes for each pixel of a tile, and more for those in work."""
     n, size = len(exposures), np.dtype(dtype or float).itemsize
     read = sum(
         plane.dtype.itemsize * (1 if isinstance(plane, FileRows) else 2)
@@ -88,32 +70,7 @@ def bytes_per_pixel(exposures, dtype, clipping, plain=None):
 
 
 def tiles_of(shape, per_pixel, limit, n, *, align=1):
-    """
-    Return slices of rows that are combined at once.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the images, (ny, nx).
-    per_pixel : tuple of float
-        What `bytes_per_pixel` returns.
-    limit : float
-        Memory that may be used, in bytes.
-    n : int
-        Number of exposures.
-    align : int, optional
-        Rows of which the height of a tile is a multiple, if possible.
-
-    Returns
-    -------
-    tiles : list of slice
-        The tiles.
-
-    Raises
-    ------
-    ValueError
-        If a row needs more memory than there is.
-    """
+    """Return slices of rows that fit into a limit of bytes, n exposures each."""
     held, passing = per_pixel
     limit = min(limit * _USED, _ENOUGH)
     at_once = VALUES_AT_ONCE // n * number_of_threads(THREADS)
@@ -139,11 +96,7 @@ _MASKS = 1 / 16  # of the memory, for masks that are read as a whole
 
 @dataclass(frozen=True)
 class TileCombination:
-    """
-    A combination of tiles by a method of `~ccdcr.CRCombiner`, of any exposures.
-
-    It holds no exposure and can be sent to another process.
-    """
+    """A combination of tiles by a method of `~ccdcr.CRCombiner`; holds no exposure."""
 
     settings: CombinationSettings
     clipping: dict
@@ -156,8 +109,7 @@ class TileCombination:
         if is_clipping(self.clipping):
             combiner = _combiner(exposures, self.settings.unit, self.dtype)
             clip(combiner, self.clipping)
-            sigmas = [sigma for *_, sigma in exposures]
-            exposures = list(zip(*stack_of(combiner), sigmas, strict=True))
+            exposures = clipped(combiner, exposures)
         planes = ImagePlanes(exposures, masks, weights, lamedian)
         return combine_planes(planes, self.dtype, self.settings, number=self.number)
 
@@ -215,29 +167,10 @@ class _Masks:
 
 def combine_tiles(items, crmasks, method, options, *, number, folder, **settings):
     """
-    Combine exposures or their files by a method of `~ccdcr.CRCombiner`.
+    Return a CCDData combined from exposures or files, and its `Images`.
 
-    Parameters
-    ----------
-    items : list of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures or their files.
-    crmasks, method
-        Arguments of `~ccdcr.combine`.
-    options : dict
-        Those of the method.
-    number : bool
-        Whether the number of exposures used is wanted.
-    folder : `~pathlib.Path` or None
-        Where temporary files are.
-    **settings
-        More arguments of `~ccdcr.combine`, see `_tiled`.
-
-    Returns
-    -------
-    combined : `~astropy.nddata.CCDData`
-        The combined image.
-    images : `~ccdcr.combination.combine_rows.Images`
-        The same, whose planes give arrays for slices of rows.
+    ``method`` is one of `~ccdcr.CRCombiner` with its ``options``; ``settings`` are the
+    other arguments of `~ccdcr.combine`. Planes of the images may be in files.
     """
     mem_limit, reading = settings["mem_limit"], settings.pop("reading")
     with ExitStack() as stack:
@@ -278,11 +211,7 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
 
 
 def combine_plain(items, method, uncertainty_func, *, folder, **settings):
-    """
-    Combine exposures or their files by a method of `ccdproc.Combiner`.
-
-    Parameters and results are those of `combine_tiles`.
-    """
+    """Return what `combine_tiles` does, by a method of `ccdproc.Combiner`."""
     mem_limit, reading = settings["mem_limit"], settings.pop("reading")
     with open_exposures(items, name="img_list", folder=folder, **reading) as exposures:
         _check_weights(settings["weights"], exposures)
@@ -350,7 +279,7 @@ def _run_tiles(
     progress_bar,
     plain=None,
 ):
-    """Return the combined images, made tile by tile."""
+    """Return Images (ny, nx) combined tile by tile."""
     shape = exposures[0].shape
     images, left = _allocate(
         shape, dtype, mem_limit, folder, sigma=sigma, number=number
@@ -375,7 +304,7 @@ def _run_tiles(
 
 
 def _allocate(shape, dtype, mem_limit, folder, *, sigma, number):
-    """Return images, in a file if they are large, and the memory that is left."""
+    """Return Images, in a file if they are large, and the memory that is left."""
     dtype = np.dtype(dtype or float)
     size = np.prod(shape) * (dtype.itemsize * (1 + sigma) + 1 + 2 * number)
     kinds = {"sigma": sigma, "number": number}

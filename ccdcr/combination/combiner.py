@@ -1,11 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """A ccdproc Combiner with methods that remove cosmic rays."""
 
-import os
-
 import numpy as np
 
-from ccdcr.combination.ccdproc_adapter import LateCombiner, stack_of
+from ccdcr.combination.ccdproc_adapter import LateCombiner, clipped
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
@@ -13,6 +11,7 @@ from ccdcr.combination.combination_settings import (
     check_weights,
     keywords_of,
     masks_for,
+    read_masks,
 )
 from ccdcr.combination.combine_rows import (
     ImagePlanes,
@@ -21,7 +20,6 @@ from ccdcr.combination.combine_rows import (
     number_of_rows,
 )
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
-from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = ["CRCombiner"]
 
@@ -42,7 +40,7 @@ _OPTIONS = """
             if all have one, else the noise model by the gain and the read
             noise of the mask set. ``'scatter'``: ccdproc's convention over
             the exposures used, and the former where only one is left. None:
-            no uncertainty, which is faster.
+            skip the uncertainty (faster).
         scale_to : float or `~numpy.ndarray`, optional
             Factor of the exposures, instead of ``scaling``.
 
@@ -87,7 +85,7 @@ class CRCombiner(LateCombiner):
     ----------
     ccd_iter : iterable of `~astropy.nddata.CCDData`
         The exposures, all of one shape (ny, nx) and unit. Pixels that are
-        masked (True = bad) or not finite take no part.
+        masked (True = bad) or not finite are ignored.
     crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`, optional
         The masks, or the file that holds them, in the order of the exposures.
     dtype : str or `~numpy.dtype`, optional
@@ -130,14 +128,8 @@ class CRCombiner(LateCombiner):
 
     @crmasks.setter
     def crmasks(self, value):
-        if isinstance(value, (str, os.PathLike)):
-            value = CRMaskSet.read(value)
         if value is not None:
-            if not isinstance(value, CRMaskSet):
-                msg = (
-                    f"crmasks must be a CRMaskSet or a file, got {type(value).__name__}"
-                )
-                raise TypeError(msg)
+            value = read_masks(value, "crmasks")
             check_fit(value, len(self._ccds), self._ccds[0].shape)
         self._crmasks = value
 
@@ -293,7 +285,6 @@ class CRCombiner(LateCombiner):
         """Return the planes of the exposures, clipped if the parent has clipped."""
         planes = [exposure.cut(np.s_[:]) for exposure in self._exposures]
         if self.copied:
-            sigmas = [sigma for *_, sigma in planes]
-            planes = list(zip(*stack_of(self), sigmas, strict=True))
+            planes = clipped(self, planes)
         lamedian = None if lamedian is None else np.asarray(lamedian)
         return ImagePlanes(planes, masks, self.weights, lamedian)

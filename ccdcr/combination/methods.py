@@ -26,23 +26,7 @@ _SIMILAR = 1.5  # variances whose median has the factor of equal ones
 
 
 def mean_variance(variances, bad=None, weights=None):
-    """
-    Return the variance of a weighted mean.
-
-    Parameters
-    ----------
-    variances : sequence of `~numpy.ndarray`
-        Variance of each exposure.
-    bad : `~numpy.ndarray` of bool, optional
-        (n, ...), True = takes no part.
-    weights : `~numpy.ndarray`, optional
-        One weight per exposure, or one per pixel of each.
-
-    Returns
-    -------
-    variance : `~numpy.ndarray`
-        The variance; NaN where no exposure takes part.
-    """
+    """Return the variance of the mean of n exposures; NaN where all are bad."""
     total = norm = 0.0
     for i, variance in enumerate(variances):
         weight = 1.0 if weights is None else weights[i]
@@ -55,7 +39,7 @@ def mean_variance(variances, bad=None, weights=None):
 
 
 def _weighted(variance, weight):
-    """Return a variance times a squared weight; it may be infinite where that is 0."""
+    """Return variance * weight**2; 0 where the weight is 0, also of an infinite one."""
     if np.ndim(weight) == 0:
         return 0.0 if weight == 0 else variance if weight == 1 else weight**2 * variance
     return weight**2 * np.where(weight == 0, 0, variance)
@@ -63,20 +47,10 @@ def _weighted(variance, weight):
 
 def median_variance(variances, bad=None):
     """
-    Return the variance of a median of Gaussian values.
+    Return the variance (pixels,) of the median of n Gaussian values.
 
-    Parameters
-    ----------
-    variances : sequence of 1D `~numpy.ndarray`
-        Variance of each exposure.
-    bad : `~numpy.ndarray` of bool, optional
-        (n, pixels), True = takes no part.
-
-    Returns
-    -------
-    variance : `~numpy.ndarray`
-        The variance of the mean, times the squared factor of the median; where
-        the variances differ by more than half, that of unequal ones.
+    It is that of the mean times the squared factor of the median; where variances
+    differ by more than half, that of unequal ones.
     """
     n = len(variances)
     factors = np.array([1, *(median_factor(good) for good in range(1, n + 1))]) ** 2
@@ -94,9 +68,9 @@ def median_variance(variances, bad=None):
 
 
 def _unequal(variances, bad, good):
-    """Return where the median is of three or more unequal variances."""
+    """Return the indices of pixels with three or more good but unequal variances."""
     if bad is None:
-        # Faster than those that leave out NaN.
+        # Faster than fmin and fmax.
         lowest, highest = np.minimum, np.maximum
     else:
         variances = np.where(bad, np.nan, variances)
@@ -107,13 +81,11 @@ def _unequal(variances, bad, good):
 
 def _of_unequal(columns, good, factor):
     """
-    Return the variance of a median of Gaussian values of unequal variances.
+    Return the variance (pixels,) of medians of unequal variances (n, pixels).
 
-    For many exposures it is the inverse of four times the squared sum of their
-    densities at the median. For a few, the densities are those of the exposures
-    convolved with that of the median itself: right to about 5 percent where
-    standard deviations differ by up to a factor of 3. For three it is exact. A
-    large variance, such as that of a cosmic ray, hardly matters.
+    Of many: 1 / (4 (sum of densities)**2) at it. Of few: densities convolved with that
+    of the median itself, right to 5 percent if sigmas differ by a factor of 3. Of
+    three: exact. A large variance, such as that of a cosmic ray, hardly matters.
     """
     three = good == 3
     if np.all(three):
@@ -131,7 +103,7 @@ def _of_unequal(columns, good, factor):
 
 
 def _of_three(columns):
-    """Return the exact variance of a median of three; others are NaN."""
+    """Return the exact variance (pixels,) of a median of three; others are NaN."""
     if len(columns) > 3:
         columns = np.sort(columns, axis=0)[:3]
     unknown = np.isinf(columns).sum(axis=0) > 1
@@ -145,22 +117,10 @@ def _of_three(columns):
 
 def scatter_variance(stack, bad, kind):
     """
-    Return the squared uncertainty by ccdproc's convention.
+    Return the squared uncertainty by ccdproc; 0 or NaN for fewer than two good.
 
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    bad : `~numpy.ndarray` of bool or None
-        True = takes no part.
-    kind : {'mean', 'median'}
-        Standard deviation over the exposures, or 1.4826 times their median
-        absolute deviation; both divided by the root of their number.
-
-    Returns
-    -------
-    variance : `~numpy.ndarray` of float64
-        0 or NaN where fewer than two exposures take part.
+    It is the standard deviation over the exposures ('mean'), or 1.4826 times their
+    median absolute deviation ('median'), divided by the root of their number.
     """
     good = kernels.count(bad, len(stack))
     values = stack if bad is None else np.where(bad, 0, stack)
@@ -177,13 +137,13 @@ def scatter_variance(stack, bad, kind):
 @dataclass(frozen=True)
 class Stack:
     """
-    The exposures of a combination, scaled, each array (n, pixels).
+    The scaled exposures of a combination, (n, pixels) each array.
 
-    ``bad`` is True where an exposure takes no part, or None. ``weights`` are
-    one number per exposure or one per pixel, or None. ``variances`` are those
-    of the exposures, or None. With ``scatter`` the variance of a result is the
-    scatter of the exposures used, and ``variances`` only serve where there is
-    none. ``substitute`` is what stands in for the minimum, or None.
+    ``bad`` is True where an exposure is ignored, or None. ``weights`` are (n,) or
+    (n, pixels), or None. ``variances`` are those of the exposures, or None. With
+    ``scatter`` the variance of a result is the scatter of the exposures used, and
+    ``variances`` only serve where it is 0 or NaN. ``substitute`` (pixels,) replaces
+    the minimum, or is None.
     """
 
     data: np.ndarray
@@ -214,7 +174,7 @@ class Stack:
         return self._without_bad(Stack._mean)
 
     def _without_bad(self, statistic):
-        # Few pixels have a bad exposure: the others need no look at the masks.
+        # Few pixels have a bad exposure: the others are faster without masks.
         with np.errstate(invalid="ignore", over="ignore"):  # of bad values
             value, variance = statistic(replace(self, bad=None))
         if self.bad is None:
@@ -233,7 +193,7 @@ class Stack:
         return value, self._variance("mean", mean_variance, self.weights)
 
     def lowest(self):
-        """Return the minimum, or what stands in for it, and its variance."""
+        """Return the minimum, or its substitute, and its variance."""
         value, index = kernels.lowest(self.data, self.bad)
         if self.substitute is not None:
             value = np.where(np.isfinite(self.substitute), self.substitute, value)
@@ -253,7 +213,7 @@ class Stack:
 
 @dataclass
 class Combined:
-    """A combined image: value, variance (or None), pixels that were replaced."""
+    """A combined image: value, variance (or None), mask of replaced pixels."""
 
     value: np.ndarray
     variance: np.ndarray | None
@@ -268,7 +228,7 @@ def _put(images, where, others):
 
 
 def _replace(value, variance, replaced, substitute):
-    """Return the combined image after a substitute took its place somewhere."""
+    """Return `Combined` after ``substitute(index)`` was put where replaced is set."""
     index = np.flatnonzero(replaced)
     if index.size:
         _put((value, variance), index, substitute(index))
@@ -276,42 +236,14 @@ def _replace(value, variance, replaced, substitute):
 
 
 def mediancr(stack, masks):
-    """
-    Return the median, and the minimum where the median is wrong.
-
-    Parameters
-    ----------
-    stack : `Stack`
-        The exposures.
-    masks : dict of `~numpy.ndarray` of bool
-        ``MEDIANCR``, True = hit in more than half of the exposures.
-
-    Returns
-    -------
-    combined : `Combined`
-        The combined image.
-    """
+    """Return the median of a `Stack`; the minimum where MEDIANCR is set."""
     return _replace(
         *stack.median(), masks["MEDIANCR"], lambda index: stack.at(index).lowest()
     )
 
 
 def meancrt(stack, masks):
-    """
-    Return the mean, and the value of `mediancr` where any exposure is hit.
-
-    Parameters
-    ----------
-    stack : `Stack`
-        The exposures.
-    masks : dict of `~numpy.ndarray` of bool
-        ``MEANCRT``, True = hit in any exposure, and ``MEDIANCR``.
-
-    Returns
-    -------
-    combined : `Combined`
-        The combined image.
-    """
+    """Return the mean of a `Stack`; the value of `mediancr` where MEANCRT is set."""
 
     def inner(index):
         part = mediancr(stack.at(index), {"MEDIANCR": masks["MEDIANCR"][index]})
@@ -323,22 +255,7 @@ def meancrt(stack, masks):
 
 
 def meancr(stack, masks):
-    """
-    Return the mean over the exposures that are not hit, else the minimum.
-
-    Parameters
-    ----------
-    stack : `Stack`
-        The exposures.
-    masks : dict of `~numpy.ndarray` of bool
-        ``CRMASKS``, (n, pixels), True = hit; optionally ``MEANCR``, True = the
-        minimum is taken anyway.
-
-    Returns
-    -------
-    combined : `Combined`
-        The combined image.
-    """
+    """Return the mean of exposures not in CRMASKS; the minimum if none or in MEANCR."""
     crmasks = masks["CRMASKS"]
     unused = crmasks if stack.bad is None else stack.bad | crmasks
     value, variance = replace(stack, bad=unused).mean()
@@ -348,7 +265,7 @@ def meancr(stack, masks):
     return _replace(value, variance, replaced, lambda index: stack.at(index).lowest())
 
 
-# Each method: its function, and the masks it uses.
+# Function and masks of each method.
 METHODS = {
     "mediancr": (mediancr, ("MEDIANCR",)),
     "meancrt": (meancrt, ("MEANCRT", "MEDIANCR")),

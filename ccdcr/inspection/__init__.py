@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Masks together with their exposures: one pixel explained, all methods compared."""
+"""Inspection of masks with their exposures: pixels explained, methods compared."""
 
 from ccdcr.inspection.compare_methods import MethodComparison, compare_methods
 from ccdcr.inspection.explain_pixel import explain_pixel

@@ -11,6 +11,7 @@ from ccdcr.combination.combiner import CRCombiner
 from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
 from ccdcr.inspection.inspected import Inspection
 from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.planes import scaled
 
 __all__ = ["MethodComparison", "compare_methods"]
@@ -51,7 +52,7 @@ class MethodComparison:
         FITS pixel (x, y) of the largest correction of the median.
 
     nsigma : float
-        What makes an outlier.
+        Threshold of outliers in sigma.
     """
 
     table: Table
@@ -115,7 +116,7 @@ def compare_methods(
 
     Notes
     -----
-    Nothing is known of the truth, so that the images are compared with
+    The truth is not known, so that the images are compared with the
     exposures. The noise is the median absolute deviation of a filter that removes
     all that is linear in x and y [1]_. By how much noise alone lifts a pixel above
     the lowest exposure, or lowers it below the highest one, is taken from the
@@ -168,7 +169,7 @@ def _combine(combiner, options):
     }
     names = ["mediancr", "meancrt", "meancr"]
     names += [] if masks.meancr is None else ["meancr2"]
-    # The table says it.
+    # The table has NaN instead.
     with ignored_warnings(NoUncertaintyWarning):
         return plain | {
             name: getattr(combiner, f"{name}_combine")(**options) for name in names
@@ -181,7 +182,7 @@ def _touched(masks):
 
 
 class _Judge:
-    """What the images are judged by; the same for all."""
+    """Statistics of combined images by which all methods are compared."""
 
     def __init__(self, inspection, nsigma, *, apply_flux_factor):
         self._nsigma, self._bias = nsigma, inspection.masks.bias or 0.0
@@ -197,10 +198,10 @@ class _Judge:
         self._calm = ndimage.binary_erosion(self._clean, np.ones((3, 3)))
 
     def table(self, images):
-        """Return the table of all images."""
+        """Return the table of images by method."""
         rows = [self._row(method, image) for method, image in images.items()]
         table = Table(rows=rows, names=list(_DESCRIPTIONS))
-        # Without masked pixels they are those, with our uncertainties.
+        # The same in clean pixels, with our uncertainties.
         for row, same in (("median", "mediancr"), ("average", "meancr")):
             index = list(table["method"]).index(row)
             table["expected"][index] = self._expected(images[same])
@@ -233,7 +234,7 @@ class _Judge:
         return float(np.median(image.uncertainty.array[self._clean]))
 
     def _score(self, difference):
-        """Return a difference in sigma, that of clean pixels being 0."""
+        """Return a difference (ny, nx) in sigma; the median of clean pixels is 0."""
         noise = self._noise
         clean = difference[self._clean]
         if np.isnan(noise).all():
@@ -245,7 +246,6 @@ class _Judge:
         return score - usual
 
     def _add_flux(self, table, images):
-        """Fill the columns of fluxes."""
         labels, index = self._sources()
         if not len(index):
             return
@@ -260,13 +260,13 @@ class _Judge:
             row["flux"], row["flux_low"] = np.quantile(ratios, [0.5, _LOW])
 
     def _sources(self):
-        """Label the sources, tile by tile."""
+        """Return labels (ny, nx) of the sources by tile, and the labels there are."""
         level = np.where(np.isfinite(self._low), self._low, 0)
         floor = np.quantile(level, _BRIGHT)
-        # Also where the noise is not known.
+        # ``~faint`` also where the noise is NaN.
         faint = level < _LEAST_SIGNAL * self._noise
         bright = (level >= floor) & ~faint & (level > 0)
-        labels, _ = ndimage.label(bright, np.ones((3, 3)))
+        labels, _ = label_groups(bright)
         y, x = np.indices(level.shape, sparse=True)
         tiles = (y // _TILE) * (level.shape[1] // _TILE + 1) + x // _TILE
         labels = np.where(bright, labels * (int(tiles.max()) + 1) + tiles + 1, 0)
@@ -287,7 +287,7 @@ def _fewer(inspection):
 
 
 def _highest(stack, inspection):
-    """Return the highest exposure that is not masked, infinity below 0 if none is."""
+    """Return the highest exposure (ny, nx) that is not masked, -inf if none is."""
     unused = inspection.masks.crmasks
     if inspection.bad is not None:
         unused = unused | inspection.bad
@@ -295,7 +295,7 @@ def _highest(stack, inspection):
 
 
 def _position(images):
-    """Return the FITS pixel at which the median is corrected most."""
+    """Return the FITS pixel (x, y) at which the median is corrected most."""
     data = images["median"]
     change = np.nan_to_num(np.abs(data.data - images["mediancr"].data))
     if not change.any():

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Explanation of a pixel: why it is masked, or not, and what replaces it."""
+"""Explanation of a pixel: why it is masked or not, and what replaces it."""
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
@@ -32,7 +32,7 @@ _NO_CLASS = "what found the pixel (diagnostics are not in the file of masks)"
 
 def explain_pixel(ccds, masks, x, y):
     """
-    Tabulate all that decided about a pixel.
+    Tabulate the values and limits that decided about a pixel.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def explain_pixel(ccds, masks, x, y):
     matched exposure to the mean of the others that are not hit, its deviation
     in sigma (the noise of the difference includes the mismatch that is left), the
     limit ``ma_high``, for pixels beside a hit ``ma_low`` and ``ma_tail``, and in how
-    many exposures the median must be hit to be wrong. They are found out again from
+    many exposures the median must be hit to be wrong. They are computed again from
     the surroundings, in about a second, and need the diagnostics.
 
     Examples
@@ -108,7 +108,7 @@ class _Pixel:
         self.matched = None
 
     def table(self, x, y):
-        """Return the table."""
+        """Return the table of a FITS pixel."""
         self._noise = float(
             self._inspection.noise_of(self._inspection.planes.minimum)[self._here]
         )
@@ -137,7 +137,7 @@ class _Pixel:
             self._add(f"exposure {i + 1}", plane[here], verdict, noise=self._noise)
 
     def _verdict(self, name):
-        """Say whether a mask has the pixel, and what found it."""
+        """Return whether a mask has the pixel, and what found it, as text."""
         flag = int(self._inspection.flags(name)[self._here])
         if not flag:
             return f"not in {name}"
@@ -231,7 +231,7 @@ class _Pixel:
                 self._add(item, value, _compared(value, limit), limit=limit)
 
     def _searched(self):
-        """Return the images that the single-image detector has seen, by name."""
+        """Return the images (ny, nx) of the single-image detector, by name."""
         planes = self._inspection.planes
         if self._inspection.uses("matched"):
             return {"median": planes.median, "lowest exposure": planes.minimum}
@@ -247,7 +247,7 @@ class _Pixel:
             self._add(f"result of {method}", value, self._replacement(method))
 
     def _replacement(self, method):
-        """Say what a method takes in this pixel."""
+        """Return what a method takes in this pixel, as text."""
         masks, here = self._inspection.masks, self._here
         used = ~masks.crmasks[(slice(None), *here)]
         if self._inspection.bad is not None:
@@ -286,7 +286,7 @@ def _compared(value, limit):
 
 
 def _explain_matched(inspection, pixel):
-    """Return rows as of the table for a row and column; None without diagnostics."""
+    """Return the table rows of a pixel (row, column); None without diagnostics."""
     matching = inspection.masks.diagnostics.matching
     if matching is None or matching.known is None or inspection.detector is None:
         return None
@@ -319,7 +319,7 @@ def _matched_frames(inspection, matching, bounds):
 
 
 def _exposure_rows(i, decision, limits):
-    """Return the rows of one exposure, as far as they decide."""
+    """Return the table rows of one exposure, as far as they decide."""
     name, z = f"matched exposure {i + 1}", decision.z[i]
     if not np.isfinite(z):
         return []

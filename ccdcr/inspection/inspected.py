@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from astropy import units as u
 
+from ccdcr.combination.combination_settings import masks_for, read_masks
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
@@ -28,33 +29,12 @@ EVERY = "EVERY"  # pixels that are masked in every exposure
 @dataclass(frozen=True, eq=False, repr=False)
 class Inspection:
     """
-    Masks and their exposures, read once.
+    Masks and their exposures, read once by `from_ccds`.
 
-    Made by `from_ccds`. Functions that inspect masks take it in place of the
-    exposures.
-
-    Attributes
-    ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
-
-    ccds : list of `~astropy.nddata.CCDData`
-        The exposures as they came; empty for a part of the images.
-
-    stack : 3D `~numpy.ndarray` of float32
-        The exposures without bias, (n, ny, nx).
-
-    bad : 3D `~numpy.ndarray` of bool or None
-        Pixels that are ignored, True = bad; (n, ny, nx).
-
-    unit : `~astropy.units.UnitBase`
-        Unit of the exposures.
-
-    detector : `~ccdcr.exposures.CCDParameters` or None
-        Gain and read noise; None if the masks do not record them.
-
-    factors : 1D `~numpy.ndarray`
-        The flux factors that the stack still contains.
+    ``ccds`` are the exposures as they came, [] for a part of the images; ``stack`` is
+    the same without bias, float32 (n, ny, nx), ``bad`` (n, ny, nx) is True for ignored
+    pixels, or None. ``detector`` is None if masks do not record gain and read noise.
+    ``factors`` (n,) are the flux factors that the stack still contains.
     """
 
     masks: CRMaskSet
@@ -67,35 +47,13 @@ class Inspection:
 
     @classmethod
     def from_ccds(cls, ccds, masks):
-        """
-        Put exposures and masks together.
-
-        Parameters
-        ----------
-        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-            The exposures or their files, in the order of the masks, or an
-            `Inspection` of them, which is returned if it has these masks.
-        masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
-            The masks or their file.
-
-        Returns
-        -------
-        inspection : `Inspection`
-            Both.
-
-        Raises
-        ------
-        TypeError
-            If ``ccds`` or ``masks`` are something else, or swapped.
-        ValueError
-            If the exposures do not fit the masks.
-        """
+        """Return an Inspection of exposures or their Inspection, and masks."""
         _check_order(ccds, masks)
         if isinstance(ccds, Inspection):
             if ccds.masks is masks:
                 return ccds
             ccds = ccds.ccds
-        masks = _read_masks(masks)
+        masks = read_masks(masks, "masks")
         exposures = load_mask_exposures(ccds, masks)
         unit = exposures.ccds[0].unit
         gain = 1.0 if unit == u.electron else masks.gain
@@ -135,7 +93,7 @@ class Inspection:
 
     @cached_property
     def observed(self):
-        """The exposures as the stages of the detection see them."""
+        """The exposures as the stages of the detection use them."""
         planes = make_planes(self.stack, self.bad)
         return Observed(self.stack, self.bad, planes, self.factors, self.detector)
 
@@ -145,7 +103,7 @@ class Inspection:
         return self.observed.planes
 
     def cut(self, bounds):
-        """Return a part of the images, without CCDData; slices along y and x."""
+        """Return a part of the images, without CCDData; bounds are slices (y, x)."""
         return replace(
             self,
             masks=self.masks[bounds],
@@ -165,7 +123,7 @@ class Inspection:
         )
 
     def mask(self, name):
-        """Return a mask by name; ``EVERY`` are pixels masked in every exposure."""
+        """Return a mask (ny, nx) by name; EVERY are pixels masked in every exposure."""
         if name == EVERY:
             return self.masks.crmasks.all(axis=0)
         if name not in self.masks.planes:
@@ -175,11 +133,7 @@ class Inspection:
         return self.masks.planes[name]
 
     def flags(self, name):
-        """
-        Return what found each pixel of a mask, (ny, nx).
-
-        As in ``masks.diagnostics.flags``; `UNKNOWN` where they are missing.
-        """
+        """Return the classes (ny, nx) of masked pixels; UNKNOWN without diagnostics."""
         mask = self.mask(name)
         known = self.masks.diagnostics.flags.get(_searched(name))
         if known is None:
@@ -191,13 +145,13 @@ class Inspection:
         return self.masks.diagnostics.boundaries.get(_searched(name))
 
     def noise_of(self, level):
-        """Return the noise of an exposure at a level; NaN where it is not known."""
+        """Return the noise of an exposure at a level; NaN if it is not known."""
         if self.detector is None:
             return np.full_like(np.asarray(level, dtype=np.float32), np.nan)
         return self.detector.noise_of(level)
 
     def statistic(self, name):
-        """Return low reference and what Median-Minimum compares with it, (ny, nx)."""
+        """Return low reference and statistic of Median-Minimum, (ny, nx) each."""
         if self.exact:
             return self._exact_statistic(name)
         sought = len(self.stack) - 1
@@ -235,22 +189,18 @@ class Inspection:
         return compared_planes(stack, self.bad, planes, k, equal=equal)
 
     def combined(self, method):
-        """Return an image combined by one of the methods, without bias."""
-        function, names = METHODS[method]
-        available = {"CRMASKS": self.masks.crmasks, **self.masks.planes}
+        """Return the image (ny, nx) of a combination method, without bias."""
         n, *shape = self.stack.shape
         bad = None if self.bad is None else self.bad.reshape(n, -1)
-        # The methods see pixels, not rows.
         masks = {
             name: plane.reshape((n, -1) if plane.ndim == 3 else -1)
-            for name, plane in available.items()
-            if name in names
+            for name, plane in masks_for(self.masks, method).items()
         }
         stack = Stack(self.stack.reshape(n, -1), bad)
-        return function(stack, masks).value.reshape(shape)
+        return METHODS[method][0](stack, masks).value.reshape(shape)
 
     def corrected(self, name):
-        """Return the image that a mask is there for: mediancr or meancr."""
+        """Return the image that a mask is made for: mediancr or meancr."""
         return self.combined("mediancr" if name in {"MEDIANCR", EVERY} else "meancr")
 
 
@@ -263,18 +213,8 @@ def _check_order(ccds, masks):
         raise TypeError(msg)
 
 
-def _read_masks(masks):
-    """Return masks or what their file holds."""
-    if isinstance(masks, (str, os.PathLike)):
-        return CRMaskSet.read(masks)
-    if not isinstance(masks, CRMaskSet):
-        msg = f"masks must be a CRMaskSet or its file, got {type(masks).__name__}"
-        raise TypeError(msg)
-    return masks
-
-
 def _searched(name):
-    """Return the mask whose pixels a detection has searched for."""
+    """Return the mask that diagnostics are kept for."""
     return "MEANCRT" if name == EVERY else name
 
 

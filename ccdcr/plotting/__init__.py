@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Figures of what was detected and combined; none is shown or saved."""
+"""Figures of detections and combinations; none is shown or saved."""
 
 from ccdcr.plotting.plot_combinations import (
     plot_combinations,

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the figures have in common: colours, scales, axes in FITS pixels."""
+"""Colours, scales and axes that figures share."""
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = [
     "image_norm",
     "legend_below",
     "line_style",
+    "nearest_point",
 ]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -44,7 +45,7 @@ _MARKERS = {
     USER: "D",
     UNKNOWN: "v",
 }
-# In the order in which they are shown: label, colour, marker.
+# Label, colour and marker, in the order shown.
 CLASSES = {
     flag: (label, _COLORS[flag], _MARKERS[flag]) for flag, label in ORIGINS.items()
 }
@@ -69,7 +70,7 @@ def line_style(i):
 
 
 def class_colors():
-    """Return red, green and blue (0 to 255) of each class; 0 is not masked."""
+    """Return red, green, blue (0 to 255) by class, (classes, 3); 0 = not masked."""
     from matplotlib.colors import to_rgb
 
     colors = np.full((UNKNOWN + 1, 3), 255, dtype=np.uint8)
@@ -79,7 +80,7 @@ def class_colors():
 
 
 def class_image(flags):
-    """Return a plane of classes as an image (ny, nx, 3), white = not masked."""
+    """Return classes (ny, nx) as an image (ny, nx, 3), white = not masked."""
     return class_colors()[flags]
 
 
@@ -113,7 +114,7 @@ def counts_norm(*counts):
 
 
 def draw_counts(ax, x_edges, y_edges, counts, norm):
-    """Draw numbers of pixels by cell, (along x, along y)."""
+    """Draw numbers of pixels by cell, (along x, along y); return the mesh."""
     shown = np.ma.masked_less(counts.T, norm.vmin)
     kwargs = {"norm": norm, "cmap": "viridis", "rasterized": True}
     mesh = ax.pcolormesh(x_edges, y_edges, shown, **kwargs)
@@ -141,8 +142,18 @@ def frame_stamps(grid, x, y, semiwindow):
         lowest.tick_params(labelbottom=True)
 
 
+def nearest_point(event, points, reach):
+    """Return the index of the point (x, y) at a click; None beyond screen pixels."""
+    if not len(points):
+        return None
+    places = event.inaxes.transData.transform(points)
+    distance = np.hypot(*(places - (event.x, event.y)).T)
+    nearest = int(np.argmin(distance))
+    return nearest if distance[nearest] <= reach else None
+
+
 def legend_below(fig, handles, labels=None, columns=4):
-    """Put one legend below all axes."""
+    """Return one legend below all axes."""
     labels = [handle.get_label() for handle in handles] if labels is None else labels
     return fig.legend(
         handles, labels, loc="outside lower center", ncols=columns, fontsize="small"

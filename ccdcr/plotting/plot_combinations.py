@@ -30,7 +30,7 @@ def plot_stamps(
     fig=None,
 ):
     """
-    Draw the surroundings of a pixel in each exposure and in what is made of them.
+    Draw a stamp of each exposure, of their median, the mask and the corrected image.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def plot_stamps(
 
 
 def _cut_stamps(inspection, bounds, name):
-    """Return the images of a part by title, and the classes of a mask's pixels."""
+    """Return the stamps by title, and the classes of a mask's pixels."""
     cut = inspection.cut(bounds)
     images = {f"exposure {i}": plane for i, plane in enumerate(cut.stack, start=1)}
     images["median"] = cut.planes.median
@@ -109,7 +109,7 @@ def _cut_stamps(inspection, bounds, name):
 
 
 def _draw(axes, images, classes, bounds, norm):
-    """Draw the images; the mask comes before the corrected one."""
+    """Draw the images, the mask before the corrected one; return artists by title."""
     name, flags = classes
     kwargs = {"origin": "lower", "extent": extent_of(bounds), "interpolation": "none"}
     axes = iter(axes)
@@ -284,7 +284,7 @@ def plot_comparison(
         upper.set_title(title, fontsize="medium")
         image, difference = upper.imshow(stamp, **kwargs, **grey), None
         if title == reference:
-            # A frame of its own: columns of one width.
+            # A square frame keeps columns of one width.
             lower.text(0.5, 0.5, "reference", **_MIDDLE, transform=lower.transAxes)
             lower.set_aspect("equal")
         else:
@@ -318,7 +318,7 @@ def comparison_size(n):
 
 
 def _largest(differences):
-    """Return the largest difference but for a few, not 0."""
+    """Return the 0.98 quantile of absolute differences > 0; 1 if there are none."""
     size = np.abs(np.concatenate([np.ravel(d) for d in differences.values()]))
     size = size[np.isfinite(size) & (size > 0)]
     return float(np.quantile(size, 0.98)) if size.size else 1.0

@@ -13,6 +13,7 @@ from ccdcr.plotting.figure_style import (
     image_norm,
     legend_below,
     line_style,
+    nearest_point,
 )
 from ccdcr.plotting.plot_diagram import plot_boundary
 
@@ -102,7 +103,7 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
 
 def _scatter(ax, x, y, classes):
     artists = {}
-    # The rarer ones are drawn last, on top.
+    # Rare classes on top.
     for flag in reversed(CLASSES):
         label, color, marker = CLASSES[flag]
         here = classes == flag
@@ -126,7 +127,7 @@ def _scatter(ax, x, y, classes):
 
 
 def _draw_boundary(ax, inspection, name, reference):
-    """Draw the boundary; for matched exposures what the noise makes of ma_high."""
+    """Draw the boundary, or ma_high of matched exposures; return the line or None."""
     boundary = inspection.boundary(name)
     if not len(reference):
         return None
@@ -178,7 +179,7 @@ def _finish_image(ax, inspection, color_scale):
 
 
 def _link(fig, points):
-    """Mark in both panels the pixel that is clicked in one of them."""
+    """Return marks (one per panel) that a click sets on its nearest pixel."""
     marks = [
         ax.plot([], [], "o", ms=14, mfc="none", mec="#009E73", mew=2.5)[0]
         for ax, *_ in points
@@ -188,11 +189,9 @@ def _link(fig, points):
         if fig.canvas.widgetlock.locked():  # the toolbar zooms or pans
             return
         for ax, x, y in points:
-            if event.inaxes is ax and len(x):
-                place = ax.transData.transform(np.column_stack([x, y]))
-                distance = np.hypot(*(place - (event.x, event.y)).T)
-                nearest = int(np.argmin(distance))
-                if distance[nearest] > _REACH:
+            if event.inaxes is ax:
+                nearest = nearest_point(event, np.column_stack([x, y]), _REACH)
+                if nearest is None:
                     return
                 for mark, (_, xs, ys) in zip(marks, points, strict=True):
                     mark.set_data([xs[nearest]], [ys[nearest]])

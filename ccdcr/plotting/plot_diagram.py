@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The Median-Minimum diagram with its boundary."""
+"""Figure of the Median-Minimum diagram with its boundary."""
 
 import numpy as np
 
@@ -105,9 +105,9 @@ def plot_boundary(boundary, *, limits=None, ax, **kwargs):
     boundary : callable
         One of ``masks.diagnostics.boundaries``.
     limits : tuple of float, optional
-        Range of x. Default is that in which the boundary holds.
+        Range of x. Default is the range in which the boundary is valid.
     ax : `~matplotlib.axes.Axes`
-        Where.
+        Axes to draw on.
     **kwargs
         Arguments of `~matplotlib.axes.Axes.plot`.
 
@@ -170,7 +170,7 @@ def _y_label(masks, name, unit):
 
 
 def _draw_boundary(ax, boundary, masks, diagram):
-    """Draw all that led to the boundary, and itself."""
+    """Draw the boundary with its points and iterations; return lines by kind."""
     limits = diagram.x_edges[[0, -1]]
     lines = {}
     if isinstance(boundary, SplineBoundary):

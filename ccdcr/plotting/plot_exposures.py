@@ -35,7 +35,7 @@ def plot_flux_factors(ccds, masks, *, ax=None):
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
     ax : `~matplotlib.axes.Axes`, optional
-        Where. Default is a new figure without a window.
+        Axes to draw on. Default is those of a new figure without a window.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def plot_flux_factors(ccds, masks, *, ax=None):
 
     Notes
     -----
-    The mean is scaled to flux factor 1. Of pixels that are masked in no exposure,
-    with a mean of 10 sigma or more; a tenth of all pixels, the brightest, where the
-    noise is not known. Whole numbers are spread over their step, so that bins hold
+    The mean is scaled to flux factor 1. Pixels are those that are masked in no
+    exposure and have a mean of 10 sigma or more, or the brightest tenth of all where
+    the noise is not known. Whole numbers are spread over their step, so that bins hold
     even shares of them. Where a histogram does not peak at its line, the flux factor
     is wrong: the exposures are then not equivalent for Median-Minimum. Matched
     exposures have lines at the fluxes that matching has measured.
@@ -97,7 +97,7 @@ def plot_flux_factors(ccds, masks, *, ax=None):
 
 
 def _spread(values):
-    """Spread whole numbers over their step: bins hold uneven numbers of them."""
+    """Return values with whole numbers spread over their step, for even bins."""
     known = np.unique(values[:_SAMPLE])
     if len(known) < 2:
         return values
@@ -118,7 +118,7 @@ def _fluxes_of(inspection):
 
 
 def _bright(inspection, level):
-    """Return the pixels with enough signal that nothing has hit."""
+    """Return the mask (ny, nx) of pixels with enough signal and no hit."""
     use = ~inspection.masks.meancrt
     if inspection.bad is not None:
         use &= ~inspection.bad.any(axis=0)
@@ -142,7 +142,7 @@ def _edges_of(ratios):
 
 def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     """
-    Draw the offsets of the exposures, and what they leave between them.
+    Draw the offsets of the exposures, and the residuals from their median.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _draw_offsets(ax, offsets):
 
 
 def _centre(inspection):
-    """Return the slices of the middle of the region or image."""
+    """Return slices (y, x) of the middle of the region or image."""
     ny, nx = inspection.masks.shape
     region = inspection.requirements.mm_crosscorr_region or (1, nx, 1, ny)
     xmin, xmax, ymin, ymax = region

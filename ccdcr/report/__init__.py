@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A folder with everything that shows what was flagged."""
+"""Report on the flagged pixels: a folder of tables, figures and one page."""
 
 from ccdcr.report.report_figures import detection_table
 from ccdcr.report.report_folder import Report, write_report

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Stamps of the detections, and pages that show them."""
+"""Gallery of the stamps of the detections, as pages of a PDF."""
 
 from dataclasses import dataclass
 
@@ -32,20 +32,7 @@ class Montage:
 
 
 class Montages:
-    """
-    The montages of the detections of a mask.
-
-    Parameters
-    ----------
-    inspection : `~ccdcr.inspection.Inspection`
-        Masks and exposures.
-    name : str
-        Name of the mask.
-    semiwindow : int
-        Half size of the stamps in pixels.
-    color_scale : {'zscale', 'minmax'}
-        Limits of the grey scale, the same for all stamps of a detection.
-    """
+    """The montages of the detections of a mask, by the rows of their table."""
 
     def __init__(self, inspection, name, *, semiwindow, color_scale):
         self._images = [
@@ -83,7 +70,7 @@ class Montages:
         return Montage(rgb, starts, size, x, y)
 
     def _cut(self, image, x, y, fill):
-        """Return a stamp of full size; what lies outside is filled."""
+        """Return a stamp of full size; ``fill`` is outside of the image."""
         half, (ny, nx) = self._semiwindow, image.shape
         stamp = np.full((2 * half + 1,) * 2, fill, dtype=image.dtype)
         x0, y0 = x - 1 - half, y - 1 - half
@@ -119,7 +106,7 @@ def shown_of(table, maxplots):
 
 
 def caption_of(row):
-    """Describe a detection in one line."""
+    """Return the description of a detection in one line."""
     exposures = f"exposures {row['exposures']}" if row["exposures"] != "-" else ""
     sigma = f"{row['peak_sigma']:.1f} sigma"
     return (
@@ -129,20 +116,7 @@ def caption_of(row):
 
 
 def write_gallery(path, table, montages, *, progress_bar=None):
-    """
-    Write the stamps of the detections, page by page, class by class.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-        The PDF file.
-    table : `~astropy.table.Table`
-        Rows of the table of detections that are shown.
-    montages : `~ccdcr.report.gallery.Montages`
-        Makes their stamps.
-    progress_bar : callable, optional
-        Wraps the list of pages.
-    """
+    """Write the stamps of a table of detections to a PDF, class by class."""
     from matplotlib.backends.backend_pdf import PdfPages
 
     number = len(montages.titles)
@@ -170,7 +144,7 @@ def _pages(table, per_page):
 
 
 def _new_page(title):
-    """Return a page and axes of inches from its lower left corner."""
+    """Return a page and axes in inches from its lower left corner."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=_PAGE)
@@ -198,7 +172,7 @@ def _page(title, rows, montages, size):
 
 
 def _add_key(ax):
-    """Say what the colours of the mask are."""
+    """Draw the key of the colours of the mask."""
     y = _PAGE[1] - 0.76
     ax.text(_LEFT, y, "FITS pixels; mask:", fontsize=_SMALL, va="center")
     x = _LEFT + 1.1

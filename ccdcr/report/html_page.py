@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The report as one HTML page that needs nothing else."""
+"""Report as one HTML page without other files."""
 
 import base64
 import io
@@ -42,21 +42,7 @@ figcaption { font-size: .92rem; }
 
 
 def make_page(content, *, title):
-    """
-    Return the page.
-
-    Parameters
-    ----------
-    content : `~ccdcr.report.report_folder.Content`
-        What the report shows.
-    title : str
-        Its title.
-
-    Returns
-    -------
-    html : str
-        The page: no scripts, and nothing that is fetched.
-    """
+    """Return the HTML of a `Content`, without scripts or anything to fetch."""
     sections = {
         "masks": ("Masks", _masks(content)),
         "figures": ("Figures", _figures(content)),
@@ -171,7 +157,7 @@ def _key():
 
 
 def _stamps(key, gallery):
-    """Show the stamps, class by class."""
+    """Return the HTML of the stamps, class by class."""
     parts, last = [], None
     for row in gallery.shown:
         if row["class"] != last:
@@ -218,7 +204,7 @@ def _source(data):
 
 
 def _table(table, link=None):
-    """Return a table; ``link`` makes the first cell of a row."""
+    """Return the HTML of a table; ``link`` makes the first cell of a row."""
     text = {c.name for c in table.columns.values() if c.dtype.kind in "UO"}
     heads = []
     for column in table.columns.values():

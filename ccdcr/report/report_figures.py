@@ -31,16 +31,17 @@ from ccdcr.plotting import (
 from ccdcr.plotting.figure_style import figure_of
 from ccdcr.plotting.plot_combinations import comparison_size
 from ccdcr.plotting.plot_exposures import offsets_size, size_of
+from ccdcr.utils.neighbours import label_groups
 
 __all__ = [
     "ReportFigure",
     "comparison_figure",
     "detection_table",
+    "diagrams_of",
     "figures_of",
     "missing_of",
 ]
 
-_EIGHT = np.ones((3, 3), dtype=bool)
 _ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, UNKNOWN)
 _DESCRIPTIONS = {
     "number": "number of the detection in this table",
@@ -114,7 +115,7 @@ def detection_table(ccds, masks, name="MEDIANCR"):
     """
     inspection = Inspection.from_ccds(ccds, masks)
     mask = inspection.mask(name)
-    labels, n = ndimage.label(mask, _EIGHT)
+    labels, n = label_groups(mask)
     y, x = np.nonzero(mask)
     group = labels[y, x] - 1
     reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
@@ -141,7 +142,7 @@ def _classes(flags, group, n):
         for flag in _ORDER
     }
     classes = np.full(n, UNKNOWN)
-    # What comes later is stronger.
+    # Later classes win.
     classes[has[DILATION]] = DILATION
     classes[has[UNKNOWN]] = UNKNOWN
     classes[has[USER]] = USER
@@ -168,7 +169,7 @@ def _boxes(labels):
 
 
 def _exposures(hits, group, n):
-    """Return the numbers of the exposures that are masked, as texts."""
+    """Return the numbers of the exposures (n, pixels) masked in each group."""
     touched = np.array([np.bincount(group, weights=h, minlength=n) > 0 for h in hits])
     texts = np.full(n, "", dtype=object)
     for number, there in enumerate(touched, start=1):
@@ -230,7 +231,7 @@ _AGAIN = "(not in the file of masks; detect_again=True finds it out)"
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure: function that draws on one, size in inches, caption."""
+    """A figure: function that draws on it, size in inches, caption."""
 
     draw: Callable
     size: tuple
@@ -245,27 +246,16 @@ class ReportFigure:
         return buffer.getvalue()
 
 
+def diagrams_of(inspection):
+    """Return a dict of `ReportFigure`: the Median-Minimum diagrams that there are."""
+    known = inspection.masks.diagnostics.diagrams
+    names = [name for name in _DIAGRAMS if name in known]
+    return {f"diagram_{name}": _diagram(inspection, name) for name in names}
+
+
 def figures_of(inspection, mask, color_scale):
-    """
-    Return the figures of masks and exposures.
-
-    Parameters
-    ----------
-    inspection : `~ccdcr.inspection.Inspection`
-        Masks and exposures.
-    mask : str
-        Name of the mask whose pixels are shown.
-    color_scale : {'zscale', 'minmax'}
-        Limits of the grey scale.
-
-    Returns
-    -------
-    figures : dict of `ReportFigure`
-        The figures by name, in order.
-    """
-    masks = inspection.masks
-    names = [n for n in _DIAGRAMS if n in masks.diagnostics.diagrams]
-    figures = {f"diagram_{name}": _diagram(inspection, name) for name in names}
+    """Return a dict of the other `ReportFigure`; ``mask`` names that of the pixels."""
+    masks, figures = inspection.masks, {}
 
     def pixels(fig):
         plot_detections(inspection, masks, mask, color_scale=color_scale, fig=fig)
@@ -321,7 +311,7 @@ def comparison_figure(comparison):
 
 
 def missing_of(inspection):
-    """Return what the masks do not say, a list of texts."""
+    """Return what the masks do not record, a list of texts."""
     diagnostics, missing = inspection.masks.diagnostics, []
     known = inspection.masks.requirements is not None
     if known and inspection.uses("matched") and diagnostics.matching is None:

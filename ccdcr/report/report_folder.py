@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Everything that shows what was flagged, in one folder."""
+"""Report on the flagged pixels in one folder."""
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from ccdcr.report.html_page import make_page
 from ccdcr.report.report_figures import (
     comparison_figure,
     detection_table,
+    diagrams_of,
     figures_of,
     missing_of,
 )
@@ -80,7 +81,7 @@ class Gallery:
 
     @staticmethod
     def caption(row):
-        """Describe a detection."""
+        """Return the description of a detection."""
         return caption_of(row)
 
 
@@ -110,7 +111,7 @@ def write_report(
     progress_bar=None,
 ):
     """
-    Write a folder with everything that shows what was flagged.
+    Write a report on the flagged pixels: figures, tables, stamps and a page.
 
     Parameters
     ----------
@@ -173,7 +174,8 @@ def write_report(
         inspection, different = _detect_again(inspection)
     masks = inspection.masks
     missing = (*missing_of(inspection), *different)
-    figures = figures_of(inspection, mask, options["color_scale"])
+    figures = diagrams_of(inspection)
+    figures |= figures_of(inspection, mask, options["color_scale"])
     names = [*(f"{name}.png" for name in figures), "comparison.png", "index.html"]
     for stem, pdf in _FILES.values():
         names += [f"{stem}.csv", f"{stem}.ecsv", pdf]
@@ -200,7 +202,7 @@ def write_report(
 
 @contextmanager
 def _folder(path):
-    """Make the folder if there is none, and remove it if nothing gets in."""
+    """Yield the folder, made if there is none and removed if it stays empty."""
     folder = Path(path).expanduser()
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
@@ -224,7 +226,7 @@ def _files(folder, names, *, overwrite):
 
 
 def _options(inspection, maxplots, semiwindow, color_scale):
-    """Return how stamps are shown, checked as requirements are."""
+    """Return the options of the stamps, checked as requirements are."""
     given = {"maxplots": maxplots, "semiwindow": semiwindow, "color_scale": color_scale}
     given = {name: value for name, value in given.items() if value is not None}
     requirements = inspection.requirements.replace(**given)
@@ -232,7 +234,7 @@ def _options(inspection, maxplots, semiwindow, color_scale):
 
 
 def _detect_again(inspection):
-    """Return an inspection with diagnostics, and what is not the same as texts."""
+    """Return an inspection with diagnostics, and what differs as texts."""
     masks = inspection.masks
     if masks.requirements is None or inspection.detector is None:
         reason = "(the masks do not record how they were made)"

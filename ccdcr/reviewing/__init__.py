@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Masks are looked at in windows, and changed by keys."""
+"""Review of masks in windows, with keys that change them."""
 
 from ccdcr.reviewing.review_session import review
 

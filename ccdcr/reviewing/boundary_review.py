@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The boundary in the review: other knots, weights, fixed points, chances."""
+"""Review of the boundary: its knots, weights, fixed points and chance."""
 
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from ccdcr.median_minimum.simulated_boundary import (
     fit_spline,
 )
 from ccdcr.plotting import plot_diagram
+from ccdcr.plotting.figure_style import nearest_point
 
 __all__ = ["BoundaryReview", "with_chance"]
 
@@ -20,18 +21,7 @@ _REACH = 20  # screen pixels within which a click finds a fixed point
 
 
 class BoundaryReview:
-    """
-    The diagram of a mask, and what keys and clicks make of its boundary.
-
-    Parameters
-    ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
-    unit : `~astropy.units.UnitBase`
-        Unit of the exposures.
-    name : str, optional
-        Name of the mask.
-    """
+    """The diagram of a mask, and keys and clicks that change its boundary."""
 
     def __init__(self, masks, unit, name="MEDIANCR"):
         self._masks, self._unit, self._name = masks, unit, name
@@ -41,12 +31,12 @@ class BoundaryReview:
 
     @property
     def changed(self):
-        """Whether the requirements are others than those of the masks."""
+        """Whether the requirements differ from those of the masks."""
         return self.requirements != self._masks.requirements
 
     @property
     def keys(self):
-        """What keys do, as for a window."""
+        """Functions and words of help by key, as for a Window."""
         if isinstance(self._boundary, ExactBoundary):
             return {
                 "+": (
@@ -67,7 +57,7 @@ class BoundaryReview:
         }
 
     def draw(self, fig):
-        """Draw the diagram with the boundary of the requirements as they are."""
+        """Draw the diagram with the boundary of the requirements."""
         fitted = {self._name: self._fit()}
         shown = self._masks._with(  # noqa: SLF001
             requirements=self.requirements,
@@ -77,7 +67,7 @@ class BoundaryReview:
         fig.suptitle(self._title())
 
     def click(self, event):
-        """Add a fixed point (left button), or take the nearest one away."""
+        """Add a fixed point (left button) or remove the nearest; return if changed."""
         if isinstance(self._boundary, ExactBoundary):
             return False
         points = list(self.requirements.mm_fixed_points_in_boundary or ())
@@ -137,7 +127,7 @@ class BoundaryReview:
         self._set_points([])
 
     def _set_points(self, points):
-        """Set the fixed points; straight lines need two."""
+        """Set the fixed points, of which straight lines need two; return if set."""
         if isinstance(self._boundary, PiecewiseBoundary) and len(points) < 2:
             return False
         self.requirements = self.requirements.replace(
@@ -146,33 +136,15 @@ class BoundaryReview:
         return True
 
     def _take_nearest(self, points, event):
-        if not points:
-            return False
-        places = event.inaxes.transData.transform([point[:2] for point in points])
-        distance = np.hypot(*(places - (event.x, event.y)).T)
-        nearest = int(np.argmin(distance))
-        if distance[nearest] > _REACH:
+        nearest = nearest_point(event, [point[:2] for point in points], _REACH)
+        if nearest is None:
             return False
         del points[nearest]
         return True
 
 
 def with_chance(boundary, p_value):
-    """
-    Return an exact boundary of another chance, from its surface.
-
-    Parameters
-    ----------
-    boundary : `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
-        The boundary.
-    p_value : float
-        The chance of a clean pixel to be above.
-
-    Returns
-    -------
-    boundary : `~ccdcr.median_minimum.exact_boundary.ExactBoundary`
-        The other one; linear in the levels of the surface.
-    """
+    """Return an exact boundary of another p_value, linear in levels of its surface."""
     if p_value == boundary.p_value:
         return boundary
     level = np.sqrt(-np.log(p_value))

@@ -1,20 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Review of masks: figures one after another, and keys that change the masks."""
+"""Review of masks: figures in sequence, and keys that change the masks."""
 
 from ccdcr.exceptions import NoWindowWarning, ReviewCancelledError, warn_user
 from ccdcr.inspection.compare_methods import compare_methods
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
-from ccdcr.plotting import (
-    plot_comparison,
-    plot_detections,
-    plot_deviations,
-    plot_equivalence,
-    plot_flux_factors,
-    plot_offsets,
-    plot_stamps,
-)
+from ccdcr.plotting import plot_stamps
 from ccdcr.plotting.figure_style import class_image, extent_of, frame_stamps, image_norm
-from ccdcr.report.report_figures import detection_table
+from ccdcr.report.report_figures import (
+    comparison_figure,
+    detection_table,
+    figures_of,
+)
 from ccdcr.reviewing.boundary_review import BoundaryReview
 
 __all__ = ["Window", "has_windows", "review"]
@@ -23,7 +19,7 @@ _ALWAYS = {"q": "quit"}
 
 
 def has_windows():
-    """Tell whether the backend of matplotlib opens windows."""
+    """Return whether the backend of matplotlib opens windows."""
     import matplotlib.pyplot as plt
 
     try:
@@ -41,19 +37,9 @@ class Window:
     """
     One figure that is shown until a key ends it.
 
-    Parameters
-    ----------
-    draw : callable
-        Draws on an empty figure.
-    keys : dict of tuple
-        What keys do: a function of the event that returns whether the figure is
-        done, and a word for the line of help.
-    title : str
-        Of the window.
-    size : tuple of float
-        Width and height in inches.
-    click : callable, optional
-        Gets each mouse press on the figure.
+    ``draw`` draws on an empty figure. ``keys`` are, by key, a function of the event
+    that returns whether the figure is done, and a word for the line of help.
+    ``size`` is in inches. ``click`` gets each mouse press on the figure.
     """
 
     def __init__(self, draw, keys, *, title, size, click=None):
@@ -81,7 +67,7 @@ class Window:
     def redraw(self):
         """Draw again, with the line of help."""
         self.figure.clear()
-        # Legends stand below the axes: the keys have a strip of their own.
+        # Legends are below the axes: the keys need a strip of their own.
         upper, lower = self.figure.subfigures(2, 1, height_ratios=[24, 1])
         self._draw(upper)
         words = {k: word for k, (_, word) in self._keys.items() if k != "enter"}
@@ -92,7 +78,7 @@ class Window:
 
     def _prepare(self, canvas):
         canvas.manager.set_window_title(self._title)
-        # Keys of matplotlib itself would do other things.
+        # Matplotlib's own keys would act too.
         handler = getattr(canvas.manager, "key_press_handler_id", None)
         if handler is not None:
             canvas.mpl_disconnect(handler)
@@ -120,6 +106,7 @@ class Window:
 
 
 _TITLE = "ccdcr review"
+_HELP, _HIGHEST = 0.5, 7.6  # inches
 
 
 def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
@@ -148,8 +135,8 @@ def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     -------
     masks : `~ccdcr.CRMaskSet`
         The masks themselves, or new ones where the review has changed them:
-        detected again with another boundary, or without the detections that are
-        none.
+        detected again with another boundary, or without the rejected
+        detections.
 
     Raises
     ------
@@ -217,7 +204,7 @@ def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
 
 
 def _review_boundary(inspection):
-    """Show the diagram; return an inspection of the boundary that was chosen."""
+    """Show the diagram; return an inspection with the boundary that was chosen."""
     if "MEDIANCR" not in inspection.masks.diagnostics.diagrams:
         return inspection
     boundary = BoundaryReview(inspection.masks, inspection.unit)
@@ -241,43 +228,25 @@ def _continue_keys():
 
 
 def _show_figures(inspection, mask):
-    """Show what has no keys of its own."""
-    masks, unit = inspection.masks, inspection.unit
-    equivalence = masks.equivalence
-    figures = {
-        "deviations": (
-            lambda fig: plot_deviations(masks, unit=unit, fig=fig),
-            (12, 6.4),
-        ),
-        "equivalence": (
-            lambda fig: plot_equivalence(equivalence, unit=unit, fig=fig),
-            (11, 7.6),
-        ),
-        "pixels": (
-            lambda fig: plot_detections(inspection, masks, mask, fig=fig),
-            (12, 7),
-        ),
-        "flux": (
-            lambda fig: plot_flux_factors(inspection, masks, ax=fig.subplots()),
-            (8, 5.2),
-        ),
-        "offsets": (lambda fig: plot_offsets(inspection, masks, fig=fig), (13, 4.5)),
-        "methods": (
-            lambda fig: plot_comparison(compare_methods(inspection, masks), fig=fig),
-            (14, 5.6),
-        ),
-    }
-    if masks.diagnostics.matching is None:
-        del figures["deviations"]
-    if equivalence is None:
-        del figures["equivalence"]
-    for name, (draw, size) in figures.items():
-        title = f"{_TITLE}: {name}"
-        Window(draw, _continue_keys(), title=title, size=size).show()
+    """Show the figures without keys of their own."""
+    for name, figure in _figures(inspection, mask):
+        width, height = figure.size
+        Window(
+            figure.draw,
+            _continue_keys(),
+            title=f"{_TITLE}: {name}",
+            size=(width, min(height + _HELP, _HIGHEST)),
+        ).show()
+
+
+def _figures(inspection, mask):
+    """Yield name and `ReportFigure` of what the report shows but the diagrams."""
+    yield from figures_of(inspection, mask, None).items()
+    yield "comparison", comparison_figure(compare_methods(inspection, inspection.masks))
 
 
 def _review_detections(inspection, mask, display):
-    """Show the stamps of the detections; return pixels of those that are none."""
+    """Show the stamps of the detections; return pixels (x, y) of the rejected ones."""
     table = detection_table(inspection, inspection.masks, mask)
     if display.maxplots >= 0:
         table = table[: display.maxplots]
@@ -301,7 +270,7 @@ class _Stamps:
         self.answer = None
 
     def show(self, title):
-        """Show them until they are answered or left."""
+        """Show the stamps until they are answered or left."""
         keys = {
             "e": (self._next, "next exposure"),
             "b": (self._all, "all"),
@@ -348,7 +317,7 @@ class _Stamps:
 
 
 def _draw_exposure(fig, inspection, index, x, y):
-    """Draw an exposure with its own mask beside it."""
+    """Draw an exposure and its mask."""
     requirements = inspection.requirements
     bounds = stamp_bounds(x, y, requirements.semiwindow, inspection.masks.shape)
     stamps = [plane[bounds] for plane in inspection.stack]

@@ -82,7 +82,7 @@ class TestOrder:
 
     def test_no_masks(self, ccds, function):
         """Masks are a set or its file."""
-        with pytest.raises(TypeError, match="masks must be a CRMaskSet or its file"):
+        with pytest.raises(TypeError, match="masks must be a CRMaskSet or a file"):
             function(ccds, ccds)
 
     def test_no_exposures(self, masks, function):

@@ -300,7 +300,7 @@ class TestStamps:
         """Exposures that do not fit the masks."""
         with pytest.raises(ValueError, match=r"3 exposures of shape \(4, 5\)"):
             plot_stamps(small_exposures()[:2], small_masks(), x=1, y=1)
-        with pytest.raises(TypeError, match="masks must be a CRMaskSet or its file"):
+        with pytest.raises(TypeError, match="masks must be a CRMaskSet or a file"):
             plot_stamps(small_exposures(), small_exposures(), x=1, y=1)
 
 
