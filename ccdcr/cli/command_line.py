@@ -12,8 +12,6 @@ import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
-from astropy.utils.console import human_time
-
 from ccdcr import __version__
 from ccdcr.cli.demo import add_demo
 from ccdcr.cli.input_options import UsageError
@@ -136,6 +134,8 @@ class ProgressLine:
 
     def __call__(self, iterable, desc="", total=None):
         """Yield the items of an iterable of ``total`` items, and show the progress."""
+        from astropy.utils.console import human_time
+
         total = len(iterable) if total is None else total
         start = time.monotonic()
         self._show(desc, f" 0/{total}")

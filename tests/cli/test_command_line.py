@@ -310,7 +310,10 @@ class TestRun:
         for name, ccd in zip(frames(), sim.exposures, strict=True):
             ccd.write(name, overwrite=True)
         before = visible()
+        # A suite in the background of a shell ignores Ctrl-C, and so would the program.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = program("run", "8_generate_crmasks.yaml", "--jobs", jobs)
+        signal.signal(signal.SIGINT, handler)
         record = Path("obsid8_LR-R_crmasks_results/crmasks.json")
         while not record.exists():
             assert process.poll() is None
