@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccdcr import __version__
-from ccdcr.cli.demo import add_demo
 from ccdcr.cli.input_options import UsageError
-from ccdcr.cli.report_commands import add_info, add_report_and_compare
+from ccdcr.cli.report_commands import add_demo, add_info, add_report_and_compare
 from ccdcr.cli.run_command import add_run, add_template
 from ccdcr.cli.single_commands import add_combine, add_detect
 
