@@ -12,7 +12,7 @@ from astropy.nddata.bitmask import extend_bit_flag_map
 from astropy.table import MaskedColumn, Table
 
 from ccdcr.exceptions import CRMasksFileError, describe_error
-from ccdcr.masks import fits_io as convert
+from ccdcr.masks import fits_io
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
 from ccdcr.masks.mask_checks import (
@@ -659,7 +659,7 @@ class CRMaskSet:
         >>> CRMaskSet.from_hdulist(hdulist) == masks
         True
         """
-        return convert.to_hdulist(self, auxclean=auxclean)
+        return fits_io.to_hdulist(self, auxclean=auxclean)
 
     @classmethod
     def from_hdulist(cls, hdulist, *, name=None):
@@ -685,7 +685,7 @@ class CRMaskSet:
         """
         name = name or hdulist.filename() or "HDUList"
         try:
-            parts, extras = convert.from_hdulist(hdulist, name)
+            parts, extras = fits_io.from_hdulist(hdulist, name)
             masks = cls(**parts)
         except (CRMasksFileError, Warning):
             raise
@@ -739,4 +739,4 @@ def _count(name, mask):
     return name, pixels, pixels / mask.size, groups
 
 
-convert.register(CRMaskSet)
+fits_io.register(CRMaskSet)

@@ -19,11 +19,11 @@ from ccdcr import (
     CRMasksFileError,
     MissingUUIDWarning,
     Requirements,
-    _files,
     detect_cosmic_rays,
 )
 from ccdcr.masks import fits_reader as format_table
 from ccdcr.simulation import simulate_exposures
+from ccdcr.utils import files
 
 PEER = Path(__file__).resolve().parents[3] / "shared" / "peer"
 PEER_FILES = sorted(PEER.glob("*/*_crmasks.fits.gz"))
@@ -528,7 +528,7 @@ class TestWriting:
         def fail(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(_files.os, "fsync", fail)
+        monkeypatch.setattr(files.os, "fsync", fail)
         with pytest.raises(OSError, match="No space left"):
             masks.write(path, overwrite=True)
         monkeypatch.undo()

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import Requirements
-from ccdcr.median_minimum import simulated_boundary as module
+from ccdcr.median_minimum import simulated_boundary
 from ccdcr.median_minimum.simulated_boundary import (
     Diagram,
     NoiseModel,
@@ -23,7 +23,7 @@ from ccdcr.median_minimum.simulated_boundary import (
     low_reference,
     simulate_diagrams,
 )
-from ccdcr.utils import row_bands
+from ccdcr.utils import neighbours
 
 SHAPE = (40, 50)
 
@@ -286,8 +286,8 @@ class TestSimulate:
         """Large images are worked on band by band, with the same histogram."""
         stack = stack_of(3)
         whole = simulated(list(stack), FixedNoise)[2]
-        monkeypatch.setattr(row_bands, "_BAND", 7 * SHAPE[1] + 3)
-        assert [rows.start for rows in row_bands.bands_of(SHAPE)] == [*range(0, 40, 7)]
+        monkeypatch.setattr(neighbours, "_BAND", 7 * SHAPE[1] + 3)
+        assert [rows.start for rows in neighbours.bands_of(SHAPE)] == [*range(0, 40, 7)]
         banded = simulated(list(stack), FixedNoise)[2]
         assert_array_equal(banded.simulated, whole.simulated)
         assert_array_equal(banded.y_edges, whole.y_edges)
@@ -320,7 +320,7 @@ class TestSimulate:
             used.append(workers)
             return ThreadPoolExecutor(max_workers=workers)
 
-        monkeypatch.setattr(module, "ThreadPoolExecutor", pool)
+        monkeypatch.setattr(simulated_boundary, "ThreadPoolExecutor", pool)
         diagram = simulated(expected, mm_nsimulations=6)[2]
         assert used == [workers]
         assert_array_equal(diagram.simulated, usual.simulated)

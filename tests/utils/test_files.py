@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdcr.utils import files as _files
+from ccdcr.utils import files
 from ccdcr.utils.files import atomic_path, check_output
 
 
@@ -161,7 +161,7 @@ class TestAtomicPath:
         def write():
             with atomic_path(path, overwrite=overwrite) as temporary:
                 temporary.write_text("new")
-                monkeypatch.setattr(_files.os, call, fail)
+                monkeypatch.setattr(files.os, call, fail)
 
         with pytest.raises(OSError, match="No space left"):
             write()
@@ -178,7 +178,7 @@ class TestAtomicPath:
             calls.append(path.exists())
             real(descriptor)
 
-        monkeypatch.setattr(_files.os, "fsync", fsync)
+        monkeypatch.setattr(files.os, "fsync", fsync)
         with atomic_path(path, overwrite=False) as temporary:
             temporary.write_text("new")
         assert calls == [False]
@@ -214,7 +214,7 @@ class TestAtomicPath:
                 temporary.write_text("mine")
                 path.write_text("theirs")
                 if not links:
-                    monkeypatch.setattr(_files.os, "link", no_links)
+                    monkeypatch.setattr(files.os, "link", no_links)
 
         with pytest.raises(FileExistsError, match="exists; use overwrite=True"):
             write()
@@ -226,7 +226,7 @@ class TestAtomicPath:
         def no_links(*_):
             raise OSError(95, "Operation not supported")
 
-        monkeypatch.setattr(_files.os, "link", no_links)
+        monkeypatch.setattr(files.os, "link", no_links)
         with atomic_path(tmp_path / "out.fits", overwrite=False) as temporary:
             temporary.write_text("new")
         assert contents(tmp_path) == {"out.fits": "new"}

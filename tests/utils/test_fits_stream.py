@@ -6,7 +6,7 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_array_equal
 
-from ccdcr.utils import fits_structure as fits_stream
+from ccdcr.utils import fits_structure
 from ccdcr.utils.fits_structure import checksum, ones_sum, write_images
 
 
@@ -28,7 +28,7 @@ def images(shape, seed=1):
 @pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".fits.bz2"])
 def test_write(tmp_path, monkeypatch, shape, band, suffix):
     """What is read is what was written, and all sums are right."""
-    monkeypatch.setattr(fits_stream, "_BAND", band)
+    monkeypatch.setattr(fits_structure, "_BAND", band)
     path = tmp_path / f"out{suffix}"
     written = images(shape, seed=band + shape[0])
     write_images(path, written, overwrite=False, remedy="")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr.utils import stacks as _kernels
+from ccdcr.utils import stacks
 
 SHAPE = (7, 11)
 NUMBERS = [1, 2, 3, 4, 5, 6, 7, 9]
@@ -49,13 +49,13 @@ class TestCount:
 
     def test_no_mask(self):
         """Without a mask all take part."""
-        assert _kernels.count(None, 5) == 5
+        assert stacks.count(None, 5) == 5
 
     @pytest.mark.parametrize("n", NUMBERS)
     def test_mask(self, n):
         """The good ones are counted."""
         _, bad, truth = make_stack(n, masked=True)
-        result = _kernels.count(bad, n)
+        result = stacks.count(bad, n)
         assert result.dtype == np.int16
         assert_array_equal(result, np.isfinite(truth).sum(axis=0))
 
@@ -66,14 +66,14 @@ class TestWithout:
     def test_nothing_bad(self):
         """No copy is made when nothing is to be done."""
         plane = np.ones(SHAPE)
-        assert _kernels.without(plane, None, 0) is plane
-        assert _kernels.without(plane, np.zeros(SHAPE, bool), 0) is plane
+        assert stacks.without(plane, None, 0) is plane
+        assert stacks.without(plane, np.zeros(SHAPE, bool), 0) is plane
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_replaced(self, dtype):
         """Type and input stay as they were."""
         plane = np.array([1, np.nan, 3], dtype=dtype)
-        result = _kernels.without(plane, np.array([False, True, False]), -5)
+        result = stacks.without(plane, np.array([False, True, False]), -5)
         assert result.dtype == dtype
         assert_array_equal(result, [1, -5, 3])
         assert np.isnan(plane[1])
@@ -89,7 +89,7 @@ class TestAgainstNumpy:
     def test_median(self, n, dtype, masked, ties):
         """The median is exact but for the rounding of the mean of two values."""
         stack, bad, truth = make_stack(n, dtype, masked=masked, ties=ties)
-        result = _kernels.median(stack, bad)
+        result = stacks.median(stack, bad)
         expected = quiet(np.nanmedian, truth, axis=0)
         assert result.dtype == dtype
         assert np.isnan(result[0, 0]) == masked
@@ -98,7 +98,7 @@ class TestAgainstNumpy:
     def test_lowest(self, n, dtype, masked, ties):
         """The minimum is exact, and its index the first that has it."""
         stack, bad, truth = make_stack(n, dtype, masked=masked, ties=ties)
-        value, index = _kernels.lowest(stack, bad)
+        value, index = stacks.lowest(stack, bad)
         filled = np.where(np.isnan(truth), np.inf, truth)
         assert value.dtype == dtype
         assert index.dtype == np.int16
@@ -116,7 +116,7 @@ class TestAgainstNumpy:
             "exposure": rng.uniform(0.5, 2, n),
             "pixel": rng.uniform(0.5, 2, stack.shape),
         }[weighted]
-        result = _kernels.mean(stack, bad, weights)
+        result = stacks.mean(stack, bad, weights)
         full = np.ones(n) if weights is None else weights
         full = np.broadcast_to(full.reshape(n, *full.shape[1:] or (1, 1)), stack.shape)
         good = np.isfinite(truth)
@@ -135,35 +135,35 @@ class TestByHand:
 
     def test_median(self):
         """Three good values, one good value."""
-        assert_array_equal(_kernels.median(self.stack, self.bad), [3, 2])
-        assert_array_equal(_kernels.median(self.stack), [4, 6])
+        assert_array_equal(stacks.median(self.stack, self.bad), [3, 2])
+        assert_array_equal(stacks.median(self.stack), [4, 6])
 
     def test_median_of_two(self):
         """Two good values of four."""
         bad = np.array([[0, 0], [1, 1], [0, 0], [1, 1]], dtype=bool)
-        assert_array_equal(_kernels.median(self.stack, bad), [2, 8.5])
+        assert_array_equal(stacks.median(self.stack, bad), [2, 8.5])
 
     def test_mean(self):
         """With and without weights."""
-        assert_array_equal(_kernels.mean(self.stack, self.bad), [3, 2])
+        assert_array_equal(stacks.mean(self.stack, self.bad), [3, 2])
         weights = np.array([2, 1, 1, 50])
-        assert_array_equal(_kernels.mean(self.stack, self.bad, weights), [2.5, 2])
+        assert_array_equal(stacks.mean(self.stack, self.bad, weights), [2.5, 2])
 
     def test_lowest(self):
         """Value and index."""
-        value, index = _kernels.lowest(self.stack, ~self.bad)
+        value, index = stacks.lowest(self.stack, ~self.bad)
         assert_array_equal(value, [100, 4])
         assert_array_equal(index, [3, 3])
 
     def test_weight_zero(self):
         """A pixel whose weights are all zero has no mean."""
-        result = _kernels.mean(self.stack, None, np.zeros(4))
+        result = stacks.mean(self.stack, None, np.zeros(4))
         assert_array_equal(result, [np.nan, np.nan])
 
     def test_mean_accumulates_in_float64(self):
         """A float32 sum would lose the small value."""
         stack = np.array([[1e8], [1], [-1e8]], dtype=np.float32)
-        assert_allclose(_kernels.mean(stack), 1 / 3, rtol=1e-15)
+        assert_allclose(stacks.mean(stack), 1 / 3, rtol=1e-15)
 
 
 class TestManyExposures:
@@ -176,11 +176,11 @@ class TestManyExposures:
     def test_median(self, n, with_bottleneck, masked, dtype, monkeypatch):
         """With bottleneck and without it."""
         if not with_bottleneck:
-            monkeypatch.setattr(_kernels, "bottleneck", None)
-        elif _kernels.bottleneck is None:
+            monkeypatch.setattr(stacks, "bottleneck", None)
+        elif stacks.bottleneck is None:
             pytest.skip("bottleneck is not installed")
         stack, bad, truth = make_stack(n, dtype, masked=masked)
-        result = _kernels.median(stack, bad)
+        result = stacks.median(stack, bad)
         assert result.dtype == dtype
         expected = quiet(np.nanmedian, truth, axis=0)
         assert_allclose(result, expected, rtol=dtype_rtol(dtype))
@@ -193,10 +193,10 @@ def test_pixels_apart(n, masked):
     stack, bad, _ = make_stack(n, np.float32, masked=masked, ties=True)
     stack = np.where(np.isfinite(stack), stack - 5, stack)
     stack[np.random.default_rng(1).random(stack.shape) < 0.3] = -0.0
-    whole = _kernels.median(stack, bad)
+    whole = stacks.median(stack, bad)
     for y, x in np.ndindex(SHAPE):
         pixel = np.s_[:, y : y + 1, x : x + 1]
-        part = _kernels.median(stack[pixel], None if bad is None else bad[pixel])
+        part = stacks.median(stack[pixel], None if bad is None else bad[pixel])
         assert part.tobytes() == whole[y, x].tobytes()
 
 
@@ -208,7 +208,7 @@ class TestPermutations:
         """A network that is right for all zeros and ones is right for all numbers."""
         columns = np.arange(2**n)
         stack = ((columns >> np.arange(n)[:, np.newaxis]) & 1).astype(float)
-        assert_array_equal(_kernels.median(stack), np.median(stack, axis=0))
+        assert_array_equal(stacks.median(stack), np.median(stack, axis=0))
 
     @pytest.mark.parametrize("n", [3, 4, 5])
     def test_all_masks(self, n):
@@ -217,7 +217,7 @@ class TestPermutations:
         bad = ((columns >> np.arange(n)[:, np.newaxis]) & 1).astype(bool)
         stack = np.random.default_rng(4).normal(size=bad.shape)
         expected = quiet(np.nanmedian, np.where(bad, np.nan, stack), axis=0)
-        assert_allclose(_kernels.median(stack, bad), expected, rtol=1e-15)
+        assert_allclose(stacks.median(stack, bad), expected, rtol=1e-15)
 
 
 @pytest.mark.parametrize("n", NUMBERS)
@@ -227,7 +227,7 @@ def test_input_not_modified(n, function, masked):
     """Neither the stack nor the mask changes, and the result is no view."""
     stack, bad, _ = make_stack(n, masked=masked)
     before = stack.copy(), None if bad is None else bad.copy()
-    result = getattr(_kernels, function)(stack, bad)
+    result = getattr(stacks, function)(stack, bad)
     result = result[0] if function == "lowest" else result
     assert not np.shares_memory(result, stack)
     assert_array_equal(stack, before[0])
@@ -239,6 +239,6 @@ def test_input_not_modified(n, function, masked):
 def test_mask_of_nothing(function):
     """A mask that is False everywhere changes nothing."""
     stack, _, _ = make_stack(4)
-    first = getattr(_kernels, function)(stack)
-    second = getattr(_kernels, function)(stack, np.zeros(stack.shape, bool))
+    first = getattr(stacks, function)(stack)
+    second = getattr(stacks, function)(stack, np.zeros(stack.shape, bool))
     assert_array_equal(np.asarray(first), np.asarray(second))
