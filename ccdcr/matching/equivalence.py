@@ -1,7 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Report on the equivalence of exposures."""
 
+from dataclasses import replace
+
 import numpy as np
+from astropy import log
 from astropy.table import Table
 
 from ccdcr.exceptions import (
@@ -10,7 +13,16 @@ from ccdcr.exceptions import (
     warn_user,
 )
 
-__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "report_of", "warn_of"]
+__all__ = [
+    "COLUMNS",
+    "MENDED",
+    "NEEDED",
+    "TERMS",
+    "UNITS",
+    "Equivalence",
+    "report_of",
+    "warn_of",
+]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
 COLUMNS = {
@@ -28,6 +40,7 @@ _SHIFTS = ("shift_x", "shift_y")
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
 _NEEDED_RATIO = 1.25
+MENDED = 1.3  # Q / Q0 that needs no look
 _NEEDED_VALUES = 2000  # ten of them above the quantile
 
 
@@ -85,6 +98,12 @@ class Equivalence:
     def ratio(self):
         """The largest Q / Q0 before and after matching."""
         return tuple(_largest(self.levels[name]) for name in ("before", "after"))
+
+    @property
+    def left(self):
+        """The largest Q / Q0 after matching where it is sure, 1 = equivalent."""
+        after = np.fmin(self.levels["before"], self.levels["after"])
+        return max(_largest(after[self._sure]), 1.0)
 
     @property
     def needed(self):
@@ -180,15 +199,20 @@ class Equivalence:
 
 
 def warn_of(equivalence):
-    """Warn if matching was needed, and more strongly if it failed."""
+    """Warn if matching left something or failed; say so if it was needed."""
+    left = equivalence.left
     if equivalence.failures:
         warn_user(_failed(equivalence), MatchingFailedWarning)
-    elif equivalence.needed:
+    elif left > MENDED:
         msg = (
-            "the exposures are not equivalent and were matched: "
-            f"{equivalence.describe()}"
+            "the exposures still differ after matching: on structure they are up to "
+            f"{left:.2f} times as far apart as noise explains (Q / Q0), so that faint "
+            "hits there are not found; look at masks.equivalence, and register or "
+            "scale the exposures, or leave out the one that differs"
         )
         warn_user(msg, NotEquivalentWarning)
+    elif equivalence.needed:
+        log.info(f"the exposures were matched: {equivalence.describe()}")
 
 
 def _failed(equivalence):
@@ -209,7 +233,7 @@ def _deviation(terms, name):
 _LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
 
 
-def report_of(matched):
+def report_of(matched, sky=None):
     """
     Return the report of matched exposures.
 
@@ -217,24 +241,30 @@ def report_of(matched):
     ----------
     matched : `~ccdcr.matching.match.Matched`
         What was measured.
+    sky : `~ccdcr.matching.sky_levels.SkyLevels`, optional
+        What the skies differed by before they were made one.
 
     Returns
     -------
     equivalence : `~ccdcr.Equivalence`
         The report.
     """
-    before, after = matched.before, matched.after
+    before, after, fits = matched.before, matched.after, matched.fits
+    if sky is not None:
+        coefficients = fits.coefficients.copy()
+        coefficients[..., TERMS.index("background")] += sky.at_tiles(fits.tiling)
+        fits = replace(fits, coefficients=coefficients)
     columns = {
         "level": after.level,
         "values": after.number,
         "before": before.ratio,
         "after": after.ratio,
     }
-    noise = matched.frames.noise.mean_variance(np.median(matched.reference))
+    noise = matched.frames.noise.typical.mean_variance(np.median(matched.reference))
     return Equivalence(
         Table(columns),
-        _summarize(matched.fits, float(np.sqrt(noise))),
-        _tile_table(matched.fits),
+        _summarize(fits, float(np.sqrt(noise))),
+        _tile_table(fits),
         _usable_values(matched.frames),
     )
 

@@ -13,6 +13,7 @@ from ccdcr.inspection.inspected import Inspection
 from ccdcr.masks.diagnostics import (
     BOTH,
     DILATION,
+    LOW,
     MM_ONLY,
     ORIGINS,
     SINGLE_ONLY,
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 _EIGHT = np.ones((3, 3), dtype=bool)
-_ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, UNKNOWN)
+_ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, LOW, UNKNOWN)
 _DESCRIPTIONS = {
     "number": "number of the detection in this table",
     "class": "what found the detection",
@@ -144,6 +145,7 @@ def _classes(flags, group, n):
     # What comes later is stronger.
     classes[has[DILATION]] = DILATION
     classes[has[UNKNOWN]] = UNKNOWN
+    classes[has[LOW]] = LOW
     classes[has[USER]] = USER
     classes[has[MM_ONLY]] = MM_ONLY
     classes[has[SINGLE_ONLY]] = SINGLE_ONLY
