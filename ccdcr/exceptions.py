@@ -88,7 +88,7 @@ class LocalMedianWarning(CRWarning):
 
 
 class NotEquivalentWarning(CRWarning):
-    """The exposures differ by more than noise, and were matched to each other."""
+    """The exposures differ by more than noise, also after they were matched."""
 
 
 class MatchingFailedWarning(NotEquivalentWarning):

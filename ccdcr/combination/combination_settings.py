@@ -101,7 +101,7 @@ def read_masks(masks, name):
 
 
 def masks_for(masks, method):
-    """Return the masks of a mask set that a method uses, by name."""
+    """Return the masks that a method uses, by name; LOW (n, ny, nx) if there is any."""
     if method not in METHODS:
         msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
         raise ValueError(msg)
@@ -113,7 +113,8 @@ def masks_for(masks, method):
     if missing := [name for name in needed if name not in available]:
         msg = f"{method} needs the mask {missing[0]}, which crmasks does not have"
         raise ValueError(msg)
-    return {name: available[name] for name in needed}
+    low = {} if masks.low is None else {"LOW": masks.low}
+    return {name: available[name] for name in needed} | low
 
 
 def _check_uncertainty(uncertainty):

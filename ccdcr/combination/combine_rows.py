@@ -201,10 +201,13 @@ class ImagePlanes:
                 if mask is not None:
                     bad[i] = mask if np.ndim(mask) == 0 else mask[rows]
         bad |= ~np.isfinite(data)
+        masks = {name: mask[..., rows, :] for name, mask in self.masks.items()}
+        if "LOW" in masks:
+            bad |= masks.pop("LOW")
         return RowStack(
             data,
             bad,
-            {name: mask[..., rows, :] for name, mask in self.masks.items()},
+            masks,
             [sigma if sigma is None else sigma[rows] for *_, sigma in self.exposures],
             cut_weights(self.weights, rows),
             None if self.lamedian is None else self.lamedian[rows],

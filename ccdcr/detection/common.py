@@ -10,7 +10,7 @@ from astropy import log
 from astropy import units as u
 
 from ccdcr.exposures.load_exposures import measure_flux_factors
-from ccdcr.masks.diagnostics import BOTH, DILATION, MM_ONLY, SINGLE_ONLY, USER
+from ccdcr.masks.diagnostics import BOTH, DILATION, LOW, MM_ONLY, SINGLE_ONLY, USER
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.single_image.detectors import DETECTORS
@@ -122,7 +122,7 @@ def _add_always(masks, observed, always):
         np.logical_or(mask, allowed, out=mask)
 
 
-def flag_origins(masks, single, mm, lists):
+def flag_origins(masks, single, mm, lists, low=None):
     """
     Say of each masked pixel what found it.
 
@@ -134,18 +134,22 @@ def flag_origins(masks, single, mm, lists):
         Pixels detected in single images and by Median-Minimum, by name.
     lists : `UserLists`
         The user's lists.
+    low : dict of 2D `~numpy.ndarray` of bool, optional
+        Low values, by name.
 
     Returns
     -------
     flags : dict of 2D `~numpy.ndarray` of uint8
         0 not masked, 1 dilation only, 2 comparison of exposures only, 3 single image
-        only, 4 both, 5 the user's list.
+        only, 4 both, 5 the user's list, 6 low value.
     """
     flags = {}
     for name, mask in masks.items():
         by_single = single.get(name, np.False_)
         by_mm = mm.get(name, np.False_)
         plane = np.full(mask.shape, DILATION, dtype=np.uint8)
+        if low is not None and name in low:
+            plane[low[name]] = LOW
         plane[np.broadcast_to(by_mm, mask.shape)] = MM_ONLY
         plane[np.broadcast_to(by_single, mask.shape)] = SINGLE_ONLY
         plane[np.broadcast_to(by_single & by_mm, mask.shape)] = BOTH

@@ -12,6 +12,7 @@ from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.matching.equivalence import report_of
 from ccdcr.matching.match import Options, match_exposures
+from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 
@@ -72,7 +73,8 @@ def detect_cosmic_rays(
     masks : `~ccdcr.CRMaskSet`
         The masks. ``masks.diagnostics`` (`~ccdcr.masks.diagnostics.Diagnostics`) says
         what found each pixel (``flags``: 1 dilation, 2 comparison of the
-        exposures, 3 single-image detector, 4 both, 5 the user's list), and has
+        exposures, 3 single-image detector, 4 both, 5 the user's list, 6 low
+        value), and has
         the Median-Minimum ``diagrams`` and ``boundaries``, all by name of the
         mask, the ``offsets`` of the exposures, and the seconds spent by stage
         (``timing``). With ``crmethod="matched"``, ``masks.equivalence`` says how
@@ -253,7 +255,9 @@ def check_equivalence(
     )
     factors = scale_factors(exposures, flux_factor)
     frames = scaled_frames(exposures, factors)
-    report = report_of(match_exposures(frames, Options(passes=1)))
+    sky = measure_sky_levels(frames)
+    matched = match_exposures(with_level_skies(frames, sky), Options(passes=1))
+    report = report_of(matched, sky)
     if report.failures:
         warn_of_mismatch(report)
     return report

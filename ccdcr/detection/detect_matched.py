@@ -22,11 +22,12 @@ from ccdcr.detection.mask_warnings import (
     warn_of_noise,
 )
 from ccdcr.exposures.load_exposures import scale_factors
-from ccdcr.masks.diagnostics import Diagnostics, MatchingDiagnostics
+from ccdcr.masks.diagnostics import LOW, Diagnostics, MatchingDiagnostics
 from ccdcr.matching.equivalence import report_of
 from ccdcr.matching.flag_pixels import Limits
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
+from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
@@ -231,9 +232,22 @@ def planes_of(hits, everywhere, frames, lists, dilation):
         left &= masks[name] if frames.unused is None else masks[name] | frames.unused[i]
     masks["MEANCRT"] = union
     masks["MEANCR"] = residual_mask(left, observed.planes.nogood, lists, 0)
+    low = _low(frames.low, observed.names, lists)
+    for name, plane in low.items():
+        masks[name] = masks[name] | plane
     single = dict.fromkeys(masks, everywhere)
     compared["MEANCR"] = left & compared["MEANCRT"]
-    return masks, flag_origins(masks, single, compared, lists)
+    return masks, flag_origins(masks, single, compared, lists, low)
+
+
+def _low(low, names, lists):
+    """Return the masks of low values by name, without what the user knows better."""
+    if low is None:
+        return {}
+    for mask in (lists.never, lists.replaced):
+        if mask is not None:
+            low = low & ~mask
+    return {"MEANCRT": low.any(axis=0), **dict(zip(names, low, strict=True))}
 
 
 def _observed(frames):
@@ -252,9 +266,13 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         given = None if requirements.flux_factor is None else factors
         scale = scale_factors(exposures, given)
         frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
+    with timed(timing, "skies"):
+        sky = measure_sky_levels(frames)
+        frames = with_level_skies(frames, sky)
     with timed(timing, "matching"):
         hits = find_hits(frames, options_of(requirements))
-        report = report_of(hits.matched)
+        frames = frames.without(hits.matched.frames.low)
+        report = report_of(hits.matched, sky)
     with timed(timing, "single image"):
         found, everywhere = second_opinion(
             find_detector(requirements), frames, exposures.detector, progress_bar
@@ -271,6 +289,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         masks,
         exposures,
         requirements,
+        low_values=_rows_of(frames.low, flags),
         lamedian=lamedian_of(found, exposures, requirements),
         flux_factor=factors,
         equivalence=report,
@@ -281,6 +300,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             matching=MatchingDiagnostics(
                 deviations=hits.deviations,
                 scale=scale,
+                sky=sky,
                 noise=hits.noise,
                 gain_ratio=exposures.gain_ratio,
                 known=hits.matched.known,
@@ -288,9 +308,16 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         ),
     )
     warn_of_mismatch(report)
-    if not report.failures:
-        _warn_of_noise(hits.noise, frames.noise)
+    _warn_of_noise(hits.noise, frames.noise)
     return result
+
+
+def _rows_of(low, flags):
+    """Return low values (n, ny, nx) as rows of exposure, x and y, from 1; or None."""
+    if low is None:
+        return None
+    planes = [flags[f"CRMASK{i}"] == LOW for i in range(1, len(low) + 1)]
+    return np.argwhere(planes)[:, [0, 2, 1]] + 1
 
 
 def _warn_of_noise(levels, noise):

@@ -2,7 +2,9 @@
 """Warnings about implausible masks, unexpected noise and exposures that differ."""
 
 import numpy as np
+from astropy import log
 from astropy.table import Table
+from scipy.stats import poisson
 
 from ccdcr.exceptions import (
     CoincidenceWarning,
@@ -12,6 +14,8 @@ from ccdcr.exceptions import (
     NotEquivalentWarning,
     warn_user,
 )
+from ccdcr.matching.equivalence import MENDED
+from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import chance_of_majority
 
 __all__ = [
@@ -23,8 +27,10 @@ __all__ = [
 
 _LEAST = 1000  # pixels of an image of which fractions mean something
 _MOST_FLAGGED = 0.2
-_MOST_COINCIDENT = 4  # times what chance explains
-_TOLERATED = 0.05  # of the pixels, beside these
+# Times what chance explains, with and without many more on bright pixels.
+_MOST_COINCIDENT, _MOST_ALONE = 4, 10
+_MOST_BRIGHT = 4  # times the fraction of faint pixels
+_RARE, _FEW = 1e-6, 10  # chance of so many groups; fewer are looked at one by one
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
@@ -50,17 +56,20 @@ def warn_of_implausible(masks):
     ImplausibleMaskWarning
         If more than 20 % of the pixels are flagged in MEDIANCR or in an exposure.
     CoincidenceWarning
-        If MEDIANCR has more than 4 times the pixels that chance explains, and
-        these are more than 5 % of the image.
+        If MEDIANCR has more than 10 times the pixels that chance explains, or
+        4 times if it has 4 times more of the bright pixels than of the faint ones.
 
     Notes
     -----
+    The number of groups of pixels in MEDIANCR has a Poisson distribution: one
+    coincidence more than expected is no reason for a warning.
     MEANCRT is not judged: it grows with the number of exposures. Images of less
     than 1000 pixels are not, either: one hit may fill them.
     """
     if masks.mediancr.size < _LEAST:
         return
-    planes = [masks.mediancr, *masks.crmasks]
+    hits = masks.crmasks if masks.low is None else masks.crmasks & ~masks.low
+    planes = [masks.mediancr, *hits]
     names = ["MEDIANCR", *(f"CRMASK{i}" for i in range(1, len(planes)))]
     fractions = [np.count_nonzero(plane) / plane.size for plane in planes]
     full = [
@@ -75,31 +84,63 @@ def warn_of_implausible(masks):
         )
         warn_user(msg, ImplausibleMaskWarning)
         return
-    found, chance = fractions[0], chance_of_majority(fractions[1:])
-    if found > _MOST_COINCIDENT * chance + _TOLERATED:
-        size = masks.mediancr.size
+    chance = chance_of_majority(fractions[1:]) * masks.mediancr.size
+    if _too_many(masks, chance):
+        found = np.count_nonzero(masks.mediancr)
         msg = (
-            f"{found * size:.0f} pixels are flagged in MEDIANCR, {chance * size:.0f} "
-            "are expected by chance; look for stars, edges and hot pixels among them"
+            f"{found:.0f} pixels are flagged in MEDIANCR, {chance:.0f} are expected by "
+            f"chance{_of_bright(masks)}; look for stars, edges and hot pixels among "
+            "them, and take crmethod='matched' if the exposures are not equivalent"
         )
         warn_user(msg, CoincidenceWarning)
 
 
+def _too_many(masks, chance):
+    """Return whether there are more coincidences than chance explains."""
+    found = np.count_nonzero(masks.mediancr)
+    bright = _times_brighter(masks) > _MOST_BRIGHT
+    if found <= (_MOST_COINCIDENT if bright else _MOST_ALONE) * chance:
+        return False
+    groups = label_groups(masks.mediancr)[1]
+    return groups >= _FEW and bool(
+        poisson.sf(groups - 1, chance * groups / found) < _RARE
+    )
+
+
+def _times_brighter(masks):
+    """Return the flagged fraction of bright pixels over that of faint ones."""
+    if masks.bright is None:
+        return 1.0
+    row = masks.bright[list(masks.bright["mask"]).index("MEDIANCR")]
+    if not row["bright"] > 0:
+        return 0.0
+    return row["bright"] / row["faint"] if row["faint"] > 0 else np.inf
+
+
+def _of_bright(masks):
+    times = _times_brighter(masks)
+    if not _MOST_BRIGHT < times < np.inf:
+        return ""
+    return f", and {times:.0f} times more of the bright pixels than of the faint ones"
+
+
 def warn_of_mismatch(equivalence):
-    """Warn if matching was needed, and more strongly if it failed."""
+    """Warn if matching left something or failed; log if it was needed."""
+    left = equivalence.left
     if equivalence.failures:
-        warn_user(_failed(equivalence), MatchingFailedWarning)
-    elif equivalence.needed:
+        reasons = "; ".join(equivalence.failures)
+        msg = f"the exposures differ too much to be matched: {reasons}"
+        warn_user(msg, MatchingFailedWarning)
+    elif left > MENDED:
         msg = (
-            "the exposures are not equivalent and were matched: "
-            f"{equivalence.describe()}"
+            "the exposures still differ after matching: on structure they are up to "
+            f"{left:.2f} times as far apart as noise explains (Q / Q0), so that faint "
+            "hits there are not found; look at masks.equivalence, and register or "
+            "scale the exposures, or leave out the one that differs"
         )
         warn_user(msg, NotEquivalentWarning)
-
-
-def _failed(equivalence):
-    reasons = "; ".join(equivalence.failures)
-    return f"the exposures differ too much to be matched: {reasons}"
+    elif equivalence.needed:
+        log.info(f"the exposures were matched: {equivalence.describe()}")
 
 
 def warn_of_noise(levels, cause):

@@ -10,6 +10,7 @@ from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
 from ccdcr.matching.flag_pixels import LEAST_OF_MEDIAN, needed_of_median
 from ccdcr.matching.match import decision_at, surroundings
+from ccdcr.matching.sky_levels import with_level_skies
 from ccdcr.median_minimum.criteria import least_excess
 from ccdcr.median_minimum.exact_boundary import ExactBoundary
 from ccdcr.single_image.detectors import LACosmic, laplacian_statistics
@@ -250,8 +251,8 @@ class _Pixel:
         """Return what a method takes in this pixel, as text."""
         masks, here = self._inspection.masks, self._here
         used = ~masks.crmasks[(slice(None), *here)]
-        if self._inspection.bad is not None:
-            used &= ~self._inspection.bad[(slice(None), *here)]
+        if self._inspection.unused is not None:
+            used &= ~self._inspection.unused[(slice(None), *here)]
         numbers = " ".join(str(i + 1) for i in np.flatnonzero(used))
         minimum = "replaced by the minimum"
         if method == "mediancr":
@@ -302,25 +303,31 @@ def _explain_matched(inspection, pixel):
     unused = np.zeros(len(frames), dtype=bool)
     if frames.unused is not None:
         unused = frames.unused[(slice(None), *here)]
-    return [*found, *_median_row(decision, unused)]
+    return [*found, *_median_row(decision, unused | decision.low)]
 
 
 def _matched_frames(inspection, matching, bounds):
     """Return a part of the exposures as they were matched."""
     data, ratio = inspection.stack[:, *bounds], matching.gain_ratio
     satlevel = inspection.requirements.ma_satlevel
-    return frames_of(
+    frames = frames_of(
         data if ratio is None else data * ratio[bounds],
         inspection.detector,
         matching.scale,
         bad=None if inspection.bad is None else inspection.bad[:, *bounds],
         satlevel=full_level(inspection.unit) if satlevel is None else satlevel,
     )
+    sky = matching.sky
+    return with_level_skies(frames, None if sky is None else sky.cut(bounds))
 
 
 def _exposure_rows(i, decision, limits):
     """Return the table rows of one exposure, as far as they decide."""
     name, z = f"matched exposure {i + 1}", decision.z[i]
+    if decision.low[i]:
+        difference = decision.value[i] - decision.reference[i]
+        verdict = "low, and not all others hit"
+        return [(f"{name}: minus the others", difference, np.nan, np.nan, verdict)]
     if not np.isfinite(z):
         return []
     numbers = [str(k + 1) for k in np.flatnonzero(decision.used) if k != i]

@@ -92,10 +92,18 @@ class Inspection:
         return self.requirements.mm_boundary_fit == "exact"
 
     @cached_property
+    def unused(self):
+        """What is ignored, (n, ny, nx): bad pixels and low values; or None."""
+        low = self.masks.low
+        if self.bad is None or low is None:
+            return low if self.bad is None else self.bad
+        return self.bad | low
+
+    @cached_property
     def observed(self):
         """The exposures as the stages of the detection use them."""
-        planes = make_planes(self.stack, self.bad)
-        return Observed(self.stack, self.bad, planes, self.factors, self.detector)
+        planes = make_planes(self.stack, self.unused)
+        return Observed(self.stack, self.unused, planes, self.factors, self.detector)
 
     @property
     def planes(self):
@@ -157,7 +165,7 @@ class Inspection:
         sought = len(self.stack) - 1
         if name == "MEDIANCR":
             sought = min(self.requirements.mm_cr_coincidences, sought)
-        reference = low_reference(self.stack, self.bad, sought)
+        reference = low_reference(self.stack, self.unused, sought)
         nogood = self.planes.nogood
         if nogood is not None:
             reference = np.where(nogood, self.planes.minimum, reference)
@@ -179,19 +187,19 @@ class Inspection:
     @cached_property
     def _compared(self):
         stack = scaled(self.stack, self.factors)
-        planes = self.planes if stack is self.stack else make_planes(stack, self.bad)
+        planes = self.planes if stack is self.stack else make_planes(stack, self.unused)
         known = self.boundary("CRMASK1")
         if known is not None:
             equal = not known.statistic[-1].isdigit()
         else:
             equal = np.ptp(self.masks.flux_factor) < 1e-3
         k = self.requirements.mm_cr_coincidences
-        return compared_planes(stack, self.bad, planes, k, equal=equal)
+        return compared_planes(stack, self.unused, planes, k, equal=equal)
 
     def combined(self, method):
         """Return the image (ny, nx) of a combination method, without bias."""
         n, *shape = self.stack.shape
-        bad = None if self.bad is None else self.bad.reshape(n, -1)
+        bad = None if self.unused is None else self.unused.reshape(n, -1)
         masks = {
             name: plane.reshape((n, -1) if plane.ndim == 3 else -1)
             for name, plane in masks_for(self.masks, method).items()

@@ -9,6 +9,7 @@ import numpy as np
 __all__ = [
     "BOTH",
     "DILATION",
+    "LOW",
     "MM_ONLY",
     "ORIGINS",
     "SINGLE_ONLY",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 # What found a pixel; UNKNOWN is for masks without flags.
-DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER, UNKNOWN = range(1, 7)
+DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER, LOW, UNKNOWN = range(1, 8)
 # In the order of figures and reports.
 ORIGINS = {
     BOTH: "both detectors",
@@ -28,6 +29,7 @@ ORIGINS = {
     MM_ONLY: "comparison only",
     DILATION: "dilation only",
     USER: "your list",
+    LOW: "low value",
     UNKNOWN: "detector not known",
 }
 
@@ -49,6 +51,9 @@ class MatchingDiagnostics:
     noise : `~astropy.table.Table`
         Noise of clean pixels by signal, relative to what gain and read noise explain.
 
+    sky : object or None
+        Levels of the skies that were subtracted before; None if they are alike.
+
     gain_ratio : 2D `~numpy.ndarray` or None
         Gain of each pixel divided by the median gain; None for one gain.
 
@@ -60,6 +65,7 @@ class MatchingDiagnostics:
     deviations: Any
     scale: np.ndarray
     noise: Any
+    sky: Any = None
     gain_ratio: np.ndarray | None = None
     known: Any = None
 
@@ -76,7 +82,7 @@ class Diagnostics:
     flags : dict of 2D `~numpy.ndarray` of uint8
         What found each pixel, by name of the mask: 0 not masked, 1 dilation, 2
         comparison of the exposures, 3 single-image detector, 4 both, 5 the user's
-        list.
+        list, 6 low value.
 
     boundaries, diagrams : dict
         The Median-Minimum boundaries and diagrams, by name of the mask.
@@ -123,6 +129,7 @@ def cut_diagnostics(diagnostics, bounds):
     if matching is not None:
         ratio = matching.gain_ratio
         ratio = None if ratio is None else ratio[bounds]
+        sky = None if matching.sky is None else matching.sky.cut(bounds[-2:])
         # A part has other tiles, so it cannot be searched again.
-        matching = replace(matching, gain_ratio=ratio, known=None)
+        matching = replace(matching, gain_ratio=ratio, sky=sky, known=None)
     return replace(diagnostics, flags=flags, matching=matching)

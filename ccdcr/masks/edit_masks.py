@@ -137,10 +137,16 @@ def _with_planes(masks, planes, history):
     old = meta.get("HISTORY", [])
     meta["HISTORY"] = [old] if isinstance(old, str) else list(old)
     meta["HISTORY"] += history
+    crmasks = np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)])
+    low = masks.low_values
+    if low is not None:  # what is not masked any more is used again
+        exposure, x, y = low.T - 1
+        low = low[crmasks[exposure, y, x]]
     result = masks._changed(  # noqa: SLF001
         mediancr=planes["MEDIANCR"],
         meancrt=planes["MEANCRT"],
-        crmasks=np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)]),
+        crmasks=crmasks,
+        low_values=low,
         meancr=planes.get("MEANCR"),
         meta=meta,
         diagnostics=_edited_diagnostics(masks, planes),

@@ -24,6 +24,8 @@ from ccdcr.masks.fits_reader import (
     EDITED,
     EQUIVALENCE,
     EXTENSIONS,
+    LOW,
+    LOW_COLUMNS,
     REQUIRED,
     TABLE,
     TABLE_COLUMNS,
@@ -109,6 +111,9 @@ def to_hdulist(masks, *, auxclean=False):
         hdus.append(hdu)
     if masks.lamedian is not None:
         hdus.append(_cleaned_hdu(masks.lamedian, CLEANED[bool(auxclean)]))
+    if masks.low_values is not None:
+        columns = Table(masks.low_values, names=LOW_COLUMNS)
+        hdus.append(fits.BinTableHDU(columns, name=LOW))
     if masks.local_median_pixels is not None:
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))
@@ -246,6 +251,7 @@ def from_hdulist(hdulist, name):
         "meancr": file.mask("MEANCR", optional=True),
         "lamedian": file.cleaned(),
         "flux_factor": file.flux_factors(len(crmasks)),
+        "low_values": file.low_values(),
         "local_median_pixels": file.boxes(),
         "boundaries": file.boundaries(),
         "requirements": requirements,

@@ -28,6 +28,8 @@ __all__ = [
     "EXTENSIONS",
     "FORMAT",
     "IMAGES",
+    "LOW",
+    "LOW_COLUMNS",
     "REQUIRED",
     "TABLE",
     "TABLE_COLUMNS",
@@ -41,12 +43,13 @@ CRMASK = re.compile(r"CRMASK([1-9]\d*)$")
 REQUIRED = ("MEDIANCR", "MEANCRT")
 CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
 TABLE = "RPMEDIAN"
+LOW, LOW_COLUMNS = "LOW", ("EXPOSURE", "X", "Y")
 BOUNDARY = "MMBOUND"  # one for each exact boundary
 # Small tables: terms, levels and tiles of the equivalence; bright and faint.
 EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
 BRIGHT = "BRIGHT"
 IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
-FORMAT = {*IMAGES, TABLE, *EQUIVALENCE.values(), BRIGHT}
+FORMAT = {*IMAGES, TABLE, LOW, *EQUIVALENCE.values(), BRIGHT}
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # Other cards of the primary header than UUID, FLUXFi and requirements.
@@ -254,6 +257,16 @@ class Source:
             return pixel_boxes(rows, self.shape)
         except (TypeError, ValueError) as err:
             self.fail(TABLE, str(err), "boxes of the image")
+
+    def low_values(self):
+        """Return the rows of the table of low values, or None."""
+        table = self.table(LOW, LOW_COLUMNS)
+        if table is None:
+            return None
+        columns = [np.asarray(table[name]) for name in LOW_COLUMNS]
+        if any(column.dtype.kind not in "ui" for column in columns):
+            self.fail(LOW, "other columns than of integers", "EXPOSURE, X and Y")
+        return np.column_stack([column.astype(int) for column in columns])
 
     def boundaries(self):
         """Return the exact boundaries by name of the mask."""

@@ -24,6 +24,7 @@ from ccdcr.masks.mask_checks import (
     clean_image,
     exact_boundaries,
     flux_factors,
+    low_rows,
     mask_array,
     pixel_boxes,
     scalar,
@@ -123,6 +124,9 @@ class CRMaskSet:
         is in the unit of the exposures.
     flux_factor : sequence of float, optional
         Relative flux of each exposure. Default is 1 for each.
+    low_values : sequence of [EXPOSURE, X, Y], optional
+        Pixels that are masked in an exposure because they are low there; the first
+        exposure is 1 and the first pixel (1, 1).
     local_median_pixels : sequence of [X, Y, X_width, Y_width], optional
         Pixels that a combination replaces by the median of a box around them;
         the first pixel is (1, 1), widths are odd.
@@ -196,6 +200,7 @@ class CRMaskSet:
         meancr=None,
         lamedian=None,
         flux_factor=None,
+        low_values=None,
         local_median_pixels=None,
         requirements=None,
         gain=None,
@@ -214,6 +219,7 @@ class CRMaskSet:
         self._meancr = None if meancr is None else self._plane("meancr", meancr)
         self._lamedian = clean_image(lamedian, self.shape)
         self._flux_factor = flux_factors(flux_factor, len(self))
+        self._low_values = low_rows(low_values, self._crmasks)
         self._local_median_pixels = pixel_boxes(local_median_pixels, self.shape)
         self._requirements = as_requirements(requirements)
         self._gain = scalar("gain", gain, u.electron / u.adu, above=0)
@@ -261,6 +267,21 @@ class CRMaskSet:
     def flux_factor(self):
         """Relative flux of each exposure."""
         return self._flux_factor
+
+    @property
+    def low_values(self):
+        """Rows of EXPOSURE, X, Y, all from 1, of low values, (m, 3); or None."""
+        return self._low_values
+
+    @cached_property
+    def low(self):
+        """Where an exposure is low and ignored, True = low; (n, ny, nx) or None."""
+        if self._low_values is None:
+            return None
+        low = np.zeros(self.crmasks.shape, dtype=bool)
+        exposure, x, y = self._low_values.T - 1
+        low[exposure, y, x] = True
+        return low
 
     @property
     def local_median_pixels(self):
@@ -346,7 +367,11 @@ class CRMaskSet:
         )
 
     def __str__(self):
-        extras = {"LAMEDIAN": self.lamedian, "RPMEDIAN": self.local_median_pixels}
+        extras = {
+            "LAMEDIAN": self.lamedian,
+            "LOW": self.low_values,
+            "RPMEDIAN": self.local_median_pixels,
+        }
         lines = [
             type(self).__name__,
             f"uuid: {self.uuid}",
@@ -372,6 +397,7 @@ class CRMaskSet:
             )
             and _same_image(self.lamedian, other.lamedian)
             and np.array_equal(self.flux_factor, other.flux_factor)
+            and _same_image(self.low_values, other.low_values)
             and _same_image(self.local_median_pixels, other.local_median_pixels)
             and self._scalars() == other._scalars()
         )
@@ -391,6 +417,7 @@ class CRMaskSet:
             crmasks=self.crmasks[cut],
             meancr=None if self.meancr is None else self.meancr[cut],
             lamedian=None if self.lamedian is None else self.lamedian[cut],
+            low_values=self._moved_low(y0, y1, x0, x1),
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
             uuid=self.uuid,
             diagnostics=cut_diagnostics(self.diagnostics, cut),
@@ -408,6 +435,13 @@ class CRMaskSet:
             setattr(same, f"_{name}", value)
         return same
 
+    def _moved_low(self, y0, y1, x0, x1):
+        if self.low_values is None:
+            return None
+        _, x, y = self.low_values.T
+        inside = (x > x0) & (x <= x1) & (y > y0) & (y <= y1)
+        return self.low_values[inside] - [0, x0, y0]
+
     def _moved_boxes(self, y0, y1, x0, x1):
         if self.local_median_pixels is None:
             return None
@@ -424,7 +458,9 @@ class CRMaskSet:
         table : `~astropy.table.Table`
             One row for each mask, one (``COINCIDENT``) for the pixels that are
             masked in more than half of the exposures by their own masks, and
-            one (``EVERY``) for those masked in every exposure. Columns: mask,
+            one (``EVERY``) for those masked in every exposure. ``LOW`` are pixels
+            that are low in an exposure, which the last two rows leave out.
+            Columns: mask,
             pixels, fraction, groups (8-connected) and, in the last two rows,
             expected: the pixels expected by chance from the fractions of the
             exposures' masks, dilation included (masked elsewhere). Where it is
@@ -459,10 +495,13 @@ class CRMaskSet:
         rows = [_count(name, mask) for name, mask in planes.items()]
         table = Table(rows=rows, names=("mask", "pixels", "fraction", "groups"))
         table["fraction"].info.format = ".6f"
-        chances = self.crmasks.mean(axis=(1, 2))
+        chances = self._only_hits.mean(axis=(1, 2))
         expected = np.zeros(len(rows))
         expected[-2:] = chance_of_majority(chances), chance_of_all(chances)
         masked = np.arange(len(rows)) < len(rows) - 2
+        if self.low is not None:
+            table.insert_row(len(self.planes), _count("LOW", self.low.any(axis=0)))
+            expected, masked = (np.insert(a, 0, a[0]) for a in (expected, masked))
         table["expected"] = MaskedColumn(
             expected * self.mediancr.size, mask=masked, format=".1f"
         )
@@ -476,7 +515,11 @@ class CRMaskSet:
 
     @cached_property
     def _hits(self):
-        return self.crmasks.sum(axis=0, dtype=np.int16)
+        return self._only_hits.sum(axis=0, dtype=np.int16)
+
+    @property
+    def _only_hits(self):
+        return self.crmasks if self.low is None else self.crmasks & ~self.low
 
     def apply_to(self, ccds):
         """

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from ccdcr.utils import stacks as kernels
 
 __all__ = [
+    "OF_LOW",
     "REACH",
     "clean_reference",
     "expected_low",
@@ -21,6 +22,8 @@ __all__ = [
     "means_of_others",
     "surely_clean",
 ]
+
+OF_LOW = np.float32(0.7)  # variance of a low reference over that of one exposure
 
 
 def majority(n):
@@ -165,7 +168,7 @@ def _low_of_columns(columns, bad):
         yield mean, means[number - 1]
 
 
-def clean_reference(stack, masks, bad=None):
+def clean_reference(stack, masks, bad=None, noise=None):
     """
     Return the lower median of the clean exposures.
 
@@ -177,6 +180,8 @@ def clean_reference(stack, masks, bad=None):
         Their masks so far, True = hit.
     bad : `~numpy.ndarray` of bool, optional
         True = takes no part.
+    noise : `~ccdcr.matching.frames.Noise`, optional
+        Their noise: the mean of two exposures is weighted with it.
 
     Returns
     -------
@@ -191,7 +196,12 @@ def clean_reference(stack, masks, bad=None):
     """
     n = len(stack)
     if n == 2:
+        # What the mean has of the noise of one must not look like structure of it.
+        weights = None if noise is None else noise.weights(stack.min(axis=0))
         reference = stack.mean(axis=0, dtype=stack.dtype)
+        if weights is not None:
+            reference = np.average(stack, axis=0, weights=np.stack(weights))
+            reference = reference.astype(stack.dtype)
     else:
         reference = lowest_planes(stack, (n + 1) // 2, bad)[-1].copy()
     some = masks.any(axis=0)
@@ -270,31 +280,43 @@ def expected_values(stack, masks, level, noise, unused=None):
     with each other.
     """
     hit = masks.sum(axis=0, dtype=np.uint16)
-    for i, (value, number) in enumerate(means_of_others(stack, masks, unused)):
-        one = noise.variance_of_others(np.maximum(value, level), i)
+    weights = noise.weights(level)
+    means = means_of_others(stack, masks, unused, weights)
+    for i, (value, number, weight) in enumerate(means):
+        signal = np.maximum(value, level)
+        if weights is None:
+            one = noise.variance_of_others(signal, i)
+        else:
+            one = noise.variance(signal, 0)
         some = np.maximum(number, 1)
-        variance = one / some
+        variance = one / np.where(number > 0, weight, 1)
         few = (hit > masks[i]) & (number <= _FEW) & (number > 0)
         if few.any():
-            value[few], variance[few] = _with_neighbours(value, number, one, few)
+            value[few], variance[few] = _with_neighbours(value, weight, one, few)
         yield value, variance, some
 
 
-def means_of_others(stack, masks, unused):
-    """Yield the mean of the clean others and their number, for each exposure."""
+def means_of_others(stack, masks, unused, weights=None):
+    """Yield the mean of the clean others, their number and weight, by exposure."""
     usable = ~masks if unused is None else ~(masks | unused)
     clean = np.where(usable, stack, stack.dtype.type(0))
+    shares = usable
+    if weights is not None:
+        shares = np.where(usable, np.stack(weights), stack.dtype.type(0))
+        clean *= shares
     total, number = clean.sum(axis=0), usable.sum(axis=0, dtype=np.float32)
+    whole = number if weights is None else shares.sum(axis=0)
     lowest = None
     for i in range(len(stack)):
         others = number - usable[i]
-        reference = (total - clean[i]) / np.maximum(others, 1)
+        weight = others if weights is None else whole - shares[i]
+        reference = (total - clean[i]) / np.where(others > 0, weight, 1)
         none = others == 0
         if none.any():
             if lowest is None:
                 lowest = lowest_others(stack, unused)
             reference[none] = lowest[i][none]
-        yield reference, others
+        yield reference, others, weight
 
 
 def _with_neighbours(value, number, variance, places):

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from ccdcr.matching.clean_reference import low_references, majority
+from ccdcr.matching.clean_reference import OF_LOW, low_references, majority
 from ccdcr.matching.match_tiles import match_variance, terms_of, weights
 from ccdcr.matching.mismatch import (
     Dispersion,
@@ -205,7 +205,7 @@ def _erase(difference, frames, i, part):
 
 def _match_strips(difference, frames, scene, i, part, *, axis):
     """Match along columns (axis 0) or rows, in place."""
-    variance = match_variance(scene.reference[part], frames.noise, i)
+    variance = match_variance(scene.reference[part], frames.noise.at(part), i)
     bad = None if frames.unused is None else frames.unused[i][part]
     match_along(axis, difference, scene.structure.height[part], variance, bad)
 
@@ -213,7 +213,7 @@ def _match_strips(difference, frames, scene, i, part, *, axis):
 def _guarded(difference, frames, scene, i, part):
     """Return the difference that is used, from the freely corrected one."""
     original = _difference(frames, scene, i, part)
-    noise = np.sqrt(match_variance(scene.reference[part], frames.noise, i))
+    noise = np.sqrt(match_variance(scene.reference[part], frames.noise.at(part), i))
     guarded = np.maximum(difference, np.minimum(original, -_HOLE * noise))
     if frames.unused is not None:
         unused = frames.unused[i][part]
@@ -223,7 +223,7 @@ def _guarded(difference, frames, scene, i, part):
 
 def _tails(free, stack, frames, scene, part):
     """Return how far exposures are below the low reference of a stack."""
-    noise, reference = frames.noise, scene.reference[part]
+    noise, reference = frames.noise.at(part), scene.reference[part]
     unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
     level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))
     use, doubtful = measured_pixels(scene.hit[part], level)
@@ -232,6 +232,7 @@ def _tails(free, stack, frames, scene, part):
         use &= kernels.count(unused, len(stack)) >= min(len(stack), 3)
     below, usable = [], []
     for i, low in enumerate(low_references(stack, unused)[0]):
-        below.append((low - free[i]) / np.sqrt(noise.variance(reference, i)))
+        variance = noise.variance_of_difference(reference, i, OF_LOW)
+        below.append((low - free[i]) / np.sqrt(variance))
         usable.append(use if unused is None else use & ~unused[i] & np.isfinite(low))
     return Tails.of(below, level, usable, doubtful)

@@ -1,10 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Report on the equivalence of exposures."""
 
+from dataclasses import replace
+
 import numpy as np
 from astropy.table import Table
 
-__all__ = ["COLUMNS", "NEEDED", "TERMS", "UNITS", "Equivalence", "report_of"]
+__all__ = [
+    "COLUMNS",
+    "MENDED",
+    "NEEDED",
+    "TERMS",
+    "UNITS",
+    "Equivalence",
+    "report_of",
+]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
 COLUMNS = {
@@ -22,6 +32,7 @@ _SHIFTS = ("shift_x", "shift_y")
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
 _NEEDED_RATIO = 1.25
+MENDED = 1.3  # Q / Q0 that needs no look
 _NEEDED_VALUES = 2000  # ten of them above the quantile
 
 
@@ -79,6 +90,12 @@ class Equivalence:
     def ratio(self):
         """The largest Q / Q0 before and after matching."""
         return tuple(_largest(self.levels[name]) for name in ("before", "after"))
+
+    @property
+    def left(self):
+        """The largest Q / Q0 after matching where it is sure, 1 = equivalent."""
+        after = np.fmin(self.levels["before"], self.levels["after"])
+        return max(_largest(after[self._sure]), 1.0)
 
     @property
     def needed(self):
@@ -186,7 +203,7 @@ def _deviation(terms, name):
 _LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
 
 
-def report_of(matched):
+def report_of(matched, sky=None):
     """
     Return the report of matched exposures.
 
@@ -194,24 +211,30 @@ def report_of(matched):
     ----------
     matched : `~ccdcr.matching.match.Matched`
         What was measured.
+    sky : `~ccdcr.matching.sky_levels.SkyLevels`, optional
+        What the skies differed by before they were made one.
 
     Returns
     -------
     equivalence : `~ccdcr.Equivalence`
         The report.
     """
-    before, after = matched.before, matched.after
+    before, after, fits = matched.before, matched.after, matched.fits
+    if sky is not None:
+        coefficients = fits.coefficients.copy()
+        coefficients[..., TERMS.index("background")] += sky.at_tiles(fits.tiling)
+        fits = replace(fits, coefficients=coefficients)
     columns = {
         "level": after.level,
         "values": after.number,
         "before": before.ratio,
         "after": after.ratio,
     }
-    noise = matched.frames.noise.mean_variance(np.median(matched.reference))
+    noise = matched.frames.noise.typical.mean_variance(np.median(matched.reference))
     return Equivalence(
         Table(columns),
-        _summarize(matched.fits, float(np.sqrt(noise))),
-        _tile_table(matched.fits),
+        _summarize(fits, float(np.sqrt(noise))),
+        _tile_table(fits),
         _usable_values(matched.frames),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccdcr.matching.clean_reference import (
+    OF_LOW,
     REACH,
     expected_values,
     low_references,
@@ -140,7 +141,6 @@ def _lowest_shares(z, bright):
     return lowest[good] / value[good]
 
 
-_DIFFERENCE = np.float32(0.7)  # variance of a low reference over that of one exposure
 _MORE = 1.0  # sigmas: the low reference is the noisier one
 _LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
 LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
@@ -182,10 +182,10 @@ def first_masks(frames, limits, level=None, extra=None):
         True = hit.
     """
     z = np.empty_like(frames.data)
-    noise, unused = frames.noise, frames.unused
+    unused = frames.unused
 
     def work(rows):
-        stack = frames.data[:, rows]
+        stack, noise = frames.data[:, rows], frames.noise.at(rows)
         part = None if unused is None else unused[:, rows]
         references, lows = low_references(stack, part)
         for i, low in enumerate(references):
@@ -194,7 +194,7 @@ def first_masks(frames, limits, level=None, extra=None):
                 most = low + _LOW * np.sqrt(noise.variance(low, i))
                 signal = np.maximum(low, np.minimum(level[rows], most))
             others = noise.variance_of_others(signal, i)
-            variance = noise.variance(signal, i) + _DIFFERENCE * others
+            variance = noise.variance(signal, i) + OF_LOW * others
             if extra is not None:
                 variance += extra[rows]
             with np.errstate(invalid="ignore"):
@@ -225,11 +225,11 @@ def next_masks(masks, limits, frames, level, extra=None):
         Deviations in sigmas.
     """
     z = np.empty_like(frames.data)
-    noise, unused = frames.noise, frames.unused
+    unused = frames.unused
 
     def work(rows):
         wide, inside = with_halo(rows, REACH, frames.shape[0])
-        stack, smooth = frames.data[:, wide], level[wide]
+        stack, smooth, noise = frames.data[:, wide], level[wide], frames.noise.at(wide)
         part = None if unused is None else unused[:, wide]
         expected = expected_values(stack, masks[:, wide], smooth, noise, part)
         for i, (value, uncertain, number) in enumerate(expected):
@@ -248,8 +248,9 @@ def next_masks(masks, limits, frames, level, extra=None):
 
 def _forbid(z, frames):
     """Nothing is flagged in a bad pixel, nor where there is nothing to compare."""
-    if frames.bad is not None:
-        z[frames.bad] = -np.inf
+    for never in (frames.bad, frames.low):
+        if never is not None:
+            z[never] = -np.inf
     if frames.unused is not None:
         z[~np.isfinite(z)] = -np.inf
 

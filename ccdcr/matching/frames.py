@@ -17,6 +17,9 @@ from ccdcr.utils.neighbours import (
 
 __all__ = ["Frames", "Noise", "Structure", "find_structure"]
 
+_ALIKE = 1e-3  # of the variance
+_STEP = 8  # pixels: a sky is smooth
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -29,6 +32,8 @@ class Noise:
         Variance without signal, by exposure.
     slope : 1D `~numpy.ndarray` of float32
         Variance for each unit of signal, by exposure.
+    sky : 3D `~numpy.ndarray` of float32, optional
+        What each exposure had beside the signal, (n, ny, nx).
 
     Examples
     --------
@@ -40,6 +45,7 @@ class Noise:
 
     floor: np.ndarray
     slope: np.ndarray
+    sky: np.ndarray | None = None
 
     @classmethod
     def of_detector(cls, n, gain, readnoise, factors=None):
@@ -72,21 +78,70 @@ class Noise:
     def __len__(self):
         return len(self.floor)
 
+    @property
+    def equal(self):
+        """Whether all exposures have the same noise."""
+        alike = (np.ptp(v) <= _ALIKE * v[0] for v in (self.floor, self.slope))
+        return self.sky is None and all(alike)
+
+    def at(self, part):
+        """Return the noise in a part of the image, an index of (ny, nx)."""
+        if self.sky is None:
+            return self
+        part = part if isinstance(part, tuple) else (part,)
+        return replace(self, sky=self.sky[(slice(None), *part)])
+
+    @property
+    def typical(self):
+        """The noise with one sky for the whole image."""
+        if self.sky is None:
+            return self
+        return replace(self, sky=np.median(self.sky[:, ::_STEP, ::_STEP], axis=(1, 2)))
+
     def variance(self, signal, i):
         """Return the variance of exposure i at a signal."""
+        if self.sky is not None:
+            signal = signal + self.sky[i]
         return self.floor[i] + self.slope[i] * np.maximum(signal, np.float32(0))
 
     def mean_variance(self, signal):
         """Return the variance of a typical exposure at a signal."""
+        if self.sky is not None:
+            return self._mean(signal, range(len(self)))
         floor, slope = self.floor.mean(), self.slope.mean()
         return floor + slope * np.maximum(signal, np.float32(0))
 
     def variance_of_others(self, signal, i):
         """Return the variance of a typical exposure other than i at a signal."""
+        if self.sky is not None:
+            return self._mean(signal, [k for k in range(len(self)) if k != i])
         n = np.float32(len(self) - 1)
         floor = (self.floor.sum() - self.floor[i]) / n
         slope = (self.slope.sum() - self.slope[i]) / n
         return floor + slope * np.maximum(signal, np.float32(0))
+
+    def variance_of_difference(self, signal, i, part):
+        """
+        Return the variance of exposure i where a part of the others is added.
+
+        It is that of one exposure: where all are alike, ``part`` changes nothing.
+        """
+        own = self.variance(signal, i)
+        if self.equal:
+            return own
+        return (own + part * self.variance_of_others(signal, i)) / (1 + part)
+
+    def weights(self, signal):
+        """Return the weights of exposures in a mean, None where they are alike."""
+        if self.equal:
+            return None
+        variances = [self.variance(signal, i) for i in range(len(self))]
+        return [variances[0] / variance for variance in variances]
+
+    def _mean(self, signal, exposures):
+        """Return the mean variance of some exposures, each with its own sky."""
+        total = sum(self.variance(signal, i) for i in exposures)
+        return total / np.float32(len(exposures))
 
 
 @dataclass(frozen=True)
@@ -104,12 +159,18 @@ class Frames:
         True = takes no part in any sort, mean or fit, and is never flagged.
     saturated : 3D `~numpy.ndarray` of bool, optional
         True = takes no part, either, but may be flagged.
+    low : 3D `~numpy.ndarray` of bool, optional
+        True = low, takes no part, and is never flagged to be hit.
+    raw : 3D `~numpy.ndarray`, optional
+        The exposures before their skies were made level. Default is ``data``.
     """
 
     data: np.ndarray
     noise: Noise
     bad: np.ndarray | None = None
     saturated: np.ndarray | None = None
+    low: np.ndarray | None = None
+    raw: np.ndarray | None = None
 
     @classmethod
     def of(cls, data, noise, bad=None, level=np.inf):
@@ -139,16 +200,20 @@ class Frames:
     @cached_property
     def unused(self):
         """Pixels that take no part, (n, ny, nx), or None."""
-        masks = [mask for mask in (self.bad, self.saturated) if mask is not None]
+        masks = [m for m in (self.bad, self.saturated, self.low) if m is not None]
         if len(masks) < 2:
             return masks[0] if masks else None
-        return masks[0] | masks[1]
+        return np.logical_or.reduce(masks)
 
     def replace(self, data):
         """Return the same with other data."""
         frames = replace(self, data=data)
         vars(frames)["unused"] = self.unused
         return frames
+
+    def without(self, low):
+        """Return the same with these low values; None = nothing is low."""
+        return self if low is self.low else replace(self, low=low)
 
     @property
     def shape(self):
@@ -204,7 +269,9 @@ def find_structure(image, noise):
 
     def work(rows):
         wide, inside = with_halo(rows, _HALO, len(image))
-        for plane, part in zip(planes, _measure(image[wide], noise), strict=True):
+        for plane, part in zip(
+            planes, _measure(image[wide], noise.at(wide)), strict=True
+        ):
             plane[rows] = part[inside]
 
     in_threads(work, bands_in_cache(image.shape, longer=4))

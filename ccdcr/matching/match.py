@@ -22,6 +22,7 @@ from ccdcr.matching.flag_pixels import (
     next_masks,
 )
 from ccdcr.matching.frames import find_structure
+from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels
 from ccdcr.utils.neighbours import (
@@ -129,13 +130,16 @@ class Known:
     What a part of the image needs of the whole, to be searched like it.
 
     ``tile`` is the size of the tiles (ny, nx); ``terms`` (n, 5) are what tiles
-    without structure take, ``dispersions`` those after matching, of each pass.
-    ``leak`` is the part of a hit that a neighbour gets, None before it is measured.
+    without structure take, of each pass, ``dispersions`` those before matching and
+    after each pass.
+    ``lows`` is what low values are judged by. ``leak`` is the part of a hit that a
+    neighbour gets, None before it is measured.
     """
 
     tile: tuple
     terms: tuple
     dispersions: tuple
+    lows: tuple
     leak: float | None = None
 
 
@@ -254,34 +258,87 @@ def match_exposures(frames, options, known=None):
     -----
     Each pass begins with the exposures as they came, with a better reference.
     """
-    current, before, terms, dispersions = frames, None, [], []
     tiling = Tiling.of(frames.shape, options.tile)
     if known is not None:
         tiling = Tiling.of_size(frames.shape, known.tile)
+    record = _Record(known)
     masks = first_masks(frames, options.limits)
+    scene = _scene(frames, masks)
+    before = record.mismatch(unmatched_dispersion(frames, scene))
+    extra = _extra_variance(before, scene, frames.noise)
+    # A low value must not look like structure that exposures are matched to.
+    frames = record.without_low(frames, masks, scene, extra, faint=True)
+    current = frames
+    if frames.low is not None:
+        masks = first_masks(frames, options.limits)
     for k in range(options.passes):
-        reference = _reference(current, masks)
-        scene = Scene(reference, find_structure(reference, frames.noise), masks)
-        before = before or unmatched_dispersion(frames, scene)
-        fits = fit_tiles(
-            frames,
-            scene,
-            tiling,
-            mean=None if known is None else known.terms[k],
-            whole=k == options.passes - 1,
-        )
+        if k > 0 or frames.low is not None:
+            scene = _scene(current, masks)
+        last = k == options.passes - 1
+        fits = fit_tiles(frames, scene, tiling, mean=record.term(k), whole=last)
+        record.terms.append(fits.mean)
         data, after = match(frames, scene, fits, strips=options.strips)
-        if known is not None:
-            after = known.dispersions[k]
-        terms.append(fits.mean)
-        dispersions.append(after)
-        current = frames.replace(data)
-        extra = _extra_variance(after, scene, frames.noise)
-        level = _smooth(reference)
+        extra = _extra_variance(record.mismatch(after), scene, frames.noise)
+        level = _smooth(scene.reference)
+        current = frames.replace(data).without(None)
         masks = first_masks(current, options.limits, level, extra)
-    leak = None if known is None else known.leak
-    known = Known(tiling.size, tuple(terms), tuple(dispersions), leak)
-    return Matched(current, masks, reference, level, extra, fits, before, after, known)
+        current = record.without_low(current, masks, scene, extra)
+        frames = frames.without(current.low)
+        if current.low is not None:
+            masks = first_masks(current, options.limits, level, extra)
+    return Matched(
+        current,
+        masks,
+        scene.reference,
+        level,
+        extra,
+        fits,
+        before,
+        record.dispersions[-1],
+        record.known(tiling.size),
+    )
+
+
+class _Record:
+    """What is measured in each pass, or known of the whole image already."""
+
+    def __init__(self, known):
+        self._known = known
+        self.terms, self.dispersions, self.lows = [], [], []
+
+    def term(self, k):
+        """Return the terms that tiles without structure take, None if not known."""
+        return None if self._known is None else self._known.terms[k]
+
+    def mismatch(self, measured):
+        """Return what mismatch is left, as it was measured or is known."""
+        if self._known is not None:
+            measured = self._known.dispersions[len(self.dispersions)]
+        self.dispersions.append(measured)
+        return measured
+
+    def without_low(self, frames, masks, scene, extra, *, faint=False):
+        """Return frames whose low values are ignored."""
+        priors = None if self._known is None else self._known.lows[len(self.lows)]
+        if priors is None and self._known is not None:  # there was nothing to find
+            self.lows.append(None)
+            return frames.without(None)
+        left = self.dispersions[-1], extra
+        low, priors = find_low_values(frames, masks, scene, left, priors, faint=faint)
+        self.lows.append(priors)
+        return frames.without(low)
+
+    def known(self, tile):
+        """Return what a part of the image needs to be searched again."""
+        leak = None if self._known is None else self._known.leak
+        lists = self.terms, self.dispersions, self.lows
+        return Known(tile, *map(tuple, lists), leak)
+
+
+def _scene(frames, masks):
+    """Return what exposures have in common, by their masks so far."""
+    reference = _reference(frames, masks)
+    return Scene(reference, find_structure(reference, frames.noise), masks)
 
 
 def _reference(frames, masks):
@@ -291,7 +348,8 @@ def _reference(frames, masks):
 
     def work(rows):
         part = None if unused is None else unused[:, rows]
-        reference[rows] = clean_reference(frames.data[:, rows], masks[:, rows], part)
+        stack, noise = frames.data[:, rows], frames.noise.at(rows)
+        reference[rows] = clean_reference(stack, masks[:, rows], part, noise)
 
     in_threads(work, bands_in_cache(frames.shape))
     if unused is None or not (nowhere := unused.all(axis=0)).any():
@@ -315,7 +373,7 @@ def _extra_variance(dispersion, scene, noise):
     extra = np.empty_like(scene.reference)
 
     def work(rows):
-        variance = noise.mean_variance(scene.reference[rows])
+        variance = noise.at(rows).mean_variance(scene.reference[rows])
         level = scene.structure.level(rows) / np.sqrt(variance)
         extra[rows] = dispersion.variance(level, variance)
 
@@ -338,7 +396,7 @@ class Decision:
     be flagged. ``around`` says whether pixels around take part in the reference,
     ``joined`` whether the pixel is connected to one that is hit for sure,
     ``charge`` is the deviation with the charge of the brightest neighbour, NaN
-    where none is hit, and ``hit`` the result.
+    where none is hit, and ``hit`` and ``low`` the result.
     """
 
     value: np.ndarray
@@ -350,6 +408,7 @@ class Decision:
     joined: np.ndarray
     charge: np.ndarray
     hit: np.ndarray
+    low: np.ndarray
 
 
 def surroundings(pixel, shape, tile):
@@ -406,7 +465,7 @@ def decision_at(pixel, frames, options, known):
     noise = np.full(len(z), np.nan)
     noise[known] = (value - reference)[known] / deviation[known]
     joined, charge = np.transpose([_growth(plane, limits, pixel) for plane in z])
-    unused = matched.frames.unused
+    unused, low = matched.frames.unused, matched.frames.low
     return Decision(
         value=value,
         reference=reference,
@@ -417,6 +476,7 @@ def decision_at(pixel, frames, options, known):
         joined=joined.astype(bool),
         charge=charge,
         hit=masks[here],
+        low=np.zeros(len(z), bool) if low is None else low[here],
     )
 
 
@@ -428,10 +488,11 @@ def _references(pixel, matched, masks):
     unused = None if frames.unused is None else frames.unused[every]
     stack, hit = frames.data[every], masks[every]
     level = matched.level[near]
-    found = list(expected_values(stack, hit, level, frames.noise, unused))
-    alone = means_of_others(stack, hit, unused)
+    noise = frames.noise.at(near)
+    found = list(expected_values(stack, hit, level, noise, unused))
+    alone = means_of_others(stack, hit, unused, noise.weights(level))
     reference = np.array([value[here] for value, _, _ in found])
-    mean = np.array([value[here] for value, _ in alone])
+    mean = np.array([value[here] for value, *_ in alone])
     return reference, reference != mean
 
 

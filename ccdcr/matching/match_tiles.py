@@ -193,7 +193,7 @@ def terms_of(image, structure, noise, rows):
     terms[2] = (above - below) * half
     terms[3] = left + right + below + above - 4 * centre
     square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
-    floor = _REAL * noise.mean_variance(image[rows])
+    floor = _REAL * noise.at(rows).mean_variance(image[rows])
     terms[:4] *= 1 - floor / np.maximum(square, floor)
     terms[4] = 1
     return terms
@@ -268,7 +268,8 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
         # Faint structure where an exposure is hit may be what hits have left; where
         # most of a tile looks hit, the exposures differ.
-        faint = level < _STRONG * frames.noise.mean_variance(scene.reference[rows])
+        noise = frames.noise.at(rows)
+        faint = level < _STRONG * noise.mean_variance(scene.reference[rows])
         level, left = tiling.cut(level), tiling.cut(faint & scene.flagged[rows])
         left &= left.mean(axis=1, keepdims=True) < _MOST_HIT
         for i in range(len(frames)):
@@ -284,6 +285,9 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
         normal, right = (part.sum(axis=(1, 2)) for part in results[:2])
         mean = _solve(normal + np.diag(_PRIOR**-2), right)
     coefficients = _solve_near(mean, *results[:2])
+    if len(frames) % 2 == 0 and len(frames) > 2:
+        # The reference, the lower one of two, is below the mean exposure.
+        coefficients[..., -1] -= coefficients[..., -1].mean(axis=0)
     return TileFits(tiling, mean, coefficients, *results[2:])
 
 
@@ -302,7 +306,7 @@ def _parts(frames, scene, tiling, rows, i):
     """Return difference, variance and usable pixels of tiles of one exposure."""
     m = scene.reference[rows]
     difference = tiling.cut(frames.data[i, rows] - m)
-    floor = tiling.cut(match_variance(m, frames.noise, i))
+    floor = tiling.cut(match_variance(m, frames.noise.at(rows), i))
     usable = floor > 0  # the margin beyond the image is 0
     floor[~usable] = 1
     if frames.unused is not None:

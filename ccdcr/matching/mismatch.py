@@ -2,20 +2,35 @@
 """Mismatch that is left after matching, and noise that is measured."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from astropy.table import Table
+from scipy.optimize import brentq
+from scipy.stats import norm
 
-__all__ = ["EDGES", "Dispersion", "Tails", "measured_pixels", "noise_levels"]
+from ccdcr.matching.clean_reference import low_references, means_of_others, surely_clean
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import median_of_nine
+
+__all__ = [
+    "EDGES",
+    "Dispersion",
+    "Tails",
+    "expected_quantile",
+    "measured_pixels",
+    "noise_levels",
+]
 
 EDGES = 2.0 ** np.arange(-1, 10)  # sigmas of structure, between 12 bins
 _BINS = len(EDGES) + 1
 _FINE = 16  # parts of a bin, for the median level in it
 _LOWEST_LEVEL = -2  # logarithm (base 2) of the lowest level that is told apart
 
-_LEAST = 400  # values in a bin
+_LEAST, _MANY = 400, 2000  # values in a bin, and in one that tells the noise
+_LEAST_Q0 = 0.8  # of what is expected
 _LOWEST = 1.0  # sigmas: only values above are kept
-_LEAST_Q0, _UNKNOWN_Q0 = 2.5, 2.8
+_DRAWN, _MOST_DRAWN = 100_000, 20  # values, and exposures beyond which it is alike
 _STRONG = 16.0  # sigmas of structure where nothing is left out
 
 # Quantile, and its factor to the 0.995 quantile of Gaussian values. Of two
@@ -167,8 +182,9 @@ class Dispersion:
                 typical = _quantile(tail, number[k], _TYPICAL)
                 least = max(_quantile(certain, sure[k], rank), typical)
                 quantile[k] = min(quantile[k], least)
-        low = quantile[:2][np.isfinite(quantile[:2])]
-        q0 = max(low.min(), _LEAST_Q0) if len(low) else _UNKNOWN_Q0
+        expected = expected_quantile(n_exposures)
+        low = quantile[:2][number[:2] >= _MANY]
+        q0 = max(low.min(), _LEAST_Q0 * expected) if len(low) else expected
         return cls(_median_levels(counts.sum(axis=0)), number, quantile, float(q0))
 
     @property
@@ -208,6 +224,20 @@ class Dispersion:
         extra = np.interp(place, np.log(self.level), self.strength)
         extra = (extra * level).astype(level.dtype)
         return np.square(extra, out=extra) * variance
+
+
+@lru_cache(maxsize=128)
+def expected_quantile(n):
+    """Return the 0.995 quantile of the mirror statistic of n Gaussian exposures."""
+    if surely_clean(n) > 1:
+        n = min(n, _MOST_DRAWN)
+        stack = np.random.default_rng(0).normal(size=(n, _DRAWN)).astype(np.float32)
+        low = low_references(stack)[0]
+        return float(np.quantile(np.array(low) - stack, 0.995))
+    # The lowest of the others is above the exposure by more.
+    x = np.linspace(-9, 9, 3601)
+    density = norm.pdf(x) * (x[1] - x[0])
+    return float(brentq(lambda q: density @ norm.sf(x + q) ** (n - 1) - 0.005, 0, 9))
 
 
 def _quantile(tail, number, rank):
@@ -265,18 +295,49 @@ def noise_levels(frames, matched, masks, z):
     """
     size = [min(_BLOCK, length) for length in frames.shape]
     rows = _rows(frames.shape, size[0])
-    reference, variance = matched.reference[rows], frames.noise.mean_variance
+    noise, reference = frames.noise.at(rows), matched.reference[rows]
+    variance = noise.mean_variance(reference)
     use = ~masks[:, rows].any(axis=0) & np.isfinite(z[:, rows]).any(axis=0)
-    use &= matched.extra[rows] < np.float32(_MISMATCH) * variance(reference)
+    use &= matched.extra[rows] < np.float32(_MISMATCH) * variance
     sums = np.zeros((2, *reference.shape), dtype=np.float32)
-    for plane in z[:, rows]:
-        below = use & (plane < 0) & np.isfinite(plane)
-        sums += below, np.where(below, np.minimum(-plane, _FARTHEST), 0)
+    deviations = _deviations(frames, matched, rows)
+    for known, deviation in zip(z[:, rows], deviations, strict=True):
+        below = use & (deviation < 0) & np.isfinite(known)
+        sums += below, np.where(below, np.minimum(-deviation, _FARTHEST), 0)
     planes = (use, np.where(use, reference, 0), *sums)
     levels = _by_signal(*(_in_blocks(plane, size) for plane in planes))
-    if (frames.data[:, rows] % 1 == 0).all():
+    raw = frames.data if frames.raw is None else frames.raw
+    if (raw % 1 == 0).all():
+        variance = frames.noise.typical.mean_variance
         levels = levels[variance(np.asarray(levels["x"])) >= 1]
     return levels
+
+
+def _deviations(original, matched, rows):
+    """
+    Yield the deviations of some rows from the mean of the others, in sigmas.
+
+    The noise is that of the smooth signal: that of the mean of few others would be
+    large where they are high, and the exposure below them.
+    """
+    frames = matched.frames
+    noise, stack = frames.noise.at(rows), frames.data[:, rows]
+    unused = None if frames.unused is None else frames.unused[:, rows]
+    # The clean reference is not the mean: it is the lower one of two in the middle.
+    level = kernels.mean(original.data[:, rows], unused).astype(stack.dtype)
+    level = median_of_nine(np.where(np.isfinite(level), level, matched.level[rows]))
+    weights, extra = noise.weights(level), matched.extra[rows]
+    nothing = np.zeros_like(stack, dtype=bool)
+    for i, (value, number, weight) in enumerate(
+        means_of_others(stack, nothing, unused, weights)
+    ):
+        one = (
+            noise.variance(level, 0) if weights else noise.variance_of_others(level, i)
+        )
+        variance = noise.variance(level, i) + one / np.where(number > 0, weight, np.inf)
+        variance += extra * np.maximum(2 / np.maximum(number, 1), 1)
+        with np.errstate(invalid="ignore"):
+            yield (stack[i] - value) / np.sqrt(variance)
 
 
 def _rows(shape, height):

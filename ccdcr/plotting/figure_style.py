@@ -6,6 +6,7 @@ import numpy as np
 from ccdcr.masks.diagnostics import (
     BOTH,
     DILATION,
+    LOW,
     MM_ONLY,
     ORIGINS,
     SINGLE_ONLY,
@@ -35,6 +36,7 @@ _COLORS = {
     MM_ONLY: "#F0A500",
     DILATION: "#999999",
     USER: "#CC79A7",
+    LOW: "#009E73",
     UNKNOWN: "#56B4E9",
 }
 _MARKERS = {
@@ -43,6 +45,7 @@ _MARKERS = {
     MM_ONLY: "^",
     DILATION: ".",
     USER: "D",
+    LOW: "x",
     UNKNOWN: "v",
 }
 # Label, colour and marker, in the order shown.

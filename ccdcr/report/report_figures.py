@@ -13,6 +13,7 @@ from ccdcr.inspection.inspected import Inspection
 from ccdcr.masks.diagnostics import (
     BOTH,
     DILATION,
+    LOW,
     MM_ONLY,
     ORIGINS,
     SINGLE_ONLY,
@@ -42,7 +43,7 @@ __all__ = [
     "missing_of",
 ]
 
-_ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, UNKNOWN)
+_ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, LOW, UNKNOWN)
 _DESCRIPTIONS = {
     "number": "number of the detection in this table",
     "class": "what found the detection",
@@ -145,6 +146,7 @@ def _classes(flags, group, n):
     # Later classes win.
     classes[has[DILATION]] = DILATION
     classes[has[UNKNOWN]] = UNKNOWN
+    classes[has[LOW]] = LOW
     classes[has[USER]] = USER
     classes[has[MM_ONLY]] = MM_ONLY
     classes[has[SINGLE_ONLY]] = SINGLE_ONLY

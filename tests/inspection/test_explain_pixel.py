@@ -18,6 +18,7 @@ from ccdcr import (
 from ccdcr.detection.detect_matched import frames_of, options_of
 from ccdcr.exposures import CCDParameters
 from ccdcr.matching.match import decide, decision_at, match_exposures, surroundings
+from ccdcr.matching.sky_levels import with_level_skies
 from ccdcr.simulation import simulate_exposures
 from ccdcr.single_image.detectors import LACosmic, laplacian_statistics
 
@@ -221,8 +222,7 @@ def wide():
 @pytest.fixture(scope="module")
 def wide_masks(wide):
     """Their masks."""
-    with pytest.warns(NotEquivalentWarning):
-        return detect_cosmic_rays(wide.exposures, **KNOWN | {"crmethod": "matched"})
+    return detect_cosmic_rays(wide.exposures, **KNOWN | {"crmethod": "matched"})
 
 
 class TestMatched:
@@ -232,16 +232,18 @@ class TestMatched:
         """A part of the image is searched as the whole was."""
         detector = CCDParameters(1.0, 3.0, 0.0)
         stack = np.array([ccd.data for ccd in wide.exposures], dtype=np.float32)
-        frames = frames_of(stack, detector, np.ones(3))
+        matching = wide_masks.diagnostics.matching
+        known, sky = matching.known, matching.sky
+        frames = with_level_skies(frames_of(stack, detector, np.ones(3)), sky)
         options = options_of(wide_masks.requirements)
         matched = match_exposures(frames, options)
         z = decide(matched, options.limits)[1]
-        known = wide_masks.diagnostics.matching.known
         assert known.tile == matched.known.tile
         for pixel in [(100, 350), (0, 0), (329, 699), (200, 610)]:
             rows, columns = surroundings(pixel, stack.shape[1:], known.tile)
             assert columns.stop - columns.start < 400
             part = frames_of(stack[:, rows, columns], detector, np.ones(3))
+            part = with_level_skies(part, sky and sky.cut((rows, columns)))
             here = pixel[0] - rows.start, pixel[1] - columns.start
             decision = decision_at(here, part, options, known)
             np.testing.assert_allclose(decision.z, z[:, *pixel], atol=2e-3)

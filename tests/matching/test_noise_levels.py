@@ -76,7 +76,7 @@ class TestLevels:
     def test_mismatch(self):
         """Structure that does not match does not count."""
         sim = simulate_exposures(
-            (256, 256), scene="stars", seed=3, shift=[(-0.3, 0), (0, 0), (0.3, 0.2)]
+            (256, 256), scene="stars", seed=3, shift=[(-0.6, 0), (0, 0), (0.6, 0.4)]
         )
         data = np.stack([ccd.data for ccd in sim.exposures])
         noise = Noise.of_detector(3, sim.gain, sim.readnoise)

@@ -1,0 +1,329 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Likelihoods of hits and of low values, with priors measured on single hits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ccdcr.matching.frames import Noise
+from ccdcr.matching.mismatch import expected_quantile
+from ccdcr.utils import stacks as kernels
+
+__all__ = ["USUAL_RATE", "LowPriors", "Sample", "cut_likelihoods", "measure_priors"]
+
+_BOX = np.array([(a, b) for a in range(-2, 3) for b in range(-2, 3)])
+_RING = np.abs(_BOX).max(axis=1) == 2
+_MAD = 1.4826  # sigma over median absolute deviation
+_RANGE = 4.0  # of 25 Gaussian values, in sigmas
+_OF_MEDIAN = np.pi / 2  # variance of a median over that of the mean
+_AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
+_LEAST_RATE = 1e-5
+USUAL_RATE = 1e-5  # low values per pixel and exposure, before they are counted
+_EDGES = np.linspace(0, np.log(1e4), 21)  # logarithm of charges in sigmas
+_SMOOTH = 1.0  # bins
+_UNIFORM = 20.0  # hits that a uniform distribution of the logarithm stands for
+_ALONE, _ALONE_OF = 0.08, 25.0  # part of hits without neighbours, and of how many
+_MOST = 6_000  # hits that are looked at
+_FARTHEST = 4.0  # sigmas that a pixel may be away from what is around
+_LEAST_ASTRAY, _SAMPLE = 1e-3, 6_000
+
+
+@dataclass(frozen=True)
+class LowPriors:
+    """
+    What an image tells before a pixel is looked at.
+
+    ``hit_rate`` and ``low_rate`` are per pixel and exposure. ``charges`` is the
+    density of the logarithm of charges in sigmas between edges, ``alone`` the part
+    of hits without a hit neighbour, and ``astray`` the part of clean pixels that
+    are not what is around.
+    """
+
+    hit_rate: float
+    charges: np.ndarray
+    alone: float
+    astray: float
+    low_rate: float = USUAL_RATE
+
+    def log_charge(self, charge):
+        """Return the log density of charges, per sigma."""
+        charge = np.maximum(charge, 1)
+        place = (np.log(charge) / (_EDGES[1] - _EDGES[0])).astype(int)
+        density = self.charges[np.minimum(place, len(self.charges) - 1)]
+        return np.log(density) - np.log(charge)
+
+    @staticmethod
+    def log_depth(depth):
+        """Return the log density of depths, per sigma: uniform in the logarithm."""
+        return -np.log(np.maximum(depth, 1)) - np.log(_EDGES[-1])
+
+
+def measure_priors(frames, masks, reference, cores):
+    """
+    Measure rate, charges and neighbours of the hits in one exposure alone.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The matched exposures.
+    masks, cores : 3D `~numpy.ndarray` of bool
+        What looks hit, and what of it exceeds the reference clearly.
+    reference : 2D `~numpy.ndarray`
+        The clean reference.
+
+    Returns
+    -------
+    priors : `LowPriors`
+        What was measured; what is usual where there are few hits.
+    """
+    single = masks.sum(axis=0, dtype=np.int16) == 1
+    charges, alone, number, looked_at = [], 0, 0, 0
+    padded = np.pad(cores, ((0, 0), (1, 1), (1, 1)))
+    for i, core in enumerate(cores):
+        y, x = np.nonzero(core & single)
+        number += len(y)
+        step = max(len(y) // (_MOST // len(cores)), 1)
+        y, x = y[::step], x[::step]
+        sigma = np.sqrt(frames.noise.at((y, x)).variance(reference[y, x], i))
+        charges.append((frames.data[i, y, x] - reference[y, x]) / sigma)
+        around = [padded[i, y + 1 + dy, x + 1 + dx] for dy, dx in _AROUND]
+        alone += np.count_nonzero(~np.any(around, axis=0))
+        looked_at += len(y)
+    return LowPriors(
+        hit_rate=max(number / frames.data.size, _LEAST_RATE),
+        charges=_density(np.concatenate(charges)),
+        alone=(alone + _ALONE * _ALONE_OF) / (looked_at + _ALONE_OF),
+        astray=_astray(frames, masks, reference),
+    )
+
+
+def _density(charges):
+    """Return the density of the logarithm of charges, smooth, nowhere 0."""
+    counts = np.histogram(np.log(np.maximum(charges, 1)), _EDGES)[0].astype(float)
+    counts = ndimage.gaussian_filter1d(counts, _SMOOTH, mode="nearest")
+    counts += _UNIFORM / len(counts)
+    return counts / counts.sum() / (_EDGES[1] - _EDGES[0])
+
+
+def _astray(frames, masks, reference):
+    """Return how many clean pixels are far from what is around them."""
+    step = max(round(np.sqrt(reference.size / _SAMPLE)), 1)
+    y, x = (
+        a.ravel() for a in np.mgrid[: frames.shape[0] : step, : frames.shape[1] : step]
+    )
+    clean = ~masks[:, y, x].any(axis=0)
+    y, x = y[clean], x[clean]
+    if len(y) == 0:
+        return _LEAST_ASTRAY
+    middle, variance = ring_values(box_medians(frames.data, frames.unused, (y, x)))
+    signal = reference[y, x]
+    noise = frames.noise.at((y, x)).mean_variance(signal) / len(frames.data)
+    far = np.square(signal - middle) > _FARTHEST**2 * (variance + noise)
+    return max(np.count_nonzero(far) / len(y), _LEAST_ASTRAY)
+
+
+_DEEP = 5.0  # sigmas of a low value
+_OF_MEDIAN = np.pi / 2  # variance of a median over that of the mean
+_DECADES = np.log(1e4)  # of sigmas that a pixel may be away from what is around
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    Some pixels: ordered values of the exposures, and what is known beside them.
+
+    ``values`` (n, m) are in ascending order, ``order`` says which exposures they
+    are, ``good`` (m,) how many of them are used, the first ones. ``noise`` is that
+    of the exposures in these pixels, ``extra`` the variance by mismatch, and
+    ``middle`` and ``spread`` what is expected from the pixels around. ``level`` is
+    that of the structure around, in sigmas, and ``scale`` what sigma is times that
+    of the noise model.
+    """
+
+    values: np.ndarray
+    order: np.ndarray
+    good: np.ndarray
+    noise: Noise
+    extra: np.ndarray
+    middle: np.ndarray
+    spread: np.ndarray
+    level: np.ndarray
+    scale: float
+
+    @classmethod
+    def of(cls, frames, structure, left, pixels):
+        """Take pixels, rows and columns, of exposures; ``left`` is the mismatch."""
+        mismatch, extra = left
+        here = (slice(None), *pixels)
+        values, unused = frames.data[here].astype(float), frames.unused
+        good = np.full(values.shape[1], len(values))
+        if unused is not None:
+            values[unused[here]] = np.inf
+            good -= unused[here].sum(axis=0)
+        order = np.argsort(values, axis=0)
+        noise, box = frames.noise.at(pixels), box_medians(frames.data, unused, pixels)
+        middle, spread = ring_values(box)
+        variance = noise.mean_variance(middle)
+        # The reference may have the low value as a structure, unlike the median.
+        contrast = box_contrast(box, variance * np.float32(_OF_MEDIAN / len(values)))
+        height = structure.height[box_places(pixels, frames.shape)].max(axis=0)
+        level = np.sqrt(np.square(np.float32(0.1) * height) + np.square(contrast))
+        level /= np.sqrt(variance)
+        around = mismatch.variance(level, variance)
+        return cls(
+            np.take_along_axis(values, order, axis=0),
+            order,
+            good,
+            noise,
+            np.minimum(around, extra[pixels]).astype(float),
+            middle,
+            spread,
+            level,
+            max(mismatch.noise_quantile / expected_quantile(len(values)), 1),
+        )
+
+    def variances(self, mean):
+        """Return the variances (n, m) of the ordered exposures at a mean (m,)."""
+        if self.noise.equal:
+            variance = self.noise.mean_variance(mean) + self.extra
+            return np.broadcast_to(variance, self.values.shape)
+        planes = [self.noise.variance(mean, i) for i in range(len(self.values))]
+        ordered = np.take_along_axis(np.array(planes), self.order, axis=0)
+        return ordered + self.extra
+
+
+def cut_likelihoods(sample, priors):
+    """
+    Compare the likeliest cut with low exposures with the likeliest without.
+
+    Parameters
+    ----------
+    sample : `Sample`
+        The pixels.
+    priors : `~ccdcr.matching.likelihoods.LowPriors`
+        What is known of the image.
+
+    Returns
+    -------
+    low : 2D `~numpy.ndarray` of bool
+        The exposures (n, m) that may be low.
+    clean : 2D `~numpy.ndarray` of bool
+        Those that are hit, if none is low, and clean else.
+    gain : 1D `~numpy.ndarray`
+        Logarithm of the ratio of likelihoods, without the rates of ``clean`` hits
+        and of low values.
+    """
+    n, m = sample.values.shape
+    best = {False: _Cuts.nothing(m), True: _Cuts.nothing(m)}
+    for start in range(n // 2 + 1):
+        for stop in range(start + 1, n + 1):
+            possible = stop <= sample.good
+            if start:  # at least as many are clean as low or hit
+                rest = np.maximum(sample.good - stop, 0)
+                possible &= stop - start >= np.maximum(rest, start)
+            if possible.any():
+                value = _log_likelihood(sample, start, stop, priors)
+                best[start > 0].update(np.where(possible, value, -np.inf), start, stop)
+    rank, with_low, without = np.arange(n)[:, np.newaxis], best[True], best[False]
+    low = rank < with_low.start
+    clean = (rank >= without.stop) & (rank < with_low.stop) & ~low
+    gain = with_low.value - without.value
+    gain += clean.sum(axis=0) * np.log(priors.hit_rate)
+    gain -= with_low.start * np.log(USUAL_RATE)
+    return *(_in_order(ranked, sample.order) for ranked in (low, clean)), gain
+
+
+@dataclass
+class _Cuts:
+    """The likeliest cuts: value, and where the clean exposures start and stop, (m,)."""
+
+    value: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+
+    @classmethod
+    def nothing(cls, m):
+        """Return cuts of no likelihood."""
+        return cls(np.full(m, -np.inf), np.zeros(m, dtype=int), np.zeros(m, dtype=int))
+
+    def update(self, value, start, stop):
+        """Take a cut where it is likelier, in place."""
+        better = value > self.value
+        self.value[better] = value[better]
+        self.start[better], self.stop[better] = start, stop
+
+
+def _in_order(ranked, order):
+    """Return what is known of the ordered exposures by exposure."""
+    result = np.empty_like(ranked)
+    np.put_along_axis(result, order, ranked, axis=0)
+    return result
+
+
+def _log_likelihood(sample, start, stop, priors):
+    """Return the logarithm of the likelihood of a cut, rates included, (m,)."""
+    block = sample.values[start:stop]
+    # Not used, they are infinite, and the cut is not possible.
+    block = np.where(np.isfinite(block), block, 0)
+    variances = sample.variances(block.mean(axis=0))
+    weights = 1 / variances[start:stop]
+    total = weights.sum(axis=0)
+    mean = (weights * block).sum(axis=0) / total
+    result = -(weights * np.square(block - mean)).sum(axis=0) / 2
+    result += (np.log(weights).sum(axis=0) - np.log(total)) / 2
+    result -= (stop - start - 1) / 2 * np.log(2 * np.pi)
+    result += _log_prior(sample, mean, 1 / total, priors.astray)
+    sigmas = np.sqrt(variances)
+    for k in range(start):
+        depth = (mean - sample.values[k]) / sigmas[k]
+        # As sure as hits are.
+        limit = _DEEP * sample.scale * np.sqrt(1 + 1 / (stop - start))
+        result[depth < limit] = -np.inf
+        result += priors.log_depth(depth) - np.log(sigmas[k]) + np.log(USUAL_RATE)
+    for k in range(stop, len(sample.values)):
+        hit = k < sample.good
+        charge = np.where(hit, sample.values[k] - mean, 0) / sigmas[k]
+        density = priors.log_charge(charge) - np.log(sigmas[k])
+        result += np.where(hit, density + np.log(priors.hit_rate), 0)
+    return result
+
+
+def _log_prior(sample, mean, variance, astray):
+    """Return the log density of a clean mean, by what is around the pixel."""
+    variance = variance + sample.spread
+    away = np.abs(mean - sample.middle)
+    near = np.exp(-np.square(away) / 2 / variance) / np.sqrt(2 * np.pi * variance)
+    far = 1 / (2 * np.maximum(away, np.sqrt(variance)) * _DECADES)
+    return np.log((1 - astray) * near + astray * far)
+
+
+def box_places(pixels, shape):
+    """Return rows and columns of 5 x 5 pixels, each (25, m); the nearest inside."""
+    return tuple(
+        np.clip(place + offsets[:, np.newaxis], 0, length - 1)
+        for place, offsets, length in zip(pixels, _BOX.T, shape, strict=True)
+    )
+
+
+def box_medians(stack, unused, pixels):
+    """Return the median exposure in the 5 x 5 pixels around pixels, (25, m)."""
+    places = box_places(pixels, stack.shape[1:])
+    bad = None if unused is None else unused[:, *places]
+    if bad is not None:
+        bad &= ~bad.all(axis=0)
+    return kernels.median(stack[:, *places], bad)
+
+
+def box_contrast(box, variance):
+    """Return half the range of boxes (25, m) beyond that of noise, (m,)."""
+    spread = np.square(np.ptp(box, axis=0))
+    return np.sqrt(np.maximum(spread - _RANGE**2 * variance, 0)) / 2
+
+
+def ring_values(box):
+    """Return the median at the edge of boxes (25, m), and the variance of a pixel."""
+    around = box[_RING]
+    middle = np.median(around, axis=0)
+    variance = np.square(_MAD * np.median(np.abs(around - middle), axis=0))
+    return middle, variance * (1 + _OF_MEDIAN / len(around))

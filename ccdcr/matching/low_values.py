@@ -1,0 +1,227 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Low values told from hits of all others."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from ccdcr.matching.likelihoods import (
+    USUAL_RATE,
+    Sample,
+    cut_likelihoods,
+    measure_priors,
+)
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import bands_in_cache, in_threads
+
+__all__ = ["find_low_values"]
+
+_FAINT = 2.0  # sigmas of structure that noise may make
+_DEEP = np.float32(4.5)  # sigmas
+_EIGHT = np.ones((3, 3), dtype=bool)
+_AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
+_STEP = 4  # pixels between those that are looked at
+_ITERATIONS = 20
+_RATES = 1e-7, 1e-3  # low values per pixel and exposure
+_BATCH = 1 << 15  # pixels
+
+
+def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
+    """
+    Find low values.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The matched exposures.
+    masks : 3D `~numpy.ndarray` of bool
+        What looks hit, (n, ny, nx).
+    scene : `~ccdcr.matching.correct.Scene`
+        What the exposures have in common.
+    left : tuple
+        What mismatch is left, a `~ccdcr.matching.mismatch.Dispersion`,
+        and what it adds to the variance, a 2D `~numpy.ndarray`.
+    priors : `~ccdcr.matching.likelihoods.LowPriors`, optional
+        What is known of the whole image. Default is to measure it in the frames.
+    faint : bool, optional
+        Whether only pixels without structure around are looked at.
+
+    Returns
+    -------
+    low : 3D `~numpy.ndarray` of bool or None
+        True = low; None where nothing is.
+    priors : `~ccdcr.matching.likelihoods.LowPriors` or None
+        What was measured; None where nothing was looked at.
+    """
+    reference, known = scene.reference, priors is not None
+    pixels = np.nonzero(_candidates(frames, masks))
+    if pixels[0].size == 0:
+        return None, priors
+    cores = _cores(frames, masks, reference)
+    if not known:
+        priors = measure_priors(frames, masks, reference, cores)
+    parts = []
+    for part in _batches(pixels):
+        sample = Sample.of(frames, scene.structure, left, part)
+        parts.append((*cut_likelihoods(sample, priors), sample.level <= _FAINT))
+    low, clean, gain, on_faint = (
+        np.concatenate(a, axis=-1) for a in zip(*parts, strict=True)
+    )
+    if faint:
+        gain[~on_faint] = -np.inf
+    likely = gain > -_most(priors)
+    pixels = tuple(place[likely] for place in pixels)
+    low, clean, gain = low[:, likely], clean[:, likely], gain[likely]
+    on_faint = on_faint[likely]
+    if gain.size == 0:
+        return None, priors
+    groups = _Groups.of(pixels, low, frames.shape)
+    odds = groups.sums(gain) + groups.neighbours(cores, clean, priors)
+    number = groups.means(low.sum(axis=0))
+    odds -= groups.means(clean.sum(axis=0)) * np.log(priors.hit_rate)
+    if not known:
+        values = frames.data.size * _faint_part(frames, scene)
+        rate = _low_rate(odds, number, groups.sums(on_faint), values)
+        priors = replace(priors, low_rate=rate)
+    sure = (odds + number * np.log(priors.low_rate) > 0)[groups.index]
+    if not sure.any():
+        return None, priors
+    result = np.zeros_like(masks)
+    result[:, *(place[sure] for place in pixels)] = low[:, sure]
+    return result, priors
+
+
+def _most(priors):
+    """Return the largest log odds that rates and neighbours can add."""
+    return 2 * np.log(1 / priors.hit_rate) + 8 * np.log(1 / priors.alone)
+
+
+def _low_rate(odds, number, size, values):
+    """
+    Return the rate of low values, by expectation and maximization.
+
+    It is that of faint ground, where mismatch is no explanation; ``size`` are the
+    pixels of groups that are there, and ``values`` all.
+    """
+    rate = USUAL_RATE
+    for _ in range(_ITERATIONS):
+        chance = 1 / (1 + np.exp(-np.clip(odds + number * np.log(rate), -50, 50)))
+        found = (chance * number * size).sum() + 1
+        rate = np.clip(found / (values + 1 / USUAL_RATE), *_RATES)
+    return float(rate)
+
+
+def _faint_part(frames, scene):
+    """Return the part of the image that has no structure."""
+    part = np.s_[::_STEP, ::_STEP]
+    variance = frames.noise.at(part).mean_variance(scene.reference[part])
+    level = scene.structure.level(part)
+    return np.mean(np.square(level) <= _FAINT**2 * variance)
+
+
+def _batches(pixels):
+    number = -(-pixels[0].size // _BATCH)
+    return zip(*(np.array_split(place, number) for place in pixels), strict=True)
+
+
+def _cores(frames, masks, reference):
+    """Return what exceeds the reference by more than 4.5 sigmas where it looks hit."""
+    cores = np.zeros_like(masks)
+
+    def work(i):
+        place = np.nonzero(masks[i])
+        signal = reference[place]
+        sigma = np.sqrt(frames.noise.at(place).variance(signal, i))
+        cores[i][place] = frames.data[i][place] - signal > _DEEP * sigma
+
+    in_threads(work, range(len(masks)))
+    return cores
+
+
+def _candidates(frames, masks):
+    """Return where half of the exposures look hit, or one is far below the median."""
+    found = np.zeros(frames.shape, dtype=bool)
+    unused = frames.unused
+
+    def work(rows):
+        noise, hit, stack = frames.noise.at(rows), masks[:, rows], frames.data[:, rows]
+        median = kernels.median(stack, None if unused is None else unused[:, rows])
+        good = len(masks)
+        if unused is not None:
+            good = good - unused[:, rows].sum(axis=0, dtype=np.int16)
+        number = hit.sum(axis=0, dtype=np.int16)
+        here = (2 * number >= good) & (number > 0) & (number < good)
+        limit = np.float32(_DEEP**2)
+        for i, plane in enumerate(stack):
+            variance = noise.variance(median, i)
+            below = np.minimum(plane - median, 0)
+            deep = np.square(below) > limit * variance
+            here |= deep if unused is None else deep & ~unused[i, rows]
+        found[rows] = here
+
+    in_threads(work, bands_in_cache(frames.shape))
+    return found
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """
+    Pixels that touch each other and are low in the same exposures.
+
+    ``pixels`` are rows and columns, ``index`` the group of each, ``number`` that of
+    groups, ``plane`` an image of the groups, -1 elsewhere.
+    """
+
+    pixels: tuple
+    index: np.ndarray
+    number: int
+    plane: np.ndarray
+
+    @classmethod
+    def of(cls, pixels, low, shape):
+        """Put pixels into groups by place and by the exposures that are low."""
+        here = np.zeros(shape, dtype=bool)
+        here[pixels] = True
+        label = ndimage.label(here, _EIGHT)[0][pixels]
+        keys = np.column_stack([label, np.packbits(low, axis=0).T])
+        index = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+        plane = np.full(shape, -1)
+        plane[pixels] = index
+        return cls(pixels, index, int(index.max()) + 1, plane)
+
+    def sums(self, values):
+        """Return the sum of values over each group."""
+        return np.bincount(self.index, values, minlength=self.number)
+
+    def means(self, values):
+        """Return the mean of values over each group."""
+        return self.sums(values) / self.sums(np.ones(len(self.index)))
+
+    def neighbours(self, cores, clean, priors):
+        """
+        Return the log odds that pixels around make a group low.
+
+        A ray goes on in its own exposure, beyond the group: in neighbours that are
+        hit there, but not in all of the exposures that look hit in the group.
+        """
+        padded = np.pad(cores, ((0, 0), (1, 1), (1, 1)))
+        plane = np.pad(self.plane, 1, constant_values=-1)
+        y, x = self.pixels
+        all_, on, off = clean.sum(axis=0), np.zeros_like(clean), 0
+        for dy, dx in _AROUND:
+            other = plane[y + 1 + dy, x + 1 + dx] != self.index
+            hit = padded[:, y + 1 + dy, x + 1 + dx] & clean
+            some = hit.sum(axis=0)
+            on |= hit & (other & ((some < all_) | (all_ == 1)))
+            off = off + other
+        around = self.sums(off)
+        odds = np.zeros(self.number)
+        by_chance = np.exp(around * np.log1p(-priors.hit_rate))
+        by_chance = np.clip(by_chance, priors.hit_rate, 1 - priors.hit_rate)
+        alone = np.log(by_chance / priors.alone)
+        joined = np.log((1 - by_chance) / (1 - priors.alone))
+        for exposure, goes_on in zip(clean, on, strict=True):
+            looks_hit = self.sums(exposure) > 0
+            odds += np.where(looks_hit, np.where(self.sums(goes_on), joined, alone), 0)
+        return odds

@@ -1,0 +1,201 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Levels of the sky of exposures, which may differ by any amount."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ccdcr.matching.match_tiles import Tiling
+from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import median_of_nine
+from ccdcr.utils.planes import fill_from_nearest
+
+__all__ = ["SkyLevels", "measure_sky_levels", "with_level_skies"]
+
+_TILE, _SMALLEST, _TILES = 64, 16, 4  # pixels of a tile, tiles along an axis
+_BACKGROUND = 0.25  # of the pixels of a tile, the faintest ones
+_STEP = 2  # pixels between those that a first look takes
+_LEAST = 16  # pixels of a tile
+_LEVEL = 0.5  # sigmas that skies may differ by: the fit in tiles takes that
+
+
+@dataclass(frozen=True)
+class SkyLevels:
+    """
+    What the skies of exposures exceed the common one by, in tiles.
+
+    ``values`` are (n, tiles along y, tiles along x), ``centres`` the rows and the
+    columns of their centres, ``start`` and ``shape`` the part of the image.
+    """
+
+    values: np.ndarray
+    centres: tuple
+    start: tuple
+    shape: tuple
+
+    def cut(self, bounds):
+        """Return the levels of a part of the image; slices along y and x."""
+        start = tuple(a + b.start for a, b in zip(self.start, bounds, strict=True))
+        shape = tuple(b.stop - b.start for b in bounds)
+        return replace(self, start=start, shape=shape)
+
+    def planes(self):
+        """Return the levels in each pixel, (n, ny, nx); straight beyond the centres."""
+        planes = self.values
+        for axis in (2, 1):
+            lower, upper, part = self._places(axis - 1)
+            low, high = (np.take(planes, place, axis) for place in (lower, upper))
+            planes = low + (high - low) * np.expand_dims(part, (0, 3 - axis))
+        return planes
+
+    def _places(self, axis):
+        """Return the tile before each pixel, and the part of the way to the next."""
+        centres = self.centres[axis]
+        place = self.start[axis] + np.arange(self.shape[axis])
+        last = len(centres) - 1
+        lower = np.clip(np.searchsorted(centres, place) - 1, 0, max(last - 1, 0))
+        upper = np.minimum(lower + 1, last)
+        width = np.maximum(centres[upper] - centres[lower], 1)
+        return lower, upper, ((place - centres[lower]) / width).astype(np.float32)
+
+    def at_tiles(self, tiling):
+        """Return the levels at the centres of other tiles, (n, tiles y, tiles x)."""
+        rows, columns = (
+            np.minimum((np.arange(k) * size + size // 2), length - 1)
+            for k, size, length in zip(
+                tiling.number, tiling.size, tiling.shape, strict=True
+            )
+        )
+        return self.planes()[:, rows[:, np.newaxis], columns]
+
+
+def with_level_skies(frames, sky):
+    """Return frames with one sky, each with the noise of its own; None = no change."""
+    if sky is None:
+        return frames
+    planes = sky.planes()
+    noise = replace(frames.noise, sky=planes)
+    raw = frames.data if frames.raw is None else frames.raw
+    return replace(frames, data=frames.data - planes, noise=noise, raw=raw)
+
+
+def measure_sky_levels(frames):
+    """
+    Measure how far the skies of exposures are from each other.
+
+    Parameters
+    ----------
+    frames : `~ccdcr.matching.frames.Frames`
+        The exposures.
+
+    Returns
+    -------
+    sky : `SkyLevels` or None
+        The levels; None where they differ by less than half a sigma.
+
+    Notes
+    -----
+    In each tile the median of the differences counts, first of all pixels, then of
+    those that are the faintest of the median exposure: neither cosmic rays nor
+    structure of another flux change them.
+    """
+    tiling = _tiling(frames.shape)
+    levels = _relative(_medians_of_exposures(frames))
+    values = np.zeros((len(frames), *tiling.number), dtype=np.float32)
+    values += levels[:, np.newaxis, np.newaxis]
+    centres = tuple(map(_centres, tiling.shape, tiling.size))
+    sky = SkyLevels(values, centres, (0, 0), frames.shape)
+    level = frames if not values.any() else with_level_skies(frames, sky)
+    difference, height = _differences(level, tiling)
+    values = _relative(sky.values + difference)
+    limit = _LEVEL * np.sqrt(frames.noise.mean_variance(height))
+    if not (np.abs(values) > limit).any():
+        return None
+    sky = replace(sky, values=values)
+    difference, _ = _differences(with_level_skies(frames, sky), tiling, faint=True)
+    return replace(sky, values=_relative(sky.values + difference))
+
+
+def _tiling(shape):
+    """Cut an image into tiles, at least two along an axis if it is long enough."""
+    size = [min(max(n // _TILES, _SMALLEST), _TILE, n) for n in shape]
+    return Tiling.of_size(shape, tuple(size))
+
+
+def _centres(length, size):
+    """Return the centres of tiles along an axis, pixels from 0."""
+    starts = np.arange(0, length, size)
+    return (starts + np.minimum(starts + size, length) - 1) / 2
+
+
+def _relative(values):
+    """Return values (n, ...) relative to the median exposure."""
+    return values - np.median(values, axis=0)
+
+
+def _medians_of_exposures(frames):
+    """Return the median of each exposure, (n,); 0 where nothing is good."""
+    part = np.s_[::_STEP, ::_STEP]
+    medians = np.zeros(len(frames), dtype=np.float32)
+    for i, plane in enumerate(frames.data):
+        values = plane[part]
+        if frames.unused is not None:
+            values = values[~frames.unused[i][part]]
+        if values.size:
+            medians[i] = np.median(values)
+    return medians
+
+
+def _differences(frames, tiling, *, faint=False):
+    """Return the medians of the exposures minus the median one in tiles, and its."""
+    data, unused = frames.data, frames.unused
+    median = kernels.median(data, unused)
+    if unused is not None and (nowhere := unused.all(axis=0)).any():
+        median = fill_from_nearest(median, nowhere)
+    outside = ~tiling.cut(np.ones(tiling.shape, dtype=bool))
+    chosen = _faintest(frames, median, tiling, outside) if faint else None
+    planes = [None] * len(data) if unused is None else unused
+    results = [
+        _medians(tiling, chosen, plane - median, outside, bad)
+        for plane, bad in zip(data, planes, strict=True)
+    ]
+    return np.stack(results), _medians(tiling, chosen, median, outside)
+
+
+def _faintest(frames, median, tiling, outside):
+    """Return the places of the faintest pixels of each tile, (tiles, pixels)."""
+    # The differences of exposures do not depend on a mean with such weights, so
+    # that none is chosen for its noise.
+    weights = 1 / np.array(_typical_variances(frames, median))
+    data = frames.data
+    if frames.unused is not None:
+        data = np.where(frames.unused, median, data)
+    level = np.tensordot((weights / weights.sum()).astype(data.dtype), data, axes=1)
+    level = tiling.cut(median_of_nine(level))
+    level[outside] = np.inf
+    number = max(int(_BACKGROUND * level.shape[1]), min(_LEAST, level.shape[1]))
+    return np.argpartition(level, number - 1, axis=1)[:, :number]
+
+
+def _typical_variances(frames, median):
+    noise, signal = frames.noise.typical, np.median(median[::_STEP, ::_STEP])
+    return [noise.variance(signal, i) for i in range(len(frames))]
+
+
+def _medians(tiling, chosen, image, outside, unused=None):
+    """Return the median of each tile; of its neighbour where few pixels are good."""
+    values, bad = tiling.cut(image), outside
+    if unused is not None:
+        bad = bad | tiling.cut(unused)
+    if chosen is not None:
+        values, bad = (np.take_along_axis(a, chosen, axis=1) for a in (values, bad))
+    if not bad.any():
+        return np.median(values, axis=1).reshape(tiling.number)
+    number = values.shape[1] - bad.sum(axis=1)
+    ordered = np.sort(np.where(bad, np.float32(np.inf), values), axis=1)
+    middle = [np.maximum(number - k, 0) // 2 for k in (1, 0)]
+    middle = [np.minimum(m, values.shape[1] - 1)[:, np.newaxis] for m in middle]
+    medians = sum(np.take_along_axis(ordered, m, axis=1) for m in middle)[:, 0] / 2
+    few = (number < min(_LEAST, values.shape[1])).reshape(tiling.number)
+    medians = np.where(number > 0, medians, 0).reshape(tiling.number)
+    return fill_from_nearest(medians, few) if few.any() else medians

@@ -1,0 +1,142 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What warnings say of noise, differences and coincidences, and when they come."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.nddata import CCDData
+from astropy.table import Table
+from scipy import stats
+
+from ccdcr import (
+    CoincidenceWarning,
+    CRMaskSet,
+    MatchingFailedWarning,
+    NoiseModelWarning,
+    NotEquivalentWarning,
+    detect_cosmic_rays,
+)
+from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
+from ccdcr.matching.mismatch import expected_quantile
+from ccdcr.simulation import simulate_exposures
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_faint_noise(n, whole):
+    """The noise is 1 times what is expected of 4 electrons, and Q / Q0 is 1."""
+    rng = np.random.default_rng(n)
+    data = rng.poisson(4, (n, 250, 250)) + rng.normal(0, 4, (n, 250, 250))
+    data = np.rint(data) if whole else data
+    ccds = [CCDData(plane.astype(np.float32), unit="electron") for plane in data]
+    masks = detect_cosmic_rays(ccds, readnoise=4.0)
+    noise = masks.diagnostics.matching.noise["noise"]
+    # Half of the values count, and rounding adds a twelfth to a variance of 20.
+    assert abs(np.median(noise) - 1) < 0.015
+    levels = masks.equivalence.levels
+    rich = levels["values"] > 20000
+    assert np.abs(levels["after"][rich] - 1).max() < 0.05
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+def test_expected_quantile(n):
+    """It is that of so many Gaussian values."""
+    rng, clean = np.random.default_rng(n), max(n - n // 2 - 1, 1)
+    values = rng.normal(size=(300_000, n))
+    low = np.sort(values[:, 1:], axis=1)[:, :clean].mean(axis=1)
+    expected = np.quantile(low - values[:, 0], 0.995)
+    # The error of a quantile of so many values is 0.01.
+    assert abs(expected_quantile(n) - expected) < 0.04
+    assert expected_quantile(2) == pytest.approx(
+        np.sqrt(2) * stats.norm.isf(0.005), 1e-4
+    )
+
+
+@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("scene", ["fibres", "stars", "longslit"])
+def test_mended(scene, n):
+    """Differences that matching mends are no reason for a warning."""
+    sim = simulate_exposures(
+        (256, 256),
+        scene=scene,
+        n_exposures=n,
+        flux=np.linspace(0.95, 1.05, n).tolist(),
+        background=np.linspace(0, 60, n).tolist(),
+        seed=21,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masks = detect_cosmic_rays(sim.exposures, gain=sim.gain, readnoise=3.0)
+    assert masks.equivalence.needed
+    assert masks.equivalence.left < 1.3
+
+
+def test_left():
+    """What matching leaves is one sentence with what to do."""
+    sim = simulate_exposures((128, 128), seed=3)
+    report = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0).equivalence
+    for column in ("before", "after"):
+        report.levels[column][3] = 1.6
+    report.levels["values"][3] = 5000
+    with pytest.warns(
+        NotEquivalentWarning, match=r"still differ .* 1\.60 times .* look"
+    ):
+        warn_of_mismatch(report)
+
+
+def test_noise_beside_failure():
+    """A failure does not hide that the noise is wrong."""
+    sim = simulate_exposures((256, 256), shift=[(-0.9, 0), (0, 0), (0.9, 0)], seed=4)
+    with (
+        pytest.warns(NoiseModelWarning, match="check"),
+        pytest.warns(MatchingFailedWarning),
+    ):
+        detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=12.0)
+
+
+class TestCoincidences:
+    """More coincidences than chance explains."""
+
+    def masks(self, groups, bright=None, seed=1):
+        """Return masks of 0.5 % each, with more groups of 4 pixels in all."""
+        rng = np.random.default_rng(seed)
+        crmasks = rng.random((3, 200, 200)) < 0.005
+        for y, x in rng.integers(0, 198, (groups, 2)):
+            crmasks[:, y : y + 2, x : x + 2] = True
+        mediancr = crmasks.sum(axis=0) > 1
+        if bright is not None:
+            columns = [["MEDIANCR"], [bright], [0.001]]
+            bright = Table(columns, names=("mask", "bright", "faint"))
+        return CRMaskSet(mediancr, crmasks.any(axis=0), crmasks, bright=bright)
+
+    def test_many(self):
+        """Ten times more, and significant."""
+        with pytest.warns(CoincidenceWarning, match="flagged in MEDIANCR, "):
+            warn_of_implausible(self.masks(30))
+
+    def test_bright(self):
+        """Fewer are enough where they are on bright pixels."""
+        match = "and 26 times more of the bright pixels than of the faint ones"
+        with pytest.warns(CoincidenceWarning, match=match):
+            warn_of_implausible(self.masks(12, bright=0.026))
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("groups", [0, 2])
+    def test_chance(self, groups, seed):
+        """What chance explains is no reason for a warning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warn_of_implausible(self.masks(groups, bright=0.001, seed=seed))
+
+    def test_single_image(self):
+        """Structure that L.A. Cosmic takes for hits is noticed."""
+        sim = simulate_exposures((256, 256), scene="fibres", seed=5)
+        with pytest.warns(CoincidenceWarning, match="times more of the bright pixels"):
+            detect_cosmic_rays(
+                sim.exposures,
+                gain=1.0,
+                readnoise=3.0,
+                crmethod="lacosmic",
+                la_verbose=False,
+            )
