@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Exposures matched to each other, and what deviates then."""
+"""Local matching of exposures, and flagging of pixels that deviate afterwards."""

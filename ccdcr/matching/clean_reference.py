@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""References that cosmic rays hardly touch, and expected values."""
+"""Clean reference images, and expected values of the exposures."""
 
 from functools import lru_cache
 from itertools import accumulate
@@ -32,52 +32,23 @@ def majority(n):
 
 
 def surely_clean(n):
-    """Return how many of the others are clean where a majority is hit, 1 at least."""
+    """Return how many others are clean where a majority of n is hit, 1 at least."""
     return np.maximum(n - majority(n), 1)
 
 
 @lru_cache(maxsize=128)
 def expected_low(n):
     """
-    Return the mean of the lowest of the n - 1 others, in sigmas.
+    Return the mean of the lowest of n - 1 others, in sigmas; 0 for two exposures.
 
-    Parameters
-    ----------
-    n : int
-        Number of exposures.
-
-    Returns
-    -------
-    mean : float
-        Negative; 0 for two exposures.
-
-    References
-    ----------
-    G. Blom 1958, "Statistical Estimates and Transformed Beta-Variables": the
-    expectation of order statistics.
+    References: G. Blom, Statistical Estimates and Transformed Beta-Variables, 1958.
     """
     rank = np.arange(1, surely_clean(n) + 1)
     return float(ndtri((rank - 0.375) / (n - 1 + 0.25)).mean())
 
 
 def lowest_planes(stack, number, bad=None):
-    """
-    Return the lowest exposures in order.
-
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    number : int
-        How many of them.
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Returns
-    -------
-    planes : list of `~numpy.ndarray`
-        From the lowest on; infinity where there are not enough.
-    """
+    """Return the ``number`` lowest good values of (n, ...); inf where too few."""
     planes = []
     for i, plane in enumerate(stack):
         value = kernels.without(plane, None if bad is None else bad[i], np.inf)
@@ -90,21 +61,7 @@ def lowest_planes(stack, number, bad=None):
 
 
 def lowest_others(stack, bad=None):
-    """
-    Return the minimum of the other exposures for each exposure.
-
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        Two or more exposures, (n, ...).
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Returns
-    -------
-    lowest : list of `~numpy.ndarray`
-        Infinity where there is no other.
-    """
+    """Return for each of (n, ...) the minimum of the good others; inf where none."""
     planes = [
         kernels.without(plane, None if bad is None else bad[i], np.inf)
         for i, plane in enumerate(stack)
@@ -117,22 +74,10 @@ def lowest_others(stack, bad=None):
 
 def low_references(stack, bad=None):
     """
-    Return the low reference of each exposure: the mean of its lowest others.
+    Return the mean of the lowest others of each of (n, ...), and its bias in sigmas.
 
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Returns
-    -------
-    references : list of `~numpy.ndarray`
-        Of as many of the others as are clean where a majority is hit;
-        infinity where there is no other.
-    lows : list of float32 or of `~numpy.ndarray`
-        How many sigmas each is expected to be away from the mean.
+    As many others are averaged as are clean where a majority is hit; inf where there is
+    no other.
     """
     n = len(stack)
     number = int(surely_clean(n))
@@ -155,7 +100,7 @@ def low_references(stack, bad=None):
 
 
 def _low_of_columns(columns, bad):
-    """Yield reference and its expectation where some exposures are bad."""
+    """Yield low reference and its bias in sigmas, each (m,), where some are bad."""
     n = len(columns)
     filled = np.where(bad, columns.dtype.type(np.inf), columns)
     means = np.array([0, *(expected_low(k) for k in range(2, n + 1))], columns.dtype)
@@ -170,33 +115,15 @@ def _low_of_columns(columns, bad):
 
 def clean_reference(stack, masks, bad=None, noise=None):
     """
-    Return the lower median of the clean exposures.
+    Return the lower median of the clean exposures (n, ...); NaN where all are bad.
 
-    Parameters
-    ----------
-    stack : `~numpy.ndarray`
-        The exposures, (n, ...).
-    masks : `~numpy.ndarray` of bool
-        Their masks so far, True = hit.
-    bad : `~numpy.ndarray` of bool, optional
-        True = takes no part.
-    noise : `~ccdcr.matching.frames.Noise`, optional
-        Their noise: the mean of two exposures is weighted with it.
-
-    Returns
-    -------
-    reference : `~numpy.ndarray`
-        The reference: the mean where two are clean, the mean of the lowest where a
-        majority is hit, NaN where all exposures are bad.
-
-    Notes
-    -----
-    The ordinary median of four exposures is spoilt by two hits, and the lower of two is
-    structure where it is low by noise.
+    The lower median of four survives two hits. Where two are clean it is their mean
+    (weighted by ``noise`` if n = 2): the lower one would look like structure if it is
+    low by noise. Where a majority is hit it is the mean of the lowest.
     """
     n = len(stack)
     if n == 2:
-        # What the mean has of the noise of one must not look like structure of it.
+        # The noise of one exposure in the mean must not look like its structure.
         weights = None if noise is None else noise.weights(stack.min(axis=0))
         reference = stack.mean(axis=0, dtype=stack.dtype)
         if weights is not None:
@@ -214,10 +141,10 @@ def clean_reference(stack, masks, bad=None, noise=None):
 
 
 def _clean_of_columns(columns, masks, bad):
-    """Return the reference where some exposures are hit or bad."""
+    """Return the clean reference (m,) of columns (n, m), some of them hit or bad."""
     good = kernels.count(bad, len(columns))
     hit = (masks & ~bad).sum(axis=0) >= majority(good)
-    # Where a majority is hit, the lowest are clean, whatever the masks say.
+    # Where a majority is hit, only the lowest are clean.
     left_out = bad | (masks & ~hit)
     clean = kernels.count(left_out, len(columns))
     first = np.where(hit | (clean == 2), 0, (np.maximum(clean, 1) - 1) // 2)
@@ -230,7 +157,7 @@ def _clean_of_columns(columns, masks, bad):
     return np.where(good == 0, np.nan, total / number)
 
 
-REACH = 2  # pixels around that are looked at
+REACH = 2  # pixels around that are used
 _FEW = 3  # clean others: the mean of more is good enough
 _CURVED = np.float32(2)  # error^2 / scatter^2 of the mean of 3 points of a parabola
 
@@ -251,33 +178,11 @@ _WINDOWS = [
 
 def expected_values(stack, masks, level, noise, unused=None):
     """
-    Yield what each exposure is without a hit, by the others.
+    Yield mean, variance and number of the clean others, each (ny, nx), by exposure.
 
-    Parameters
-    ----------
-    stack : 3D `~numpy.ndarray`
-        The exposures, (n, ny, nx).
-    masks : 3D `~numpy.ndarray` of bool
-        Their masks so far, True = hit.
-    level : 2D `~numpy.ndarray`
-        Smooth clean signal. The noise is that of this signal at least.
-    noise : `~ccdcr.matching.frames.Noise`
-        The noise of the exposures.
-    unused : 3D `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Yields
-    ------
-    value, variance : 2D `~numpy.ndarray`
-        The mean of the clean others; the lowest of them where none is clean.
-    number : 2D `~numpy.ndarray`
-        How many others are clean, 1 at least.
-
-    Notes
-    -----
-    Where another exposure is hit few are left, and their noise would hide a
-    second hit. There the clean pixels around them take part as far as they agree
-    with each other.
+    Where none is clean, the lowest counts. The noise is that of ``level`` at least.
+    Where another exposure is hit and few are left, clean pixels around are added as far
+    as they agree: otherwise noise would hide a second hit.
     """
     hit = masks.sum(axis=0, dtype=np.uint16)
     weights = noise.weights(level)
@@ -297,7 +202,7 @@ def expected_values(stack, masks, level, noise, unused=None):
 
 
 def means_of_others(stack, masks, unused, weights=None):
-    """Yield the mean of the clean others, their number and weight, by exposure."""
+    """Yield mean, number and weight of the clean others, each (ny, nx), by exposure."""
     usable = ~masks if unused is None else ~(masks | unused)
     clean = np.where(usable, stack, stack.dtype.type(0))
     shares = usable
@@ -321,15 +226,10 @@ def means_of_others(stack, masks, unused, weights=None):
 
 def _with_neighbours(value, number, variance, places):
     """
-    Return value and variance of places, their neighbours considered.
+    Return values and variances at places, with the window that predicts them best.
 
-    ``variance`` is that of one exposure. Of a few windows the one counts whose
-    pixels predict the one in the middle best.
-
-    References
-    ----------
-    R. DerSimonian, N. Laird 1986, Controlled Clinical Trials 7, 177: scatter beyond
-    the noise, from weighted values.
+    ``variance`` is that of one exposure; scatter beyond the noise adds to it.
+    References: R. DerSimonian, N. Laird 1986, Controlled Clinical Trials 7, 177.
     """
     own, weight, one = value[places], number[places], variance[places]
     differences, weights = _around(value, number, places)
@@ -352,12 +252,12 @@ def _with_neighbours(value, number, variance, places):
 
 
 def _around(value, number, places):
-    """Return differences to the middle, and numbers of exposures; 0 outside."""
+    """Return differences to the middle and weights, each (25, m); 0 outside."""
     padded, numbers = np.pad(value, REACH), np.pad(number, REACH)
     y, x = np.nonzero(places)
     middle = (y + REACH) * padded.shape[1] + x + REACH
     index = np.stack([middle + dy * padded.shape[1] + dx for dy, dx in _OFFSETS])
     weights = numbers.ravel()[index]
     differences = padded.ravel()[index] - value[places]
-    # Without clean exposures it is no value to go by, perhaps infinite.
+    # Without clean exposures the value is meaningless, perhaps infinite.
     return np.where(weights > 0, differences, value.dtype.type(0)), weights

@@ -22,7 +22,7 @@ from ccdcr.utils.neighbours import (
 
 __all__ = ["HALO", "Scene", "match", "match_along", "unmatched_dispersion"]
 
-# Three lines together: what changes is as wide as the structure, a track is not.
+# Three lines together: differences are as wide as the structure, a track is not.
 _LENGTH, _WIDTH = 41, 3
 _ANNEALING = (0.5, 0.15, 0.05)
 _PRIOR = 0.3
@@ -33,26 +33,11 @@ HALO = _WIDTH // 2 * len(_ANNEALING)  # lines on both sides that change a result
 
 def match_along(axis, difference, height, variance, bad=None):
     """
-    Subtract what is proportional to the structure along parts of rows or columns.
+    Subtract a multiple of the structure along rows or columns, in place.
 
-    Parameters
-    ----------
-    axis : int
-        0 = along columns, 1 = along rows.
-    difference : 2D `~numpy.ndarray`
-        Exposure minus clean reference; changed in place.
-    height : 2D `~numpy.ndarray`
-        Height of the structure, 0 where there is only noise.
-    variance : 2D `~numpy.ndarray`
-        Variance of the difference.
-    bad : 2D `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Notes
-    -----
-    In running strips of 41 x 3 pixels the factor is fitted with weights for ever
-    smaller tolerance, then shrunk by its significance: equivalent exposures
-    are not changed.
+    In running strips of 41 x 3 pixels along ``axis`` the factor of ``height`` is fitted
+    with decreasing tolerance, then shrunk by its significance, so that equivalent
+    exposures do not change.
     """
     if not height.any():
         return
@@ -80,7 +65,7 @@ def match_along(axis, difference, height, variance, bad=None):
 
 
 def _sums(values, axis):
-    # Zeros beyond the image: its last pixel again, 20 times, would outweigh the rest.
+    # With zeros beyond the image its last pixel does not count 20 times.
     sums = sums_along(values, _LENGTH, axis, mode="constant")
     return sums_along(sums, _WIDTH, 1 - axis, mode="constant")
 
@@ -90,16 +75,10 @@ _HOLE = np.float32(2.0)  # sigmas: no correction makes an exposure lower than th
 
 class Scene:
     """
-    What the exposures have in common.
+    Clean reference (ny, nx) of the exposures and its `Structure`.
 
-    Parameters
-    ----------
-    reference : 2D `~numpy.ndarray`
-        Clean reference.
-    structure : `~ccdcr.matching.frames.Structure`
-        Its structure.
-    masks : 3D `~numpy.ndarray` of bool
-        The masks so far, (n, ny, nx).
+    ``hit`` are pixels hit in a majority of the exposures (in any of two), dilated;
+    ``flagged`` are those with any hit in 3 x 3 pixels.
     """
 
     def __init__(self, reference, structure, masks):
@@ -114,26 +93,10 @@ class Scene:
 
 def match(frames, scene, fits, *, strips=True):
     """
-    Correct the exposures and measure what mismatch is left.
+    Return the corrected exposures (n, ny, nx) and the `Dispersion` that is left.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures as they came.
-    scene : `Scene`
-        The scene.
-    fits : `~ccdcr.matching.match_tiles.TileFits`
-        The terms of the exposures.
-    strips : bool, optional
-        Whether they are also matched along rows and columns.
-
-    Returns
-    -------
-    matched : 3D `~numpy.ndarray`
-        The corrected exposures. No correction digs a hole of more than 2
-        sigma: the other exposures would look hit there.
-    dispersion : `~ccdcr.matching.mismatch.Dispersion`
-        What mismatch is left, measured without this precaution.
+    No correction takes a pixel below -2 sigma: the other exposures would look hit
+    there. The dispersion is measured without this limit.
     """
     matched, differences = (np.empty_like(frames.data) for _ in range(2))
 
@@ -170,21 +133,7 @@ def match(frames, scene, fits, *, strips=True):
 
 
 def unmatched_dispersion(frames, scene):
-    """
-    Measure the mismatch of exposures as they came.
-
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures.
-    scene : `Scene`
-        The scene.
-
-    Returns
-    -------
-    dispersion : `~ccdcr.matching.mismatch.Dispersion`
-        The mismatch.
-    """
+    """Return the `Dispersion` of the exposures before matching."""
 
     def work(rows):
         data = frames.data[:, rows]
@@ -204,14 +153,14 @@ def _erase(difference, frames, i, part):
 
 
 def _match_strips(difference, frames, scene, i, part, *, axis):
-    """Match along columns (axis 0) or rows, in place."""
+    """Match exposure i along columns (axis 0) or rows, in place."""
     variance = match_variance(scene.reference[part], frames.noise.at(part), i)
     bad = None if frames.unused is None else frames.unused[i][part]
     match_along(axis, difference, scene.structure.height[part], variance, bad)
 
 
 def _guarded(difference, frames, scene, i, part):
-    """Return the difference that is used, from the freely corrected one."""
+    """Return the correction limited to -2 sigma; unused pixels are not corrected."""
     original = _difference(frames, scene, i, part)
     noise = np.sqrt(match_variance(scene.reference[part], frames.noise.at(part), i))
     guarded = np.maximum(difference, np.minimum(original, -_HOLE * noise))
@@ -222,7 +171,7 @@ def _guarded(difference, frames, scene, i, part):
 
 
 def _tails(free, stack, frames, scene, part):
-    """Return how far exposures are below the low reference of a stack."""
+    """Return the `Tails` of exposures below the low references of a stack."""
     noise, reference = frames.noise.at(part), scene.reference[part]
     unused = None if frames.unused is None else frames.unused[(slice(None), *part)]
     level = scene.structure.level(part) / np.sqrt(noise.mean_variance(reference))

@@ -24,15 +24,15 @@ COLUMNS = {
 }
 UNITS = {"shift_x": "pixel", "shift_y": "pixel", "seeing": "pixel2"}
 
-# What is too much for matching.
+# Limits of matching.
 _MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.5, 2.0, 3.0
 _LEAST_MEASURED = 0.5
 _SHIFTS = ("shift_x", "shift_y")
-# What needs it; a term is known if its error is a third of this, or a fifth of it.
+# Differences that need matching.
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
 _NEEDED_RATIO = 1.25
-MENDED = 1.3  # Q / Q0 that needs no look
+MENDED = 1.3  # Q / Q0 that is small enough after matching
 _NEEDED_VALUES = 2000  # ten of them above the quantile
 
 
@@ -135,7 +135,7 @@ class Equivalence:
                 f"{1 - values / number:.0%} of the pixels look hit in a majority of "
                 "the exposures: scale the exposures or subtract their sky first"
             )
-        # What only matching has made are hits on a few bright pixels.
+        # Larger values only after matching are hits on a few bright pixels.
         left = np.fmin(self.levels["before"], self.levels["after"])
         # Of two exposures a hit makes one much lower than the other.
         left = _largest(left[self._sure] if len(self.terms) == 2 else left)
@@ -204,21 +204,7 @@ _LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
 
 
 def report_of(matched, sky=None):
-    """
-    Return the report of matched exposures.
-
-    Parameters
-    ----------
-    matched : `~ccdcr.matching.match.Matched`
-        What was measured.
-    sky : `~ccdcr.matching.sky_levels.SkyLevels`, optional
-        What the skies differed by before they were made one.
-
-    Returns
-    -------
-    equivalence : `~ccdcr.Equivalence`
-        The report.
-    """
+    """Return the `Equivalence` of `Matched` exposures and removed `SkyLevels`."""
     before, after, fits = matched.before, matched.after, matched.fits
     if sky is not None:
         coefficients = fits.coefficients.copy()
@@ -246,9 +232,9 @@ def _usable_values(frames):
 
 def _relative(terms):
     """
-    Return terms relative to the mean exposure, by name.
+    Return terms (n, ..., 5) relative to the mean exposure, by name.
 
-    Those relative to the reference have part of its noise, all exposures alike.
+    Relative to the reference they would contain its noise, the same in all exposures.
     """
     flux = 1 + terms[..., 0]
     flux = flux / np.maximum(flux.mean(axis=0), _LEAST_FLUX)
@@ -268,7 +254,7 @@ def _summarize(fits, noise):
         known = error < np.maximum(NEEDED.get(name, np.inf) / 4, size / 5)
         if not known.any():
             columns[name] = np.full(len(terms), np.nan)
-    # The structure alone tells little of the background.
+    # The fit to structure hardly determines the background.
     columns["background"] = np.median(
         _relative(fits.coefficients)["background"], axis=(1, 2)
     )

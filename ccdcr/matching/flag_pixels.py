@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Pixels flagged by their deviations, and growth of seeds into masks."""
+"""Flagging of pixels by their deviations, and growth of seeds into masks."""
 
 from dataclasses import dataclass
 
@@ -41,30 +41,11 @@ _RANGE = (0.01, 0.05)
 
 def grow(z, seed, low, leak, tail):
     """
-    Turn deviations into a mask.
+    Return the mask (ny, nx) grown from seeds on deviations z, -inf = never flagged.
 
-    Parameters
-    ----------
-    z : 2D `~numpy.ndarray`
-        Deviations in sigmas; minus infinity where nothing may be flagged.
-    seed : 2D `~numpy.ndarray` of bool
-        Pixels that are hit for sure.
-    low : float
-        Pixels above are flagged if they are connected to a seed.
-    leak : float
-        Part of its charge that a pixel loses to each of its four neighbours.
-    tail : float
-        What a neighbour must exceed together with the charge it has received.
-
-    Returns
-    -------
-    mask : 2D `~numpy.ndarray` of bool
-        True = hit.
-
-    Notes
-    -----
-    A neighbour of a bright pixel has surely received charge, whatever its own
-    noise. A low threshold on its own value alone would select upward noise.
+    Pixels with z > ``low`` that are connected to a seed are flagged. So are their four
+    neighbours if z plus ``leak`` times the z of the brightest one beside it, the charge
+    received, is above ``tail``: a low limit on z alone would select noise.
     """
     if not seed.any():
         return seed
@@ -92,25 +73,11 @@ def grow(z, seed, low, leak, tail):
 
 def measure_leak(z, masks):
     """
-    Measure the part of its charge that a hit pixel loses to each neighbour.
+    Return the part of its charge that a hit loses to each neighbour, 0.01 to 0.05.
 
-    Parameters
-    ----------
-    z : 3D `~numpy.ndarray`
-        Deviations in sigmas, (n, ny, nx).
-    masks : 3D `~numpy.ndarray` of bool
-        Masks of the exposures, True = hit.
-
-    Returns
-    -------
-    leak : float
-        0.01 to 0.05; 0.02 where there are less than 100 bright hits.
-
-    Notes
-    -----
-    Of the four neighbours of a hit pixel the lowest is beside the track: what
-    it has came by diffusion. Where the track passes near its side that is
-    more than elsewhere, so that a low quantile is taken.
+    The lowest of the four neighbours is beside the track and got its charge by
+    diffusion, or more where the track passes near it: hence a low quantile. 0.02 if
+    there are fewer than 100 bright hits.
     """
     shares = [_lowest_shares(*planes) for planes in _alone(z, masks)]
     shares = np.concatenate(shares)
@@ -120,7 +87,7 @@ def measure_leak(z, masks):
 
 
 def _alone(z, masks):
-    """Yield deviations, and pixels that are bright and hit in this exposure only."""
+    """Yield deviations and bright pixels hit in this exposure only, each (ny, nx)."""
     number = masks.sum(axis=0, dtype=np.uint8)
     for plane, mask in zip(z, masks, strict=True):
         bright = (plane > _BRIGHT) & (plane < _BRIGHTEST) & mask
@@ -128,7 +95,7 @@ def _alone(z, masks):
 
 
 def _lowest_shares(z, bright):
-    """Return what the lowest neighbour has of each local maximum."""
+    """Return the share of charge in the lowest neighbour of each local maximum."""
     inner = bright[1:-1, 1:-1]
     y, x = (place + 1 for place in np.nonzero(inner))
     value = z[y, x]
@@ -148,11 +115,7 @@ LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
 
 @dataclass(frozen=True)
 class Limits:
-    """
-    Limits in sigmas, see `~ccdcr.matching.flag_pixels.grow`.
-
-    ``leak`` None = to be measured.
-    """
+    """Limits of `grow` in sigmas, and its leak; None = measured."""
 
     high: float = 5.0
     low: float = 4.0
@@ -162,24 +125,10 @@ class Limits:
 
 def first_masks(frames, limits, level=None, extra=None):
     """
-    Flag what deviates from the low reference, which is clean for sure.
+    Return masks (n, ny, nx) of deviations from the low references.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures.
-    limits : `Limits`
-        The limits of the final masks.
-    level : 2D `~numpy.ndarray`, optional
-        Smooth clean signal. The noise is that of this signal at least: that of
-        a reference that is low by noise would be too small.
-    extra : 2D `~numpy.ndarray`, optional
-        What mismatch adds to the variance.
-
-    Returns
-    -------
-    masks : 3D `~numpy.ndarray` of bool
-        True = hit.
+    The noise is that of the smooth signal ``level`` (ny, nx) at least: that of a low
+    reference would be too small. ``extra`` (ny, nx) is the variance of mismatch.
     """
     z = np.empty_like(frames.data)
     unused = frames.unused
@@ -207,23 +156,7 @@ def first_masks(frames, limits, level=None, extra=None):
 
 
 def next_masks(masks, limits, frames, level, extra=None):
-    """
-    Flag what deviates from the mean of the others that are not flagged.
-
-    Parameters
-    ----------
-    masks : 3D `~numpy.ndarray` of bool
-        The masks so far.
-    limits, frames, level, extra
-        As for `first_masks`.
-
-    Returns
-    -------
-    masks : 3D `~numpy.ndarray` of bool
-        True = hit.
-    z : 3D `~numpy.ndarray` of float32
-        Deviations in sigmas.
-    """
+    """Return masks of deviations from the mean of clean others, and z (n, ny, nx)."""
     z = np.empty_like(frames.data)
     unused = frames.unused
 
@@ -235,7 +168,7 @@ def next_masks(masks, limits, frames, level, extra=None):
         for i, (value, uncertain, number) in enumerate(expected):
             variance = uncertain + noise.variance(np.maximum(value, smooth), i)
             if extra is not None:
-                # One exposure alone averages no mismatch.
+                # The mismatch of a single other exposure is not averaged.
                 variance += extra[wide] * np.maximum(2 / number, 1)
             with np.errstate(invalid="ignore"):
                 deviation = (stack[i] - value) / np.sqrt(variance)
@@ -247,7 +180,7 @@ def next_masks(masks, limits, frames, level, extra=None):
 
 
 def _forbid(z, frames):
-    """Nothing is flagged in a bad pixel, nor where there is nothing to compare."""
+    """Set z to -inf, in place, in bad and low pixels and where it is not finite."""
     for never in (frames.bad, frames.low):
         if never is not None:
             z[never] = -np.inf
@@ -266,24 +199,11 @@ def _grown(z, limits, high):
 
 def coincident_pixels(z, masks, unused=None):
     """
-    Return where the median is wrong.
+    Return the pixels (ny, nx) with so many hits that the median is wrong.
 
-    Parameters
-    ----------
-    z : 3D `~numpy.ndarray`
-        Deviations in sigmas.
-    masks : 3D `~numpy.ndarray` of bool
-        The masks of the exposures.
-    unused : 3D `~numpy.ndarray` of bool, optional
-        True = takes no part.
-
-    Returns
-    -------
-    mask : 2D `~numpy.ndarray` of bool
-        Where a majority is flagged and deviates by more than 2.3 sigma: neighbours
-        that may have got charge from two hits beside each other are not enough.
-        Where some exposures take no part, half of the others are enough: the median
-        of two is their mean. Two exposures alone have no majority.
+    Only z > 2.3 counts, as neighbours may have got charge from two adjacent hits. If
+    some exposures are ignored, half of the others are enough: the median of two is
+    their mean. Two exposures alone have no majority.
     """
     if len(z) < 3:
         return np.zeros(z.shape[1:], dtype=bool)
@@ -299,5 +219,5 @@ def coincident_pixels(z, masks, unused=None):
 
 
 def needed_of_median(n, good):
-    """Return how many of the good ones of n exposures spoil the median."""
+    """Return how many hits spoil the median of the good ones of n exposures."""
     return np.where(good == n, majority(n), np.maximum((good + 1) // 2, 1))

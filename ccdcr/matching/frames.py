@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Exposures as the matching sees them: data, noise, structure."""
+"""Data, noise and structure of the exposures that are matched."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,23 +24,10 @@ _STEP = 8  # pixels: a sky is smooth
 @dataclass(frozen=True)
 class Noise:
     """
-    The variance of each exposure, ``floor + slope * signal``.
+    Variance of each exposure, ``floor + slope * signal``.
 
-    Parameters
-    ----------
-    floor : 1D `~numpy.ndarray` of float32
-        Variance without signal, by exposure.
-    slope : 1D `~numpy.ndarray` of float32
-        Variance for each unit of signal, by exposure.
-    sky : 3D `~numpy.ndarray` of float32, optional
-        What each exposure had beside the signal, (n, ny, nx).
-
-    Examples
-    --------
-    >>> from ccdcr.matching.frames import Noise
-    >>> noise = Noise.of_detector(2, gain=2.0, readnoise=4.0)
-    >>> float(noise.variance(100.0, 0))
-    54.0
+    ``floor`` and ``slope`` are (n,) float32; ``sky`` (n, ny, nx) is what was subtracted
+    from each exposure, or None.
     """
 
     floor: np.ndarray
@@ -50,23 +37,10 @@ class Noise:
     @classmethod
     def of_detector(cls, n, gain, readnoise, factors=None):
         """
-        Return the noise of exposures that were divided by factors.
+        Return the noise of n exposures that were divided by ``factors`` (n,).
 
-        Parameters
-        ----------
-        n : int
-            Number of exposures.
-        gain : float
-            Electrons per unit of the data.
-        readnoise : float
-            Read noise in electron.
-        factors : sequence of float, optional
-            What the exposures were divided by. Default is 1.
-
-        Returns
-        -------
-        noise : `Noise`
-            The noise; without read noise that of one electron at least.
+        ``gain`` is in electron per unit of the data, ``readnoise`` in electron (0
+        counts as 1).
         """
         factors = np.broadcast_to(1.0 if factors is None else factors, n)
         floor = (readnoise / gain if readnoise > 0 else 1 / gain) ** 2
@@ -122,9 +96,9 @@ class Noise:
 
     def variance_of_difference(self, signal, i, part):
         """
-        Return the variance of exposure i where a part of the others is added.
+        Return the variance of exposure i minus a reference, over 1 + ``part``.
 
-        It is that of one exposure: where all are alike, ``part`` changes nothing.
+        ``part`` is the variance of the reference over that of one of the others.
         """
         own = self.variance(signal, i)
         if self.equal:
@@ -147,22 +121,11 @@ class Noise:
 @dataclass(frozen=True)
 class Frames:
     """
-    Exposures, their noise, and what of them takes no part.
+    Exposures (n, ny, nx) float32 without bias, their noise and unused pixels.
 
-    Parameters
-    ----------
-    data : 3D `~numpy.ndarray` of float32
-        The exposures, (n, ny, nx), without bias.
-    noise : `~ccdcr.matching.frames.Noise`
-        Their noise.
-    bad : 3D `~numpy.ndarray` of bool, optional
-        True = takes no part in any sort, mean or fit, and is never flagged.
-    saturated : 3D `~numpy.ndarray` of bool, optional
-        True = takes no part, either, but may be flagged.
-    low : 3D `~numpy.ndarray` of bool, optional
-        True = low, takes no part, and is never flagged to be hit.
-    raw : 3D `~numpy.ndarray`, optional
-        The exposures before their skies were made level. Default is ``data``.
+    ``bad``, ``saturated`` and ``low`` are bool (n, ny, nx) or None. All are ignored in
+    sorts, means and fits; only saturated ones may be flagged as hit. ``raw`` is the
+    data before the skies were made equal, None if they were not.
     """
 
     data: np.ndarray
@@ -175,19 +138,10 @@ class Frames:
     @classmethod
     def of(cls, data, noise, bad=None, level=np.inf):
         """
-        Tell bad and saturated pixels.
+        Return finite frames with values at the saturation ``level`` marked.
 
-        Parameters
-        ----------
-        data, noise, bad
-            As for the class; values under ``bad`` may be anything.
-        level : float or sequence of float, optional
-            Saturation level, one or one for each exposure.
-
-        Returns
-        -------
-        frames : `Frames`
-            The frames, finite everywhere.
+        ``level`` is one number, or one for each exposure; values under ``bad`` may be
+        anything.
         """
         level = np.broadcast_to(np.float32(level), len(data))
         with np.errstate(invalid="ignore"):
@@ -199,7 +153,7 @@ class Frames:
 
     @cached_property
     def unused(self):
-        """Pixels that take no part, (n, ny, nx), or None."""
+        """Ignored pixels, (n, ny, nx), or None."""
         masks = [m for m in (self.bad, self.saturated, self.low) if m is not None]
         if len(masks) < 2:
             return masks[0] if masks else None
@@ -231,11 +185,10 @@ _HALO = 2 * (_WINDOW // 2) + 4
 @dataclass(frozen=True)
 class Structure:
     """
-    The structure of an image, three images (ny, nx) in its unit.
+    Structure of an image: ``profile``, ``height`` and ``contrast``, each (ny, nx).
 
-    ``profile`` is what is above the local background, noise included.
-    ``height`` and ``contrast`` are the same and half the local range, both
-    without what noise alone would give.
+    ``profile`` is the signal above the local background, noise included. ``height`` is
+    the same and ``contrast`` half the local range, both corrected for noise.
     """
 
     profile: np.ndarray
@@ -243,28 +196,14 @@ class Structure:
     contrast: np.ndarray
 
     def level(self, rows=np.s_[:]):
-        """Return what mismatch is proportional to, in the unit of the image."""
+        """Return the level (ny, nx) of structure, to which mismatch is proportional."""
         level = np.square(np.float32(0.1) * self.height[rows])
         level += np.square(self.contrast[rows])
         return np.sqrt(level, out=level)
 
 
 def find_structure(image, noise):
-    """
-    Measure the structure of an image.
-
-    Parameters
-    ----------
-    image : 2D `~numpy.ndarray`
-        A clean image without bad pixels.
-    noise : `~ccdcr.matching.frames.Noise`
-        The noise of the exposures.
-
-    Returns
-    -------
-    structure : `Structure`
-        The structure.
-    """
+    """Return the `Structure` of a clean image (ny, nx) without bad pixels."""
     planes = [np.empty_like(image) for _ in range(3)]
 
     def work(rows):
@@ -279,7 +218,7 @@ def find_structure(image, noise):
 
 
 def _measure(image, noise):
-    """Return profile, height and contrast of a band."""
+    """Return profile, height and contrast of a band, each (ny, nx)."""
     variance = noise.mean_variance(image)
     smooth = ndimage.gaussian_filter(image, 1, mode="nearest")
     lowest = running(np.minimum, smooth, _WINDOW)

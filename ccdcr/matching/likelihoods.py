@@ -24,20 +24,19 @@ _EDGES = np.linspace(0, np.log(1e4), 21)  # logarithm of charges in sigmas
 _SMOOTH = 1.0  # bins
 _UNIFORM = 20.0  # hits that a uniform distribution of the logarithm stands for
 _ALONE, _ALONE_OF = 0.08, 25.0  # part of hits without neighbours, and of how many
-_MOST = 6_000  # hits that are looked at
-_FARTHEST = 4.0  # sigmas that a pixel may be away from what is around
+_MOST = 6_000  # hits in the sample
+_FARTHEST = 4.0  # sigmas that a pixel may differ from those around
 _LEAST_ASTRAY, _SAMPLE = 1e-3, 6_000
 
 
 @dataclass(frozen=True)
 class LowPriors:
     """
-    What an image tells before a pixel is looked at.
+    Priors of hits and low values, measured in an image.
 
-    ``hit_rate`` and ``low_rate`` are per pixel and exposure. ``charges`` is the
-    density of the logarithm of charges in sigmas between edges, ``alone`` the part
-    of hits without a hit neighbour, and ``astray`` the part of clean pixels that
-    are not what is around.
+    ``hit_rate`` and ``low_rate`` are per pixel and exposure, ``charges`` the density of
+    the logarithm of charges in sigmas, ``alone`` the part of hits without a hit
+    neighbour, ``astray`` that of clean pixels that differ from those around.
     """
 
     hit_rate: float
@@ -61,21 +60,10 @@ class LowPriors:
 
 def measure_priors(frames, masks, reference, cores):
     """
-    Measure rate, charges and neighbours of the hits in one exposure alone.
+    Return `LowPriors` from hits in one exposure only; usual values if they are few.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The matched exposures.
-    masks, cores : 3D `~numpy.ndarray` of bool
-        What looks hit, and what of it exceeds the reference clearly.
-    reference : 2D `~numpy.ndarray`
-        The clean reference.
-
-    Returns
-    -------
-    priors : `LowPriors`
-        What was measured; what is usual where there are few hits.
+    ``masks`` and ``cores`` (n, ny, nx) are pixels that look hit, and those of them that
+    clearly exceed the reference (ny, nx).
     """
     single = masks.sum(axis=0, dtype=np.int16) == 1
     charges, alone, number, looked_at = [], 0, 0, 0
@@ -99,7 +87,7 @@ def measure_priors(frames, masks, reference, cores):
 
 
 def _density(charges):
-    """Return the density of the logarithm of charges, smooth, nowhere 0."""
+    """Return the smooth density of the logarithm of charges (bins,), nowhere 0."""
     counts = np.histogram(np.log(np.maximum(charges, 1)), _EDGES)[0].astype(float)
     counts = ndimage.gaussian_filter1d(counts, _SMOOTH, mode="nearest")
     counts += _UNIFORM / len(counts)
@@ -107,7 +95,7 @@ def _density(charges):
 
 
 def _astray(frames, masks, reference):
-    """Return how many clean pixels are far from what is around them."""
+    """Return the fraction of clean pixels that are far from those around them."""
     step = max(round(np.sqrt(reference.size / _SAMPLE)), 1)
     y, x = (
         a.ravel() for a in np.mgrid[: frames.shape[0] : step, : frames.shape[1] : step]
@@ -125,20 +113,19 @@ def _astray(frames, masks, reference):
 
 _DEEP = 5.0  # sigmas of a low value
 _OF_MEDIAN = np.pi / 2  # variance of a median over that of the mean
-_DECADES = np.log(1e4)  # of sigmas that a pixel may be away from what is around
+_DECADES = np.log(1e4)  # of sigmas that a pixel may differ from those around
 
 
 @dataclass(frozen=True)
 class Sample:
     """
-    Some pixels: ordered values of the exposures, and what is known beside them.
+    Values of n exposures in m pixels, in ascending order, and what is known of them.
 
-    ``values`` (n, m) are in ascending order, ``order`` says which exposures they
-    are, ``good`` (m,) how many of them are used, the first ones. ``noise`` is that
-    of the exposures in these pixels, ``extra`` the variance by mismatch, and
-    ``middle`` and ``spread`` what is expected from the pixels around. ``level`` is
-    that of the structure around, in sigmas, and ``scale`` what sigma is times that
-    of the noise model.
+    ``order`` (n, m) are the exposures of ``values``, of which the first ``good`` (m,)
+    are used. ``noise`` is that in the pixels, ``extra`` the variance of mismatch;
+    ``middle`` and ``spread`` are value and variance expected from the pixels around,
+    ``level`` the structure there in sigmas, each (m,). ``scale`` is the measured noise
+    over that of the model.
     """
 
     values: np.ndarray
@@ -153,7 +140,7 @@ class Sample:
 
     @classmethod
     def of(cls, frames, structure, left, pixels):
-        """Take pixels, rows and columns, of exposures; ``left`` is the mismatch."""
+        """Return the sample at pixels (rows, columns); ``left`` is the mismatch."""
         mismatch, extra = left
         here = (slice(None), *pixels)
         values, unused = frames.data[here].astype(float), frames.unused
@@ -165,7 +152,7 @@ class Sample:
         noise, box = frames.noise.at(pixels), box_medians(frames.data, unused, pixels)
         middle, spread = ring_values(box)
         variance = noise.mean_variance(middle)
-        # The reference may have the low value as a structure, unlike the median.
+        # A low value may be structure of the reference, but not of the median.
         contrast = box_contrast(box, variance * np.float32(_OF_MEDIAN / len(values)))
         height = structure.height[box_places(pixels, frames.shape)].max(axis=0)
         level = np.sqrt(np.square(np.float32(0.1) * height) + np.square(contrast))
@@ -195,24 +182,11 @@ class Sample:
 
 def cut_likelihoods(sample, priors):
     """
-    Compare the likeliest cut with low exposures with the likeliest without.
+    Return low and clean (n, m), and the log likelihood ratio (m,) of low values.
 
-    Parameters
-    ----------
-    sample : `Sample`
-        The pixels.
-    priors : `~ccdcr.matching.likelihoods.LowPriors`
-        What is known of the image.
-
-    Returns
-    -------
-    low : 2D `~numpy.ndarray` of bool
-        The exposures (n, m) that may be low.
-    clean : 2D `~numpy.ndarray` of bool
-        Those that are hit, if none is low, and clean else.
-    gain : 1D `~numpy.ndarray`
-        Logarithm of the ratio of likelihoods, without the rates of ``clean`` hits
-        and of low values.
+    The likeliest cut of the ordered values with low exposures is compared with the
+    likeliest without, in which those of ``clean`` are hit. The ratio excludes the rates
+    of low values and of these hits.
     """
     n, m = sample.values.shape
     best = {False: _Cuts.nothing(m), True: _Cuts.nothing(m)}
@@ -236,7 +210,7 @@ def cut_likelihoods(sample, priors):
 
 @dataclass
 class _Cuts:
-    """The likeliest cuts: value, and where the clean exposures start and stop, (m,)."""
+    """Likeliest cuts: value, and start and stop of the clean exposures, each (m,)."""
 
     value: np.ndarray
     start: np.ndarray
@@ -255,16 +229,16 @@ class _Cuts:
 
 
 def _in_order(ranked, order):
-    """Return what is known of the ordered exposures by exposure."""
+    """Return an array (n, m) of ordered exposures in the order of exposures."""
     result = np.empty_like(ranked)
     np.put_along_axis(result, order, ranked, axis=0)
     return result
 
 
 def _log_likelihood(sample, start, stop, priors):
-    """Return the logarithm of the likelihood of a cut, rates included, (m,)."""
+    """Return the log likelihood of a cut, rates included, (m,)."""
     block = sample.values[start:stop]
-    # Not used, they are infinite, and the cut is not possible.
+    # Unused values are infinite, and their cut is not possible.
     block = np.where(np.isfinite(block), block, 0)
     variances = sample.variances(block.mean(axis=0))
     weights = 1 / variances[start:stop]
@@ -277,7 +251,7 @@ def _log_likelihood(sample, start, stop, priors):
     sigmas = np.sqrt(variances)
     for k in range(start):
         depth = (mean - sample.values[k]) / sigmas[k]
-        # As sure as hits are.
+        # As significant as hits must be.
         limit = _DEEP * sample.scale * np.sqrt(1 + 1 / (stop - start))
         result[depth < limit] = -np.inf
         result += priors.log_depth(depth) - np.log(sigmas[k]) + np.log(USUAL_RATE)
@@ -290,7 +264,7 @@ def _log_likelihood(sample, start, stop, priors):
 
 
 def _log_prior(sample, mean, variance, astray):
-    """Return the log density of a clean mean, by what is around the pixel."""
+    """Return the log density (m,) of a clean mean, from the pixels around."""
     variance = variance + sample.spread
     away = np.abs(mean - sample.middle)
     near = np.exp(-np.square(away) / 2 / variance) / np.sqrt(2 * np.pi * variance)
@@ -299,7 +273,7 @@ def _log_prior(sample, mean, variance, astray):
 
 
 def box_places(pixels, shape):
-    """Return rows and columns of 5 x 5 pixels, each (25, m); the nearest inside."""
+    """Return rows and columns of 5 x 5 pixels, each (25, m), clipped to the image."""
     return tuple(
         np.clip(place + offsets[:, np.newaxis], 0, length - 1)
         for place, offsets, length in zip(pixels, _BOX.T, shape, strict=True)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Low values told from hits of all others."""
+"""Detection of low values, as opposed to hits in all other exposures."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ _FAINT = 2.0  # sigmas of structure that noise may make
 _DEEP = np.float32(4.5)  # sigmas
 _EIGHT = np.ones((3, 3), dtype=bool)
 _AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
-_STEP = 4  # pixels between those that are looked at
+_STEP = 4  # pixels between those of a sample
 _ITERATIONS = 20
 _RATES = 1e-7, 1e-3  # low values per pixel and exposure
 _BATCH = 1 << 15  # pixels
@@ -29,30 +29,11 @@ _BATCH = 1 << 15  # pixels
 
 def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
     """
-    Find low values.
+    Return low values (n, ny, nx), None if there are none, and the priors or None.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The matched exposures.
-    masks : 3D `~numpy.ndarray` of bool
-        What looks hit, (n, ny, nx).
-    scene : `~ccdcr.matching.correct.Scene`
-        What the exposures have in common.
-    left : tuple
-        What mismatch is left, a `~ccdcr.matching.mismatch.Dispersion`,
-        and what it adds to the variance, a 2D `~numpy.ndarray`.
-    priors : `~ccdcr.matching.likelihoods.LowPriors`, optional
-        What is known of the whole image. Default is to measure it in the frames.
-    faint : bool, optional
-        Whether only pixels without structure around are looked at.
-
-    Returns
-    -------
-    low : 3D `~numpy.ndarray` of bool or None
-        True = low; None where nothing is.
-    priors : `~ccdcr.matching.likelihoods.LowPriors` or None
-        What was measured; None where nothing was looked at.
+    ``left`` is the `Dispersion` and the variance (ny, nx) of mismatch, ``priors`` those
+    of the whole image (None = measure them). With ``faint`` only pixels without
+    structure around are searched.
     """
     reference, known = scene.reference, priors is not None
     pixels = np.nonzero(_candidates(frames, masks))
@@ -99,10 +80,10 @@ def _most(priors):
 
 def _low_rate(odds, number, size, values):
     """
-    Return the rate of low values, by expectation and maximization.
+    Return the rate of low values by expectation maximization.
 
-    It is that of faint ground, where mismatch is no explanation; ``size`` are the
-    pixels of groups that are there, and ``values`` all.
+    Only faint ground counts, where mismatch is no explanation: ``size`` is the number
+    of such pixels in each group, ``values`` that in all exposures.
     """
     rate = USUAL_RATE
     for _ in range(_ITERATIONS):
@@ -113,7 +94,7 @@ def _low_rate(odds, number, size, values):
 
 
 def _faint_part(frames, scene):
-    """Return the part of the image that has no structure."""
+    """Return the fraction of the image without structure."""
     part = np.s_[::_STEP, ::_STEP]
     variance = frames.noise.at(part).mean_variance(scene.reference[part])
     level = scene.structure.level(part)
@@ -126,7 +107,7 @@ def _batches(pixels):
 
 
 def _cores(frames, masks, reference):
-    """Return what exceeds the reference by more than 4.5 sigmas where it looks hit."""
+    """Return hit pixels (n, ny, nx) that exceed the reference by 4.5 sigmas."""
     cores = np.zeros_like(masks)
 
     def work(i):
@@ -167,10 +148,10 @@ def _candidates(frames, masks):
 @dataclass(frozen=True)
 class _Groups:
     """
-    Pixels that touch each other and are low in the same exposures.
+    Groups of connected pixels that are low in the same exposures.
 
-    ``pixels`` are rows and columns, ``index`` the group of each, ``number`` that of
-    groups, ``plane`` an image of the groups, -1 elsewhere.
+    ``pixels`` are rows and columns, ``index`` the group of each, ``number`` the number
+    of groups, ``plane`` (ny, nx) the group, -1 elsewhere.
     """
 
     pixels: tuple
@@ -200,9 +181,9 @@ class _Groups:
 
     def neighbours(self, cores, clean, priors):
         """
-        Return the log odds that pixels around make a group low.
+        Return the log odds (groups,) of low values, from the pixels around.
 
-        A ray goes on in its own exposure, beyond the group: in neighbours that are
+        A track continues in its own exposure beyond the group: in neighbours that are
         hit there, but not in all of the exposures that look hit in the group.
         """
         padded = np.pad(cores, ((0, 0), (1, 1), (1, 1)))

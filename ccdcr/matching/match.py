@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Matched detection from arrays to masks: the stages in their order."""
+"""Matched detection in arrays, in the whole image or around one pixel."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,11 +58,10 @@ _SAMPLE = 4  # columns
 @dataclass(frozen=True)
 class Deviations:
     """
-    Numbers of pixels by clean signal and deviation, of all exposures.
+    Histogram of clean signal and deviation, of all exposures.
 
-    ``counts`` is (levels, deviations), with the edges ``x`` and ``y`` of its cells;
-    ``number`` are all pixels of a level, also those beyond the edges. Every
-    ``step``-th row was counted.
+    ``counts`` is (levels, deviations) with the edges ``x`` and ``y``; ``number``
+    (levels,) includes deviations beyond the edges. Every ``step``-th row was counted.
     """
 
     counts: np.ndarray
@@ -73,21 +72,7 @@ class Deviations:
 
     @classmethod
     def of(cls, level, z):
-        """
-        Count the pixels, in large images those of some rows.
-
-        Parameters
-        ----------
-        level : 2D `~numpy.ndarray`
-            Clean signal.
-        z : 3D `~numpy.ndarray`
-            Deviations in sigmas, minus infinity where nothing may be flagged.
-
-        Returns
-        -------
-        deviations : `Deviations`
-            The numbers.
-        """
+        """Count pixels by level (ny, nx) and z (n, ny, nx), in some rows if many."""
         step = max(round(z.size / _ENOUGH), 1)
         level = level[::step]
         low, high = np.quantile(level[:, ::_SAMPLE], [_PART, 1 - _PART])
@@ -110,13 +95,13 @@ def _cells(values, edges):
     """Return the cell of each value between evenly spaced edges."""
     scale = (len(edges) - 1) / (edges[-1] - edges[0])
     places = (values - values.dtype.type(edges[0])) * values.dtype.type(scale)
-    # Whatever is far beyond must fit into an integer.
+    # Values far beyond must fit into an integer.
     return np.floor(np.clip(places, -1, len(edges))).astype(np.int32)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How exposures are matched and what is flagged."""
+    """Options of matching, and limits of flagging."""
 
     passes: int = 2
     tile: int = 64
@@ -127,13 +112,11 @@ class Options:
 @dataclass(frozen=True)
 class Known:
     """
-    What a part of the image needs of the whole, to be searched like it.
+    Measurements in the whole image that a part of it is searched with.
 
-    ``tile`` is the size of the tiles (ny, nx); ``terms`` (n, 5) are what tiles
-    without structure take, of each pass, ``dispersions`` those before matching and
-    after each pass.
-    ``lows`` is what low values are judged by. ``leak`` is the part of a hit that a
-    neighbour gets, None before it is measured.
+    ``tile`` is the size of the tiles (ny, nx). ``terms`` (n, 5) of tiles without
+    structure are by pass, ``dispersions`` before matching and after each pass, ``lows``
+    the `LowPriors` of each search or None. ``leak`` is None before it is measured.
     """
 
     tile: tuple
@@ -148,11 +131,10 @@ class Matched:
     """
     Matched exposures and what was measured.
 
-    ``frames`` are the corrected exposures, ``masks`` those of the low
-    reference, ``reference`` is the clean reference, ``level`` the same without noise
-    and ``extra`` what mismatch adds to the variance. ``fits`` are the fitted terms,
-    ``before`` and ``after`` the dispersions before and after matching. ``known`` is
-    what a part needs to be searched again.
+    ``frames`` are the corrected exposures, ``masks`` (n, ny, nx) those of the low
+    references. ``reference``, ``level`` (the same without noise) and ``extra`` (the
+    variance of mismatch) are (ny, nx). ``fits`` are the `TileFits`, ``before`` and
+    ``after`` the dispersions before and after matching.
     """
 
     frames: Any
@@ -169,10 +151,9 @@ class Matched:
 @dataclass(frozen=True)
 class Found:
     """
-    What was found: ``masks`` (n, ny, nx) and ``coincident`` (ny, nx), True = hit.
+    Masks (n, ny, nx), coincident pixels (ny, nx), and what they were found in.
 
-    ``matched`` is what it was found in, ``deviations`` how far the exposures are
-    from each other, ``noise`` their noise by signal in units of what was expected.
+    ``noise`` is the table of `~ccdcr.matching.mismatch.noise_levels`.
     """
 
     masks: np.ndarray
@@ -183,21 +164,7 @@ class Found:
 
 
 def find_hits(frames, options):
-    """
-    Find what is hit in exposures that are not quite equivalent.
-
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        Two or more exposures of about the same flux.
-    options : `Options`
-        How they are matched.
-
-    Returns
-    -------
-    found : `Found`
-        Masks and what was measured.
-    """
+    """Return the hits `Found` in two or more exposures of about the same flux."""
     matched = match_exposures(frames, options)
     masks, z, _, leak = decide(matched, options.limits)
     matched = replace(matched, known=replace(matched.known, leak=leak))
@@ -209,25 +176,10 @@ def find_hits(frames, options):
 
 def decide(matched, limits):
     """
-    Flag what deviates from the mean of the others, twice.
+    Return masks, z (n, ny, nx), the masks that the means leave out, and the leak.
 
-    Parameters
-    ----------
-    matched : `Matched`
-        The matched exposures.
-    limits : `~ccdcr.matching.flag_pixels.Limits`
-        The limits.
-
-    Returns
-    -------
-    masks : 3D `~numpy.ndarray` of bool
-        True = hit.
-    z : 3D `~numpy.ndarray` of float32
-        Deviations in sigmas.
-    before : 3D `~numpy.ndarray` of bool
-        The masks that the means leave out.
-    leak : float
-        That of the limits, or what was measured.
+    Deviations from the mean of the clean others are flagged twice; in between the leak
+    is measured unless it is known.
     """
     given = matched.frames, matched.level, matched.extra
     before, z = next_masks(matched.masks, limits, *given)
@@ -240,23 +192,9 @@ def decide(matched, limits):
 
 def match_exposures(frames, options, known=None):
     """
-    Match the exposures to each other, in a few passes.
+    Return exposures `Matched` in a few passes, each from the original exposures.
 
-    Parameters
-    ----------
-    frames, options
-        As for `find_hits`.
-    known : `Known`, optional
-        What is known of the whole image, where the frames are whole tiles of it.
-
-    Returns
-    -------
-    matched : `Matched`
-        Corrected exposures and first masks.
-
-    Notes
-    -----
-    Each pass begins with the exposures as they came, with a better reference.
+    ``known`` is given if the frames are whole tiles of a larger image.
     """
     tiling = Tiling.of(frames.shape, options.tile)
     if known is not None:
@@ -300,18 +238,18 @@ def match_exposures(frames, options, known=None):
 
 
 class _Record:
-    """What is measured in each pass, or known of the whole image already."""
+    """Measurements of each pass, or those `Known` of the whole image."""
 
     def __init__(self, known):
         self._known = known
         self.terms, self.dispersions, self.lows = [], [], []
 
     def term(self, k):
-        """Return the terms that tiles without structure take, None if not known."""
+        """Return the terms of tiles without structure in pass k, None if not known."""
         return None if self._known is None else self._known.terms[k]
 
     def mismatch(self, measured):
-        """Return what mismatch is left, as it was measured or is known."""
+        """Return and record the dispersion, measured or known."""
         if self._known is not None:
             measured = self._known.dispersions[len(self.dispersions)]
         self.dispersions.append(measured)
@@ -329,14 +267,14 @@ class _Record:
         return frames.without(low)
 
     def known(self, tile):
-        """Return what a part of the image needs to be searched again."""
+        """Return the `Known` of what was recorded."""
         leak = None if self._known is None else self._known.leak
         lists = self.terms, self.dispersions, self.lows
         return Known(tile, *map(tuple, lists), leak)
 
 
 def _scene(frames, masks):
-    """Return what exposures have in common, by their masks so far."""
+    """Return the `Scene` of exposures with their masks so far."""
     reference = _reference(frames, masks)
     return Scene(reference, find_structure(reference, frames.noise), masks)
 
@@ -381,22 +319,21 @@ def _extra_variance(dispersion, scene, noise):
     return extra
 
 
-_REACH = 128  # pixels: beyond, nothing changes the fourth digit
+_REACH = 128  # pixels farther away do not change the fourth digit
 _FOUR = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 @dataclass(frozen=True)
 class Decision:
     """
-    What decided about the exposures of a pixel, arrays of length n.
+    Quantities that decide about a pixel, each an array (n,).
 
-    ``value`` is the matched exposure, ``reference`` what the others are that were
-    not flagged before (``used``), ``noise`` that of the difference (NaN where it is
-    not known) and ``z`` the deviation in sigmas, minus infinity where nothing may
-    be flagged. ``around`` says whether pixels around take part in the reference,
-    ``joined`` whether the pixel is connected to one that is hit for sure,
-    ``charge`` is the deviation with the charge of the brightest neighbour, NaN
-    where none is hit, and ``hit`` and ``low`` the result.
+    ``value`` is the matched exposure, ``reference`` what is expected from the others
+    that are ``used``, ``noise`` that of the difference (NaN if unknown), ``z`` the
+    deviation in sigmas (-inf = never flagged). ``around`` tells whether pixels around
+    contribute to the reference, ``joined`` whether the pixel is connected to a seed;
+    ``charge`` is z with the charge of the brightest neighbour, NaN if none is hit.
+    ``hit`` and ``low`` are the result.
     """
 
     value: np.ndarray
@@ -412,21 +349,7 @@ class Decision:
 
 
 def surroundings(pixel, shape, tile):
-    """
-    Return the whole tiles around a pixel.
-
-    Parameters
-    ----------
-    pixel : tuple of int
-        Row and column, from 0.
-    shape, tile : tuple of int
-        Size of the image and of its tiles, (ny, nx).
-
-    Returns
-    -------
-    bounds : tuple of slice
-        Rows and columns.
-    """
+    """Return slices of rows and columns: whole tiles around a pixel (row, column)."""
     bounds = []
     for place, length, size in zip(pixel, shape, tile, strict=True):
         start = max(place - _REACH, 0) // size * size
@@ -436,25 +359,7 @@ def surroundings(pixel, shape, tile):
 
 
 def decision_at(pixel, frames, options, known):
-    """
-    Search the surroundings of a pixel again.
-
-    Parameters
-    ----------
-    pixel : tuple of int
-        Row and column in the frames, from 0.
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures in the surroundings.
-    options : `~ccdcr.matching.match.Options`
-        How the exposures were matched.
-    known : `~ccdcr.matching.match.Known`
-        What was measured in the whole image.
-
-    Returns
-    -------
-    decision : `Decision`
-        What decides.
-    """
+    """Return the `Decision` at a pixel (row, column) of the frames around it."""
     matched = match_exposures(frames, options, known)
     masks, z, before, leak = decide(matched, options.limits)
     limits = replace(options.limits, leak=leak)
@@ -481,7 +386,7 @@ def decision_at(pixel, frames, options, known):
 
 
 def _references(pixel, matched, masks):
-    """Return what a pixel is compared with, and whether pixels around take part."""
+    """Return the references (n,) of a pixel, and whether pixels around contribute."""
     frames, start = matched.frames, [max(place - REACH, 0) for place in pixel]
     near = tuple(slice(a, b + REACH + 1) for a, b in zip(start, pixel, strict=True))
     every, here = (slice(None), *near), tuple(np.subtract(pixel, start))
@@ -497,7 +402,7 @@ def _references(pixel, matched, masks):
 
 
 def _growth(z, limits, pixel):
-    """Return whether a pixel is joined to a hit, and its deviation with charge."""
+    """Return whether a pixel is joined to a seed, and its deviation with charge."""
     core = groups_with_seed(z > limits.low, z > limits.high)
     around = np.pad(np.where(core, z, np.nan), 1, constant_values=np.nan)
     row, column = pixel

@@ -23,16 +23,16 @@ __all__ = [
     "weights",
 ]
 
-# What is expected of each term: this stops the fit to noise.
+# Expected size of each term: stops the fit to noise.
 _PRIOR = np.array([0.3, 0.5, 0.5, 0.3, 1000.0])
-_ALIKE = 0.2  # of this is what tiles differ by
+_ALIKE = 0.2  # of this: differences between tiles
 # The first tolerance keeps bright structure in the fit, however much it deviates.
 _ANNEALING = (0.5, 0.12, 0.03)
-_REAL = np.float32(9.0)  # squared sigmas of structure that do not count
+_REAL = np.float32(9.0)  # squared sigmas of structure that does not count
 _STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
 _MOST_HIT = 0.5
 _CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
-# Of the whole image more is learnt: a wider prior, and what is not learnt.
+# Whole image: width over _PRIOR, and least information over that of the prior.
 _WIDE, _LEAST = 10.0, 10.0
 _CUT = np.float32(1 / 16)  # Tukey's biweight ends at 4 sigma
 
@@ -77,21 +77,7 @@ class Tiling:
         return cubes.reshape(ny * nx, ty * tx)
 
     def interpolate(self, values, rows):
-        """
-        Interpolate bilinearly between the centres of the tiles.
-
-        Parameters
-        ----------
-        values : 3D `~numpy.ndarray`
-            (tiles along y, tiles along x, k).
-        rows : slice
-            The rows wanted.
-
-        Returns
-        -------
-        images : list of 2D `~numpy.ndarray`
-            As many images (rows, nx) as there are values.
-        """
+        """Return k images (rows, nx), bilinear between tiles of (ny, nx, k)."""
         place = (np.arange(rows.start, rows.stop) + 0.5) / self.size[0] - 0.5
         place = np.clip(place, 0, self.number[0] - 1)
         upper = np.minimum(place.astype(int) + 1, self.number[0] - 1)
@@ -115,13 +101,12 @@ class Tiling:
 @dataclass(frozen=True)
 class TileFits:
     """
-    The fitted terms.
+    Fitted terms and their normal equations.
 
-    ``coefficients`` are (n, tiles along y, tiles along x, 5), in the order of
-    the terms, ``mean`` (n, 5) are what tiles without structure take. ``normal``
-    (..., 5, 5) and ``right`` (..., 5) are the normal equations of the first step,
-    on clear structure only, and ``scatter`` (..., 5, 5) is the variance of
-    ``right``.
+    ``coefficients`` are (n, tiles along y, tiles along x, 5), ``mean`` (n, 5) those of
+    tiles without structure. ``normal`` (..., 5, 5) and ``right`` (..., 5) are the
+    equations of the first step on clear structure, ``scatter`` (..., 5, 5) is the
+    variance of ``right``.
     """
 
     tiling: Tiling
@@ -135,8 +120,8 @@ class TileFits:
         """
         Return the terms of the whole image and their errors, each (n, 5).
 
-        They are from the first step, whose tolerance is so wide that also
-        exposures that cannot be matched leave nothing out.
+        They are from the first step, whose tolerance keeps also exposures that cannot
+        be matched.
         """
         normal, right, scatter = (
             part.sum(axis=(1, 2)) for part in (self.normal, self.right, self.scatter)
@@ -144,13 +129,13 @@ class TileFits:
         prior = (_WIDE * _PRIOR) ** -2
         inverse = np.linalg.inv(normal + np.diag(prior))
         variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
-        # Of what is not there nothing is learnt.
+        # Terms without structure to measure them are unknown.
         known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
         error = np.sqrt(np.where(known & (variance > 0), variance, np.inf))
         return (inverse @ right[..., np.newaxis])[..., 0], error
 
     def correction(self, i, rows, terms):
-        """Return what exposure i exceeds the reference by, in a band."""
+        """Return the excess of exposure i over the reference, (rows, nx)."""
         total = np.zeros(terms.shape[1:], dtype=terms.dtype)
         planes = self.tiling.interpolate(self.coefficients[i], rows)
         for plane, term in zip(planes, terms, strict=True):
@@ -160,25 +145,10 @@ class TileFits:
 
 def terms_of(image, structure, noise, rows):
     """
-    Return the terms of a band.
+    Return the terms (5, rows, nx) of a band of the reference, as in `TERMS`.
 
-    Parameters
-    ----------
-    image : 2D `~numpy.ndarray`
-        The reference.
-    structure : `~ccdcr.matching.frames.Structure`
-        Its structure.
-    noise : `~ccdcr.matching.frames.Noise`
-        The noise of the exposures.
-    rows : slice
-        The band.
-
-    Returns
-    -------
-    terms : 3D `~numpy.ndarray`
-        (5, ny, nx), in the order of `TERMS`. Where there is only noise all but
-        the constant are 0: noise is not shifted, and would pretend that nothing
-        is.
+    Where there is only noise all but the constant are 0: noise is not shifted, and
+    would pull the fitted shifts to 0.
     """
     wide, _ = with_halo(rows, 1, len(image))
     edges = (int(wide.start == rows.start), int(wide.stop == rows.stop))
@@ -200,21 +170,7 @@ def terms_of(image, structure, noise, rows):
 
 
 def weights(residual, variance, usable=None):
-    """
-    Return Tukey's biweight over the variance.
-
-    Parameters
-    ----------
-    residual, variance : `~numpy.ndarray`
-        What is left, and what it may be.
-    usable : `~numpy.ndarray` of bool, optional
-        Where the weight is not 0.
-
-    Returns
-    -------
-    weights : `~numpy.ndarray`
-        0 beyond 4 sigma.
-    """
+    """Return Tukey's biweight over the variance, 0 beyond 4 sigma or if not usable."""
     weight = np.square(residual)
     weight *= -_CUT
     weight /= variance
@@ -229,32 +185,11 @@ def weights(residual, variance, usable=None):
 
 def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
     """
-    Fit the terms in each tile of each exposure.
+    Return the `TileFits` of the exposures.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures.
-    scene : `~ccdcr.matching.correct.Scene`
-        What they have in common.
-    tiling : `Tiling`
-        The tiles.
-    mean : 2D `~numpy.ndarray`, optional
-        Terms (n, 5) that tiles without structure take. Default is those of the
-        whole image.
-    whole : bool, optional
-        Whether the terms of the whole image will be asked for.
-
-    Returns
-    -------
-    fits : `TileFits`
-        Terms by exposure and tile.
-
-    Notes
-    -----
-    Weighted least squares with a Gaussian prior of each term, repeated with
-    weights for ever smaller tolerance of mismatch on structure. A cosmic ray on
-    faint ground is left out from the start.
+    Weighted least squares with Gaussian priors, repeated with decreasing tolerance of
+    mismatch on structure. Tiles without structure take ``mean`` (n, 5), by default that
+    of the image. `TileFits.whole_image` needs ``whole``.
     """
     structure = scene.structure
     shape, k = (len(frames), *tiling.number), len(TERMS)
@@ -266,8 +201,8 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
         terms = terms_of(scene.reference, structure, frames.noise, rows)
         terms = np.stack([tiling.cut(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
-        # Faint structure where an exposure is hit may be what hits have left; where
-        # most of a tile looks hit, the exposures differ.
+        # Faint structure where an exposure is hit may be left by hits; where most of
+        # a tile looks hit, the exposures differ.
         noise = frames.noise.at(rows)
         faint = level < _STRONG * noise.mean_variance(scene.reference[rows])
         level, left = tiling.cut(level), tiling.cut(faint & scene.flagged[rows])
@@ -292,7 +227,7 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
 
 
 def _solve_near(mean, normal, right):
-    """Solve the equations of all tiles; what a tile does not know is the mean."""
+    """Solve the equations of all tiles, with a prior around the mean (n, 5)."""
     alike = (_ALIKE * _PRIOR) ** -2
     right = right + (alike * mean)[:, np.newaxis, np.newaxis]
     return _solve(normal + np.diag(alike), right)
@@ -303,7 +238,7 @@ def _solve(matrix, vector):
 
 
 def _parts(frames, scene, tiling, rows, i):
-    """Return difference, variance and usable pixels of tiles of one exposure."""
+    """Return difference, variance and usable pixels of exposure i, (tiles, pixels)."""
     m = scene.reference[rows]
     difference = tiling.cut(frames.data[i, rows] - m)
     floor = tiling.cut(match_variance(m, frames.noise.at(rows), i))

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Mismatch that is left after matching, and noise that is measured."""
+"""Mismatch that remains after matching, and measured noise."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,12 +25,12 @@ __all__ = [
 EDGES = 2.0 ** np.arange(-1, 10)  # sigmas of structure, between 12 bins
 _BINS = len(EDGES) + 1
 _FINE = 16  # parts of a bin, for the median level in it
-_LOWEST_LEVEL = -2  # logarithm (base 2) of the lowest level that is told apart
+_LOWEST_LEVEL = -2  # logarithm (base 2) of the lowest level
 
 _LEAST, _MANY = 400, 2000  # values in a bin, and in one that tells the noise
-_LEAST_Q0 = 0.8  # of what is expected
+_LEAST_Q0 = 0.8  # of the expected one
 _LOWEST = 1.0  # sigmas: only values above are kept
-_DRAWN, _MOST_DRAWN = 100_000, 20  # values, and exposures beyond which it is alike
+_DRAWN, _MOST_DRAWN = 100_000, 20  # values, and exposures: more change nothing
 _STRONG = 16.0  # sigmas of structure where nothing is left out
 
 # Quantile, and its factor to the 0.995 quantile of Gaussian values. Of two
@@ -41,23 +41,10 @@ _TYPICAL = (0.95, 2.0)  # leftovers of cosmic rays do not reach it; for 3 to 9 e
 
 def measured_pixels(coincident, level):
     """
-    Return the pixels in which non-equivalence can be measured.
+    Return pixels (ny, nx) to measure mismatch in, and those of them in doubt.
 
-    Parameters
-    ----------
-    coincident : 2D `~numpy.ndarray` of bool
-        Pixels in which a majority of the exposures is hit, and their
-        surroundings.
-    level : 2D `~numpy.ndarray`
-        Level of the structure in sigmas.
-
-    Returns
-    -------
-    use : 2D `~numpy.ndarray` of bool
-        All but these, which hold leftovers of cosmic rays; on strong structure
-        all, or else non-equivalent stars would leave out themselves.
-    doubtful : 2D `~numpy.ndarray` of bool
-        Those of them on strong structure, which may hold either.
+    Coincident pixels hold leftovers of cosmic rays. On strong structure they are kept
+    and in doubt: otherwise stars that differ would exclude themselves.
     """
     strong = level >= _STRONG
     return ~coincident | strong, coincident & strong
@@ -66,10 +53,9 @@ def measured_pixels(coincident, level):
 @dataclass(frozen=True)
 class Tails:
     """
-    Counts by fine bin of structure, and the largest values with their bin.
+    Counts by fine bin of structure, and the largest values with their bins.
 
-    Doubtful values have bins of their own, after the others. Made of bands by
-    `of` and put together by `join`.
+    Doubtful values have bins of their own, after the others.
     """
 
     counts: np.ndarray
@@ -78,26 +64,7 @@ class Tails:
 
     @classmethod
     def of(cls, below, level, usable, doubtful=None):
-        """
-        Collect the values of one band.
-
-        Parameters
-        ----------
-        below : sequence of `~numpy.ndarray`
-            How far each exposure is below the low reference of the others, in
-            sigmas.
-        level : `~numpy.ndarray`
-            Level of the structure in sigmas.
-        usable : sequence of `~numpy.ndarray` of bool
-            Pixels that count, by exposure.
-        doubtful : `~numpy.ndarray` of bool, optional
-            Pixels whose values may be those of cosmic rays.
-
-        Returns
-        -------
-        tails : `Tails`
-            The values of this band.
-        """
+        """Return the tails of a band, ``below`` the low references in sigmas."""
         least = np.float32(2.0**_LOWEST_LEVEL)
         fine = np.log2(np.maximum(level, least))
         fine -= np.float32(_LOWEST_LEVEL)
@@ -117,7 +84,7 @@ class Tails:
 
     @classmethod
     def join(cls, parts):
-        """Put the bands together."""
+        """Return the tails of all bands together."""
         return cls(
             sum(part.counts for part in parts),
             np.concatenate([part.bins for part in parts]),
@@ -130,16 +97,8 @@ class Dispersion:
     """
     Quantile Q of the mirror statistic by level of structure.
 
-    Attributes
-    ----------
-    level : 1D `~numpy.ndarray`
-        Median level of the structure in each of 12 bins, in sigmas.
-    number : 1D `~numpy.ndarray` of int
-        Values in each bin.
-    quantile : 1D `~numpy.ndarray`
-        Q, the 0.995 quantile; NaN in bins that are too poor.
-    noise_quantile : float
-        Q0, the same where there is no structure.
+    In 12 bins: median ``level`` in sigmas, ``number`` of values, and ``quantile`` Q
+    (0.995), NaN if there are few. ``noise_quantile`` is Q0, that without structure.
     """
 
     level: np.ndarray
@@ -150,24 +109,10 @@ class Dispersion:
     @classmethod
     def of(cls, tails, n_exposures):
         """
-        Measure the quantiles.
+        Return the quantiles of the `Tails` of the whole image.
 
-        Parameters
-        ----------
-        tails : `Tails`
-            The values of the whole image.
-        n_exposures : int
-            Number of exposures.
-
-        Returns
-        -------
-        dispersion : `Dispersion`
-            The result.
-
-        Notes
-        -----
-        Doubtful values count as far as the bulk of the values of a bin is as
-        wide: mismatch widens all of them, a few cosmic rays only the tail.
+        Doubtful values count as far as the bulk of their bin is as wide: mismatch
+        widens all values, a few cosmic rays only the tail.
         """
         counts = tails.counts.reshape(2, _BINS, _FINE)
         sure, doubtful = counts.sum(axis=2)
@@ -203,21 +148,7 @@ class Dispersion:
         return strength
 
     def variance(self, level, variance):
-        """
-        Return what mismatch adds to the variance.
-
-        Parameters
-        ----------
-        level : `~numpy.ndarray`
-            Level of the structure in sigmas.
-        variance : `~numpy.ndarray`
-            Variance of an exposure.
-
-        Returns
-        -------
-        extra : `~numpy.ndarray`
-            The variance to be added.
-        """
+        """Return the variance that mismatch adds, at a level in sigmas."""
         if not self.strength.any():
             return np.zeros_like(level)
         place = np.log(np.maximum(level, np.float32(2.0**_LOWEST_LEVEL)))
@@ -258,7 +189,7 @@ def _median_levels(counts):
     return 2.0 ** (bins + middle / _FINE)
 
 
-_BLOCK = 16  # pixels: of one pixel the signal is not known well enough
+_BLOCK = 16  # pixels: the signal of one pixel is too uncertain
 _ENOUGH = 1 << 18  # pixels
 _LEAST_PIXELS, _SIGNAL_BINS = 1000, 12  # pixels of a bin
 _MISMATCH = 0.1  # of the variance
@@ -268,30 +199,11 @@ _HALF = np.sqrt(2 / np.pi)  # mean of the lower half of Gaussian values, in sigm
 
 def noise_levels(frames, matched, masks, z):
     """
-    Measure the noise in units of what was expected.
+    Return a table by signal ``x``: ``pixels`` and ``noise``, measured over expected.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures as they came.
-    matched : `~ccdcr.matching.match.Matched`
-        The matched exposures.
-    masks : 3D `~numpy.ndarray` of bool
-        The masks of the exposures, True = hit.
-    z : 3D `~numpy.ndarray`
-        Deviations in sigmas, minus infinity where an exposure takes no part.
-
-    Returns
-    -------
-    levels : `~astropy.table.Table`
-        By signal ``x``: number of ``pixels``, and observed ``noise``. Empty where
-        there are less than 1000 pixels.
-
-    Notes
-    -----
-    Only what is below the mean of the others counts: what is left of cosmic rays is
-    above. Where the steps of whole numbers are wider than the noise, nothing can be
-    told.
+    Only values below the mean of the others count, as leftovers of cosmic rays are
+    above. Empty if there are less than 1000 pixels. Of data that are integers, signals
+    with an expected noise below 1 are left out.
     """
     size = [min(_BLOCK, length) for length in frames.shape]
     rows = _rows(frames.shape, size[0])
@@ -315,10 +227,10 @@ def noise_levels(frames, matched, masks, z):
 
 def _deviations(original, matched, rows):
     """
-    Yield the deviations of some rows from the mean of the others, in sigmas.
+    Yield deviations (rows, nx) from the mean of the others, in sigmas, by exposure.
 
     The noise is that of the smooth signal: that of the mean of few others would be
-    large where they are high, and the exposure below them.
+    large where they are high and the exposure is below them.
     """
     frames = matched.frames
     noise, stack = frames.noise.at(rows), frames.data[:, rows]
@@ -341,21 +253,21 @@ def _deviations(original, matched, rows):
 
 
 def _rows(shape, height):
-    """Return the rows of every so many blocks."""
+    """Return the row numbers of a sample of blocks."""
     every = max(round(shape[0] * shape[1] / _ENOUGH), 1)
     first = np.arange(0, shape[0] - height + 1, height)[::every]
     return (first[:, np.newaxis] + np.arange(height)).ravel()
 
 
 def _in_blocks(plane, size):
-    """Return the sums of whole blocks."""
+    """Return the sums of a plane (ny, nx) over whole blocks, flat."""
     (y, x), width = size, plane.shape[1] // size[1]
     blocks = plane[:, : width * x].reshape(-1, y, width, x)
     return blocks.sum(axis=(1, 3), dtype=float).ravel()
 
 
 def _by_signal(pixels, signal, number, low):
-    """Return the table of sums over blocks of about the same signal."""
+    """Return the table of `noise_levels` from sums over blocks."""
     names = ("x", "pixels", "noise")
     n_bins = min(_SIGNAL_BINS, int(pixels.sum()) // _LEAST_PIXELS)
     if n_bins == 0:

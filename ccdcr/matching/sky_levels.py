@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Levels of the sky of exposures, which may differ by any amount."""
+"""Sky levels of the exposures relative to each other."""
 
 from dataclasses import dataclass, replace
 
@@ -14,18 +14,18 @@ __all__ = ["SkyLevels", "measure_sky_levels", "with_level_skies"]
 
 _TILE, _SMALLEST, _TILES = 64, 16, 4  # pixels of a tile, tiles along an axis
 _BACKGROUND = 0.25  # of the pixels of a tile, the faintest ones
-_STEP = 2  # pixels between those that a first look takes
+_STEP = 2  # pixels between those of a sample
 _LEAST = 16  # pixels of a tile
-_LEVEL = 0.5  # sigmas that skies may differ by: the fit in tiles takes that
+_LEVEL = 0.5  # sigmas: the fit in tiles corrects smaller differences
 
 
 @dataclass(frozen=True)
 class SkyLevels:
     """
-    What the skies of exposures exceed the common one by, in tiles.
+    Sky of each exposure minus the common one, in tiles.
 
-    ``values`` are (n, tiles along y, tiles along x), ``centres`` the rows and the
-    columns of their centres, ``start`` and ``shape`` the part of the image.
+    ``values`` are (n, tiles along y, tiles along x), ``centres`` the rows and columns
+    of their centres, ``start`` and ``shape`` the part of the image.
     """
 
     values: np.ndarray
@@ -40,7 +40,7 @@ class SkyLevels:
         return replace(self, start=start, shape=shape)
 
     def planes(self):
-        """Return the levels in each pixel, (n, ny, nx); straight beyond the centres."""
+        """Return the levels (n, ny, nx), extrapolated beyond the outer centres."""
         planes = self.values
         for axis in (2, 1):
             lower, upper, part = self._places(axis - 1)
@@ -49,7 +49,7 @@ class SkyLevels:
         return planes
 
     def _places(self, axis):
-        """Return the tile before each pixel, and the part of the way to the next."""
+        """Return the tile before each pixel, and the fraction to the next one."""
         centres = self.centres[axis]
         place = self.start[axis] + np.arange(self.shape[axis])
         last = len(centres) - 1
@@ -70,7 +70,7 @@ class SkyLevels:
 
 
 def with_level_skies(frames, sky):
-    """Return frames with one sky, each with the noise of its own; None = no change."""
+    """Return frames with a common sky, and the noise of their own; None = no change."""
     if sky is None:
         return frames
     planes = sky.planes()
@@ -81,23 +81,11 @@ def with_level_skies(frames, sky):
 
 def measure_sky_levels(frames):
     """
-    Measure how far the skies of exposures are from each other.
+    Return the `SkyLevels`, None if they differ by less than half a sigma.
 
-    Parameters
-    ----------
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures.
-
-    Returns
-    -------
-    sky : `SkyLevels` or None
-        The levels; None where they differ by less than half a sigma.
-
-    Notes
-    -----
-    In each tile the median of the differences counts, first of all pixels, then of
-    those that are the faintest of the median exposure: neither cosmic rays nor
-    structure of another flux change them.
+    The median difference of each tile, first of all pixels, then of the faintest ones
+    of the mean exposure, depends neither on cosmic rays nor on structure of another
+    flux.
     """
     tiling = _tiling(frames.shape)
     levels = _relative(_medians_of_exposures(frames))
@@ -117,7 +105,7 @@ def measure_sky_levels(frames):
 
 
 def _tiling(shape):
-    """Cut an image into tiles, at least two along an axis if it is long enough."""
+    """Return the tiles of an image, at least two along an axis if it is long enough."""
     size = [min(max(n // _TILES, _SMALLEST), _TILE, n) for n in shape]
     return Tiling.of_size(shape, tuple(size))
 
@@ -147,7 +135,7 @@ def _medians_of_exposures(frames):
 
 
 def _differences(frames, tiling, *, faint=False):
-    """Return the medians of the exposures minus the median one in tiles, and its."""
+    """Return medians in tiles: exposures minus the median one, and the median one."""
     data, unused = frames.data, frames.unused
     median = kernels.median(data, unused)
     if unused is not None and (nowhere := unused.all(axis=0)).any():
@@ -164,8 +152,8 @@ def _differences(frames, tiling, *, faint=False):
 
 def _faintest(frames, median, tiling, outside):
     """Return the places of the faintest pixels of each tile, (tiles, pixels)."""
-    # The differences of exposures do not depend on a mean with such weights, so
-    # that none is chosen for its noise.
+    # A mean with these weights is not correlated with the differences of exposures:
+    # no pixel is chosen for its noise.
     weights = 1 / np.array(_typical_variances(frames, median))
     data = frames.data
     if frames.unused is not None:
@@ -183,7 +171,7 @@ def _typical_variances(frames, median):
 
 
 def _medians(tiling, chosen, image, outside, unused=None):
-    """Return the median of each tile; of its neighbour where few pixels are good."""
+    """Return the median of each tile, or of its neighbour if few pixels are good."""
     values, bad = tiling.cut(image), outside
     if unused is not None:
         bad = bad | tiling.cut(unused)
