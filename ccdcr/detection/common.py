@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Stages that all detections share: checks, the user's lists, the mask set."""
+"""Steps of all detections: checks, the user's lists, the mask set."""
 
 import time
 from contextlib import contextmanager
@@ -39,47 +39,12 @@ __all__ = [
 
 
 def drop_flat_features(mask, excess, threshold):
-    """
-    Drop features of a single-image detector that no exposure stands out in.
-
-    Parameters
-    ----------
-    mask : 2D `~numpy.ndarray` of bool
-        Detected pixels.
-    excess : 2D `~numpy.ndarray`
-        The image minus the minimum over the exposures.
-    threshold : float
-        What the excess must exceed in at least one pixel of a feature.
-
-    Returns
-    -------
-    kept : 2D `~numpy.ndarray` of bool
-        The 8-connected features that have such a pixel.
-    """
+    """Return the 8-connected groups (ny, nx) with an excess above a threshold."""
     return groups_with_seed(mask, excess > threshold)
 
 
 def assemble(found, observed, lists, dilation):
-    """
-    Turn detected pixels into the masks of a set.
-
-    Parameters
-    ----------
-    found : dict of 2D `~numpy.ndarray` of bool
-        Pixels detected in the median (``MEDIANCR``), in the mean (``MEANCRT``)
-        and in each exposure (``CRMASK1`` ...).
-    observed : `~ccdcr.utils.planes.Observed`
-        The exposures.
-    lists : `UserLists`
-        The user's lists.
-    dilation : int
-        How many times masks are dilated.
-
-    Returns
-    -------
-    masks : dict of 2D `~numpy.ndarray` of bool
-        The masks under the same names.
-    """
+    """Return masks (ny, nx) by name: detected pixels, dilated, with user's lists."""
     unusable = observed.unusable
 
     def grown(name, seeds):
@@ -95,7 +60,7 @@ def assemble(found, observed, lists, dilation):
 
 
 def residual_mask(seeds, unusable, lists, dilation):
-    """Return the mask of what is left in a combination, from detected pixels."""
+    """Return the mask of hits that remain in a combination, from detected pixels."""
     return lists.without_replaced(grow(seeds, unusable, lists, dilation))
 
 
@@ -124,24 +89,10 @@ def _add_always(masks, observed, always):
 
 def flag_origins(masks, single, mm, lists, low=None):
     """
-    Say of each masked pixel what found it.
+    Return the origins of masked pixels, uint8 (ny, nx) as in `Diagnostics`, by name.
 
-    Parameters
-    ----------
-    masks : dict of 2D `~numpy.ndarray` of bool
-        The masks of a set by name.
-    single, mm : dict of 2D `~numpy.ndarray` of bool
-        Pixels detected in single images and by Median-Minimum, by name.
-    lists : `UserLists`
-        The user's lists.
-    low : dict of 2D `~numpy.ndarray` of bool, optional
-        Low values, by name.
-
-    Returns
-    -------
-    flags : dict of 2D `~numpy.ndarray` of uint8
-        0 not masked, 1 dilation only, 2 comparison of exposures only, 3 single image
-        only, 4 both, 5 the user's list, 6 low value.
+    ``single``, ``mm`` and ``low`` are the pixels found in single images, by comparison
+    and as low values, by name.
     """
     flags = {}
     for name, mask in masks.items():
@@ -162,10 +113,10 @@ def flag_origins(masks, single, mm, lists, low=None):
 @dataclass(frozen=True)
 class UserLists:
     """
-    What the user knows better, as masks (ny, nx) or None.
+    The user's lists as masks (ny, nx) or None.
 
-    ``never`` are skipped regions and pixels to be ignored, ``always`` pixels to
-    be flagged, ``replaced`` those that get their local median.
+    ``never`` are skipped regions and ignored pixels, ``always`` pixels to be flagged,
+    ``replaced`` those that get their local median.
     """
 
     never: np.ndarray | None = None
@@ -178,27 +129,7 @@ class UserLists:
 
 
 def user_lists(requirements, shape):
-    """
-    Turn the lists of regions and pixels into masks.
-
-    Parameters
-    ----------
-    requirements : `~ccdcr.Requirements`
-        The requirements.
-    shape : tuple of int
-        Shape of the images, (ny, nx).
-
-    Returns
-    -------
-    lists : `UserLists`
-        The masks.
-
-    Raises
-    ------
-    ValueError
-        If a region or pixel lies outside the image, or if a pixel is to be
-        flagged and not to be flagged.
-    """
+    """Return the `UserLists` for images (ny, nx), or ValueError if they contradict."""
     ignored = _pixels(requirements, "pixels_to_be_ignored_as_cr", shape)
     skipped = region_mask(requirements, "regions_to_be_skipped", shape)
     always = _pixels(requirements, "pixels_to_be_flagged_as_cr", shape)
@@ -303,7 +234,7 @@ def _check_flux_factor(value):
 
 @contextmanager
 def timed(timing, stage):
-    """Note the seconds that a stage takes."""
+    """Add the seconds that a stage takes to ``timing``."""
     start = time.perf_counter()
     yield
     timing[stage] = timing.get(stage, 0) + time.perf_counter() - start
@@ -329,7 +260,7 @@ def find_detector(requirements):
 
 
 def log_counts(found, requirements):
-    """Say how many pixels the single-image detector found."""
+    """Log how many pixels the single-image detector found."""
     log_ = log.info if requirements.la_verbose else log.debug
     for name, mask in found.masks.items():
         log_(f"{name}: {np.count_nonzero(mask)} pixels by the single-image detector")
@@ -358,7 +289,7 @@ def mask_set(masks, exposures, requirements, **parts):
 
 
 def lamedian_of(found, exposures, requirements):
-    """Return the clean median in the unit that was asked for."""
+    """Return the cleaned median (ny, nx) in the unit that was asked for, or None."""
     cleaned = found.cleaned.get("MEDIANCR")
     if cleaned is None:
         return None

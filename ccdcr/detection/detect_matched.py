@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Detection in exposures that are matched to each other."""
+"""Detection in exposures after local matching."""
 
 import numpy as np
 from astropy import units as u
@@ -54,22 +54,9 @@ def full_level(unit):
 
 def scaled_frames(exposures, factors, satlevel=None):
     """
-    Return exposures divided by factors, with their noise.
+    Return the `Frames` of exposures divided by factors (n,).
 
-    Parameters
-    ----------
-    exposures : `~ccdcr.exposures.Exposures`
-        The exposures.
-    factors : 1D `~numpy.ndarray`
-        What each is divided by.
-    satlevel : float, optional
-        Saturation level in the unit of the exposures, bias included. Default is
-        65535 for exposures in adu, and none for those in electron.
-
-    Returns
-    -------
-    frames : `~ccdcr.matching.frames.Frames`
-        The frames.
+    ``satlevel`` includes the bias; by default 65535 for adu and none for electron.
     """
     if satlevel is None:
         satlevel = full_level(exposures.unit)
@@ -83,41 +70,21 @@ def scaled_frames(exposures, factors, satlevel=None):
 
 
 def frames_of(data, detector, factors, *, bad=None, satlevel=np.inf):
-    """
-    Return plain arrays divided by factors, with their noise.
-
-    Parameters
-    ----------
-    data : 3D `~numpy.ndarray` of float32
-        The exposures, (n, ny, nx), without bias.
-    detector : `~ccdcr.exposures.Detector`
-        Gain, read noise and bias.
-    factors : 1D `~numpy.ndarray`
-        What each is divided by.
-    bad : 3D `~numpy.ndarray` of bool, optional
-        True = takes no part.
-    satlevel : float, optional
-        Saturation level in the unit of the exposures, bias included.
-
-    Returns
-    -------
-    frames : `~ccdcr.matching.frames.Frames`
-        The frames.
-    """
+    """Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,)."""
     if np.any(factors != 1):
         data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
     noise = Noise.of_detector(len(data), detector.gain, detector.readnoise, factors)
     return Frames.of(data, noise, bad, (satlevel - detector.bias) / factors)
 
 
-# Cores of lines and stars look like hits; a hit stands out more than what is left.
+# Cores of lines and stars look like hits, but stand out less.
 _CLEAR, _SIGMAS = np.float32(2.0), np.float32(5.0)
 _EDGE = 0.25  # of the peak
 _LIMITS = ("high", "low", "leak", "tail")
 
 
 def options_of(requirements):
-    """Take the requirements that begin with ``ma_``."""
+    """Return the `Options` of the requirements that begin with ``ma_``."""
     return Options(
         passes=requirements.ma_passes,
         tile=requirements.ma_tile,
@@ -130,25 +97,10 @@ def options_of(requirements):
 
 def second_opinion(detector, frames, parameters, progress_bar=None):
     """
-    Find what is hit in every exposure: a single image shows it, no comparison.
+    Return the `SingleImage` results, and the pixels (ny, nx) hit in every exposure.
 
-    Parameters
-    ----------
-    detector : callable or None
-        The single-image detector; None finds nothing.
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures.
-    parameters : `~ccdcr.exposures.Detector`
-        Gain and read noise.
-    progress_bar : callable, optional
-        Wraps the images.
-
-    Returns
-    -------
-    found : `~ccdcr.single_image.detectors.SingleImage`
-        What was found in the median and in the lowest exposure.
-    everywhere : 2D `~numpy.ndarray` of bool
-        Groups that are found in both, stand out clearly and are sharp.
+    Comparing exposures cannot find the latter: they are groups found in the median and
+    in the lowest exposure that stand out clearly and are sharp.
     """
     nothing = np.zeros(frames.shape, dtype=bool)
     if detector is None:
@@ -177,7 +129,7 @@ def second_opinion(detector, frames, parameters, progress_bar=None):
 
 
 def _stands_out(image, cleaned, noise):
-    """Return where an image exceeds what is left by more than structure does."""
+    """Return where an image exceeds its cleaned version by more than structure."""
     structure = find_structure(cleaned, noise)
     limit = _CLEAR * np.maximum(structure.height, structure.contrast)
     limit += _SIGMAS * np.sqrt(noise.mean_variance(cleaned))
@@ -185,7 +137,7 @@ def _stands_out(image, cleaned, noise):
 
 
 def _sharp(mask, image, noise):
-    """Return the 8-connected groups that end at once, as no line or star does."""
+    """Return the 8-connected groups (ny, nx) with edges sharper than lines or stars."""
     labels, number = label_groups(mask)
     profile = find_structure(image, noise).profile
     around = ndimage.maximum_filter(labels, 3) * ~mask
@@ -196,29 +148,7 @@ def _sharp(mask, image, noise):
 
 
 def planes_of(hits, everywhere, frames, lists, dilation):
-    """
-    Return the masks of a set, and what found each pixel.
-
-    Parameters
-    ----------
-    hits : `~ccdcr.matching.match.Found`
-        What was found by comparing the exposures.
-    everywhere : 2D `~numpy.ndarray` of bool
-        What is hit in every exposure, True = hit.
-    frames : `~ccdcr.matching.frames.Frames`
-        The exposures.
-    lists : `~ccdcr.detection.common.UserLists`
-        The user's lists.
-    dilation : int
-        How many times masks are dilated.
-
-    Returns
-    -------
-    masks : dict of 2D `~numpy.ndarray` of bool
-        The masks by name, True = hit.
-    flags : dict of 2D `~numpy.ndarray` of uint8
-        As `~ccdcr.detection.common.flag_origins` returns them.
-    """
+    """Return the masks (ny, nx) and the origins of their pixels, both by name."""
     observed = _observed(frames)
     compared = {"MEDIANCR": hits.coincident, "MEANCRT": hits.masks.any(axis=0)}
     compared |= dict(zip(observed.names, hits.masks, strict=True))
@@ -241,7 +171,7 @@ def planes_of(hits, everywhere, frames, lists, dilation):
 
 
 def _low(low, names, lists):
-    """Return the masks of low values by name, without what the user knows better."""
+    """Return the masks of low values by name, without pixels of the user's lists."""
     if low is None:
         return {}
     for mask in (lists.never, lists.replaced):
@@ -251,7 +181,7 @@ def _low(low, names, lists):
 
 
 def _observed(frames):
-    """Return what assembling the masks needs to know."""
+    """Return the `Observed` that `assemble` needs."""
     minimum, index = kernels.lowest(frames.data, frames.unused)
     nogood = None if frames.bad is None else frames.bad.all(axis=0)
     planes = Planes(minimum, index, None, None, nogood)
@@ -259,7 +189,7 @@ def _observed(frames):
 
 
 def detect_matched(exposures, requirements, lists, progress_bar):
-    """Compare exposures that are matched to each other first."""
+    """Return the mask set of exposures compared after matching."""
     timing = {}
     with timed(timing, "flux factors"):
         factors = find_flux_factors(requirements, exposures)

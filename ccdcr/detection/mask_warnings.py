@@ -25,12 +25,12 @@ __all__ = [
     "warn_of_noise",
 ]
 
-_LEAST = 1000  # pixels of an image of which fractions mean something
+_LEAST = 1000  # pixels of an image whose fractions are judged
 _MOST_FLAGGED = 0.2
-# Times what chance explains, with and without many more on bright pixels.
+# Times the chance, with and without many more on bright pixels.
 _MOST_COINCIDENT, _MOST_ALONE = 4, 10
 _MOST_BRIGHT = 4  # times the fraction of faint pixels
-_RARE, _FEW = 1e-6, 10  # chance of so many groups; fewer are looked at one by one
+_RARE, _FEW = 1e-6, 10  # chance of so many groups, and least number of groups
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
@@ -44,27 +44,11 @@ _REMEDIES = {
 
 def warn_of_implausible(masks):
     """
-    Warn of masks that can hardly be those of cosmic rays.
+    Warn if more than 20 % of a mask is flagged, or MEDIANCR exceeds chance far.
 
-    Parameters
-    ----------
-    masks : `~ccdcr.CRMaskSet`
-        The masks.
-
-    Warns
-    -----
-    ImplausibleMaskWarning
-        If more than 20 % of the pixels are flagged in MEDIANCR or in an exposure.
-    CoincidenceWarning
-        If MEDIANCR has more than 10 times the pixels that chance explains, or
-        4 times if it has 4 times more of the bright pixels than of the faint ones.
-
-    Notes
-    -----
-    The number of groups of pixels in MEDIANCR has a Poisson distribution: one
-    coincidence more than expected is no reason for a warning.
-    MEANCRT is not judged: it grows with the number of exposures. Images of less
-    than 1000 pixels are not, either: one hit may fill them.
+    One coincidence more than expected is no reason: the number of groups is Poissonian.
+    MEANCRT grows with the number of exposures and is not judged, nor are images of less
+    than 1000 pixels, which one hit may fill.
     """
     if masks.mediancr.size < _LEAST:
         return
@@ -144,7 +128,7 @@ def warn_of_mismatch(equivalence):
 
 
 def warn_of_noise(levels, cause):
-    """Warn of the level that is off most, unless there is no cause."""
+    """Warn of the level whose noise is off most, unless there is no cause."""
     if cause is None:
         return
     ratio = np.asarray(levels["noise"])
@@ -159,28 +143,11 @@ def warn_of_noise(levels, cause):
 
 def flagged_fractions(masks, image, noise_of):
     """
-    Return how much is flagged on bright and on faint pixels.
+    Return a table of the flagged fractions of bright and faint pixels, by mask.
 
-    Parameters
-    ----------
-    masks : dict of 2D `~numpy.ndarray` of bool
-        The masks by name, True = flagged.
-    image : 2D `~numpy.ndarray`
-        A clean image of the scene.
-    noise_of : callable
-        Returns the noise at a signal.
-
-    Returns
-    -------
-    fractions : `~astropy.table.Table`
-        Columns: mask, bright and faint, the flagged fraction of the pixels of
-        structure, the brightest 5% at most, and of those near the median of the
-        image or below; NaN if there are none.
-
-    Notes
-    -----
-    Cosmic rays do not care where they fall: a much larger fraction on bright
-    pixels means that real signal is flagged.
+    Bright pixels are structure, at most 5 % of the image, faint ones near its median or
+    below; NaN if there are none. A larger fraction of bright ones means that signal is
+    flagged: cosmic rays fall anywhere.
     """
     sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
     middle, high = np.percentile(sample, (50, _PERCENTILE))
