@@ -44,8 +44,7 @@ def check_structure(file):
     """
     Refuse an uncompressed FITS file whose headers claim impossible sizes.
 
-    Readers would loop over a thousand million axes that a damaged header claims,
-    or back and forth in the file for ever.
+    With sizes of damaged headers readers loop for very long, or for ever.
     """
     length, start = file.seek(0, io.SEEK_END), 0
     if length == 0:
