@@ -17,15 +17,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ccdcr.exposures import CCDParameters
-from ccdcr.median_minimum.exact_criteria import rank_of
+from ccdcr.median_minimum.exact_criteria import find_rank
 from ccdcr.median_minimum.exact_statistics import (
     compared_planes,
-    exposures_of,
+    describe_exposures,
     hit_fraction,
     lowest_used,
 )
 from ccdcr.median_minimum.order_statistics import Given, Ordered
-from ccdcr.median_minimum.prior import find_prior, histogram_of, make_surfaces
+from ccdcr.median_minimum.prior import find_prior, make_histogram, make_surfaces
 from ccdcr.simulation import simulate_exposures
 from ccdcr.utils.planes import make_planes
 
@@ -165,13 +165,13 @@ def _draw(case, truth, rng):
 
 def _describe(case):
     detector = CCDParameters(case.gain, case.readnoise, 0.0)
-    return exposures_of(detector, np.ones(case.n), case.shape)
+    return describe_exposures(detector, np.ones(case.n), case.shape)
 
 
 def _statistics(n):
     """Return what the masks compare, by name."""
     return {
-        "median": Ordered(rank_of(n, SOUGHT)),
+        "median": Ordered(find_rank(n, SOUGHT)),
         "any": Ordered(n),
         "given": Given(n),
     }
@@ -181,7 +181,7 @@ def _surfaces(compared, exposures):
     """Return what exposures say about the densities."""
     hit = float(hit_fraction(compared, exposures, None))
     exposures = replace(exposures, hit=hit)
-    prior = find_prior(histogram_of(compared.minimum, None, exposures), exposures)
+    prior = find_prior(make_histogram(compared.minimum, None, exposures), exposures)
     lowest = lowest_used(exposures.n, SOUGHT)
     return make_surfaces(prior, exposures, lowest, _statistics(exposures.n))
 
@@ -202,7 +202,7 @@ def _false_pixels(case, truth, images, rng):
         number = hit.sum(axis=0)
         compared = compared_planes(stack, None, make_planes(stack), SOUGHT)
         x = compared.reference
-        needed = case.n + 1 - rank_of(case.n, SOUGHT)
+        needed = case.n + 1 - find_rank(case.n, SOUGHT)
         for name, values, clean in (
             ("median", compared.ordered, number < needed),
             ("any", compared.highest, number == 0),

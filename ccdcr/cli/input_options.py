@@ -11,10 +11,10 @@ __all__ = [
     "add_exposure_options",
     "add_output_options",
     "add_reading_options",
-    "changes_of",
-    "detector_of",
     "expanded",
+    "get_ccd_options",
     "is_yaml",
+    "parse_changes",
     "reviewer",
 ]
 
@@ -109,7 +109,7 @@ def _change(text):
         raise argparse.ArgumentTypeError(str(err)) from err
 
 
-def changes_of(options):
+def parse_changes(options):
     """Return the changes of ``--set`` by name; unknown names are wrong usage."""
     from ccdcr.exceptions import UnknownRequirementError
     from ccdcr.pipeline.block_options import check_changes
@@ -123,7 +123,7 @@ def changes_of(options):
     return changes
 
 
-def detector_of(options):
+def get_ccd_options(options):
     """Return gain, readnoise and bias of the options, by name."""
     return {name: getattr(options, name) for name in ("gain", "readnoise", "bias")}
 

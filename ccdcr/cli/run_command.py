@@ -15,9 +15,9 @@ from pathlib import Path
 from ccdcr.cli.input_options import (
     add_exposure_options,
     add_output_options,
-    changes_of,
-    detector_of,
     expanded,
+    get_ccd_options,
+    parse_changes,
     reviewer,
 )
 
@@ -208,12 +208,12 @@ def _run_blocks(options, console):
     settings = Settings(
         output_folder=Path(options.output_folder),
         datadir=None if options.datadir is None else Path(options.datadir),
-        detector=detector_of(options),
+        detector=get_ccd_options(options),
         extension=options.extension,
         unit=options.unit,
         overwrite=options.overwrite,
         resume=options.resume,
-        changes=changes_of(options),
+        changes=parse_changes(options),
         remedy="use --overwrite",
         review=reviewer(options),
     )

@@ -8,21 +8,21 @@ from pathlib import Path
 from ccdcr.cli.input_options import (
     add_exposure_options,
     add_output_options,
-    changes_of,
-    detector_of,
     expanded,
+    get_ccd_options,
     is_yaml,
+    parse_changes,
     reviewer,
 )
 
-__all__ = ["add_combine", "add_detect", "block_of", "run_single"]
+__all__ = ["add_combine", "add_detect", "make_block", "run_single"]
 
 
-def block_of(options, kind):
+def make_block(options, kind):
     """Return the `ObservingBlock` of inputs: a YAML file, FITS files, or both."""
     from ccdcr.cli.input_options import UsageError
     from ccdcr.pipeline.observing_block import ObservingBlock
-    from ccdcr.pipeline.plan import kind_of
+    from ccdcr.pipeline.plan import find_kind
     from ccdcr.requirements.requirements import Requirements
 
     paths = expanded(options.inputs)
@@ -36,7 +36,7 @@ def block_of(options, kind):
             return ObservingBlock(frames=images, method="meancr")
         return ObservingBlock(frames=images, requirements=Requirements())
     blocks = ObservingBlock.list_from_yaml(files[0])
-    blocks = [block for block in blocks if kind_of(block) == kind]
+    blocks = [block for block in blocks if find_kind(block) == kind]
     if len(blocks) != 1:
         msg = (
             f"{files[0]} must hold one {kind}, found {len(blocks)}; "
@@ -55,11 +55,11 @@ def run_single(block, output, options, console):
     settings = Settings(
         output=Path(output),
         datadir=None if options.datadir is None else Path(options.datadir),
-        detector=detector_of(options),
+        detector=get_ccd_options(options),
         extension=options.extension,
         unit=options.unit,
         overwrite=options.overwrite,
-        changes=changes_of(options),
+        changes=parse_changes(options),
         remedy="use --overwrite",
         review=reviewer(options),
     )
@@ -111,7 +111,7 @@ def add_detect(commands, common):
 
 
 def _run_detect(options, console):
-    block = block_of(options, "detection")
+    block = make_block(options, "detection")
     status = run_single(block, options.output, options, console)
     if status == 0 and not options.dry_run:
         from ccdcr.masks.mask_set import CRMaskSet
@@ -172,7 +172,7 @@ def add_combine(commands, common):
 
 
 def _run_combine(options, console):
-    block = block_of(options, "combination")
+    block = make_block(options, "combination")
     given = {"method": options.method}
     if options.crmasks is not None:
         given["crmasks"] = str(Path(options.crmasks).absolute())

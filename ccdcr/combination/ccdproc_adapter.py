@@ -5,7 +5,7 @@ import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-__all__ = ["LateCombiner", "clip", "clipped", "stack_of"]
+__all__ = ["LateCombiner", "clip", "clipped", "get_stack"]
 
 _ARRAYS = ("data_arr", "_data_arr", "_data_arr_mask")
 _LENGTH = (
@@ -57,7 +57,7 @@ class LateCombiner(ccdproc.Combiner):
     @scaling.setter
     def scaling(self, value):
         if callable(value):
-            data, mask = stack_of(self)
+            data, mask = get_stack(self)
             value = [value(plane) for plane in np.ma.array(data, mask=mask)]
         if value is not None:
             if np.ndim(value) == 0:
@@ -88,7 +88,7 @@ def _check_weights(value, shape):
         raise ValueError(msg)
 
 
-def stack_of(combiner):
+def get_stack(combiner):
     """Return data and mask (True = bad or clipped) of a Combiner, (n, ny, nx) each."""
     # Release 2.5.1 holds a masked array, later versions an array and a mask.
     if hasattr(combiner, "_data_arr"):
@@ -109,7 +109,7 @@ def stack_of(combiner):
 def clipped(combiner, exposures):
     """Return exposures (data, mask, sigma) with data and mask of a Combiner."""
     sigmas = [sigma for *_, sigma in exposures]
-    return list(zip(*stack_of(combiner), sigmas, strict=True))
+    return list(zip(*get_stack(combiner), sigmas, strict=True))
 
 
 def clip(combiner, clipping):

@@ -9,7 +9,7 @@ from astropy import units as u
 
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, warn_user
-from ccdcr.exposures.ccd_parameters import model_variance, variance_of
+from ccdcr.exposures.ccd_parameters import compute_variance, model_variance
 from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "check_dtype",
     "check_fit",
     "check_weights",
-    "keywords_of",
+    "make_keywords",
     "masks_for",
     "read_masks",
 ]
@@ -44,7 +44,7 @@ class CombinationSettings:
     lamedian: tuple | None = None
 
     @classmethod
-    def of(
+    def from_options(
         cls,
         exposures,
         masks,
@@ -82,7 +82,7 @@ class CombinationSettings:
 
     def _known(self, plane, sigma, kind, sigma_unit):
         """Return the variance (rows, nx) of sigma; by the model where it is unknown."""
-        variance = variance_of(np.asarray(sigma), kind, sigma_unit, self.unit)
+        variance = compute_variance(np.asarray(sigma), kind, sigma_unit, self.unit)
         unknown = ~(variance > 0)
         if unknown.any():
             other = np.inf if self.model is None else model_variance(plane, *self.model)
@@ -216,7 +216,7 @@ def check_weights(weights):
         raise ValueError(msg)
 
 
-def keywords_of(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
+def make_keywords(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
     """Return the header keywords of a combined image."""
     return {
         "NCOMBINE": n,

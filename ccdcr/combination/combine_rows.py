@@ -10,7 +10,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.exceptions import LocalMedianWarning, warn_user
-from ccdcr.utils.neighbours import bands_of, in_threads
+from ccdcr.utils.neighbours import cut_bands, in_threads
 from ccdcr.utils.stacks import count, median_factor
 
 __all__ = [
@@ -305,4 +305,4 @@ def combine_planes(planes, dtype, settings, *, number=False):
 
 def bands(planes):
     """Return slices of rows whose stack fits into the cache."""
-    return bands_of(planes.shape, max(VALUES_AT_ONCE // len(planes.exposures), 1))
+    return cut_bands(planes.shape, max(VALUES_AT_ONCE // len(planes.exposures), 1))

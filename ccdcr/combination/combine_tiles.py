@@ -15,7 +15,7 @@ from ccdcr.combination.combination_settings import (
     check_dtype,
     check_fit,
     check_weights,
-    keywords_of,
+    make_keywords,
     masks_for,
 )
 from ccdcr.combination.combine_rows import (
@@ -31,14 +31,14 @@ from ccdcr.exposures.exposure_files import FileRows, Scratch
 from ccdcr.exposures.open_exposures import open_exposures
 from ccdcr.masks.mask_rows import open_masks
 from ccdcr.masks.mask_set import CRMaskSet
-from ccdcr.utils.neighbours import bands_of, number_of_threads
+from ccdcr.utils.neighbours import cut_bands, number_of_threads
 
 __all__ = [
     "bytes_per_pixel",
     "combine_plain",
     "combine_tiles",
+    "cut_tiles",
     "is_clipping",
-    "tiles_of",
 ]
 
 _USED = 0.75  # of mem_limit; the rest is for what is not counted
@@ -69,7 +69,7 @@ def bytes_per_pixel(exposures, dtype, clipping, plain=None):
     return read + stack + masks + images + clip, n * (5 * size + 16) + 60
 
 
-def tiles_of(shape, per_pixel, limit, n, *, align=1):
+def cut_tiles(shape, per_pixel, limit, n, *, align=1):
     """Return slices of rows that fit into a limit of bytes, n exposures each."""
     held, passing = per_pixel
     limit = min(limit * _USED, _ENOUGH)
@@ -87,7 +87,7 @@ def tiles_of(shape, per_pixel, limit, n, *, align=1):
         raise ValueError(msg)
     if height > align:
         height -= height % align
-    return bands_of(shape, height * shape[1])
+    return cut_bands(shape, height * shape[1])
 
 
 _AT_ONCE = 8  # tiles that are handed to dask together
@@ -181,7 +181,7 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         check_dtype(settings["dtype"])
         _check_weights(settings["weights"], exposures)
         scaling = _factors(settings.pop("scale"), exposures, mem_limit)
-        chosen = CombinationSettings.of(
+        chosen = CombinationSettings.from_options(
             exposures, masks, method, scaling=scaling, **options
         )
         function = TileCombination(
@@ -197,7 +197,7 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
             folder=folder,
             **settings,
         )
-        keywords = keywords_of(
+        keywords = make_keywords(
             len(exposures),
             method,
             masks.uuid,
@@ -285,7 +285,7 @@ def _run_tiles(
         shape, dtype, mem_limit, folder, sigma=sigma, number=number
     )
     lazy = any(exposure.lazy for exposure in exposures)
-    tiles = tiles_of(
+    tiles = cut_tiles(
         shape,
         bytes_per_pixel(exposures, dtype, clipping, plain),
         left / _AT_ONCE if lazy else left,

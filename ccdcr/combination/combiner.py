@@ -9,7 +9,7 @@ from ccdcr.combination.combination_settings import (
     check_dtype,
     check_fit,
     check_weights,
-    keywords_of,
+    make_keywords,
     masks_for,
     read_masks,
 )
@@ -252,7 +252,7 @@ class CRCombiner(LateCombiner):
     def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
         check_dtype(self.dtype)
         check_weights(self.weights)
-        settings = CombinationSettings.of(
+        settings = CombinationSettings.from_options(
             self._exposures,
             self.crmasks,
             method,
@@ -267,7 +267,7 @@ class CRCombiner(LateCombiner):
         )
         images = combine_planes(planes, self.dtype, settings)
         images.replace_by_local_median(self.crmasks.local_median_pixels)
-        keywords = keywords_of(
+        keywords = make_keywords(
             len(self._ccds),
             method,
             self.crmasks.uuid,
@@ -279,7 +279,7 @@ class CRCombiner(LateCombiner):
 
     @property
     def _exposures(self):
-        return [Exposure.of_ccd(ccd) for ccd in self._ccds]
+        return [Exposure.from_ccd(ccd) for ccd in self._ccds]
 
     def _planes(self, masks, lamedian=None):
         """Return the planes of the exposures, clipped if the parent has clipped."""

@@ -23,16 +23,16 @@ __all__ = [
     "check_regions",
     "check_requirements",
     "drop_flat_features",
-    "find_detector",
     "find_flux_factors",
     "flag_origins",
     "grow",
-    "lamedian_of",
     "least_exposures",
     "log_counts",
+    "make_lamedian",
     "mask_set",
     "region_mask",
     "residual_mask",
+    "single_image_detector",
     "timed",
     "user_lists",
 ]
@@ -247,11 +247,11 @@ def find_flux_factors(requirements, exposures):
         return np.broadcast_to(1.0 if given is None else given, len(exposures))
     regions = region_mask(requirements, "flux_factor_regions", exposures.shape)
     return measure_flux_factors(
-        exposures.data, exposures.bad, exposures.detector.noise_of, regions
+        exposures.data, exposures.bad, exposures.detector.compute_noise, regions
     )
 
 
-def find_detector(requirements):
+def single_image_detector(requirements):
     """Return the single-image detector of the method, or None."""
     name = requirements.crmethod.removeprefix("mm_").removeprefix("matched_")
     if name in {"mmcosmic", "matched"}:
@@ -288,7 +288,7 @@ def mask_set(masks, exposures, requirements, **parts):
     )
 
 
-def lamedian_of(found, exposures, requirements):
+def make_lamedian(found, exposures, requirements):
     """Return the cleaned median (ny, nx) in the unit that was asked for, or None."""
     cleaned = found.cleaned.get("MEDIANCR")
     if cleaned is None:

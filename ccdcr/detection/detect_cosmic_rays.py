@@ -10,7 +10,7 @@ from ccdcr.detection.detect_unmatched import detect_unmatched
 from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
-from ccdcr.matching.equivalence import report_of
+from ccdcr.matching.equivalence import make_report
 from ccdcr.matching.match import Options, match_exposures
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.requirements.requirement_table import STAGES
@@ -257,7 +257,7 @@ def check_equivalence(
     frames = scaled_frames(exposures, factors)
     sky = measure_sky_levels(frames)
     matched = match_exposures(with_level_skies(frames, sky), Options(passes=1))
-    report = report_of(matched, sky)
+    report = make_report(matched, sky)
     if report.failures:
         warn_of_mismatch(report)
     return report

@@ -7,13 +7,13 @@ from scipy import ndimage
 
 from ccdcr.detection.common import (
     assemble,
-    find_detector,
     find_flux_factors,
     flag_origins,
-    lamedian_of,
     log_counts,
+    make_lamedian,
     mask_set,
     residual_mask,
+    single_image_detector,
     timed,
 )
 from ccdcr.detection.mask_warnings import (
@@ -23,7 +23,7 @@ from ccdcr.detection.mask_warnings import (
 )
 from ccdcr.exposures.load_exposures import scale_factors
 from ccdcr.masks.diagnostics import LOW, Diagnostics, MatchingDiagnostics
-from ccdcr.matching.equivalence import report_of
+from ccdcr.matching.equivalence import make_report
 from ccdcr.matching.flag_pixels import Limits
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
@@ -36,10 +36,10 @@ from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
 
 __all__ = [
     "detect_matched",
-    "frames_of",
     "full_level",
-    "options_of",
-    "planes_of",
+    "make_frames",
+    "make_masks",
+    "make_options",
     "scaled_frames",
     "second_opinion",
 ]
@@ -60,7 +60,7 @@ def scaled_frames(exposures, factors, satlevel=None):
     """
     if satlevel is None:
         satlevel = full_level(exposures.unit)
-    return frames_of(
+    return make_frames(
         exposures.data,
         exposures.detector,
         factors,
@@ -69,12 +69,12 @@ def scaled_frames(exposures, factors, satlevel=None):
     )
 
 
-def frames_of(data, detector, factors, *, bad=None, satlevel=np.inf):
+def make_frames(data, detector, factors, *, bad=None, satlevel=np.inf):
     """Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,)."""
     if np.any(factors != 1):
         data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
-    noise = Noise.of_detector(len(data), detector.gain, detector.readnoise, factors)
-    return Frames.of(data, noise, bad, (satlevel - detector.bias) / factors)
+    noise = Noise.from_detector(len(data), detector.gain, detector.readnoise, factors)
+    return Frames.from_arrays(data, noise, bad, (satlevel - detector.bias) / factors)
 
 
 # Cores of lines and stars look like hits, but stand out less.
@@ -83,7 +83,7 @@ _EDGE = 0.25  # of the peak
 _LIMITS = ("high", "low", "leak", "tail")
 
 
-def options_of(requirements):
+def make_options(requirements):
     """Return the `Options` of the requirements that begin with ``ma_``."""
     return Options(
         passes=requirements.ma_passes,
@@ -147,7 +147,7 @@ def _sharp(mask, image, noise):
     return np.concatenate([[False], sharp])[labels]
 
 
-def planes_of(hits, everywhere, frames, lists, dilation):
+def make_masks(hits, everywhere, frames, lists, dilation):
     """Return the masks (ny, nx) and the origins of their pixels, both by name."""
     observed = _observed(frames)
     compared = {"MEDIANCR": hits.coincident, "MEANCRT": hits.masks.any(axis=0)}
@@ -200,27 +200,30 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         sky = measure_sky_levels(frames)
         frames = with_level_skies(frames, sky)
     with timed(timing, "matching"):
-        hits = find_hits(frames, options_of(requirements))
+        hits = find_hits(frames, make_options(requirements))
         frames = frames.without(hits.matched.frames.low)
-        report = report_of(hits.matched, sky)
+        report = make_report(hits.matched, sky)
     with timed(timing, "single image"):
         found, everywhere = second_opinion(
-            find_detector(requirements), frames, exposures.detector, progress_bar
+            single_image_detector(requirements),
+            frames,
+            exposures.detector,
+            progress_bar,
         )
         log_counts(found, requirements)
     with timed(timing, "masks"):
-        masks, flags = planes_of(
+        masks, flags = make_masks(
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
     bright = flagged_fractions(
-        masks, hits.matched.reference, exposures.detector.noise_of
+        masks, hits.matched.reference, exposures.detector.compute_noise
     )
     result = mask_set(
         masks,
         exposures,
         requirements,
-        low_values=_rows_of(frames.low, flags),
-        lamedian=lamedian_of(found, exposures, requirements),
+        low_values=_list_low(frames.low, flags),
+        lamedian=make_lamedian(found, exposures, requirements),
         flux_factor=factors,
         equivalence=report,
         bright=bright,
@@ -242,7 +245,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     return result
 
 
-def _rows_of(low, flags):
+def _list_low(low, flags):
     """Return low values (n, ny, nx) as rows of exposure, x and y, from 1; or None."""
     if low is None:
         return None

@@ -8,13 +8,13 @@ import numpy as np
 from ccdcr.detection.common import (
     assemble,
     drop_flat_features,
-    find_detector,
     find_flux_factors,
     flag_origins,
-    lamedian_of,
     log_counts,
+    make_lamedian,
     mask_set,
     residual_mask,
+    single_image_detector,
     timed,
 )
 from ccdcr.detection.mask_warnings import flagged_fractions, warn_of_noise
@@ -36,7 +36,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
     with timed(timing, "planes"):
         observed = _observe(exposures, requirements, factors)
         images = observed.images
-    detector = find_detector(requirements)
+    detector = single_image_detector(requirements)
     with timed(timing, "single image"):
         found = _search(detector, observed, images, requirements, progress_bar)
     with timed(timing, "offsets"):
@@ -67,7 +67,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
         masks,
         exposures,
         requirements,
-        lamedian=lamedian_of(found, exposures, requirements),
+        lamedian=make_lamedian(found, exposures, requirements),
         flux_factor=factors,
         boundaries=_exact_boundaries(criteria, requirements),
         bright=_bright(masks, observed),
@@ -120,7 +120,7 @@ def _offsets(requirements, observed, images):
     return measure_offsets(
         [images[name][0] for name in observed.names],
         observed.planes.median,
-        observed.detector.noise_of,
+        observed.detector.compute_noise,
         requirements.mm_crosscorr_region,
     )
 
@@ -164,7 +164,7 @@ def _levelled(observed, requirements):
 def _bright(masks, observed):
     planes = observed.planes
     clean = np.where(masks["MEDIANCR"], planes.minimum, planes.median)
-    return flagged_fractions(masks, clean, observed.detector.noise_of)
+    return flagged_fractions(masks, clean, observed.detector.compute_noise)
 
 
 def _exact_boundaries(criteria, requirements):

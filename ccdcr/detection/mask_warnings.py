@@ -141,7 +141,7 @@ def warn_of_noise(levels, cause):
     warn_user(msg, NoiseModelWarning)
 
 
-def flagged_fractions(masks, image, noise_of):
+def flagged_fractions(masks, image, compute_noise):
     """
     Return a table of the flagged fractions of bright and faint pixels, by mask.
 
@@ -152,7 +152,7 @@ def flagged_fractions(masks, image, noise_of):
     sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
     middle, high = np.percentile(sample, (50, _PERCENTILE))
     # Beyond the noise: the median is higher where an exposure is hit.
-    sigma = noise_of(middle)
+    sigma = compute_noise(middle)
     parts = {
         "bright": image > max(high, middle + _BRIGHT * sigma),
         "faint": image <= middle + _FAINT * sigma,

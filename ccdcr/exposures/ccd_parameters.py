@@ -13,11 +13,11 @@ __all__ = [
     "MOST_SIGNAL",
     "READNOISE_KEYWORDS",
     "CCDParameters",
+    "compute_variance",
     "find_ccd_parameters",
     "find_keywords",
     "model_variance",
     "split_gain_map",
-    "variance_of",
 ]
 
 # Tried in this order if no value is given.
@@ -48,7 +48,7 @@ class CCDParameters:
         """Read noise in the unit of the data."""
         return self.readnoise / self.gain
 
-    def noise_of(self, expected):
+    def compute_noise(self, expected):
         """Return the noise of an expected image without bias, in its unit."""
         return np.sqrt(np.maximum(expected, 0) / self.gain + self.noise**2)
 
@@ -231,7 +231,7 @@ def _known_keyword(exposures, name, keywords):
     return None
 
 
-def variance_of(sigma, kind, sigma_unit, unit):
+def compute_variance(sigma, kind, sigma_unit, unit):
     """
     Return the variance (float64, in ``unit**2``) of an uncertainty array.
 

@@ -16,7 +16,7 @@ from ccdcr.exposures.ccd_parameters import (
 )
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import bands_of, dilate
+from ccdcr.utils.neighbours import cut_bands, dilate
 
 __all__ = ["Exposures", "load_exposures", "measure_flux_factors", "scale_factors"]
 
@@ -85,7 +85,7 @@ def load_exposures(
 
 def _fill(data, bad, exposure, detector, ratio):
     """Fill in the data (ny, nx) of an exposure without bias, and its bad pixels."""
-    for rows in bands_of(exposure.shape):
+    for rows in cut_bands(exposure.shape):
         values, mask, _ = exposure.cut(rows)
         with np.errstate(over="ignore"):  # beyond float32 is not finite either
             np.subtract(values, detector.bias, out=data[rows], casting="unsafe")
@@ -110,12 +110,12 @@ _CLIP = 4.0  # sigma, on both sides: clipping one side only would be biased
 _LEAST_ACCURACY = 0.02
 
 
-def measure_flux_factors(stack, bad, noise_of, use=None):
+def measure_flux_factors(stack, bad, compute_noise, use=None):
     """
     Return the flux of each exposure (n, ny, nx) relative to the median one, (n,).
 
     Factors are ratios of sums over pixels that deviate in no exposure from the median
-    of the scaled exposures. ``noise_of`` returns the noise of an expected image,
+    of the scaled exposures. ``compute_noise`` returns the noise of an expected image,
     ``use`` (ny, nx) limits the pixels. ValueError if there is too little signal.
     """
     usable = np.ones(stack.shape[1:], bool) if use is None else use.copy()
@@ -128,10 +128,10 @@ def measure_flux_factors(stack, bad, noise_of, use=None):
         hit = np.zeros_like(usable)
         for plane, factor in zip(stack, factors, strict=True):
             expected = level * np.float32(factor)
-            hit |= np.abs(plane - expected) > _CLIP * noise_of(expected)
+            hit |= np.abs(plane - expected) > _CLIP * compute_noise(expected)
         clean = usable & ~dilate(hit, 1)
         sums = stack[:, clean].sum(axis=1, dtype=np.float64)
-        error = np.sqrt(np.sum(noise_of(level[clean]).astype(np.float64) ** 2))
+        error = np.sqrt(np.sum(compute_noise(level[clean]).astype(np.float64) ** 2))
         _check(sums, error)
         factors = sums / np.median(sums)
     return factors

@@ -154,7 +154,7 @@ class Exposure:
     from_file: bool = False
 
     @classmethod
-    def of_ccd(cls, ccd):
+    def from_ccd(cls, ccd):
         """Return the exposure of a CCDData; nothing is copied."""
         uncertainty = ccd.uncertainty
         known = uncertainty is not None and uncertainty.array is not None
@@ -239,7 +239,7 @@ def open_exposures(
     with ExitStack() as stack:
         temporary = temporary_folder(stack, folder)
         exposures = [
-            Exposure.of_ccd(item)
+            Exposure.from_ccd(item)
             if isinstance(item, CCDData)
             else _open(item, temporary, extension=extension, unit=unit, **names)
             for item in items

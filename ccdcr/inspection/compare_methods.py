@@ -191,7 +191,7 @@ class _Judge:
         stack = scaled(inspection.stack, factors) * level
         self._low = kernels.lowest(stack, inspection.bad)[0]
         self._high = _highest(stack, inspection)
-        self._noise = inspection.noise_of(self._low)
+        self._noise = inspection.compute_noise(self._low)
         self._fewer = _fewer(inspection)
         self._clean = ~_touched(inspection.masks) & np.isfinite(self._low)
         # The filter of the noise reaches one pixel beyond.

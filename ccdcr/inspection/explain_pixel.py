@@ -5,7 +5,7 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from ccdcr.combination.methods import METHODS
-from ccdcr.detection.detect_matched import frames_of, full_level, options_of
+from ccdcr.detection.detect_matched import full_level, make_frames, make_options
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
 from ccdcr.matching.flag_pixels import LEAST_OF_MEDIAN, needed_of_median
@@ -111,7 +111,7 @@ class _Pixel:
     def table(self, x, y):
         """Return the table of a FITS pixel."""
         self._noise = float(
-            self._inspection.noise_of(self._inspection.planes.minimum)[self._here]
+            self._inspection.compute_noise(self._inspection.planes.minimum)[self._here]
         )
         if np.isnan(self._noise):
             self._missing.append(_NO_NOISE)
@@ -295,7 +295,7 @@ def _explain_matched(inspection, pixel):
     frames = _matched_frames(inspection, matching, bounds)
     rows, columns = bounds
     here = pixel[0] - rows.start, pixel[1] - columns.start
-    options = options_of(inspection.requirements)
+    options = make_options(inspection.requirements)
     decision = decision_at(here, frames, options, matching.known)
     found = []
     for i in range(len(frames)):
@@ -310,7 +310,7 @@ def _matched_frames(inspection, matching, bounds):
     """Return a part of the exposures as they were matched."""
     data, ratio = inspection.stack[:, *bounds], matching.gain_ratio
     satlevel = inspection.requirements.ma_satlevel
-    frames = frames_of(
+    frames = make_frames(
         data if ratio is None else data * ratio[bounds],
         inspection.detector,
         matching.scale,

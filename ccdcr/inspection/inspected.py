@@ -152,11 +152,11 @@ class Inspection:
         """Return the Median-Minimum boundary of a mask, or None."""
         return self.masks.diagnostics.boundaries.get(_searched(name))
 
-    def noise_of(self, level):
+    def compute_noise(self, level):
         """Return the noise of an exposure at a level; NaN if it is not known."""
         if self.detector is None:
             return np.full_like(np.asarray(level, dtype=np.float32), np.nan)
-        return self.detector.noise_of(level)
+        return self.detector.compute_noise(level)
 
     def statistic(self, name):
         """Return low reference and statistic of Median-Minimum, (ny, nx) each."""

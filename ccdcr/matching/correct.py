@@ -4,7 +4,7 @@
 import numpy as np
 
 from ccdcr.matching.clean_reference import OF_LOW, low_references, majority
-from ccdcr.matching.match_tiles import match_variance, terms_of, weights
+from ccdcr.matching.match_tiles import make_terms, match_variance, weights
 from ccdcr.matching.mismatch import (
     Dispersion,
     Tails,
@@ -102,7 +102,7 @@ def match(frames, scene, fits, *, strips=True):
 
     def tiles_and_rows(rows):
         wide, inside = with_halo(rows, HALO, frames.shape[0])
-        terms = terms_of(scene.reference, scene.structure, frames.noise, wide)
+        terms = make_terms(scene.reference, scene.structure, frames.noise, wide)
         part = np.s_[wide, :]
         for i in range(len(frames)):
             difference = _difference(frames, scene, i, part)
@@ -129,7 +129,7 @@ def match(frames, scene, fits, *, strips=True):
     in_threads(tiles_and_rows, fits.tiling.bands())
     of_columns = bands_in_cache(frames.shape[::-1], longer=2)
     tails = Tails.join(in_threads(columns, of_columns))
-    return matched, Dispersion.of(tails, len(frames))
+    return matched, Dispersion.measure(tails, len(frames))
 
 
 def unmatched_dispersion(frames, scene):
@@ -140,7 +140,7 @@ def unmatched_dispersion(frames, scene):
         return _tails(data, data, frames, scene, np.s_[rows, :])
 
     parts = in_threads(work, bands_in_cache(frames.shape))
-    return Dispersion.of(Tails.join(parts), len(frames))
+    return Dispersion.measure(Tails.join(parts), len(frames))
 
 
 def _difference(frames, scene, i, part):
@@ -184,4 +184,4 @@ def _tails(free, stack, frames, scene, part):
         variance = noise.variance_of_difference(reference, i, OF_LOW)
         below.append((low - free[i]) / np.sqrt(variance))
         usable.append(use if unused is None else use & ~unused[i] & np.isfinite(low))
-    return Tails.of(below, level, usable, doubtful)
+    return Tails.collect(below, level, usable, doubtful)

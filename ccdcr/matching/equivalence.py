@@ -13,7 +13,7 @@ __all__ = [
     "TERMS",
     "UNITS",
     "Equivalence",
-    "report_of",
+    "make_report",
 ]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
@@ -203,7 +203,7 @@ def _deviation(terms, name):
 _LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
 
 
-def report_of(matched, sky=None):
+def make_report(matched, sky=None):
     """Return the `Equivalence` of `Matched` exposures and removed `SkyLevels`."""
     before, after, fits = matched.before, matched.after, matched.fits
     if sky is not None:

@@ -35,7 +35,7 @@ class Noise:
     sky: np.ndarray | None = None
 
     @classmethod
-    def of_detector(cls, n, gain, readnoise, factors=None):
+    def from_detector(cls, n, gain, readnoise, factors=None):
         """
         Return the noise of n exposures that were divided by ``factors`` (n,).
 
@@ -136,7 +136,7 @@ class Frames:
     raw: np.ndarray | None = None
 
     @classmethod
-    def of(cls, data, noise, bad=None, level=np.inf):
+    def from_arrays(cls, data, noise, bad=None, level=np.inf):
         """
         Return finite frames with values at the saturation ``level`` marked.
 

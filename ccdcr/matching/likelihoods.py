@@ -112,7 +112,6 @@ def _astray(frames, masks, reference):
 
 
 _DEEP = 5.0  # sigmas of a low value
-_OF_MEDIAN = np.pi / 2  # variance of a median over that of the mean
 _DECADES = np.log(1e4)  # of sigmas that a pixel may differ from those around
 
 
@@ -139,7 +138,7 @@ class Sample:
     scale: float
 
     @classmethod
-    def of(cls, frames, structure, left, pixels):
+    def from_frames(cls, frames, structure, left, pixels):
         """Return the sample at pixels (rows, columns); ``left`` is the mismatch."""
         mismatch, extra = left
         here = (slice(None), *pixels)

@@ -4,7 +4,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from ccdcr.matching.likelihoods import (
     USUAL_RATE,
@@ -13,13 +12,12 @@ from ccdcr.matching.likelihoods import (
     measure_priors,
 )
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import bands_in_cache, in_threads
+from ccdcr.utils.neighbours import bands_in_cache, in_threads, label_groups
 
 __all__ = ["find_low_values"]
 
 _FAINT = 2.0  # sigmas of structure that noise may make
 _DEEP = np.float32(4.5)  # sigmas
-_EIGHT = np.ones((3, 3), dtype=bool)
 _AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
 _STEP = 4  # pixels between those of a sample
 _ITERATIONS = 20
@@ -44,7 +42,7 @@ def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
         priors = measure_priors(frames, masks, reference, cores)
     parts = []
     for part in _batches(pixels):
-        sample = Sample.of(frames, scene.structure, left, part)
+        sample = Sample.from_frames(frames, scene.structure, left, part)
         parts.append((*cut_likelihoods(sample, priors), sample.level <= _FAINT))
     low, clean, gain, on_faint = (
         np.concatenate(a, axis=-1) for a in zip(*parts, strict=True)
@@ -57,7 +55,7 @@ def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
     on_faint = on_faint[likely]
     if gain.size == 0:
         return None, priors
-    groups = _Groups.of(pixels, low, frames.shape)
+    groups = _Groups.from_pixels(pixels, low, frames.shape)
     odds = groups.sums(gain) + groups.neighbours(cores, clean, priors)
     number = groups.means(low.sum(axis=0))
     odds -= groups.means(clean.sum(axis=0)) * np.log(priors.hit_rate)
@@ -160,11 +158,11 @@ class _Groups:
     plane: np.ndarray
 
     @classmethod
-    def of(cls, pixels, low, shape):
+    def from_pixels(cls, pixels, low, shape):
         """Put pixels into groups by place and by the exposures that are low."""
         here = np.zeros(shape, dtype=bool)
         here[pixels] = True
-        label = ndimage.label(here, _EIGHT)[0][pixels]
+        label = label_groups(here)[0][pixels]
         keys = np.column_stack([label, np.packbits(low, axis=0).T])
         index = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
         plane = np.full(shape, -1)

@@ -71,7 +71,7 @@ class Deviations:
     step: int
 
     @classmethod
-    def of(cls, level, z):
+    def count(cls, level, z):
         """Count pixels by level (ny, nx) and z (n, ny, nx), in some rows if many."""
         step = max(round(z.size / _ENOUGH), 1)
         level = level[::step]
@@ -168,7 +168,7 @@ def find_hits(frames, options):
     matched = match_exposures(frames, options)
     masks, z, _, leak = decide(matched, options.limits)
     matched = replace(matched, known=replace(matched.known, leak=leak))
-    deviations = Deviations.of(matched.reference, z)
+    deviations = Deviations.count(matched.reference, z)
     coincident = coincident_pixels(z, masks, frames.unused)
     noise = noise_levels(frames, matched, masks, z)
     return Found(masks, coincident, matched, deviations, noise)
@@ -196,9 +196,9 @@ def match_exposures(frames, options, known=None):
 
     ``known`` is given if the frames are whole tiles of a larger image.
     """
-    tiling = Tiling.of(frames.shape, options.tile)
+    tiling = Tiling.from_tile(frames.shape, options.tile)
     if known is not None:
-        tiling = Tiling.of_size(frames.shape, known.tile)
+        tiling = Tiling.from_size(frames.shape, known.tile)
     record = _Record(known)
     masks = first_masks(frames, options.limits)
     scene = _scene(frames, masks)

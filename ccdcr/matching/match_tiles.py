@@ -18,8 +18,8 @@ __all__ = [
     "TileFits",
     "Tiling",
     "fit_tiles",
+    "make_terms",
     "match_variance",
-    "terms_of",
     "weights",
 ]
 
@@ -46,14 +46,14 @@ class Tiling:
     number: tuple
 
     @classmethod
-    def of(cls, shape, tile):
+    def from_tile(cls, shape, tile):
         """Cut an image into tiles of about ``tile`` pixels along each axis."""
         number = tuple(max(round(length / tile), 1) for length in shape)
         size = tuple(-(-n // k) for n, k in zip(shape, number, strict=True))
-        return cls.of_size(shape, size)
+        return cls.from_size(shape, size)
 
     @classmethod
-    def of_size(cls, shape, size):
+    def from_size(cls, shape, size):
         """Cut an image into tiles of a size."""
         number = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
         return cls(shape, size, number)
@@ -143,7 +143,7 @@ class TileFits:
         return total
 
 
-def terms_of(image, structure, noise, rows):
+def make_terms(image, structure, noise, rows):
     """
     Return the terms (5, rows, nx) of a band of the reference, as in `TERMS`.
 
@@ -198,7 +198,7 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
 
     def work(rows):
         place = tiling.rows_of_tiles(rows)
-        terms = terms_of(scene.reference, structure, frames.noise, rows)
+        terms = make_terms(scene.reference, structure, frames.noise, rows)
         terms = np.stack([tiling.cut(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
         # Faint structure where an exposure is hit may be left by hits; where most of

@@ -63,7 +63,7 @@ class Tails:
     values: np.ndarray
 
     @classmethod
-    def of(cls, below, level, usable, doubtful=None):
+    def collect(cls, below, level, usable, doubtful=None):
         """Return the tails of a band, ``below`` the low references in sigmas."""
         least = np.float32(2.0**_LOWEST_LEVEL)
         fine = np.log2(np.maximum(level, least))
@@ -107,7 +107,7 @@ class Dispersion:
     noise_quantile: float
 
     @classmethod
-    def of(cls, tails, n_exposures):
+    def measure(cls, tails, n_exposures):
         """
         Return the quantiles of the `Tails` of the whole image.
 

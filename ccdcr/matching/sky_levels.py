@@ -107,7 +107,7 @@ def measure_sky_levels(frames):
 def _tiling(shape):
     """Return the tiles of an image, at least two along an axis if it is long enough."""
     size = [min(max(n // _TILES, _SMALLEST), _TILE, n) for n in shape]
-    return Tiling.of_size(shape, tuple(size))
+    return Tiling.from_size(shape, tuple(size))
 
 
 def _centres(length, size):

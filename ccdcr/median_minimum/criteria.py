@@ -17,13 +17,13 @@ from ccdcr.median_minimum.simulated_boundary import (
     low_reference,
     simulate_diagrams,
 )
-from ccdcr.utils.neighbours import bands_of, dilate
+from ccdcr.utils.neighbours import cut_bands, dilate
 
 __all__ = [
     "Criterion",
-    "candidates_of",
+    "compute_limit",
+    "find_candidates",
     "least_excess",
-    "limit_of",
     "make_simulated_criteria",
     "measure_offsets",
 ]
@@ -64,14 +64,14 @@ class Criterion:
         return self.compared(image) - self.reference
 
 
-def limit_of(reference, boundary, threshold, number=None):
+def compute_limit(reference, boundary, threshold, number=None):
     """Return reference + max(boundary, threshold), (ny, nx); inf where number < 2."""
 
     def limit_at(boundary, x):
         return x + np.maximum(boundary(x), np.float32(threshold))
 
     limit = np.empty_like(reference)
-    for rows in bands_of(limit.shape):
+    for rows in cut_bands(limit.shape):
         limit[rows] = limit_at(boundary, reference[rows])
     if number is not None:
         limit[number < 2] = np.inf
@@ -81,7 +81,7 @@ def limit_of(reference, boundary, threshold, number=None):
     return limit
 
 
-def candidates_of(observed, settings):
+def find_candidates(observed, settings):
     """Return the pixels whose highest good exposure is high enough, (ny, nx)."""
     stack, bad = observed.stack, observed.bad
     highest = np.full(stack.shape[1:], -np.inf, dtype=stack.dtype)
@@ -121,14 +121,14 @@ def make_simulated_criteria(observed, settings, offsets, found):
         {k: (x, planes.median - x) for k, x in references.items()},
         ~flagged if bad is None else ~flagged & ~bad.any(axis=0),
     )
-    candidates = candidates_of(observed, settings)
+    candidates = find_candidates(observed, settings)
     threshold = least_excess(settings, observed.detector)
     criteria = {}
     for k, x in references.items():
         boundary = _boundary(diagrams[k], settings, observed.detector)
         criteria[k] = Criterion(
             x,
-            limit_of(x, boundary, threshold),
+            compute_limit(x, boundary, threshold),
             candidates,
             threshold,
             settings.mm_dilation,
@@ -180,7 +180,7 @@ _SLOPE = 0.7  # least slope that counts, in units of the noise per pixel
 _STRUCTURE = (0.5, 0.1)  # of the local contrast, first and last tolerance
 
 
-def measure_offsets(stack, median, noise_of, region):
+def measure_offsets(stack, median, compute_noise, region):
     """
     Return the (dx, dy) that move the median (ny, nx) onto each exposure.
 
@@ -192,13 +192,13 @@ def measure_offsets(stack, median, noise_of, region):
     cut = np.s_[ymin - 1 : ymax, xmin - 1 : xmax]
     images, median = [image[cut] for image in stack], median[cut]
     brightest = ndimage.maximum_filter(median, _REACH)
-    brightest += _CLIP * noise_of(brightest)
+    brightest += _CLIP * compute_noise(brightest)
     start = [_correlate(np.minimum(image, brightest), median) for image in images]
     starts = [(offset - start[0], offset) for offset in start]
     for _ in range(_ROUNDS):
         offsets = np.array(
             [
-                _refine(image, images[0], median, noise_of, start)
+                _refine(image, images[0], median, compute_noise, start)
                 for image, start in zip(images, starts, strict=True)
             ]
         )
@@ -230,12 +230,12 @@ def _tapered(image):
     return image
 
 
-def _refine(image, reference, median, noise_of, start):
+def _refine(image, reference, median, compute_noise, start):
     """Return the offset (dy, dx) of an image from a reference."""
     offset, from_median = start
     for tolerance in np.geomspace(*_STRUCTURE, _ITERATIONS):
         model = _moved(median, from_median)
-        noise = np.sqrt(2) * noise_of(model)
+        noise = np.sqrt(2) * compute_noise(model)
         contrast = ndimage.maximum_filter(model, 3) - ndimage.minimum_filter(model, 3)
         residual = image - _moved(reference, offset)
         limit = _CLIP * noise + tolerance * contrast

@@ -8,27 +8,27 @@ import numpy as np
 
 from ccdcr.median_minimum.criteria import (
     Criterion,
-    candidates_of,
+    compute_limit,
+    find_candidates,
     least_excess,
-    limit_of,
 )
 from ccdcr.median_minimum.exact_boundary import judge_noise_model
 from ccdcr.median_minimum.exact_statistics import (
     Compared,
     EqualExposures,
     compared_planes,
-    exposures_of,
+    describe_exposures,
+    find_rank,
     hit_fraction,
     lowest_used,
-    rank_of,
 )
 from ccdcr.median_minimum.order_statistics import Given, GivenIndex, Ordered
-from ccdcr.median_minimum.prior import find_prior, histogram_of, make_surfaces
+from ccdcr.median_minimum.prior import find_prior, make_histogram, make_surfaces
 from ccdcr.median_minimum.simulated_boundary import N_BINS, Diagram, count_cells
 from ccdcr.utils.neighbours import dilate
 from ccdcr.utils.planes import make_planes, scaled
 
-__all__ = ["diagram_of", "make_exact_criteria"]
+__all__ = ["make_exact_criteria", "make_exact_diagram"]
 
 COINCIDENCE, ANY, GIVEN = "coincidence", "any exposure", "given exposure"
 _MOST_LENIENT = 1e-3  # p-value of a given exposure next to hits
@@ -46,12 +46,12 @@ def make_exact_criteria(observed, settings, found):
     """
     readnoise = observed.detector.readnoise_map
     if readnoise is None:
-        return _criteria_of(observed, settings, found)
+        return _derive_criteria(observed, settings, found)
     results = []
     for value, inside in readnoise_classes(readnoise):
         detector = replace(observed.detector, readnoise=value, readnoise_map=None)
         part = replace(observed, detector=detector)
-        results.append((inside, *_criteria_of(part, settings, found, inside)))
+        results.append((inside, *_derive_criteria(part, settings, found, inside)))
     return _merged(results)
 
 
@@ -87,7 +87,7 @@ def _merged(results):
     return merged, report
 
 
-def _criteria_of(observed, settings, found, inside=None):
+def _derive_criteria(observed, settings, found, inside=None):
     """Return criteria and report for the pixels ``inside``, or all if that is None."""
     scene = _observe_scene(observed, settings, inside)
     if scene is None:
@@ -95,7 +95,7 @@ def _criteria_of(observed, settings, found, inside=None):
     wanted = settings.mm_false_positives
     p_value = min(wanted / max(scene.n_pixels, _FEW), 0.5)
     compared, names = scene.compared, observed.names
-    candidates = candidates_of(observed, settings)
+    candidates = find_candidates(observed, settings)
     threshold = least_excess(settings, observed.detector)
     make = partial(_criterion, scene, (settings, candidates, threshold))
     median = make(COINCIDENCE, p_value, compared.ordered, diagram=True)
@@ -123,12 +123,12 @@ def _criterion(scene, common, name, p_value, statistic, *, diagram=False):
     counted = None
     if diagram:
         excess = statistic - reference
-        counted = diagram_of(
+        counted = make_exact_diagram(
             reference, excess, scene.use, boundary, settings.mm_ydiag_max
         )
     return Criterion(
         reference,
-        limit_of(reference, boundary, threshold, scene.compared.number),
+        compute_limit(reference, boundary, threshold, scene.compared.number),
         candidates,
         threshold,
         settings.mm_dilation,
@@ -184,7 +184,7 @@ def _name_in(surfaces, name):
 
 def _observe_scene(observed, settings, inside):
     stack, bad = scaled(observed.stack, observed.factors), observed.bad
-    step = _step_of(observed.stack, observed.bad)
+    step = _find_step(observed.stack, observed.bad)
     exposures = _describe(observed, settings, step)
     k = settings.mm_cr_coincidences
     planes = observed.planes
@@ -198,7 +198,7 @@ def _observe_scene(observed, settings, inside):
     if not numbers:
         return None
     exposures = replace(exposures, hit=hit_fraction(compared, exposures, use))
-    prior = find_prior(histogram_of(compared.minimum, use, exposures), exposures)
+    prior = find_prior(make_histogram(compared.minimum, use, exposures), exposures)
     parts = [(exposures, prior)]
     parts += [exposures.fewer(n, prior) for n in numbers[1:]]
     surfaces = [_surfaces(*part, k, equal=equal) for part in parts]
@@ -212,7 +212,7 @@ def _describe(observed, settings, step):
     if observed.exposed is not None:
         factors = np.asarray(observed.exposed, dtype=float)
     is_poisson = settings.mm_photon_distribution == "poisson"
-    return exposures_of(
+    return describe_exposures(
         observed.detector,
         factors,
         np.inf if is_poisson else settings.mm_nbinom_shape,
@@ -238,7 +238,7 @@ def _usable(compared, inside):
     return use, numbers, n_pixels, int(counts.sum())
 
 
-def _step_of(stack, bad):
+def _find_step(stack, bad):
     """Return the step of rounded values: 1 if all are whole numbers, else 0."""
     some = slice(64)
     for i, plane in enumerate(stack):
@@ -250,7 +250,7 @@ def _step_of(stack, bad):
 
 def _surfaces(exposures, prior, coincidences, *, equal):
     n = exposures.n
-    statistics = {COINCIDENCE: Ordered(rank_of(n, coincidences)), ANY: Ordered(n)}
+    statistics = {COINCIDENCE: Ordered(find_rank(n, coincidences)), ANY: Ordered(n)}
     if isinstance(exposures, EqualExposures):
         statistics[GIVEN] = Given(n)
     else:
@@ -270,7 +270,7 @@ def _neighbourhood(criteria, found, inside):
     return np.count_nonzero(dilate(hit, 2))
 
 
-def diagram_of(x, y, use, boundary, top=0):
+def make_exact_diagram(x, y, use, boundary, top=0):
     """Return the `Diagram` of x and y (ny, nx) where ``use``; simulated = expected."""
     if use is not None:
         x, y = x[use], y[use]

@@ -14,17 +14,17 @@ from ccdcr.median_minimum.order_statistics import (
 )
 from ccdcr.median_minimum.prior import Prior
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import bands_of
+from ccdcr.utils.neighbours import cut_bands
 
 __all__ = [
     "Compared",
     "EqualExposures",
     "UnequalExposures",
     "compared_planes",
-    "exposures_of",
+    "describe_exposures",
+    "find_rank",
     "hit_fraction",
     "lowest_used",
-    "rank_of",
 ]
 
 _QUIETEST = 0.3  # electrons; below it the comb of electrons would matter
@@ -144,7 +144,7 @@ class UnequalExposures:
         return equal, prior
 
 
-def exposures_of(detector, factors, shape=np.inf, step=0.0):
+def describe_exposures(detector, factors, shape=np.inf, step=0.0):
     """Return equal exposures, also if 4 or more differ little, or unequal ones."""
     n, gain = len(factors), detector.gain
     readnoises = np.array(detector.readnoises or (detector.readnoise,) * n)
@@ -195,7 +195,7 @@ class Compared:
     number: np.ndarray | None
 
 
-def rank_of(n, coincidences):
+def find_rank(n, coincidences):
     """Return which of n exposures, 1 = lowest, is a hit if ``coincidences`` happen."""
     # Fewer than falsify the median do not matter, all n cannot be seen.
     return n + 1 - min(max(coincidences, (n + 1) // 2), n - 1)
@@ -203,7 +203,7 @@ def rank_of(n, coincidences):
 
 def lowest_used(n, coincidences, *, equal=True):
     """Return how many of the lowest exposures, clean ones, make the reference."""
-    return 2 if equal and rank_of(n, coincidences) >= 3 else 1
+    return 2 if equal and find_rank(n, coincidences) >= 3 else 1
 
 
 def compared_planes(stack, bad, planes, coincidences, *, equal=True):
@@ -213,7 +213,7 @@ def compared_planes(stack, bad, planes, coincidences, *, equal=True):
     reference, ordered, highest = (np.empty(shape, stack.dtype) for _ in range(3))
     number = None if bad is None else kernels.count(bad, n)
     simple = n == 3 and bad is None
-    for rows in bands_of(shape):
+    for rows in cut_bands(shape):
         band = stack[:, rows]
         if simple:
             reference[rows], ordered[rows] = planes.minimum[rows], planes.median[rows]
@@ -239,7 +239,7 @@ def _by_number(values, good, coincidences, *, equal):
         here = good == n
         if not here.any():
             continue
-        np.copyto(ordered, values[rank_of(n, coincidences) - 1], where=here)
+        np.copyto(ordered, values[find_rank(n, coincidences) - 1], where=here)
         np.copyto(highest, values[n - 1], where=here)
         if lowest_used(n, coincidences, equal=equal) == 2:
             pair = (values[0] + values[1]) * values.dtype.type(0.5)
@@ -251,7 +251,7 @@ def hit_fraction(compared, exposures, use):
     """Return the fraction of the pixels ``use`` that is hit in each exposure."""
     hit = total = 0
     noise, scale = exposures.noise, exposures.scale
-    for rows in bands_of(compared.minimum.shape):
+    for rows in cut_bands(compared.minimum.shape):
         low, high = compared.minimum[rows] * scale, compared.highest[rows] * scale
         clear = noise.coordinate(high) - noise.coordinate(low) > _CLEAR_HIT
         inside = slice(None) if use is None else use[rows]

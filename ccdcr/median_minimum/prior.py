@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from ccdcr.median_minimum.exact_boundary import LEVELS, ExactBoundary, invert
 from ccdcr.median_minimum.noise_distribution import STEP
-from ccdcr.utils.neighbours import bands_of
+from ccdcr.utils.neighbours import cut_bands
 
 __all__ = [
     "Histogram",
@@ -17,7 +17,7 @@ __all__ = [
     "Surfaces",
     "deconvolve",
     "find_prior",
-    "histogram_of",
+    "make_histogram",
     "make_surfaces",
 ]
 
@@ -198,13 +198,13 @@ _BRIGHTEST = 1e6  # electrons; the boundary grows like the noise above
 _FAINTEST = -8  # standard deviations
 
 
-def histogram_of(image, use, exposures):
+def make_histogram(image, use, exposures):
     """Return the `Histogram` of the pixels ``use`` of an image (ny, nx); None = all."""
     noise = exposures.noise
     low = round(_FAINTEST / STEP)
     high = round(float(noise.coordinate(_BRIGHTEST)) / STEP)
     counts = np.zeros(high - low + 1, dtype=np.int64)
-    for rows in bands_of(image.shape):
+    for rows in cut_bands(image.shape):
         values = image[rows] if use is None else image[rows][use[rows]]
         signal = np.clip(values * np.float32(exposures.scale), -1e9, _BRIGHTEST)
         cells = np.rint(noise.coordinate(signal) / STEP).astype(np.int64)

@@ -10,7 +10,7 @@ from scipy import ndimage, optimize
 from scipy.interpolate import BSpline
 
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import bands_of
+from ccdcr.utils.neighbours import cut_bands
 
 __all__ = [
     "N_BINS",
@@ -143,7 +143,7 @@ def simulate_diagrams(expected, noise, settings, observed, use):
 
 def _simulate(expected, noise, rng, coincidences, use):
     """Yield x and y of the used pixels, by coincidences, band by band."""
-    for rows in bands_of(use.shape):
+    for rows in cut_bands(use.shape):
         used = use[rows]
         stack = np.stack([noise.draw(image[rows], rng) for image in expected])
         median = kernels.median(stack)

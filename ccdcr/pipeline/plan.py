@@ -22,13 +22,13 @@ __all__ = [
     "Settings",
     "find_crmasks",
     "find_frames",
-    "folders_of",
-    "kind_of",
+    "find_kind",
+    "list_folders",
     "make_plan",
 ]
 
 
-def folders_of(block, datadir):
+def list_folders(block, datadir):
     """Return the folders to search: ``datadir`` or ``data``, that of the YAML file."""
     base = (Path() if block.path is None else block.path.parent).absolute()
     data = base / "data" if datadir is None else Path(datadir).absolute()
@@ -37,7 +37,7 @@ def folders_of(block, datadir):
 
 def find_frames(block, datadir):
     """Return the absolute paths of the exposures; names may hold wildcards."""
-    folders = folders_of(block, datadir)
+    folders = list_folders(block, datadir)
     paths = [path for name in block.frames for path in _matches(name, folders)]
     seen = set()
     for path in paths:
@@ -70,7 +70,7 @@ def find_crmasks(block, task, settings, made):
     """Return the masks of a combination: a file, or one that a task will make."""
     name = Path(block.crmasks)
     by_name = not name.is_absolute() and name.parent.name in {"", "data"}
-    places = _places(name, by_name, task, folders_of(block, settings.datadir))
+    places = _places(name, by_name, task, list_folders(block, settings.datadir))
     for place in places:
         if _is_detection(made.get(place)):
             return place
@@ -129,7 +129,7 @@ def _of_earlier_runs(name, task, settings):
     found = {
         path: read_record(path.with_suffix(".json")).get("source")
         for path in sorted(folder.glob("obsid*_results/*.fits"))
-        if path.name == name and _frames_of(path) == frames
+        if path.name == name and _read_frames(path) == frames
     }
     return _nearest(found, task)
 
@@ -140,7 +140,7 @@ def _nearest(found, task):
     return same_file or list(found)
 
 
-def _frames_of(path):
+def _read_frames(path):
     try:
         header = fits.getheader(path)
     except OSError:  # not a FITS file
@@ -241,7 +241,7 @@ def _name(block, number):
 
 def _draft(block, draft, settings):
     """Return the task with all that does not depend on other blocks."""
-    kind = kind_of(block)
+    kind = find_kind(block)
     frames = find_frames(block, settings.datadir)
     least = least_exposures(block.requirements) if kind == "detection" else 1
     if len(frames) < least:
@@ -272,7 +272,7 @@ def _draft(block, draft, settings):
     )
 
 
-def kind_of(block):
+def find_kind(block):
     """Return whether a block is a 'detection' or a 'combination'."""
     combines = block.method is not None or block.crmasks is not None
     if combines and block.mode != DETECTION_MODE:

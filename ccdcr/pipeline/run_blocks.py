@@ -168,7 +168,7 @@ def run_plan(plan, executor=None, *, dry_run=False, progress_bar=None):
         # Detections come first in a plan.
         failed = {}
         for task in plan.tasks:
-            result = _for_want_of(task, failed) or function(task, progress_bar)
+            result = _fail_without_masks(task, failed) or function(task, progress_bar)
             _note(task, result, failed)
             yield result
     else:
@@ -183,14 +183,14 @@ def _by_executor(tasks, executor, function):
             ready = [task for task in waiting if task.crmasks not in pending]
             waiting = [task for task in waiting if task.crmasks in pending]
             for task in ready:
-                if result := _for_want_of(task, failed):
+                if result := _fail_without_masks(task, failed):
                     yield result
                 else:
                     running[_submit(executor, function, task)] = task
             if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     task = running.pop(future)
-                    result = _result_of(future, task)
+                    result = _get_result(future, task)
                     _note(task, result, failed)
                     yield result
     finally:
@@ -203,7 +203,7 @@ def _note(task, result, failed):
         failed[task.output] = task.id
 
 
-def _for_want_of(task, failed):
+def _fail_without_masks(task, failed):
     """Return the result of a task whose masks could not be made, else None."""
     if task.crmasks not in failed:
         return None
@@ -221,7 +221,7 @@ def _submit(executor, function, task):
         return future
 
 
-def _result_of(future, task):
+def _get_result(future, task):
     try:
         return future.result()
     except Exception as err:  # noqa: BLE001 - a worker that died, for example

@@ -20,9 +20,9 @@ __all__ = [
     "class_image",
     "counts_norm",
     "draw_counts",
-    "extent_of",
-    "figure_of",
     "frame_stamps",
+    "get_extent",
+    "get_figure",
     "image_norm",
     "legend_below",
     "line_style",
@@ -58,7 +58,7 @@ _DASHES, _SYMBOLS = ("-", "--", "-.", ":"), "osD^vP*"
 _INTERVALS = {"zscale": "ZScaleInterval", "minmax": "MinMaxInterval"}
 
 
-def figure_of(fig, size):
+def get_figure(fig, size):
     """Return a figure, or a new one that belongs to no window."""
     from matplotlib.figure import Figure
 
@@ -125,7 +125,7 @@ def draw_counts(ax, x_edges, y_edges, counts, norm):
     return mesh
 
 
-def extent_of(bounds):
+def get_extent(bounds):
     """Return the extent in FITS pixels of slices (y, x)."""
     y, x = bounds
     return (x.start + 0.5, x.stop + 0.5, y.start + 0.5, y.stop + 0.5)

@@ -8,9 +8,9 @@ from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.plotting.figure_style import (
     CLASSES,
     class_image,
-    extent_of,
-    figure_of,
     frame_stamps,
+    get_extent,
+    get_figure,
     image_norm,
     legend_below,
 )
@@ -87,7 +87,7 @@ def plot_stamps(
     norm = image_norm(images.values(), color_scale)
     columns = 3 if len(images) < 6 else 4
     rows = -(-(len(images) + 1) // columns)
-    fig = figure_of(fig, (3.0 * columns + 0.8, 3.0 * rows + 0.9))
+    fig = get_figure(fig, (3.0 * columns + 0.8, 3.0 * rows + 0.9))
     grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     artists = _draw(grid.flat, images, (name, flags), bounds, norm)
     for ax in grid.flat[len(artists) :]:
@@ -111,7 +111,7 @@ def _cut_stamps(inspection, bounds, name):
 def _draw(axes, images, classes, bounds, norm):
     """Draw the images, the mask before the corrected one; return artists by title."""
     name, flags = classes
-    kwargs = {"origin": "lower", "extent": extent_of(bounds), "interpolation": "none"}
+    kwargs = {"origin": "lower", "extent": get_extent(bounds), "interpolation": "none"}
     axes = iter(axes)
     artists = {}
     for title, image in images.items():
@@ -180,7 +180,7 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
     stamps, extent = _stamps(images, x, y, semiwindow)
     columns = -(-len(images) // 2) if len(images) > 3 else len(images)
     rows = -(-len(images) // columns)
-    fig = figure_of(fig, (2.7 * columns, 2.9 * rows))
+    fig = get_figure(fig, (2.7 * columns, 2.9 * rows))
     norm = ImageNormalize(
         list(stamps.values())[-1], interval=ZScaleInterval(), stretch=AsinhStretch(0.3)
     )
@@ -206,7 +206,7 @@ def _stamps(images, x, y, semiwindow):
         msg = f"images must be one or more of one shape, got {found}"
         raise ValueError(msg)
     bounds = stamp_bounds(x, y, semiwindow, shapes.pop())
-    return {title: image[bounds] for title, image in data.items()}, extent_of(bounds)
+    return {title: image[bounds] for title, image in data.items()}, get_extent(bounds)
 
 
 def plot_comparison(
@@ -272,7 +272,7 @@ def plot_comparison(
         msg = f"reference must be one of the images ({known}), got {reference!r}"
         raise ValueError(msg)
     n = len(images)
-    fig = figure_of(fig, comparison_size(n))
+    fig = get_figure(fig, comparison_size(n))
     grid = fig.subplots(2, n, sharex=True, sharey=True, squeeze=False)
     kwargs = {"origin": "lower", "extent": extent, "interpolation": "none"}
     grey = {"cmap": "gray", "norm": image_norm(stamps.values(), color_scale)}

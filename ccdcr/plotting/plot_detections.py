@@ -9,7 +9,7 @@ from ccdcr.plotting.figure_style import (
     CLASSES,
     counts_norm,
     draw_counts,
-    figure_of,
+    get_figure,
     image_norm,
     legend_below,
     line_style,
@@ -79,7 +79,7 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
     ['diagram', 'image', 'selected']
     """
     inspection = Inspection.from_ccds(ccds, masks)
-    fig = figure_of(fig, (11, 6.2))
+    fig = get_figure(fig, (11, 6.2))
     left, right = fig.subplots(1, 2)
     flags = inspection.flags(name)
     y, x = np.nonzero(flags)
@@ -140,7 +140,7 @@ def _draw_boundary(ax, inspection, name, reference):
     high = inspection.requirements.ma_high
     style |= {"ls": "--", "label": f"{high:g} sigma of the noise"}
     return plot_boundary(
-        lambda x: high * inspection.noise_of(x), limits=limits, ax=ax, **style
+        lambda x: high * inspection.compute_noise(x), limits=limits, ax=ax, **style
     )
 
 
@@ -253,9 +253,9 @@ def plot_deviations(masks, *, unit="adu", fig=None):
     >>> sorted(artists)
     ['expected', 'limits', 'observed']
     """
-    found = _deviations_of(masks)
+    found = _find_deviations(masks)
     expected = found.number[:, np.newaxis] * np.diff(ndtr(found.y))
-    fig = figure_of(fig, (11, 5.6))
+    fig = get_figure(fig, (11, 5.6))
     axes = fig.subplots(1, 2, sharex=True, sharey=True)
     norm = counts_norm(expected, found.counts)
     pairs = {"expected": expected, "observed": found.counts}
@@ -274,7 +274,7 @@ def plot_deviations(masks, *, unit="adu", fig=None):
     return artists
 
 
-def _deviations_of(masks):
+def _find_deviations(masks):
     matching = masks.diagnostics.matching
     if matching is None:
         msg = (

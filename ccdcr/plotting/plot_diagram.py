@@ -8,7 +8,7 @@ from ccdcr.median_minimum.simulated_boundary import SplineBoundary
 from ccdcr.plotting.figure_style import (
     counts_norm,
     draw_counts,
-    figure_of,
+    get_figure,
     legend_below,
 )
 
@@ -69,8 +69,8 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
     >>> [ax.get_title() for ax in artists["observed"].figure.axes[:2]]
     ['expected from the noise', 'observed']
     """
-    diagram, boundary = _diagram_of(masks, name)
-    fig = figure_of(fig, (11, 5.2))
+    diagram, boundary = _find_diagram(masks, name)
+    fig = get_figure(fig, (11, 5.2))
     axes = fig.subplots(1, 2, sharex=True, sharey=True)
     left = diagram.simulated / diagram.n_simulations
     norm = counts_norm(left, diagram.observed)
@@ -133,7 +133,7 @@ def plot_boundary(boundary, *, limits=None, ax, **kwargs):
     return line
 
 
-def _diagram_of(masks, name):
+def _find_diagram(masks, name):
     diagrams = masks.diagnostics.diagrams
     diagram = diagrams.get(name)
     boundary = masks.diagnostics.boundaries.get(name)

@@ -6,14 +6,14 @@ import numpy as np
 from ccdcr.inspection.inspected import Inspection
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.matching.equivalence import TERMS, Equivalence
-from ccdcr.plotting.figure_style import extent_of, figure_of, legend_below, line_style
+from ccdcr.plotting.figure_style import get_extent, get_figure, legend_below, line_style
 
 __all__ = [
+    "equivalence_size",
     "offsets_size",
     "plot_equivalence",
     "plot_flux_factors",
     "plot_offsets",
-    "size_of",
 ]
 
 _BINS = (20, 80)
@@ -73,12 +73,12 @@ def plot_flux_factors(ccds, masks, *, ax=None):
     """
     inspection = Inspection.from_ccds(ccds, masks)
     if ax is None:
-        ax = figure_of(None, (8, 4.8)).subplots()
+        ax = get_figure(None, (8, 4.8)).subplots()
     level = inspection.planes.mean / np.float32(np.mean(inspection.factors))
     use = _bright(inspection, level)
     ratios = [_spread(plane[use]) / level[use] for plane in inspection.stack]
-    edges = _edges_of(ratios)
-    fluxes, what = _fluxes_of(inspection)
+    edges = _choose_edges(ratios)
+    fluxes, what = _measure_fluxes(inspection)
     artists = []
     for i, (ratio, factor) in enumerate(zip(ratios, fluxes, strict=True)):
         color, dashes, _ = line_style(i)
@@ -105,7 +105,7 @@ def _spread(values):
     return values + step * np.random.default_rng(0).uniform(-0.5, 0.5, len(values))
 
 
-def _fluxes_of(inspection):
+def _measure_fluxes(inspection):
     """Return where the histograms should peak, and what that is."""
     masks, factors = inspection.masks, inspection.factors
     matching = masks.diagnostics.matching
@@ -123,14 +123,14 @@ def _bright(inspection, level):
     if inspection.bad is not None:
         use &= ~inspection.bad.any(axis=0)
     if inspection.detector is not None:
-        enough = use & (level > _LEAST_SIGNAL * inspection.noise_of(level))
+        enough = use & (level > _LEAST_SIGNAL * inspection.compute_noise(level))
         if enough.any():
             return enough
     brightest = np.quantile(level[use], _BRIGHTEST) if use.any() else np.inf
     return use & (level >= brightest) & (level > 0)
 
 
-def _edges_of(ratios):
+def _choose_edges(ratios):
     every = np.concatenate(ratios)
     bins = int(np.clip(np.sqrt(len(ratios[0])), *_BINS))
     if not every.size:
@@ -192,16 +192,16 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     (3, 3)
     """
     inspection = Inspection.from_ccds(ccds, masks)
-    offsets = _offsets_of(inspection) if offsets is None else offsets
+    offsets = _find_offsets(inspection) if offsets is None else offsets
     n = len(inspection.stack)
-    fig = figure_of(fig, offsets_size(n))
-    rows, columns = _grid_of(n)
+    fig = get_figure(fig, offsets_size(n))
+    rows, columns = _choose_grid(n)
     first, *others = fig.subplots(rows, columns, squeeze=False).flat
     for ax in others[n:]:
         ax.set_axis_off()
     others = others[:n]
     bounds = _centre(inspection)
-    fluxes, _ = _fluxes_of(inspection)
+    fluxes, _ = _measure_fluxes(inspection)
     residuals = [
         _draw_residual(ax, inspection, i, bounds, flux / np.median(fluxes))
         for i, (ax, flux) in enumerate(zip(others, fluxes, strict=True))
@@ -217,7 +217,7 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     return {"offsets": lines, "residuals": residuals}
 
 
-def _grid_of(n):
+def _choose_grid(n):
     """Return rows and columns for n exposures and their offsets."""
     rows = -(-(n + 1) // _COLUMNS)
     return rows, -(-(n + 1) // rows)
@@ -225,11 +225,11 @@ def _grid_of(n):
 
 def offsets_size(n):
     """Return the size in inches of the figure of the offsets of n exposures."""
-    rows, columns = _grid_of(n)
+    rows, columns = _choose_grid(n)
     return 3.1 * columns + 0.8, 3.1 * rows + 0.8
 
 
-def _offsets_of(inspection):
+def _find_offsets(inspection):
     """Return offsets measured or given, or the shifts of matching; or None."""
     masks = inspection.masks
     known = masks.diagnostics.offsets or inspection.requirements.mm_xy_offsets
@@ -278,11 +278,11 @@ def _draw_residual(ax, inspection, index, bounds, factor):
         noise = 1.4826 * np.median(np.abs(finite)) if finite.size else 1.0
         noise = noise or 1.0
     else:
-        noise = inspection.noise_of(median * factor)
+        noise = inspection.compute_noise(median * factor)
     image = ax.imshow(
         residual / noise,
         origin="lower",
-        extent=extent_of(bounds),
+        extent=get_extent(bounds),
         cmap="PuOr_r",
         vmin=-5,
         vmax=5,
@@ -340,7 +340,7 @@ def plot_equivalence(equivalence, *, unit=None, fig=None):
     """
     _check(equivalence)
     number = len(equivalence.terms)
-    fig = figure_of(fig, size_of(number))
+    fig = get_figure(fig, equivalence_size(number))
     top, bottom = fig.subfigures(2, 1, height_ratios=(_LEVELS, _MAPS * number + 0.8))
     artists = {"levels": _draw_levels(equivalence, top.subplots())}
     axes = bottom.subplots(number, len(TERMS), sharex=True, sharey=True, squeeze=False)
@@ -366,7 +366,7 @@ def _check(equivalence):
         raise TypeError(msg)
 
 
-def size_of(number):
+def equivalence_size(number):
     """Return the size in inches of the figure of some exposures."""
     return _WIDTH, _LEVELS + _MAPS * number + 0.8
 

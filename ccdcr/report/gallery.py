@@ -7,7 +7,7 @@ import numpy as np
 
 from ccdcr.plotting.figure_style import CLASSES, class_image, image_norm
 
-__all__ = ["Montage", "Montages", "caption_of", "shown_of", "write_gallery"]
+__all__ = ["Montage", "Montages", "choose_shown", "write_caption", "write_gallery"]
 
 _GAP = 1  # pixels between stamps and around them
 _OUTSIDE = 225  # grey of what lies outside of the image
@@ -100,12 +100,12 @@ _LARGEST = 1.22  # inches of a stamp with its frame
 _PER_LINE = 8  # stamps
 
 
-def shown_of(table, maxplots):
+def choose_shown(table, maxplots):
     """Return the rows that are shown; -1 shows all."""
     return table if maxplots < 0 else table[:maxplots]
 
 
-def caption_of(row):
+def write_caption(row):
     """Return the description of a detection in one line."""
     exposures = f"exposures {row['exposures']}" if row["exposures"] != "-" else ""
     sigma = f"{row['peak_sigma']:.1f} sigma"
@@ -185,7 +185,7 @@ def _add_key(ax):
 def _draw_row(ax, row, montages, top, side):
     """Draw caption and stamps of a detection, line by line."""
     montage = montages(row)
-    ax.text(_LEFT, top - 0.04, caption_of(row), va="top", fontsize=_LARGE)
+    ax.text(_LEFT, top - 0.04, write_caption(row), va="top", fontsize=_LARGE)
     for line, start in enumerate(range(0, len(montages.titles), _PER_LINE)):
         part = slice(start, start + _PER_LINE)
         bottom = top - _CAPTION - line * (side + _TICKS) - side

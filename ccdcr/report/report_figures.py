@@ -29,18 +29,18 @@ from ccdcr.plotting import (
     plot_flux_factors,
     plot_offsets,
 )
-from ccdcr.plotting.figure_style import figure_of
+from ccdcr.plotting.figure_style import get_figure
 from ccdcr.plotting.plot_combinations import comparison_size
-from ccdcr.plotting.plot_exposures import offsets_size, size_of
+from ccdcr.plotting.plot_exposures import equivalence_size, offsets_size
 from ccdcr.utils.neighbours import label_groups
 
 __all__ = [
     "ReportFigure",
     "comparison_figure",
     "detection_table",
-    "diagrams_of",
-    "figures_of",
-    "missing_of",
+    "list_missing",
+    "make_diagrams",
+    "make_figures",
 ]
 
 _ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, LOW, UNKNOWN)
@@ -121,7 +121,7 @@ def detection_table(ccds, masks, name="MEDIANCR"):
     group = labels[y, x] - 1
     reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
     excess = statistic - reference
-    sigma = excess / inspection.noise_of(reference)
+    sigma = excess / inspection.compute_noise(reference)
     classes = _classes(inspection.flags(name)[y, x], group, n)
     peak = _highest(excess, group, n)
     columns = {
@@ -241,21 +241,21 @@ class ReportFigure:
 
     def png(self):
         """Return the bytes of a PNG."""
-        fig = figure_of(None, self.size)
+        fig = get_figure(None, self.size)
         self.draw(fig)
         buffer = io.BytesIO()
         fig.savefig(buffer, format="png", dpi=_DPI)
         return buffer.getvalue()
 
 
-def diagrams_of(inspection):
+def make_diagrams(inspection):
     """Return a dict of `ReportFigure`: the Median-Minimum diagrams that there are."""
     known = inspection.masks.diagnostics.diagrams
     names = [name for name in _DIAGRAMS if name in known]
     return {f"diagram_{name}": _diagram(inspection, name) for name in names}
 
 
-def figures_of(inspection, mask, color_scale):
+def make_figures(inspection, mask, color_scale):
     """Return a dict of the other `ReportFigure`; ``mask`` names that of the pixels."""
     masks, figures = inspection.masks, {}
 
@@ -299,7 +299,7 @@ def _equivalence(inspection):
     def draw(fig):
         plot_equivalence(report, unit=inspection.unit, fig=fig)
 
-    return ReportFigure(draw, size_of(len(report.terms)), _EQUIVALENCE)
+    return ReportFigure(draw, equivalence_size(len(report.terms)), _EQUIVALENCE)
 
 
 def comparison_figure(comparison):
@@ -312,7 +312,7 @@ def comparison_figure(comparison):
     return ReportFigure(draw, size, _COMPARISON.format(*comparison.position))
 
 
-def missing_of(inspection):
+def list_missing(inspection):
     """Return what the masks do not record, a list of texts."""
     diagnostics, missing = inspection.masks.diagnostics, []
     known = inspection.masks.requirements is not None

@@ -12,14 +12,14 @@ from astropy.table import Table
 from ccdcr.inspection.compare_methods import MethodComparison, compare_methods
 from ccdcr.inspection.inspected import EVERY, Inspection
 from ccdcr.masks.mask_set import CRMaskSet
-from ccdcr.report.gallery import Montages, caption_of, shown_of, write_gallery
+from ccdcr.report.gallery import Montages, choose_shown, write_caption, write_gallery
 from ccdcr.report.html_page import make_page
 from ccdcr.report.report_figures import (
     comparison_figure,
     detection_table,
-    diagrams_of,
-    figures_of,
-    missing_of,
+    list_missing,
+    make_diagrams,
+    make_figures,
 )
 from ccdcr.utils.files import atomic_path, check_output
 
@@ -82,7 +82,7 @@ class Gallery:
     @staticmethod
     def caption(row):
         """Return the description of a detection."""
-        return caption_of(row)
+        return write_caption(row)
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,9 @@ def write_report(
     if detect_again and not inspection.masks.diagnostics:
         inspection, different = _detect_again(inspection)
     masks = inspection.masks
-    missing = (*missing_of(inspection), *different)
-    figures = diagrams_of(inspection)
-    figures |= figures_of(inspection, mask, options["color_scale"])
+    missing = (*list_missing(inspection), *different)
+    figures = make_diagrams(inspection)
+    figures |= make_figures(inspection, mask, options["color_scale"])
     names = [*(f"{name}.png" for name in figures), "comparison.png", "index.html"]
     for stem, pdf in _FILES.values():
         names += [f"{stem}.csv", f"{stem}.ecsv", pdf]
@@ -184,7 +184,7 @@ def write_report(
             check_output(path / name, overwrite=overwrite, remedy=_REMEDY)
         comparison = compare_methods(inspection, masks)
         figures["comparison"] = comparison_figure(comparison)
-        galleries = _galleries_of(inspection, mask, options)
+        galleries = _collect_galleries(inspection, mask, options)
         with _files(path, names, overwrite=overwrite) as paths:
             drawn = {name: (f.png(), f.caption) for name, f in figures.items()}
             content = Content(
@@ -247,7 +247,7 @@ def _detect_again(inspection):
     return replace(inspection, masks=masks), [text] if different else []
 
 
-def _galleries_of(inspection, mask, options):
+def _collect_galleries(inspection, mask, options):
     style = {key: options[key] for key in ("semiwindow", "color_scale")}
     galleries = {}
     for key, name, title in (
@@ -258,7 +258,7 @@ def _galleries_of(inspection, mask, options):
         galleries[key] = Gallery(
             title,
             table,
-            shown_of(table, options["maxplots"]),
+            choose_shown(table, options["maxplots"]),
             Montages(inspection, name, **style),
         )
     return galleries

@@ -5,11 +5,16 @@ from ccdcr.exceptions import NoWindowWarning, ReviewCancelledError, warn_user
 from ccdcr.inspection.compare_methods import compare_methods
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.plotting import plot_stamps
-from ccdcr.plotting.figure_style import class_image, extent_of, frame_stamps, image_norm
+from ccdcr.plotting.figure_style import (
+    class_image,
+    frame_stamps,
+    get_extent,
+    image_norm,
+)
 from ccdcr.report.report_figures import (
     comparison_figure,
     detection_table,
-    figures_of,
+    make_figures,
 )
 from ccdcr.reviewing.boundary_review import BoundaryReview
 
@@ -241,7 +246,7 @@ def _show_figures(inspection, mask):
 
 def _figures(inspection, mask):
     """Yield name and `ReportFigure` of what the report shows but the diagrams."""
-    yield from figures_of(inspection, mask, None).items()
+    yield from make_figures(inspection, mask, None).items()
     yield "comparison", comparison_figure(compare_methods(inspection, inspection.masks))
 
 
@@ -324,7 +329,7 @@ def _draw_exposure(fig, inspection, index, x, y):
     norm = image_norm(stamps, requirements.color_scale)
     grid = fig.subplots(1, 2, sharex=True, sharey=True, squeeze=False)
     left, right = grid[0]
-    kwargs = {"origin": "lower", "extent": extent_of(bounds), "interpolation": "none"}
+    kwargs = {"origin": "lower", "extent": get_extent(bounds), "interpolation": "none"}
     image = left.imshow(stamps[index], cmap="gray", norm=norm, **kwargs)
     name = f"CRMASK{index + 1}"
     right.imshow(class_image(inspection.flags(name)[bounds]), **kwargs)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ccdcr.utils.files import atomic_path, is_packed, unpack
-from ccdcr.utils.neighbours import bands_of
+from ccdcr.utils.neighbours import cut_bands
 
 __all__ = ["check_file", "check_structure", "checksum", "ones_sum", "write_images"]
 
@@ -150,7 +150,7 @@ def _parts(image):
     """Yield the bytes of an image (ny, nx) in the byte order of FITS."""
     dtype = np.dtype(np.uint8 if image.dtype == bool else image.dtype)
     height = max(_BAND // image.shape[1] // 4, 1) * 4  # whole words of a checksum
-    for rows in bands_of(image.shape, height * image.shape[1]):
+    for rows in cut_bands(image.shape, height * image.shape[1]):
         yield image[rows].astype(dtype.newbyteorder(">")).tobytes()
 
 

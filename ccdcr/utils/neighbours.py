@@ -9,7 +9,7 @@ from scipy import ndimage
 
 __all__ = [
     "bands_in_cache",
-    "bands_of",
+    "cut_bands",
     "dilate",
     "groups_with_seed",
     "in_threads",
@@ -26,7 +26,7 @@ _BAND = 1 << 20  # pixels that are worked on at once
 _CACHE = 1 << 17  # pixels of which several float32 planes fit into a cache
 
 
-def bands_of(shape, pixels=None, step=1):
+def cut_bands(shape, pixels=None, step=1):
     """
     Return slices of rows that cover (ny, nx), with at most ``pixels`` (2**20) each.
 
@@ -38,8 +38,8 @@ def bands_of(shape, pixels=None, step=1):
 
 
 def bands_in_cache(shape, *, longer=1, step=1):
-    """Return `bands_of` a size that fits into a cache, or ``longer`` times larger."""
-    return bands_of(shape, longer * _CACHE, step)
+    """Return `cut_bands` a size that fits into a cache, or ``longer`` times larger."""
+    return cut_bands(shape, longer * _CACHE, step)
 
 
 def with_halo(rows, halo, length):

@@ -11,7 +11,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_array_equal
 
 from ccdcr import CRCombiner, CRMaskSet
-from ccdcr.combination.ccdproc_adapter import stack_of
+from ccdcr.combination.ccdproc_adapter import get_stack
 from ccdcr.combination.methods import METHODS
 
 SHAPE = (5, 7)
@@ -135,7 +135,7 @@ class TestStackOf:
     def test_arrays(self, cls, dtype, masked):
         """Plain arrays of the combiner's type, masked values included."""
         ccds = exposures(masked=masked)
-        data, mask = stack_of(cls(ccds, dtype=dtype))
+        data, mask = get_stack(cls(ccds, dtype=dtype))
         assert type(data) is type(mask) is np.ndarray
         assert_array_equal(data, np.array([ccd.data for ccd in ccds], dtype))
         expected = [ccd.mask for ccd in ccds] if masked else np.zeros(data.shape)
@@ -146,7 +146,7 @@ class TestStackOf:
     def test_no_copy(self, cls):
         """Of large stacks no copy is made."""
         combiner = cls(exposures())
-        first, second = stack_of(combiner), stack_of(combiner)
+        first, second = get_stack(combiner), get_stack(combiner)
         assert np.shares_memory(first[0], second[0])
         assert np.shares_memory(first[1], second[1])
 
@@ -165,7 +165,7 @@ class TestStackOf:
         setattr(combiner, name, memoryview(b"12"))
         message = "the exposures must be numpy arrays, got builtins.memoryview"
         with pytest.raises(TypeError, match=message):
-            stack_of(combiner)
+            get_stack(combiner)
 
 
 class TestCombination:
@@ -253,7 +253,7 @@ class TestLate:
         combiner = cls(exposures(), mask_set())
         combiner.weights = np.array([1.0, 2.0, 3.0, 4.0])
         before = combiner.meancr_combine()
-        stack_of(combiner)
+        get_stack(combiner)
         after = combiner.meancr_combine()
         assert combiner.copied
         assert_array_equal(before.data, after.data)

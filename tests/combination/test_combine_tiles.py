@@ -99,7 +99,7 @@ def assert_same(first, second):
 
 def heights(monkeypatch):
     """Return a list that will hold the heights of the tiles."""
-    seen, original = [], tiled.tiles_of
+    seen, original = [], tiled.cut_tiles
 
     def tiles_of(*args, **kwargs):
         tiles = original(*args, **kwargs)

@@ -19,8 +19,8 @@ from ccdcr.combination.methods import (
     scatter_variance,
 )
 from ccdcr.exposures import Exposure
+from ccdcr.exposures.ccd_parameters import compute_variance as variance_of_array
 from ccdcr.exposures.ccd_parameters import model_variance
-from ccdcr.exposures.ccd_parameters import variance_of as variance_of_array
 
 SIGMA = np.array([[1.0, 2], [3, 4], [5, 6]])
 
@@ -30,7 +30,7 @@ def ccd_of(uncertainty, unit="adu"):
     return CCDData(np.ones((3, 2)), unit=unit, uncertainty=uncertainty)
 
 
-def variance_of(ccd, rows):
+def compute_variance(ccd, rows):
     """Return the variance that some rows of an exposure come with."""
     uncertainty = ccd.uncertainty
     array, unit = uncertainty.array[rows], uncertainty.unit
@@ -43,14 +43,14 @@ class TestHasVariance:
     @pytest.mark.parametrize("cls", [StdDevUncertainty, VarianceUncertainty])
     def test_yes(self, cls):
         """An array of a class that says what it is."""
-        assert Exposure.of_ccd(ccd_of(cls(SIGMA))).has_variance
+        assert Exposure.from_ccd(ccd_of(cls(SIGMA))).has_variance
 
     @pytest.mark.parametrize(
         "uncertainty", [None, UnknownUncertainty(SIGMA), StdDevUncertainty(None)]
     )
     def test_no(self, uncertainty):
         """None, no array, or nobody knows what."""
-        assert not Exposure.of_ccd(ccd_of(uncertainty)).has_variance
+        assert not Exposure.from_ccd(ccd_of(uncertainty)).has_variance
 
 
 class TestVarianceOf:
@@ -68,7 +68,7 @@ class TestVarianceOf:
     @pytest.mark.parametrize("rows", [slice(0, 3), slice(1, 3), slice(0, 1)])
     def test_classes(self, uncertainty, rows):
         """Each class, rows by rows, in float64."""
-        result = variance_of(ccd_of(uncertainty), rows)
+        result = compute_variance(ccd_of(uncertainty), rows)
         assert_allclose(result, SIGMA[rows] ** 2, rtol=1e-14)
         assert result.dtype == np.float64
 
@@ -83,18 +83,20 @@ class TestVarianceOf:
     )
     def test_unit(self, uncertainty, factor):
         """It is in the squared unit of the exposure."""
-        result = variance_of(ccd_of(uncertainty, unit="Jy"), slice(0, 3))
+        result = compute_variance(ccd_of(uncertainty, unit="Jy"), slice(0, 3))
         assert_allclose(result, SIGMA**2 * factor, rtol=1e-14)
 
     def test_inverse_of_zero(self):
         """An inverse variance of 0 is no warning."""
-        result = variance_of(ccd_of(InverseVariance(np.zeros((3, 2)))), slice(0, 3))
+        result = compute_variance(
+            ccd_of(InverseVariance(np.zeros((3, 2)))), slice(0, 3)
+        )
         assert (result == np.inf).all()
 
     def test_unchanged(self):
         """The exposure keeps its uncertainty."""
         ccd = ccd_of(StdDevUncertainty(SIGMA.copy()))
-        variance_of(ccd, slice(0, 3))[:] = -1
+        compute_variance(ccd, slice(0, 3))[:] = -1
         assert_array_equal(ccd.uncertainty.array, SIGMA)
         assert type(ccd.uncertainty) is StdDevUncertainty
 

@@ -40,7 +40,7 @@ def relative(flux):
 def test_truth(scene, flux):
     """The injected factors come out, in any order, in spite of cosmic rays."""
     factors = measure_flux_factors(
-        stack_of(flux, scene=scene, seed=3), None, DETECTOR.noise_of
+        stack_of(flux, scene=scene, seed=3), None, DETECTOR.compute_noise
     )
     assert np.median(factors) == pytest.approx(1)
     np.testing.assert_allclose(factors, relative(flux), atol=ACCURACY)
@@ -50,7 +50,7 @@ def test_truth(scene, flux):
 def test_cosmic_rays(rate):
     """Factors do not depend on the number of cosmic rays."""
     stack = stack_of(UNEQUAL, cr_rate=rate, seed=1)
-    factors = measure_flux_factors(stack, None, DETECTOR.noise_of)
+    factors = measure_flux_factors(stack, None, DETECTOR.compute_noise)
     np.testing.assert_allclose(factors, UNEQUAL, atol=ACCURACY)
 
 
@@ -60,7 +60,7 @@ def test_one_exposure_is_hit_more():
     many = simulate_exposures((256, 256), cr_rate=5, seed=2).cosmic_rays[0]
     stack[1] += many
     assert stack[1].sum() > 1.2 * stack[0].sum()
-    factors = measure_flux_factors(stack, None, DETECTOR.noise_of)
+    factors = measure_flux_factors(stack, None, DETECTOR.compute_noise)
     np.testing.assert_allclose(factors, 1, atol=ACCURACY)
 
 
@@ -68,7 +68,7 @@ def test_negative_outliers():
     """Pixels that are far too low are no better than hits."""
     stack = stack_of((1, 1, 1), cr_rate=0, seed=1)
     stack[1][np.random.default_rng(2).random(stack[1].shape) < 0.01] -= 1000
-    factors = measure_flux_factors(stack, None, DETECTOR.noise_of)
+    factors = measure_flux_factors(stack, None, DETECTOR.compute_noise)
     np.testing.assert_allclose(factors, 1, atol=ACCURACY)
 
 
@@ -76,8 +76,8 @@ def test_gain():
     """The noise is that of the detector: other units, the same factors."""
     stack = stack_of(UNEQUAL, seed=5)
     other = CCDParameters(gain=4.0, readnoise=3.0, bias=0.0)
-    factors = measure_flux_factors(stack / np.float32(4), None, other.noise_of)
-    expected = measure_flux_factors(stack, None, DETECTOR.noise_of)
+    factors = measure_flux_factors(stack / np.float32(4), None, other.compute_noise)
+    expected = measure_flux_factors(stack, None, DETECTOR.compute_noise)
     np.testing.assert_allclose(factors, expected, rtol=1e-5)
 
 
@@ -89,7 +89,7 @@ def test_regions():
     use[:, :128] = True
     mixed = np.where(use, stack, other)
     left, right = (
-        measure_flux_factors(mixed, None, DETECTOR.noise_of, part)
+        measure_flux_factors(mixed, None, DETECTOR.compute_noise, part)
         for part in (use, ~use)
     )
     np.testing.assert_allclose(left, UNEQUAL, atol=2 * ACCURACY)
@@ -104,7 +104,7 @@ def test_bad_pixels(value):
     bad = np.random.default_rng(3).random(stack.shape) < 0.1
     bad[0, :80] = True
     stack[bad] = value
-    factors = measure_flux_factors(stack, bad, DETECTOR.noise_of)
+    factors = measure_flux_factors(stack, bad, DETECTOR.compute_noise)
     np.testing.assert_allclose(factors, UNEQUAL, atol=ACCURACY)
 
 
@@ -119,7 +119,7 @@ class TestTooLittleSignal:
         rng = np.random.default_rng(1)
         stack = (level + 3 * rng.standard_normal((3, 60, 60))).astype(np.float32)
         with pytest.raises(ValueError, match=self.MATCH):
-            measure_flux_factors(stack, None, DETECTOR.noise_of)
+            measure_flux_factors(stack, None, DETECTOR.compute_noise)
 
     def test_few_pixels(self):
         """Two pixels of 100 electrons are not enough for 2 %."""
@@ -127,7 +127,7 @@ class TestTooLittleSignal:
         use = np.zeros(stack.shape[1:], dtype=bool)
         use[10, 10:12] = True
         with pytest.raises(ValueError, match=self.MATCH):
-            measure_flux_factors(stack, None, DETECTOR.noise_of, use)
+            measure_flux_factors(stack, None, DETECTOR.compute_noise, use)
 
     @pytest.mark.parametrize("by_mask", [True, False])
     def test_no_pixel(self, by_mask):
@@ -136,4 +136,4 @@ class TestTooLittleSignal:
         bad = np.full(stack.shape, by_mask)
         use = np.full(stack.shape[1:], by_mask)
         with pytest.raises(ValueError, match=self.MATCH):
-            measure_flux_factors(stack, bad, DETECTOR.noise_of, use)
+            measure_flux_factors(stack, bad, DETECTOR.compute_noise, use)

@@ -15,7 +15,7 @@ from ccdcr import (
     detect_cosmic_rays,
     explain_pixel,
 )
-from ccdcr.detection.detect_matched import frames_of, options_of
+from ccdcr.detection.detect_matched import make_frames, make_options
 from ccdcr.exposures import CCDParameters
 from ccdcr.matching.match import decide, decision_at, match_exposures, surroundings
 from ccdcr.matching.sky_levels import with_level_skies
@@ -234,15 +234,15 @@ class TestMatched:
         stack = np.array([ccd.data for ccd in wide.exposures], dtype=np.float32)
         matching = wide_masks.diagnostics.matching
         known, sky = matching.known, matching.sky
-        frames = with_level_skies(frames_of(stack, detector, np.ones(3)), sky)
-        options = options_of(wide_masks.requirements)
+        frames = with_level_skies(make_frames(stack, detector, np.ones(3)), sky)
+        options = make_options(wide_masks.requirements)
         matched = match_exposures(frames, options)
         z = decide(matched, options.limits)[1]
         assert known.tile == matched.known.tile
         for pixel in [(100, 350), (0, 0), (329, 699), (200, 610)]:
             rows, columns = surroundings(pixel, stack.shape[1:], known.tile)
             assert columns.stop - columns.start < 400
-            part = frames_of(stack[:, rows, columns], detector, np.ones(3))
+            part = make_frames(stack[:, rows, columns], detector, np.ones(3))
             part = with_level_skies(part, sky and sky.cut((rows, columns)))
             here = pixel[0] - rows.start, pixel[1] - columns.start
             decision = decision_at(here, part, options, known)

@@ -124,7 +124,9 @@ class TestCoincidences:
             seed=11,
         )
         data = np.stack([ccd.data for ccd in sim.exposures]).astype(np.float32)
-        frames = Frames.of(data, Noise.of_detector(n, sim.gain, sim.readnoise))
+        frames = Frames.from_arrays(
+            data, Noise.from_detector(n, sim.gain, sim.readnoise)
+        )
         found = find_hits(frames, Options())
         hit, low = sim.coincidences(5), found.matched.frames.low
         assert (found.coincident & hit).sum() >= 0.98 * hit.sum()

@@ -29,7 +29,7 @@ from ccdcr.matching.flag_pixels import (
 )
 from ccdcr.matching.frames import Frames, Noise, Structure, find_structure
 from ccdcr.matching.match import Options, find_hits, match_exposures
-from ccdcr.matching.match_tiles import Tiling, fit_tiles, terms_of, weights
+from ccdcr.matching.match_tiles import Tiling, fit_tiles, make_terms, weights
 from ccdcr.matching.mismatch import EDGES, Dispersion, Tails
 from ccdcr.simulation import evaluate, simulate_exposures
 from ccdcr.utils.neighbours import (
@@ -51,13 +51,15 @@ def rng():
 
 def noise_of(n, gain=1.0, readnoise=3.0):
     """Return the noise of n equal exposures."""
-    return Noise.of_detector(n, gain, readnoise)
+    return Noise.from_detector(n, gain, readnoise)
 
 
 def frames_of(sim, **more):
     """Return simulated exposures as frames."""
     data = np.stack([ccd.data for ccd in sim.exposures])
-    return Frames.of(data, noise_of(len(data), sim.gain, sim.readnoise), **more)
+    return Frames.from_arrays(
+        data, noise_of(len(data), sim.gain, sim.readnoise), **more
+    )
 
 
 def scene_of(frames):
@@ -79,10 +81,10 @@ class TestFrames:
         """Bad and saturated pixels, put together once, also for corrected data."""
         data = rng.normal(100, 5, (3, 6, 7)).astype(np.float32)
         bad = rng.random(data.shape) < 0.2
-        frames = Frames.of(data, noise_of(3), bad, level=105)
+        frames = Frames.from_arrays(data, noise_of(3), bad, level=105)
         assert_array_equal(frames.unused, bad | (data >= 105))
         assert frames.replace(data + 1).unused is frames.unused
-        assert Frames.of(data, noise_of(3)).unused is None
+        assert Frames.from_arrays(data, noise_of(3)).unused is None
 
 
 class TestReference:
@@ -310,7 +312,7 @@ class TestTiles:
     @pytest.mark.parametrize("shape", [(64, 64), (130, 200), (40, 50), (1, 7)])
     def test_tiling(self, rng, shape):
         """Tiles hold each pixel once, zeros beyond."""
-        tiling = Tiling.of(shape, 64)
+        tiling = Tiling.from_tile(shape, 64)
         image = rng.random(shape)
         assert tiling.cut(image).sum() == pytest.approx(image.sum())
 
@@ -318,7 +320,7 @@ class TestTiles:
     @pytest.mark.parametrize("tile", [17, 64])
     def test_interpolation(self, rng, shape, tile):
         """Straight lines between the centres of the tiles, along both axes."""
-        tiling = Tiling.of(shape, tile)
+        tiling = Tiling.from_tile(shape, tile)
         values = rng.normal(0, 1, (*tiling.number, 2))
         expected = values
         for axis in (0, 1):
@@ -340,7 +342,7 @@ class TestTiles:
         strong = np.full_like(image, 1e6)
         structure = Structure(image - 1, strong, strong)
         part = np.s_[max(rows.start, 1) : min(rows.stop, 19), 1:-1]
-        terms = terms_of(image, structure, noise_of(3), rows)
+        terms = make_terms(image, structure, noise_of(3), rows)
         inside = slice(part[0].start - rows.start, part[0].stop - rows.start)
         found = terms[:, inside, 1:-1]
         assert_allclose(found[0], (image - 1)[part])
@@ -353,7 +355,7 @@ class TestTiles:
         """Where there is no structure only the constant is left."""
         image = np.arange(600, dtype=np.float32).reshape(20, 30)
         structure = Structure(image, np.zeros_like(image), np.zeros_like(image))
-        terms = terms_of(image, structure, noise_of(3), slice(0, 20))
+        terms = make_terms(image, structure, noise_of(3), slice(0, 20))
         assert_array_equal(terms[4], 1)
         assert not np.delete(terms, 4, axis=0).any()
 
@@ -370,8 +372,8 @@ class TestTiles:
         places = rng.uniform((10, 78), (118, 112), (20, 2))
         stack = np.stack([scene(dx) for dx in (0, 0.1, -0.1)])
         stack = (stack + rng.normal(0, 10, stack.shape)).astype(np.float32)
-        frames = Frames.of(stack, noise_of(3))
-        fits = fit_tiles(frames, scene_of(frames), Tiling.of(y.shape, 64))
+        frames = Frames.from_arrays(stack, noise_of(3))
+        fits = fit_tiles(frames, scene_of(frames), Tiling.from_tile(y.shape, 64))
         shift = fits.coefficients[..., 1]
         # The stars are in the tiles of the middle column.
         assert_allclose(shift[1], -0.1, atol=0.03)
@@ -405,8 +407,8 @@ class TestTiles:
                 scene() + 107,
             ]
         ).astype(np.float32)
-        frames = Frames.of(stack, noise_of(6))
-        fits = fit_tiles(frames, scene_of(frames), Tiling.of(frames.shape, 64))
+        frames = Frames.from_arrays(stack, noise_of(6))
+        fits = fit_tiles(frames, scene_of(frames), Tiling.from_tile(frames.shape, 64))
         inner = fits.coefficients.mean(axis=(1, 2))
         expected = np.diag([0.05, -0.1, 0.1, 0.1, 7.0])
         # The faintest wings are not corrected, which is 1e-4 of the peaks.
@@ -492,8 +494,8 @@ class TestDispersion:
         values = rng.normal(0, 1, level.size).astype(np.float32)
         values[level > 1] *= 3
         usable = np.ones(level.size, dtype=bool)
-        tails = Tails.join([Tails.of([values], level, [usable])])
-        dispersion = Dispersion.of(tails, 3)
+        tails = Tails.join([Tails.collect([values], level, [usable])])
+        dispersion = Dispersion.measure(tails, 3)
         known = np.isfinite(dispersion.quantile)
         assert_array_equal(np.flatnonzero(known), [0, 6])
         assert_allclose(dispersion.quantile[known], [2.576, 3 * 2.576], rtol=0.03)
@@ -513,8 +515,8 @@ class TestDispersion:
         hit[doubtful] += 100
 
         def quantile(values):
-            tails = Tails.of([values], level, [usable], doubtful)
-            return Dispersion.of(tails, 3).quantile[6]
+            tails = Tails.collect([values], level, [usable], doubtful)
+            return Dispersion.measure(tails, 3).quantile[6]
 
         # Twice the 0.95 quantile of Gaussian values, 1.645, at most.
         assert 2.4 < quantile(hit) < 3.6
@@ -524,7 +526,7 @@ class TestDispersion:
         """Without values there is nothing to add."""
         level = np.full(300, 5, dtype=np.float32)
         usable = np.ones(300, dtype=bool)
-        dispersion = Dispersion.of(Tails.of([level], level, [usable]), 3)
+        dispersion = Dispersion.measure(Tails.collect([level], level, [usable]), 3)
         assert np.isnan(dispersion.quantile).all()
         assert len(dispersion.quantile) == len(EDGES) + 1
         assert not dispersion.variance(level, 1.0).any()
@@ -535,7 +537,7 @@ class TestDispersion:
         values = rng.normal(0, 1.414, level.size).astype(np.float32)
         values[:2000] = 500
         usable = np.ones(level.size, dtype=bool)
-        dispersion = Dispersion.of(Tails.of([values], level, [usable]), 2)
+        dispersion = Dispersion.measure(Tails.collect([values], level, [usable]), 2)
         assert dispersion.quantile[0] == pytest.approx(2.576 * 1.414, rel=0.1)
 
 
@@ -555,7 +557,7 @@ class TestDecide:
         limits = Limits(leak=0, tail=np.inf)
         number = 1 if n == 2 else n // 2 + 1
         data[:number, 30, 30] += 300
-        masks = first_masks(Frames.of(data, noise), limits)
+        masks = first_masks(Frames.from_arrays(data, noise), limits)
         expected = np.zeros(data.shape, dtype=bool)
         expected[:number, 30, 30] = True
         assert_array_equal(masks, expected)
@@ -567,7 +569,9 @@ class TestDecide:
         data[0, 30, 30] += 200
         masks = np.zeros(data.shape, dtype=bool)
         level = np.full(data.shape[1:], 100, dtype=np.float32)
-        found, z = next_masks(masks, Limits(leak=0), Frames.of(data, noise), level)
+        found, z = next_masks(
+            masks, Limits(leak=0), Frames.from_arrays(data, noise), level
+        )
         others = data[1:, 30, 30].mean()
         signal = max(others, 100)
         sigma = np.sqrt((9 + signal) * (1 + 1 / (n - 1)))
@@ -702,7 +706,7 @@ class TestExpected:
         stack[:2, hits] += [[1000], [70]]
         masks = np.zeros(stack.shape, dtype=bool)
         masks[0] = hits
-        frames = Frames.of(stack, noise_of(3, readnoise=10.0))
+        frames = Frames.from_arrays(stack, noise_of(3, readnoise=10.0))
         masks, _ = next_masks(masks, Limits(leak=0), frames, np.zeros_like(stack[0]))
         assert masks[1, hits].mean() > 0.9
         assert masks[1, ~hits].mean() < 1e-3
@@ -713,7 +717,7 @@ class TestNoise:
 
     def test_scaled(self):
         """An exposure divided by 2 has half of the standard deviation."""
-        noise = Noise.of_detector(2, 1.5, 6.0, [1, 2])
+        noise = Noise.from_detector(2, 1.5, 6.0, [1, 2])
         assert noise.variance(100.0, 0) == pytest.approx(16 + 100 / 1.5)
         # Signal 100 after the division was 200 before.
         assert noise.variance(100.0, 1) == pytest.approx((16 + 200 / 1.5) / 4)
@@ -725,7 +729,7 @@ class TestNoise:
 
     def test_no_readnoise(self):
         """Without read noise one electron is left."""
-        assert Noise.of_detector(2, 2.0, 0.0).variance(0.0, 0) == 0.25
+        assert Noise.from_detector(2, 2.0, 0.0).variance(0.0, 0) == 0.25
 
 
 class TestMatching:

@@ -33,8 +33,8 @@ def draw(n=3, shape=(256, 256), low=0.0, high=400.0, *, scale=1.0, seed=5):
 
 def noise_of(data, bad=None):
     """Return the noise by signal, in units of that of the detector."""
-    noise = Noise.of_detector(len(data), GAIN, READNOISE)
-    return find_hits(Frames.of(data, noise, bad), Options()).noise
+    noise = Noise.from_detector(len(data), GAIN, READNOISE)
+    return find_hits(Frames.from_arrays(data, noise, bad), Options()).noise
 
 
 def detect(data, gain=GAIN, readnoise=READNOISE, **options):
@@ -79,8 +79,8 @@ class TestLevels:
             (256, 256), scene="stars", seed=3, shift=[(-0.6, 0), (0, 0), (0.6, 0.4)]
         )
         data = np.stack([ccd.data for ccd in sim.exposures])
-        noise = Noise.of_detector(3, sim.gain, sim.readnoise)
-        found = find_hits(Frames.of(data, noise), Options())
+        noise = Noise.from_detector(3, sim.gain, sim.readnoise)
+        found = find_hits(Frames.from_arrays(data, noise), Options())
         assert np.nanmax(found.matched.after.ratio) > 1.1
         assert_allclose(found.noise["noise"], 1, atol=0.1)
 
@@ -102,10 +102,10 @@ class TestLevels:
         """Steps wider than the noise tell nothing; narrower ones do."""
         data = np.rint(draw())
         assert_allclose(noise_of(data)["noise"], 1, atol=0.1)
-        noise = Noise.of_detector(3, 20.0, 6.0)
-        coarse = Frames.of(np.rint(draw(high=200) * GAIN / 20), noise)
+        noise = Noise.from_detector(3, 20.0, 6.0)
+        coarse = Frames.from_arrays(np.rint(draw(high=200) * GAIN / 20), noise)
         assert len(find_hits(coarse, Options()).noise) == 0
-        fine = Frames.of(draw(high=200) * np.float32(GAIN / 20), noise)
+        fine = Frames.from_arrays(draw(high=200) * np.float32(GAIN / 20), noise)
         assert_allclose(find_hits(fine, Options()).noise["noise"], 1, atol=0.1)
 
     def test_large(self):

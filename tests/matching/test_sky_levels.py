@@ -30,7 +30,7 @@ def exposures(skies, signal=0.0, seed=1):
 
 def frames_of(data, bad=None):
     """Return exposures as the detection sees them."""
-    return Frames.of(data, Noise.of_detector(len(data), 1.0, READNOISE), bad)
+    return Frames.from_arrays(data, Noise.from_detector(len(data), 1.0, READNOISE), bad)
 
 
 def detect(data):
@@ -93,7 +93,7 @@ class TestNoise:
     def test_variance(self):
         """The Poisson noise is that of all that was in an exposure."""
         sky = np.array([0.0, 90.0, -50.0], dtype=np.float32)
-        noise = replace(Noise.of_detector(3, 1.0, 2.0), sky=sky[:, None, None])
+        noise = replace(Noise.from_detector(3, 1.0, 2.0), sky=sky[:, None, None])
         signal = np.full((1, 1), 10.0)
         found = [float(noise.variance(signal, i)[0, 0]) for i in range(3)]
         assert found == [14, 104, 4]  # no signal below zero

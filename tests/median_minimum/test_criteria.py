@@ -16,7 +16,7 @@ from scipy import ndimage
 from ccdcr import CRCombiner, Requirements, detect_cosmic_rays
 from ccdcr.detection.detect_unmatched import make_criteria
 from ccdcr.exposures import CCDParameters
-from ccdcr.median_minimum.criteria import Criterion, limit_of
+from ccdcr.median_minimum.criteria import Criterion, compute_limit
 from ccdcr.simulation import evaluate, simulate_exposures
 from ccdcr.single_image.detectors import SingleImage
 from ccdcr.utils.planes import Observed, make_planes
@@ -67,7 +67,9 @@ class TestCriterion:
             "threshold": 0.0,
             "dilation": 0,
         } | changes
-        limit = limit_of(values["reference"], values["boundary"], values["threshold"])
+        limit = compute_limit(
+            values["reference"], values["boundary"], values["threshold"]
+        )
         return Criterion(limit=limit, **values)
 
     IMAGE = np.array([[9, 15, 15.5, 17, 18, 90, 12]], dtype=np.float32)
@@ -111,7 +113,7 @@ class TestCriterion:
         boundary = Boundary(4, 5, (Boundary(2, 9), Boundary(3, 7)))
         number = np.array([[4, 3, 2, 1, 0]])
         reference = np.full((1, 5), 10, dtype=np.float32)
-        limit = limit_of(reference, boundary, 6.0, number)
+        limit = compute_limit(reference, boundary, 6.0, number)
         assert limit.tolist() == [[16, 17, 19, np.inf, np.inf]]
 
     def test_limit(self):

@@ -287,7 +287,9 @@ class TestSimulate:
         stack = stack_of(3)
         whole = simulated(list(stack), FixedNoise)[2]
         monkeypatch.setattr(neighbours, "_BAND", 7 * SHAPE[1] + 3)
-        assert [rows.start for rows in neighbours.bands_of(SHAPE)] == [*range(0, 40, 7)]
+        assert [rows.start for rows in neighbours.cut_bands(SHAPE)] == [
+            *range(0, 40, 7)
+        ]
         banded = simulated(list(stack), FixedNoise)[2]
         assert_array_equal(banded.simulated, whole.simulated)
         assert_array_equal(banded.y_edges, whole.y_edges)

@@ -16,10 +16,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from ccdcr.exposures import CCDParameters
-from ccdcr.median_minimum.exact_statistics import EqualExposures, exposures_of
+from ccdcr.median_minimum.exact_statistics import EqualExposures, describe_exposures
 from ccdcr.median_minimum.noise_distribution import PhotonNoise
 from ccdcr.median_minimum.order_statistics import Given, GivenIndex, Ordered
-from ccdcr.median_minimum.prior import find_prior, histogram_of, make_surfaces
+from ccdcr.median_minimum.prior import find_prior, make_histogram, make_surfaces
 
 SIZE = 512
 WANTED = 100.0  # false pixels of an image
@@ -48,7 +48,7 @@ def draw(level, factors, sigmas, gain, shape, rng):
 
 def surfaces_of(stack, exposures, lowest, statistics):
     """Return what the exposures say."""
-    histogram = histogram_of(stack.min(axis=0), None, exposures)
+    histogram = make_histogram(stack.min(axis=0), None, exposures)
     prior = find_prior(histogram, exposures)
     return make_surfaces(prior, exposures, lowest, statistics)
 
@@ -80,7 +80,7 @@ def test_calibration(kind, n, factors, readnoise, gain, shape):
     """
     level, rng = scene(kind), np.random.default_rng([7, n])
     given = np.ones(n) if factors is None else np.array(factors, dtype=float)
-    exposures = exposures_of(CCDParameters(gain, readnoise, 0.0), given, shape)
+    exposures = describe_exposures(CCDParameters(gain, readnoise, 0.0), given, shape)
     equal = isinstance(exposures, EqualExposures)
     lowest, rank = (2 if equal and n >= 4 else 1), n - (n + 1) // 2 + 1
     last = Given(n) if equal else GivenIndex(n - 1)

@@ -20,9 +20,9 @@ from ccdcr.exceptions import NoiseModelWarning
 from ccdcr.median_minimum.exact_statistics import (
     EqualExposures,
     compared_planes,
+    find_rank,
     hit_fraction,
     lowest_used,
-    rank_of,
 )
 from ccdcr.median_minimum.noise_distribution import PhotonNoise
 from ccdcr.utils.planes import make_planes
@@ -78,7 +78,7 @@ class TestRank:
     )
     def test_by_hand(self, n, sought, rank, lowest):
         """By hand, from the number of exposures that must be clean."""
-        assert rank_of(n, sought) == rank
+        assert find_rank(n, sought) == rank
         assert lowest_used(n, sought) == lowest
         assert lowest_used(n, sought, equal=False) == 1
 
@@ -120,7 +120,7 @@ class TestPlanes:
         for place in np.ndindex(12, 13):
             values = stack[(slice(None), *place)]
             good = sorted(values if bad is None else values[~bad[:, *place]])
-            rank = rank_of(len(good), sought) if len(good) > 1 else 1
+            rank = find_rank(len(good), sought) if len(good) > 1 else 1
             two = len(good) > 1 and lowest_used(len(good), sought) == 2
             reference = (good[0] + good[1]) / np.float32(2) if two else good[0]
             assert planes.reference[place] == reference

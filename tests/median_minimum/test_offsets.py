@@ -20,7 +20,7 @@ def measured(sim, region=None):
     ny, nx = stack.shape[1:]
     region = (1, nx, 1, ny) if region is None else region
     offsets = measure_offsets(
-        stack, np.median(stack, axis=0), DETECTOR.noise_of, region
+        stack, np.median(stack, axis=0), DETECTOR.compute_noise, region
     )
     return np.array(offsets)
 
@@ -68,7 +68,7 @@ def test_five_exposures():
     np.testing.assert_allclose(measured(sim), relative(shift), atol=0.05)
     stack = [ccd.data for ccd in sim.exposures]
     offsets = measure_offsets(
-        stack, np.median(stack, axis=0), DETECTOR.noise_of, (1, 128, 1, 128)
+        stack, np.median(stack, axis=0), DETECTOR.compute_noise, (1, 128, 1, 128)
     )
     assert all(type(value) is float for offset in offsets for value in offset)
 

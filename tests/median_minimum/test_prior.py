@@ -9,10 +9,10 @@ from ccdcr.exposures import CCDParameters
 from ccdcr.median_minimum.exact_statistics import (
     EqualExposures,
     UnequalExposures,
-    exposures_of,
+    describe_exposures,
 )
 from ccdcr.median_minimum.noise_distribution import STEP, PhotonNoise
-from ccdcr.median_minimum.prior import Histogram, deconvolve, find_prior, histogram_of
+from ccdcr.median_minimum.prior import Histogram, deconvolve, find_prior, make_histogram
 
 SHAPE = (400, 500)
 GAIN, READNOISE = 2.0, 3.0
@@ -29,7 +29,7 @@ def draw(level, n=3, seed=1):
 def prior_of(stack):
     """Return the prior of exposures, and how they are described."""
     exposures = EqualExposures(PhotonNoise(READNOISE), len(stack), GAIN)
-    histogram = histogram_of(stack.min(axis=0), None, exposures)
+    histogram = make_histogram(stack.min(axis=0), None, exposures)
     return deconvolve(histogram, exposures), exposures
 
 
@@ -42,7 +42,7 @@ class TestHistogram:
         image = np.random.default_rng(1).uniform(-20, 4000, SHAPE).astype(np.float32)
         use = np.random.default_rng(2).random(SHAPE) < 0.7 if masked else None
         noise = PhotonNoise(READNOISE)
-        histogram = histogram_of(image, use, EqualExposures(noise, 3, GAIN))
+        histogram = make_histogram(image, use, EqualExposures(noise, 3, GAIN))
         values = image.ravel() if use is None else image[use]
         t = noise.coordinate(np.multiply(values, GAIN, dtype=float)) / STEP
         edges = histogram.first - 0.5 + np.arange(len(histogram.counts) + 1)
@@ -56,7 +56,7 @@ class TestHistogram:
         image = np.full(SHAPE, 10, np.float32)
         image[0, :3] = [-1e30, -1e9, 1e30]
         exposures = EqualExposures(PhotonNoise(READNOISE), 3, GAIN)
-        histogram = histogram_of(image, None, exposures)
+        histogram = make_histogram(image, None, exposures)
         assert histogram.total == image.size
         assert histogram.first * STEP == -8
         assert histogram.counts[0] == 2
@@ -65,7 +65,7 @@ class TestHistogram:
     def test_nothing(self):
         """Without pixels there is an empty histogram."""
         exposures = EqualExposures(PhotonNoise(READNOISE), 3, GAIN)
-        nothing = histogram_of(np.ones(SHAPE), np.zeros(SHAPE, bool), exposures)
+        nothing = make_histogram(np.ones(SHAPE), np.zeros(SHAPE, bool), exposures)
         assert nothing.total == 0
 
 
@@ -118,7 +118,7 @@ class TestDeconvolve:
         """With half the read noise that there is, the histogram is not explained."""
         stack = draw(0.0)
         exposures = EqualExposures(PhotonNoise(READNOISE / 2), 3, GAIN)
-        histogram = histogram_of(stack.min(axis=0), None, exposures)
+        histogram = make_histogram(stack.min(axis=0), None, exposures)
         assert deconvolve(histogram, exposures).chi2 > 20
 
     def test_empty(self):
@@ -161,7 +161,7 @@ class TestPrior:
         """With its flat part and thinned, no pixel is lost."""
         stack = draw(50.0)
         exposures = EqualExposures(PhotonNoise(READNOISE), 3, GAIN)
-        histogram = histogram_of(stack.min(axis=0), None, exposures)
+        histogram = make_histogram(stack.min(axis=0), None, exposures)
         prior = find_prior(histogram, exposures)
         assert prior.weights.sum() == pytest.approx(stack[0].size, rel=2e-3)
 
@@ -184,13 +184,13 @@ class TestExposures:
     )
     def test_kind(self, factors, kind):
         """Up to 10 % they are taken for equal, but for three."""
-        exposures = exposures_of(self.DETECTOR, np.array(factors, dtype=float))
+        exposures = describe_exposures(self.DETECTOR, np.array(factors, dtype=float))
         assert isinstance(exposures, kind)
         assert exposures.n == len(factors)
 
     def test_equal_flux_of_two(self):
         """Exposures of twice the flux, divided by it, have the noise of twice."""
-        exposures = exposures_of(self.DETECTOR, np.full(3, 2.0))
+        exposures = describe_exposures(self.DETECTOR, np.full(3, 2.0))
         assert exposures.scale == 2 * GAIN
         assert exposures.noise.readnoise == READNOISE
 
@@ -198,15 +198,15 @@ class TestExposures:
         """More than 7 unequal ones take too long; the remedy is told."""
         factors = np.linspace(0.5, 1.5, 8)
         with pytest.raises(ValueError, match=r"allows 7 exposures.+got 8.+'spline'"):
-            exposures_of(self.DETECTOR, factors)
+            describe_exposures(self.DETECTOR, factors)
 
     def test_rounding(self):
         """Whole numbers add the variance of rounding, 1 / 12 of a unit."""
-        exposures = exposures_of(self.DETECTOR, np.ones(3), step=1.0)
+        exposures = describe_exposures(self.DETECTOR, np.ones(3), step=1.0)
         expected = np.sqrt(READNOISE**2 + GAIN**2 / 12)
         assert exposures.noise.readnoise == pytest.approx(expected)
 
     def test_least_readnoise(self):
         """Read noise is not below 0.3 electrons."""
-        exposures = exposures_of(CCDParameters(GAIN, 0.0, 0.0), np.ones(3))
+        exposures = describe_exposures(CCDParameters(GAIN, 0.0, 0.0), np.ones(3))
         assert exposures.noise.readnoise == 0.3

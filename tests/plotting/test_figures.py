@@ -373,7 +373,7 @@ class TestEquivalence:
         level = rng.normal(100, 20, (1000, 900)).astype(np.float32)
         z = rng.normal(0, 3, (3, 1000, 900)).astype(np.float32)
         z[0, :, ::7], z[1, :, ::5] = -np.inf, 1e30
-        found = Deviations.of(level, z)
+        found = Deviations.count(level, z)
         assert found.step == 1
         expected, number = np.zeros(found.counts.shape), np.zeros(len(found.number))
         for plane in z:
@@ -384,7 +384,7 @@ class TestEquivalence:
         # Cells differ by rounding at their edges.
         assert np.abs(found.counts - expected).sum() < 1e-3 * expected.sum()
         assert np.abs(found.number - number).sum() < 1e-3 * number.sum()
-        half = Deviations.of(np.tile(level, (2, 1)), np.tile(z, (1, 2, 1)))
+        half = Deviations.count(np.tile(level, (2, 1)), np.tile(z, (1, 2, 1)))
         assert half.step == 3
         assert half.number.sum() == pytest.approx(2 / 3 * number.sum(), rel=0.01)
 

@@ -390,6 +390,6 @@ def test_progress_bar(sim, masks, tmp_path):
 def test_caption():
     """One line says all of a detection."""
     row = detection_table(*by_hand())[0]
-    assert gallery.caption_of(row) == (
+    assert gallery.write_caption(row) == (
         "1: x = 3, y = 3; 2 pixels, peak 20.0 sigma, exposures 1 2 3"
     )

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from ccdcr.utils.neighbours import bands_in_cache, bands_of, with_halo
+from ccdcr.utils.neighbours import bands_in_cache, cut_bands, with_halo
 
 
 @pytest.mark.parametrize("pixels", [1, 11, 25, 1000])
 def test_all_rows(pixels):
     """Each row is in one band, and none is beyond the image."""
-    bands = bands_of((7, 11), pixels)
+    bands = cut_bands((7, 11), pixels)
     rows = [y for band in bands for y in range(band.start, band.stop)]
     assert rows == list(range(7))
     assert max(band.stop - band.start for band in bands) <= max(pixels // 11, 1)
