@@ -72,9 +72,9 @@ nitpick_ignore_regex = [
     # Objects of other packages cannot be found without their inventories.
     (r"py:.*", r"(astropy|ccdproc|concurrent|matplotlib|numpy|pathlib)\..*"),
     # Types of attributes that are not for the user.
-    (r"py:(obj|class)", r"(ccdcr\.detection\.exact\.noise\.)?PhotonNoise"),
+    (r"py:(obj|class)", r"(ccdcr\.median_minimum\.noise_distribution\.)?PhotonNoise"),
     # The private base of CRCombiner, whose own base is ccdproc's.
-    (r"py:class", r"ccdcr\._parent\.LateCombiner"),
+    (r"py:class", r"ccdcr\.combination\.ccdproc_adapter\.LateCombiner"),
     # Base classes of exceptions, in the standard library.
     (r"py:class", r"(OSError|RuntimeError|TypeError|ValueError)"),
 ]

@@ -140,7 +140,7 @@ def write_report(
 
     Returns
     -------
-    report : `Report`
+    report : `~ccdcr.report.Report`
         The files and the tables.
 
     Raises
