@@ -27,12 +27,13 @@ class Noise:
     Variance of each exposure, ``floor + slope * signal``.
 
     ``floor`` and ``slope`` are (n,) float32; ``sky`` (n, ny, nx) is what was subtracted
-    from each exposure, or None.
+    from each exposure, or None, and ``added`` (ny, nx) what it adds to all variances.
     """
 
     floor: np.ndarray
     slope: np.ndarray
     sky: np.ndarray | None = None
+    added: np.ndarray | None = None
 
     @classmethod
     def from_detector(cls, n, gain, readnoise, factors=None):
@@ -52,6 +53,11 @@ class Noise:
     def __len__(self):
         return len(self.floor)
 
+    def with_sky(self, sky):
+        """Return the noise of exposures that had a sky (n, ny, nx) of their own."""
+        added = sum(slope * plane for slope, plane in zip(self.slope, sky, strict=True))
+        return replace(self, sky=sky, added=added)
+
     @property
     def equal(self):
         """Whether all exposures have the same noise."""
@@ -63,14 +69,15 @@ class Noise:
         if self.sky is None:
             return self
         part = part if isinstance(part, tuple) else (part,)
-        return replace(self, sky=self.sky[(slice(None), *part)])
+        sky = self.sky[(slice(None), *part)]
+        return replace(self, sky=sky, added=self.added[part])
 
     @property
     def typical(self):
         """The noise with one sky for the whole image."""
         if self.sky is None:
             return self
-        return replace(self, sky=np.median(self.sky[:, ::_STEP, ::_STEP], axis=(1, 2)))
+        return self.with_sky(np.median(self.sky[:, ::_STEP, ::_STEP], axis=(1, 2)))
 
     def variance(self, signal, i):
         """Return the variance of exposure i at a signal."""
@@ -80,19 +87,23 @@ class Noise:
 
     def mean_variance(self, signal):
         """Return the variance of a typical exposure at a signal."""
-        if self.sky is not None:
-            return self._mean(signal, range(len(self)))
         floor, slope = self.floor.mean(), self.slope.mean()
-        return floor + slope * np.maximum(signal, np.float32(0))
+        photons = slope * np.maximum(signal, np.float32(0))
+        if self.sky is not None:
+            photons += self.added / np.float32(len(self))
+            photons = np.maximum(photons, np.float32(0))
+        return floor + photons
 
     def variance_of_others(self, signal, i):
         """Return the variance of a typical exposure other than i at a signal."""
-        if self.sky is not None:
-            return self._mean(signal, [k for k in range(len(self)) if k != i])
         n = np.float32(len(self) - 1)
         floor = (self.floor.sum() - self.floor[i]) / n
         slope = (self.slope.sum() - self.slope[i]) / n
-        return floor + slope * np.maximum(signal, np.float32(0))
+        photons = slope * np.maximum(signal, np.float32(0))
+        if self.sky is not None:
+            photons += (self.added - self.slope[i] * self.sky[i]) / n
+            photons = np.maximum(photons, np.float32(0))
+        return floor + photons
 
     def variance_of_difference(self, signal, i, part):
         """
@@ -111,11 +122,6 @@ class Noise:
             return None
         variances = [self.variance(signal, i) for i in range(len(self))]
         return [variances[0] / variance for variance in variances]
-
-    def _mean(self, signal, exposures):
-        """Return the mean variance of some exposures, each with its own sky."""
-        total = sum(self.variance(signal, i) for i in exposures)
-        return total / np.float32(len(exposures))
 
 
 @dataclass(frozen=True)

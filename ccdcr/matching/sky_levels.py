@@ -74,7 +74,7 @@ def with_level_skies(frames, sky):
     if sky is None:
         return frames
     planes = sky.planes()
-    noise = replace(frames.noise, sky=planes)
+    noise = frames.noise.with_sky(planes)
     raw = frames.data if frames.raw is None else frames.raw
     return replace(frames, data=frames.data - planes, noise=noise, raw=raw)
 

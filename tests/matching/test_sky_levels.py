@@ -1,8 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Exposures whose skies differ by any amount."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
@@ -92,11 +90,13 @@ class TestNoise:
 
     def test_variance(self):
         """The Poisson noise is that of all that was in an exposure."""
-        sky = np.array([0.0, 90.0, -50.0], dtype=np.float32)
-        noise = replace(Noise.from_detector(3, 1.0, 2.0), sky=sky[:, None, None])
+        sky = np.array([0.0, 90.0, -10.0], dtype=np.float32)
+        noise = Noise.from_detector(3, 1.0, 2.0).with_sky(sky[:, None, None])
         signal = np.full((1, 1), 10.0)
         found = [float(noise.variance(signal, i)[0, 0]) for i in range(3)]
-        assert found == [14, 104, 4]  # no signal below zero
+        assert found == [14, 104, 4]
+        below = np.full((1, 1), 5.0)  # no signal below zero
+        assert float(noise.variance(below, 2)[0, 0]) == 4
         assert_allclose(noise.mean_variance(signal), np.mean(found))
         assert_allclose(noise.variance_of_others(signal, 1), np.mean([14, 4]))
         weights = np.ravel(noise.weights(signal))
