@@ -149,10 +149,7 @@ def test_command_line(exposures, ccds, coincident, tmp_path, monkeypatch):
         warnings.simplefilter("ignore")  # old keywords of the headers
         assert main(["run", "night1.yaml"]) == 0
     masks = CRMaskSet.read("obsidnight1_crmasks_results/crmasks.fits")
-    # Two of the listed pixels, side by side, are low in the third exposure instead:
-    # the first two are what is around.
-    right = masks.mediancr | masks.low.any(axis=0)
-    assert np.count_nonzero(right[coincident]) >= 47
+    assert np.count_nonzero(masks.mediancr[coincident]) >= 47
     combined = combine(ccds, method="meancr", crmasks=masks)
     with fits.open("obsidnight1_results/meancr.fits") as hdulist:
         assert [hdu.name for hdu in hdulist] == ["PRIMARY", "MASK", "UNCERT", "NUSED"]
@@ -183,5 +180,4 @@ def test_gallery(ccds, coincident, tmp_path):
         )
         shown[group] = table[inside]
         assert all(f'id="found-{number}"' in page for number in shown[group]["number"])
-        low = masks.low[:, *(place[here] for place in coincident)]
-        assert len(shown[group]) > 0 or low.any()
+        assert len(shown[group]) > 0

@@ -111,7 +111,8 @@ def _astray(frames, masks, reference):
     return max(np.count_nonzero(far) / len(y), _LEAST_ASTRAY)
 
 
-_DEEP = 5.0  # sigmas of a low value
+# Of a low value, in sigmas: hits are far more common, so that it must be clearer.
+_DEEP = 6.0
 _DECADES = np.log(1e4)  # of sigmas that a pixel may differ from those around
 
 
@@ -250,7 +251,7 @@ def _log_likelihood(sample, start, stop, priors):
     sigmas = np.sqrt(variances)
     for k in range(start):
         depth = (mean - sample.values[k]) / sigmas[k]
-        # As significant as hits must be.
+        # More significant than a hit must be.
         limit = _DEEP * sample.scale * np.sqrt(1 + 1 / (stop - start))
         result[depth < limit] = -np.inf
         result += priors.log_depth(depth) - np.log(sigmas[k]) + np.log(USUAL_RATE)
