@@ -31,6 +31,7 @@ from ccdcr import (
 from ccdcr.cli import main
 from ccdcr.cli.command_line import ProgressLine
 from ccdcr.cli.input_options import reviewer
+from ccdcr.combination import combine_tiles
 from ccdcr.simulation import simulate_exposures
 
 YAML = Path(__file__).parents[1] / "yaml"
@@ -357,6 +358,60 @@ class TestDetectAndCombine:
         image = fits.getdata("mediancr.fits")
         np.testing.assert_array_equal(image, expected.data)
         assert (image != combine(frames(), method="median").data).any()
+
+    def test_two(self):
+        """Two exposures are enough for the default method, as in Python."""
+        two = frames()[:2]
+        assert main(["detect", *two]) == 0
+        masks = CRMaskSet.read("crmasks.fits")
+        assert masks == detect_cosmic_rays(two, gain="GAIN", readnoise="RDNOISE")
+        assert main(["template", *two, "-o", "two.yaml"]) == 0
+        assert main(["run", "two.yaml", "--dry-run"]) == 0
+        assert main(["run", "two.yaml", "--output-folder", "."]) == 0
+        folder = Path("obsidnight1_crmasks_results")
+        assert CRMaskSet.read(folder / "crmasks.fits") == masks
+
+    @pytest.mark.parametrize("method", ["meancr", "median", "average", "sum"])
+    def test_mem_limit(self, method, monkeypatch):
+        """It makes tiles of the files, and the same comes out."""
+        seen, original = [], combine_tiles.cut_tiles
+
+        def cut_tiles(*args, **kwargs):
+            seen.append(original(*args, **kwargs))
+            return seen[-1]
+
+        monkeypatch.setattr(combine_tiles, "cut_tiles", cut_tiles)
+        args = ["combine", *frames(), "--method", method, "-o", "out.fits"]
+        given = {}
+        if method == "meancr":
+            assert main(["detect", *frames(), "--set", "crmethod=mmcosmic"]) == 0
+            args, given = (
+                [*args, "--crmasks", "crmasks.fits"],
+                {"crmasks": "crmasks.fits"},
+            )
+        assert main([*args, "--set", "mem_limit=120000"]) == 0
+        assert len(seen[0]) > 2
+        expected = combine(frames(), method=method, **given)
+        np.testing.assert_array_equal(fits.getdata("out.fits"), expected.data)
+
+    def test_named_extension(self):
+        """Several images need a name; keywords of the primary header count."""
+        for name in frames():
+            data, header = fits.getdata(name, header=True)
+            primary = fits.PrimaryHDU(header=header)
+            images = [fits.ImageHDU(data * k, name=f"CCD{k}") for k in (1, 2)]
+            fits.HDUList([primary, *images]).writeto(name, overwrite=True)
+        args = ["detect", *frames(), "--set", "crmethod=mmcosmic"]
+        assert main(args) == 1
+        assert main([*args, "--extension", "CCD1"]) == 0
+        masks = CRMaskSet.read("crmasks.fits")
+        assert masks == detect_cosmic_rays(
+            frames(),
+            gain="GAIN",
+            readnoise="RDNOISE",
+            crmethod="mmcosmic",
+            extension="CCD1",
+        )
 
     def test_standalone(self):
         """The YAML of the standalone script: images, extnum, gain, rnoise, bias."""
