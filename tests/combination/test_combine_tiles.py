@@ -101,12 +101,12 @@ def heights(monkeypatch):
     """Return a list that will hold the heights of the tiles."""
     seen, original = [], tiled.cut_tiles
 
-    def tiles_of(*args, **kwargs):
+    def cut_tiles(*args, **kwargs):
         tiles = original(*args, **kwargs)
         seen.append([tile.stop - tile.start for tile in tiles])
         return tiles
 
-    monkeypatch.setattr(tiled, "tiles_of", tiles_of)
+    monkeypatch.setattr(tiled, "cut_tiles", cut_tiles)
     return seen
 
 
@@ -164,7 +164,7 @@ class TestSame:
         """Single rows and a last tile of one row, also in the file."""
         whole = combine(exposures(), tmp_path / "a.fits", crmasks=mask_set())
         tiles = [slice(y, min(y + rows, 37)) for y in range(0, 37, rows)]
-        monkeypatch.setattr(tiled, "tiles_of", lambda *_, **__: tiles)
+        monkeypatch.setattr(tiled, "cut_tiles", lambda *_, **__: tiles)
         cut = combine(exposures(), tmp_path / "b.fits", crmasks=mask_set())
         assert_same(cut, whole)
         contents = [(tmp_path / name).read_bytes() for name in ("a.fits", "b.fits")]
