@@ -80,7 +80,11 @@ def add_output_options(parser):
 
 
 def _number_or_name(text):
-    return int(text) if text.isdigit() else text
+    """Return a number, a name, or a name and a version (``SCI,2``)."""
+    name, comma, version = text.partition(",")
+    if comma and version.strip().isdigit():
+        return name.strip(), int(version)
+    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def _parameter(text):

@@ -8,13 +8,14 @@ import numpy as np
 from astropy import units as u
 
 from ccdcr.combination.methods import METHODS
-from ccdcr.exceptions import NoUncertaintyWarning, warn_user
+from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
 from ccdcr.exposures.ccd_parameters import compute_variance, model_variance
 from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
     "CombinationSettings",
     "check_dtype",
+    "check_factors",
     "check_fit",
     "check_weights",
     "make_keywords",
@@ -127,16 +128,25 @@ def _factors(n, masks, scaling, apply_flux_factor):
     """Return the factor of each exposure, or None if all are 1."""
     if scaling is None and not apply_flux_factor:
         return None
-    scale = 1.0 if scaling is None else np.ravel(np.asarray(scaling, dtype=float))
-    try:
-        scale = np.broadcast_to(scale, (n,))
-    except ValueError as err:
-        msg = f"scale_to must be one number or {n} of them, got {np.size(scale)}"
-        raise ValueError(msg) from err
-    if not np.all(np.isfinite(scale)):
-        msg = f"scaling and scale_to must be finite, got {scale.tolist()}"
-        raise ValueError(msg)
+    scale = np.ones(n) if scaling is None else check_factors(scaling, n, "scale_to")
     return scale / masks.flux_factor if apply_flux_factor else scale
+
+
+def check_factors(scale, n, name):
+    """Return factors as an array (n,) of floats, from one number or one each."""
+    try:
+        factors = np.ravel(np.asarray(scale, dtype=float))
+    except (TypeError, ValueError) as err:
+        msg = f"{name} must be one number or {n} of them, got {short_repr(scale)}"
+        raise TypeError(msg) from err
+    if factors.size not in {1, n}:
+        msg = f"{name} must be one number or {n} of them, got {factors.size}"
+        raise ValueError(msg)
+    if not np.all(np.isfinite(factors)):
+        names = "scaling and scale_to" if name == "scale_to" else name
+        msg = f"{names} must be finite, got {factors.tolist()}"
+        raise ValueError(msg)
+    return np.broadcast_to(factors, (n,))
 
 
 def _lamedian_units(masks, unit):

@@ -13,6 +13,7 @@ from ccdcr.combination.ccdproc_adapter import clip, clipped
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
+    check_factors,
     check_fit,
     check_weights,
     make_keywords,
@@ -27,6 +28,7 @@ from ccdcr.combination.combine_rows import (
     combine_planes,
     cut_weights,
 )
+from ccdcr.exceptions import short_repr
 from ccdcr.exposures.exposure_files import FileRows, Scratch
 from ccdcr.exposures.open_exposures import open_exposures
 from ccdcr.masks.mask_rows import open_masks
@@ -69,6 +71,11 @@ def bytes_per_pixel(exposures, dtype, clipping, plain=None):
     return read + stack + masks + images + clip, n * (5 * size + 16) + 60
 
 
+def least_bytes(shape, per_pixel):
+    """Return the bytes that one row of the exposures needs."""
+    return int(sum(per_pixel) * shape[1] / _USED) + 1
+
+
 def cut_tiles(shape, per_pixel, limit, n, *, align=1):
     """Return slices of rows that fit into a limit of bytes, n exposures each."""
     held, passing = per_pixel
@@ -79,7 +86,7 @@ def cut_tiles(shape, per_pixel, limit, n, *, align=1):
         pixels = (limit - at_once * passing) / held
     height = int(min(pixels / shape[1], shape[0]))
     if height < 1:
-        least = int((held + passing) * shape[1] / _USED) + 1
+        least = least_bytes(shape, per_pixel)
         msg = (
             f"mem_limit must be at least {least} bytes, which one row of the {n} "
             f"exposures of {shape[1]} x {shape[0]} pixels needs"
@@ -237,21 +244,27 @@ def combine_plain(items, method, uncertainty_func, *, folder, **settings):
 
 
 def _check_weights(weights, exposures):
+    if weights is None:
+        return
     n, shape = len(exposures), exposures[0].shape
-    if isinstance(weights, np.ndarray):
-        if weights.ndim > 1 and weights.shape != (n, *shape):
-            msg = (
-                f"weights must be one number per exposure, {(n,)}, or one per pixel, "
-                f"{(n, *shape)}, got {weights.shape}"
-            )
-            raise ValueError(msg)
-        check_weights(weights)
+    if not isinstance(weights, np.ndarray) or weights.dtype.kind not in "biuf":
+        msg = f"weights must be a numpy.ndarray of numbers, got {short_repr(weights)}"
+        raise TypeError(msg)
+    if weights.shape not in {(n,), (n, *shape)}:
+        msg = (
+            f"weights must be one number per exposure, {(n,)}, or one per pixel, "
+            f"{(n, *shape)}, got {weights.shape}"
+        )
+        raise ValueError(msg)
+    check_weights(weights)
 
 
 def _factors(scale, exposures, mem_limit):
     """Return the factors of the exposures; a function sees one image at a time."""
+    if scale is None:
+        return None
     if not callable(scale):
-        return scale
+        return check_factors(scale, len(exposures), "scale")
     for exposure in exposures:
         # A function such as the median has a copy.
         needed = 2 * np.prod(exposure.shape) * exposure.data.dtype.itemsize
@@ -261,7 +274,9 @@ def _factors(scale, exposures, mem_limit):
                 f"which sees a whole exposure, got {mem_limit:g}; give numbers"
             )
             raise ValueError(msg)
-    return [scale(np.asarray(e.data[:]) if e.from_file else e.data) for e in exposures]
+    images = (np.asarray(e.data[:]) if e.from_file else e.data for e in exposures)
+    factors = [np.ravel(scale(image)) for image in images]
+    return check_factors(np.concatenate(factors), len(exposures), "scale")
 
 
 def _run_tiles(
@@ -281,17 +296,14 @@ def _run_tiles(
 ):
     """Return Images (ny, nx) combined tile by tile."""
     shape = exposures[0].shape
-    images, left = _allocate(
-        shape, dtype, mem_limit, folder, sigma=sigma, number=number
-    )
     lazy = any(exposure.lazy for exposure in exposures)
-    tiles = cut_tiles(
-        shape,
-        bytes_per_pixel(exposures, dtype, clipping, plain),
-        left / _AT_ONCE if lazy else left,
-        len(exposures),
-        align=_chunk_height(exposures),
-    )
+    share = _AT_ONCE if lazy else 1
+    per_pixel = bytes_per_pixel(exposures, dtype, clipping, plain)
+    kinds = {"sigma": sigma, "number": number}
+    needed = least_bytes(shape, per_pixel) * share
+    images, left = _allocate(shape, dtype, mem_limit, needed, folder, **kinds)
+    height = _chunk_height(exposures)
+    tiles = cut_tiles(shape, per_pixel, left / share, len(exposures), align=height)
 
     def inputs(rows):
         cut = [exposure.cut(rows) for exposure in exposures]
@@ -303,12 +315,12 @@ def _run_tiles(
     return images
 
 
-def _allocate(shape, dtype, mem_limit, folder, *, sigma, number):
+def _allocate(shape, dtype, mem_limit, needed, folder, *, sigma, number):
     """Return Images, in a file if they are large, and the memory that is left."""
     dtype = np.dtype(dtype or float)
     size = np.prod(shape) * (dtype.itemsize * (1 + sigma) + 1 + 2 * number)
     kinds = {"sigma": sigma, "number": number}
-    if size <= mem_limit / 2:
+    if size <= mem_limit / 2 and size + needed <= mem_limit:
         return allocate(np.empty, shape, dtype, **kinds), mem_limit - size
 
     def make(shape, dtype):

@@ -152,7 +152,7 @@ def detect_cosmic_rays(
     detect = detect_matched if matched else detect_unmatched
     masks = detect(exposures, requirements, lists, progress_bar)
     if masks.equivalence is None or not masks.equivalence.failures:
-        warn_of_implausible(masks)
+        warn_of_implausible(masks, exposures.bad)
     return masks
 
 

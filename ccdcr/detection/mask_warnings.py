@@ -15,6 +15,7 @@ from ccdcr.exceptions import (
     warn_user,
 )
 from ccdcr.matching.equivalence import MENDED
+from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import chance_of_majority
 
@@ -42,20 +43,22 @@ _REMEDIES = {
 }
 
 
-def warn_of_implausible(masks):
+def warn_of_implausible(masks, bad=None):
     """
-    Warn if more than 20 % of a mask is flagged, or MEDIANCR exceeds chance far.
+    Warn of masks that can hardly be those of cosmic rays.
 
-    One coincidence more than expected is no reason: the number of groups is Poissonian.
-    MEANCRT grows with the number of exposures and is not judged, nor are images of less
-    than 1000 pixels, which one hit may fill.
+    Only pixels that are good in all exposures are judged (``bad`` (n, ny, nx), True =
+    bad, or None): elsewhere fewer hits make a majority. MEANCRT, which grows with the
+    number of exposures, and images of less than 1000 pixels are not judged.
     """
-    if masks.mediancr.size < _LEAST:
+    use = np.ones(masks.shape, dtype=bool) if bad is None else ~bad.any(axis=0)
+    size = np.count_nonzero(use)
+    if size < _LEAST:
         return
     hits = masks.crmasks if masks.low is None else masks.crmasks & ~masks.low
-    planes = [masks.mediancr, *hits]
+    planes = [plane & use for plane in (masks.mediancr, *hits)]
     names = ["MEDIANCR", *(f"CRMASK{i}" for i in range(1, len(planes)))]
-    fractions = [np.count_nonzero(plane) / plane.size for plane in planes]
+    fractions = [np.count_nonzero(plane) / size for plane in planes]
     full = [
         f"{name} {fraction:.0%}"
         for name, fraction in zip(names, fractions, strict=True)
@@ -68,27 +71,40 @@ def warn_of_implausible(masks):
         )
         warn_user(msg, ImplausibleMaskWarning)
         return
-    chance = chance_of_majority(fractions[1:]) * masks.mediancr.size
-    if _too_many(masks, chance):
-        found = np.count_nonzero(masks.mediancr)
+    found, chance = fractions[0] * size, chance_of_majority(fractions[1:]) * size
+    if _too_many(masks, planes[0], found, chance):
         msg = (
             f"{found:.0f} pixels are flagged in MEDIANCR, {chance:.0f} are expected by "
             f"chance{_of_bright(masks)}; look for stars, edges and hot pixels among "
-            "them, and take crmethod='matched' if the exposures are not equivalent"
+            f"them{_remedy(masks)}"
         )
         warn_user(msg, CoincidenceWarning)
 
 
-def _too_many(masks, chance):
-    """Return whether there are more coincidences than chance explains."""
-    found = np.count_nonzero(masks.mediancr)
+def _too_many(masks, coincident, found, chance):
+    """Return whether there are more coincidences (ny, nx) than chance explains."""
     bright = _times_brighter(masks) > _MOST_BRIGHT
     if found <= (_MOST_COINCIDENT if bright else _MOST_ALONE) * chance:
         return False
-    groups = label_groups(masks.mediancr)[1]
-    return groups >= _FEW and bool(
-        poisson.sf(groups - 1, chance * groups / found) < _RARE
-    )
+    groups = label_groups(coincident)[1]
+    expected = chance * groups / found + _allowed_by_noise(masks)
+    return groups >= _FEW and bool(poisson.sf(groups - 1, expected) < _RARE)
+
+
+def _allowed_by_noise(masks):
+    """Return how many pixels noise may flag, by the requirements."""
+    requirements = masks.requirements
+    if requirements is None or requirements.crmethod not in STAGES["mm"]:
+        return 0.0
+    exact = requirements.mm_boundary_fit == "exact"
+    return requirements.mm_false_positives if exact else 0.0
+
+
+def _remedy(masks):
+    requirements = masks.requirements
+    if requirements is None or requirements.crmethod in STAGES["matched"]:
+        return ""
+    return ", and take crmethod='matched' if the exposures are not equivalent"
 
 
 def _times_brighter(masks):

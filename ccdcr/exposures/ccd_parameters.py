@@ -85,7 +85,10 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias):
     """
     unit = exposures[0].unit
     if unit not in {u.adu, u.electron}:
-        msg = f"exposures must be in adu or electron, got {unit}; set ccd.unit"
+        msg = (
+            f"exposures must be in adu or electron, got {unit}; set ccd.unit, or give "
+            "unit= (--unit) for files"
+        )
         raise ValueError(msg)
     gain = _find_gain(exposures, gain, unit)
     if readnoise is None:

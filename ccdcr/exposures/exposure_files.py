@@ -20,6 +20,7 @@ __all__ = [
     "SectionRows",
     "find_image",
     "find_unit",
+    "has_image",
     "image_rows",
     "joined_header",
     "temporary_folder",
@@ -42,10 +43,11 @@ def find_image(hdus, extension, path):
     That is the primary image, else the only image whose name is not that of a mask
     or an uncertainty. 0 means None if the primary extension has no image.
     """
+    _check_extension(extension)
     if extension is None or (extension == 0 and not _is_image(hdus[0])):
         return _only_image(hdus, path)
     try:
-        number = hdus.index_of(extension)
+        number = range(len(hdus))[hdus.index_of(extension)]
         hdu = hdus[number]
     except (KeyError, IndexError) as err:
         msg = f"{path} has no extension {extension!r}; it has {_listed(hdus)}"
@@ -56,12 +58,31 @@ def find_image(hdus, extension, path):
     return number
 
 
+def _check_extension(extension):
+    pair = isinstance(extension, tuple) and len(extension) == 2
+    name = extension[0] if pair else extension
+    if isinstance(name, bool) or not isinstance(name, (int, str, type(None))):
+        msg = (
+            "extension must be a number, a name, or a name and a version, "
+            f"got {extension!r}"
+        )
+        raise TypeError(msg)
+
+
+def has_image(hdus, extension):
+    """Return whether there is an extension with an image; None is no extension."""
+    if extension is None or extension not in hdus:
+        return False
+    return _is_image(hdus[extension])
+
+
 def _is_image(hdu):
     return hdu.is_image and len(hdu.shape) > 0
 
 
 def _listed(hdus):
-    return ", ".join(f"{number} {hdu.name}" for number, hdu in enumerate(hdus))
+    names = (hdu.name or "(no name)" for hdu in hdus)
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
 def _only_image(hdus, path):
@@ -94,18 +115,33 @@ def joined_header(hdus, number):
 
 def find_unit(header, path, unit=None):
     """Return the given unit or that of BUNIT; None if there is neither."""
-    if unit is not None:
-        return u.Unit(unit)
-    text = str(header.get("BUNIT", "")).strip()
-    if not text:
+    if isinstance(unit, u.UnitBase):
+        return unit
+    given = unit is not None
+    text = str(unit if given else header.get("BUNIT", "")).strip()
+    if not text and not given:
         return None
+    try:
+        return _parse_unit(text)
+    except ValueError as err:
+        if given:
+            msg = f"unit (--unit) must be a unit such as adu or electron, got {unit!r}"
+        else:
+            msg = (
+                f"{path} has BUNIT = {text!r}, which is not a unit; give unit= (--unit)"
+            )
+        raise ValueError(msg) from err
+
+
+def _parse_unit(text):
+    """Return the unit of a text; a number or nothing is not one."""
     text = "adu" if text.lower() == "adu" else text
     text = CCDData.known_invalid_fits_unit_strings.get(text, text)
-    try:
-        return u.Unit(text)
-    except ValueError as err:
-        msg = f"{path} has BUNIT = {text!r}, which is not a unit; give unit= (--unit)"
-        raise ValueError(msg) from err
+    unit = u.Unit(text)
+    if unit.is_equivalent(u.dimensionless_unscaled):
+        msg = f"{text!r} is a number"
+        raise ValueError(msg)
+    return unit
 
 
 _BLOCK = 1 << 22  # bytes that are copied at once

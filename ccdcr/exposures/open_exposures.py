@@ -24,6 +24,7 @@ from ccdcr.exceptions import MissingUnitWarning, warn_user
 from ccdcr.exposures.exposure_files import (
     find_image,
     find_unit,
+    has_image,
     image_rows,
     joined_header,
     temporary_folder,
@@ -336,9 +337,9 @@ def _exposure(
     exposure = Exposure(rows(number), find_unit(header, path, unit), from_file=True)
     header = _without_scaling(header, exposure.data.dtype)
     exposure.meta, exposure.wcs = _generate_wcs_and_update_header(header)
-    if hdu_mask is not None and hdu_mask in hdus:
+    if has_image(hdus, hdu_mask):
         exposure.mask = rows(hdu_mask)
-    if hdu_uncertainty is not None and hdu_uncertainty in hdus:
+    if has_image(hdus, hdu_uncertainty):
         exposure.sigma = rows(hdu_uncertainty)
         name = hdus[hdu_uncertainty].header.get(key_uncertainty_type, "None")
         exposure.kind = _UNCERTAINTIES.get(name, StdDevUncertainty)

@@ -123,6 +123,8 @@ def _allowed(masks, names, added, ccds, *, given):
         raise ValueError(msg)
     exposures = load_mask_exposures(ccds, masks)
     stack, bad = exposures.stack, exposures.bad
+    if masks.low is not None:
+        bad = masks.low if bad is None else bad | masks.low
     _, lowest = kernels.lowest(stack, bad)
     usable = np.ones(stack.shape, dtype=bool) if bad is None else ~bad
     allowed = dict.fromkeys(("MEDIANCR", "MEANCRT"), added & usable.any(axis=0))

@@ -375,6 +375,8 @@ class TestNoiseModel:
         two = (hits.sum(axis=0) >= 2).sum()
         assert report.observed == pytest.approx(two, abs=10)
 
+    # Far more coincidences than by chance, too.
+    @pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")
     def test_readnoise(self):
         """Twice the read noise shows where there is little signal."""
         data = draw(ramp(1, 300), readnoise=2 * SIGMA)
