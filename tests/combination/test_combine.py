@@ -540,6 +540,47 @@ class TestRefused:
         with pytest.raises(ValueError, match=message):
             combine([], method=method, mem_limit=value, **options)
 
+    @pytest.mark.parametrize("method", ["meancr", "median"])
+    @pytest.mark.parametrize(
+        ("value", "error", "message"),
+        [
+            ([1, 2, 3, 4, 5], TypeError, "weights must be a numpy.ndarray of numbers"),
+            (np.array(["a"] * 5), TypeError, "weights must be a numpy.ndarray of numb"),
+            (np.ones(4), ValueError, r"one number per exposure, \(5,\), .* got \(4,\)"),
+            (-np.ones(5), ValueError, "weights must be finite numbers >= 0"),
+        ],
+    )
+    def test_weights(self, method, value, error, message):
+        """Weights are numbers for all exposures or for all their pixels."""
+        options = {"crmasks": mask_set()} if method == "meancr" else {}
+        with pytest.raises(error, match=message):
+            combine(exposures(), method=method, weights=value, **options)
+
+    @pytest.mark.parametrize("method", ["meancr", "median"])
+    @pytest.mark.parametrize(
+        ("value", "error", "message"),
+        [
+            ([1, 2], ValueError, "scale must be one number or 5 of them, got 2"),
+            ("a", TypeError, "scale must be one number or 5 of them, got 'a'"),
+            ([1, np.nan, 1, 1, 1], ValueError, "scale must be finite, got"),
+            (lambda _: np.nan, ValueError, "scale must be finite, got"),
+        ],
+    )
+    def test_scale(self, method, value, error, message):
+        """Factors are finite numbers, one for each exposure."""
+        options = {"crmasks": mask_set()} if method == "meancr" else {}
+        with pytest.raises(error, match=message):
+            combine(exposures(), method=method, scale=value, **options)
+
+    def test_least_memory(self):
+        """The least memory that a message names is enough."""
+        masks = mask_set()
+        with pytest.raises(ValueError, match="at least") as caught:
+            combine(exposures(), crmasks=masks, mem_limit=10)
+        least = int(str(caught.value).split()[5])
+        for limit in (least, least + 1, 2 * least):
+            combine(exposures(), crmasks=masks, mem_limit=limit)
+
     def test_masks_do_not_fit(self):
         """The masks of another number of exposures."""
         with pytest.raises(ValueError, match="masks of 4 exposures, got 5"):

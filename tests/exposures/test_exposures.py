@@ -256,6 +256,52 @@ class TestExtension:
         with pytest.raises(ValueError, match=message):
             load_ccds([tmp_path / "a.fits"], extension=extension)
 
+    @pytest.mark.parametrize("extension", [True, 1.5, ("SCI",), b"SCI"])
+    def test_no_name(self, tmp_path, extension):
+        """Other kinds are refused before anything is read."""
+        write_extensions(tmp_path / "a.fits", "CCD1")
+        message = "extension must be a number, a name, or a name and a version, got"
+        with pytest.raises(ValueError, match=message):
+            load_ccds([tmp_path / "a.fits"], extension=extension)
+
+    @pytest.mark.parametrize("extension", [-1, 2, ("sci", 2)])
+    def test_version(self, tmp_path, extension):
+        """From the end, by number, by name and version; with the primary header."""
+        write_extensions(tmp_path / "a.fits", "SCI", "SCI")
+        with fits.open(tmp_path / "a.fits", mode="update") as hdus:
+            hdus[2].ver = 2
+        (ccd,), _ = load_ccds([tmp_path / "a.fits"], extension=extension)
+        assert_array_equal(ccd.data, 2)
+        assert ccd.unit == u.adu
+
+    @pytest.mark.parametrize("name", ["MASK", "UNCERT"])
+    def test_table(self, tmp_path, name):
+        """A table, or an extension without data, is no mask."""
+        image = fits.PrimaryHDU(np.ones(SHAPE))
+        image.header["BUNIT"] = "adu"
+        table = fits.BinTableHDU.from_columns([fits.Column("A", "J", array=[1])])
+        table.name = name
+        for k, other in enumerate([table, fits.ImageHDU(name=name)]):
+            fits.HDUList([image, other]).writeto(tmp_path / f"{k}.fits")
+            (ccd,), _ = load_ccds([tmp_path / f"{k}.fits"])
+            assert ccd.mask is ccd.uncertainty is None
+
+    @pytest.mark.parametrize(
+        ("unit", "expected"), [("ADU", u.adu), ("electron", u.electron)]
+    )
+    def test_unit(self, tmp_path, unit, expected):
+        """A unit is spelt as in headers."""
+        write_extensions(tmp_path / "a.fits", "SCI")
+        (ccd,), _ = load_ccds([tmp_path / "a.fits"], unit=unit)
+        assert ccd.unit == expected
+
+    @pytest.mark.parametrize("unit", ["", "furlong", 5, "2"])
+    def test_no_unit(self, tmp_path, unit):
+        """What is not a unit is refused by the name of the parameter."""
+        write_extensions(tmp_path / "a.fits", "SCI")
+        with pytest.raises(ValueError, match=r"unit \(--unit\) must be a unit such as"):
+            load_ccds([tmp_path / "a.fits"], unit=unit)
+
     def test_primary_first(self, tmp_path):
         """The primary image is the exposure whatever else there is."""
         image = fits.ImageHDU(np.ones(SHAPE), name="X")

@@ -265,6 +265,16 @@ class TestMaskSet:
         with pytest.raises(ValueError, match=message):
             CRMaskSet(masks[0], masks[0], masks, low_values=rows)
 
+    def test_add_at_low(self):
+        """An exposure that is low there is not the lowest one that stays unmasked."""
+        crmasks = np.zeros((3, 4, 5), dtype=bool)
+        crmasks[0, 1, 2] = True
+        masks = CRMaskSet(crmasks[1], crmasks[0], crmasks, low_values=[[1, 3, 2]])
+        data = np.full((3, 4, 5), 1000.0)
+        data[:, 1, 2] = 400, 1050, 1004
+        edited = masks.edit(add=[[3, 2]], ccds=ccds_of(data))
+        assert edited.crmasks[:, 1, 2].tolist() == [True, True, False]
+
     def test_wrong_columns(self, case):
         """A table of other types is refused."""
         hdulist = case[1].to_hdulist()
