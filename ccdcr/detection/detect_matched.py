@@ -28,6 +28,7 @@ from ccdcr.matching.flag_pixels import Limits
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
+from ccdcr.matching.unmended import find_reasons
 from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
@@ -201,8 +202,10 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         frames = with_level_skies(frames, sky)
     with timed(timing, "matching"):
         hits = find_hits(frames, make_options(requirements))
+        report = make_report(hits.matched, sky).with_reasons(
+            find_reasons(frames, hits.matched.reference, hits.masks)
+        )
         frames = frames.without(hits.matched.frames.low)
-        report = make_report(hits.matched, sky)
     with timed(timing, "single image"):
         found, everywhere = second_opinion(
             single_image_detector(requirements),
