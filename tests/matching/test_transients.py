@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ccdcr import detect_cosmic_rays
 from ccdcr.masks.diagnostics import POINT_LIKE
-from ccdcr.report import detection_table
+from ccdcr.report import detection_table, write_report
 from ccdcr.simulation import simulate_exposures
 
 SIZE, NUMBER = 300, 12
@@ -79,8 +79,8 @@ def test_hits_alone(scene):
     assert sum(rows["groups"]) <= 0.02 * groups
 
 
-def test_table():
-    """The table and the summary list the sources, which stay masked."""
+def test_table(tmp_path):
+    """Table, summary and report list the sources, which stay masked."""
     sim = simulate_exposures(
         (SIZE, SIZE), scene="stars", n_exposures=3, cr_rate=0.1, seed=320
     )
@@ -94,6 +94,10 @@ def test_table():
     summary = masks.summary()
     row = summary[list(summary["mask"]).index("POINT_LIKE")]
     assert row["groups"] == len(listed)
+    page = write_report(ccds, masks, tmp_path / "report", maxplots=1)
+    text = page.paths["index.html"].read_text()
+    places = text.partition("shape of a point source")[2].partition("</p>")[0]
+    assert places.count(";") == len(listed) - 1
 
 
 def test_no_stars():
