@@ -13,6 +13,7 @@ from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.matching.equivalence import make_report
 from ccdcr.matching.match import Options, match_exposures
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
+from ccdcr.matching.unmended import find_reasons
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 
@@ -92,8 +93,10 @@ def detect_cosmic_rays(
     UnusedRequirementWarning
         If requirements were set that ``crmethod`` does not use.
     NotEquivalentWarning
-        If exposures had to be matched; `~ccdcr.MatchingFailedWarning` if they
-        differ by more than matching can correct.
+        If exposures still differ after matching; `~ccdcr.MatchingFailedWarning` if
+        they differ by more than matching can correct, if the target is elsewhere in
+        an exposure (a nod, or a drift of the field), or if patches are flagged that
+        are too large for cosmic rays.
     NoiseModelWarning
         If the noise is more than 20 % off what gain and read noise explain.
     ImplausibleMaskWarning
@@ -229,7 +232,8 @@ def check_equivalence(
     Warns
     -----
     MatchingFailedWarning
-        If the exposures differ by more than matching can correct.
+        If the exposures differ by more than matching can correct, or if the target is
+        elsewhere in one of them.
 
     Examples
     --------
@@ -256,8 +260,11 @@ def check_equivalence(
     factors = scale_factors(exposures, flux_factor)
     frames = scaled_frames(exposures, factors)
     sky = measure_sky_levels(frames)
-    matched = match_exposures(with_level_skies(frames, sky), Options(passes=1))
-    report = make_report(matched, sky)
+    frames = with_level_skies(frames, sky)
+    matched = match_exposures(frames, Options(passes=1))
+    report = make_report(matched, sky).with_reasons(
+        find_reasons(frames, matched.reference, matched.masks)
+    )
     if report.failures:
         warn_of_mismatch(report)
     return report

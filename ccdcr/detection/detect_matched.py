@@ -22,12 +22,20 @@ from ccdcr.detection.mask_warnings import (
     warn_of_noise,
 )
 from ccdcr.exposures.load_exposures import scale_factors
-from ccdcr.masks.diagnostics import LOW, Diagnostics, MatchingDiagnostics
+from ccdcr.masks.diagnostics import (
+    LOW,
+    POINT_LIKE,
+    USER,
+    Diagnostics,
+    MatchingDiagnostics,
+)
 from ccdcr.matching.equivalence import make_report
 from ccdcr.matching.flag_pixels import Limits
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
+from ccdcr.matching.transients import find_point_like
+from ccdcr.matching.unmended import find_reasons
 from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
@@ -202,7 +210,12 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     with timed(timing, "matching"):
         hits = find_hits(frames, make_options(requirements))
         frames = frames.without(hits.matched.frames.low)
-        report = make_report(hits.matched, sky)
+    with timed(timing, "point sources"):
+        point_like = find_point_like(frames, hits.matched, hits.masks)
+    with timed(timing, "equivalence"):
+        report = _report(frames, hits, sky, point_like)
+        if report.failures:  # sources that have moved are not new ones
+            point_like = None
     with timed(timing, "single image"):
         found, everywhere = second_opinion(
             single_image_detector(requirements),
@@ -215,6 +228,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         masks, flags = make_masks(
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
+        _mark_point_like(flags, point_like)
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
@@ -243,6 +257,28 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     warn_of_mismatch(report)
     _warn_of_noise(hits.noise, frames.noise)
     return result
+
+
+def _report(frames, hits, sky, point_like):
+    """Return the `Equivalence`; point sources are not what was left unmended."""
+    masks = hits.masks if point_like is None else hits.masks & ~point_like
+    reasons = find_reasons(frames.without(None), hits.matched.reference, masks)
+    return make_report(hits.matched, sky).with_reasons(reasons)
+
+
+def _mark_point_like(flags, found):
+    """Mark groups with pixels found (n, ny, nx) in the origins by name, in place."""
+    if found is None:
+        return
+    for i, seed in enumerate(found, start=1):
+        if not seed.any():
+            continue
+        plane = flags[f"CRMASK{i}"]
+        group = groups_with_seed((plane > 0) & (plane != LOW), seed)
+        group &= plane != USER
+        plane[group] = POINT_LIKE
+        every = flags["MEANCRT"]
+        every[group & (every > 0) & (every != USER)] = POINT_LIKE
 
 
 def _list_low(low, flags):

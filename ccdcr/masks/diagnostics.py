@@ -12,6 +12,7 @@ __all__ = [
     "LOW",
     "MM_ONLY",
     "ORIGINS",
+    "POINT_LIKE",
     "SINGLE_ONLY",
     "UNKNOWN",
     "USER",
@@ -21,9 +22,10 @@ __all__ = [
 ]
 
 # What found a pixel; UNKNOWN is for masks without flags.
-DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER, LOW, UNKNOWN = range(1, 8)
+DILATION, MM_ONLY, SINGLE_ONLY, BOTH, USER, LOW, UNKNOWN, POINT_LIKE = range(1, 9)
 # In the order of figures and reports.
 ORIGINS = {
+    POINT_LIKE: "point-like",
     BOTH: "both detectors",
     SINGLE_ONLY: "single image only",
     MM_ONLY: "comparison only",
@@ -82,7 +84,8 @@ class Diagnostics:
     flags : dict of 2D `~numpy.ndarray` of uint8
         What found each pixel, by name of the mask: 0 not masked, 1 dilation, 2
         comparison of the exposures, 3 single-image detector, 4 both, 5 the user's
-        list, 6 low value.
+        list, 6 low value, 8 a group of one exposure only that has the shape of a
+        point source: it may be an asteroid, a flare or a supernova.
 
     boundaries, diagrams : dict
         The Median-Minimum boundaries and diagrams, by name of the mask.

@@ -26,6 +26,7 @@ from ccdcr.masks.fits_reader import (
     EXTENSIONS,
     LOW,
     LOW_COLUMNS,
+    REASON,
     REQUIRED,
     TABLE,
     TABLE_COLUMNS,
@@ -134,6 +135,8 @@ def _report_hdus(masks):
     for hdu in hdus:
         if hdu.name == EQUIVALENCE["levels"]:
             hdu.header["NUSABLE"] = (masks.equivalence.number, "usable values")
+            for k, text in enumerate(masks.equivalence.reasons, start=1):
+                hdu.header[f"{REASON}{k}"] = text
     return hdus
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "IMAGES",
     "LOW",
     "LOW_COLUMNS",
+    "REASON",
     "REQUIRED",
     "TABLE",
     "TABLE_COLUMNS",
@@ -47,6 +48,7 @@ LOW, LOW_COLUMNS = "LOW", ("EXPOSURE", "X", "Y")
 BOUNDARY = "MMBOUND"  # one for each exact boundary
 # Small tables: terms, levels and tiles of the equivalence; bright and faint.
 EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
+REASON = "REASON"  # and a number: cards of the levels
 BRIGHT = "BRIGHT"
 IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
 FORMAT = {*IMAGES, TABLE, LOW, *EQUIVALENCE.values(), BRIGHT}
@@ -303,7 +305,8 @@ class Source:
         if missing:
             self.fail(missing[0], "missing", "it beside the others of the report")
         header = self.hdus[EQUIVALENCE["levels"]].header
-        return Equivalence(**tables, number=header.get("NUSABLE", 0))
+        reasons = [str(text) for text in header[f"{REASON}*"].values()]
+        return Equivalence(**tables, number=header.get("NUSABLE", 0), reasons=reasons)
 
     def flux_factors(self, n):
         """Return the n flux factors of the primary header."""

@@ -13,7 +13,7 @@ from astropy.table import MaskedColumn, Table
 
 from ccdcr.exceptions import CRMasksFileError, describe_error
 from ccdcr.masks import fits_io
-from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
+from ccdcr.masks.diagnostics import POINT_LIKE, Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
 from ccdcr.masks.mask_checks import (
     as_bright,
@@ -459,7 +459,10 @@ class CRMaskSet:
             One row for each mask, one (``COINCIDENT``) for the pixels that are
             masked in more than half of the exposures by their own masks, and
             one (``EVERY``) for those masked in every exposure. ``LOW`` are pixels
-            that are low in an exposure, which the last two rows leave out.
+            that are low in an exposure, which the last two rows leave out, and
+            ``POINT_LIKE`` those of groups of one exposure only that have the shape of
+            a point source: look whether they are hits, or an asteroid, a flare or a
+            supernova. The latter is known after a detection, not from a file.
             Columns: mask,
             pixels, fraction, groups (8-connected) and, in the last two rows,
             expected: the pixels expected by chance from the fractions of the
@@ -499,8 +502,11 @@ class CRMaskSet:
         expected = np.zeros(len(rows))
         expected[-2:] = chance_of_majority(chances), chance_of_all(chances)
         masked = np.arange(len(rows)) < len(rows) - 2
-        if self.low is not None:
-            table.insert_row(len(self.planes), _count("LOW", self.low.any(axis=0)))
+        more = {} if self.low is None else {"LOW": self.low.any(axis=0)}
+        if (point_like := self._point_like).any():
+            more["POINT_LIKE"] = point_like
+        for place, (name, mask) in enumerate(more.items(), start=len(self.planes)):
+            table.insert_row(place, _count(name, mask))
             expected, masked = (np.insert(a, 0, a[0]) for a in (expected, masked))
         table["expected"] = MaskedColumn(
             expected * self.mediancr.size, mask=masked, format=".1f"
@@ -512,6 +518,12 @@ class CRMaskSet:
                 missing = [m not in known for m in table["mask"]]
                 table[name] = MaskedColumn(values, mask=missing, format=".6f")
         return table
+
+    @property
+    def _point_like(self):
+        """Return the masked pixels (ny, nx) that look like point sources."""
+        flags = self.diagnostics.flags.get("MEANCRT", np.zeros_like(self.meancrt))
+        return (flags == POINT_LIKE) & self.meancrt
 
     @cached_property
     def _hits(self):

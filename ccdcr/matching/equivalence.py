@@ -62,6 +62,9 @@ class Equivalence:
         the first pixel is (1, 1).
     number : int
         Values that could have been measured.
+    reasons : sequence of str, optional
+        Why matching is not enough, as far as the flagged pixels tell: a target that
+        is elsewhere in an exposure, or patches too large for cosmic rays.
 
     See Also
     --------
@@ -69,8 +72,9 @@ class Equivalence:
     ccdcr.plotting.plot_equivalence
     """
 
-    def __init__(self, levels, terms, tiles, number):
+    def __init__(self, levels, terms, tiles, number, reasons=()):
         self.number = int(number)
+        self.reasons = tuple(reasons)
         self.levels = levels
         self.terms = terms
         self.tiles = tiles
@@ -79,6 +83,22 @@ class Equivalence:
         for name in terms.colnames[1:]:
             terms[name].info.format = ".3f"
         levels["level"].info.format = ".1f"
+
+    def with_reasons(self, reasons):
+        """
+        Return the same report with other ``reasons``.
+
+        Parameters
+        ----------
+        reasons : sequence of str
+            Why matching is not enough.
+
+        Returns
+        -------
+        equivalence : `Equivalence`
+            The new report.
+        """
+        return type(self)(self.levels, self.terms, self.tiles, self.number, reasons)
 
     @property
     def maps(self):
@@ -116,7 +136,7 @@ class Equivalence:
     @property
     def failures(self):
         """Why matching is not enough, a list of text with remedies; or empty."""
-        found = []
+        found = list(self.reasons)
         shift = _largest(np.hypot(*(np.nan_to_num(self.terms[k]) for k in _SHIFTS)))
         if shift > _MAX_SHIFT:
             found.append(

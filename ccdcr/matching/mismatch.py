@@ -37,6 +37,7 @@ _STRONG = 16.0  # sigmas of structure where nothing is left out
 # exposures, a hit of the other one looks the same: a lower one is safer.
 _QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.8, 3.06)
 _TYPICAL = (0.95, 2.0)  # leftovers of cosmic rays do not reach it; for 3 to 9 exposures
+_ERROR, _SIGMAS = 1.9, 2.0  # relative error of a quantile times the root of the number
 
 
 def measured_pixels(coincident, level):
@@ -128,8 +129,7 @@ class Dispersion:
                 least = max(_quantile(certain, sure[k], rank), typical)
                 quantile[k] = min(quantile[k], least)
         expected = expected_quantile(n_exposures)
-        low = quantile[:2][number[:2] >= _MANY]
-        q0 = max(low.min(), _LEAST_Q0 * expected) if len(low) else expected
+        q0 = max(_lowest(quantile[:2], number[:2], expected), _LEAST_Q0 * expected)
         return cls(_median_levels(counts.sum(axis=0)), number, quantile, float(q0))
 
     @property
@@ -139,13 +139,28 @@ class Dispersion:
 
     @property
     def strength(self):
-        """The standard deviation left by mismatch, in units of the level."""
-        excess = np.maximum(self.quantile**2 - self.noise_quantile**2, 0)
-        strength = np.sqrt(excess) / 2 / self.level
-        last = 0.0
+        """
+        The standard deviation left by mismatch, in units of the level.
+
+        Levels with few values take what measured ones below prove: near the noise a
+        quantile that is high by chance would hide any hit on a higher level.
+        """
+        error = _errors(self.number)
+        strength, least, most = (
+            self._strength(self.quantile * factor)
+            for factor in (1, np.maximum(1 - error, 0), 1 + error)
+        )
+        carried = 0.0
         for k, value in enumerate(strength):
-            last = strength[k] = last if np.isnan(value) else value
+            if np.isnan(value):
+                strength[k] = carried
+            else:
+                carried = max(least[k], min(carried, most[k]))
         return strength
+
+    def _strength(self, quantile):
+        excess = np.maximum(quantile**2 - self.noise_quantile**2, 0)
+        return np.sqrt(excess) / 2 / self.level
 
     def variance(self, level, variance):
         """Return the variance that mismatch adds, at a level in sigmas."""
@@ -177,6 +192,19 @@ def _quantile(tail, number, rank):
     if len(tail) <= above:
         return _LOWEST * factor
     return factor * float(np.partition(tail, len(tail) - 1 - above)[-1 - above])
+
+
+def _errors(number):
+    """Return the relative errors of quantiles that chance allows."""
+    return _SIGMAS * _ERROR / np.sqrt(np.maximum(number, 1))
+
+
+def _lowest(quantile, number, expected):
+    """Return the quantile of the richest bin, or of one that is surely lower."""
+    if number.max() < _MANY:
+        return expected
+    most = np.where(number >= _MANY, quantile * (1 + _errors(number)), np.inf)
+    return min(quantile[np.argmax(number)], most.min())
 
 
 def _median_levels(counts):

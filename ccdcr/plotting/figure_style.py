@@ -9,6 +9,7 @@ from ccdcr.masks.diagnostics import (
     LOW,
     MM_ONLY,
     ORIGINS,
+    POINT_LIKE,
     SINGLE_ONLY,
     UNKNOWN,
     USER,
@@ -38,6 +39,7 @@ _COLORS = {
     USER: "#CC79A7",
     LOW: "#009E73",
     UNKNOWN: "#56B4E9",
+    POINT_LIKE: "#000000",
 }
 _MARKERS = {
     BOTH: "o",
@@ -47,6 +49,7 @@ _MARKERS = {
     USER: "D",
     LOW: "x",
     UNKNOWN: "v",
+    POINT_LIKE: "*",
 }
 # Label, colour and marker, in the order shown.
 CLASSES = {
@@ -76,7 +79,7 @@ def class_colors():
     """Return red, green, blue (0 to 255) by class, (classes, 3); 0 = not masked."""
     from matplotlib.colors import to_rgb
 
-    colors = np.full((UNKNOWN + 1, 3), 255, dtype=np.uint8)
+    colors = np.full((max(_COLORS) + 1, 3), 255, dtype=np.uint8)
     for flag, color in _COLORS.items():
         colors[flag] = np.round(np.multiply(to_rgb(color), 255))
     return colors

@@ -16,6 +16,7 @@ from ccdcr.masks.diagnostics import (
     LOW,
     MM_ONLY,
     ORIGINS,
+    POINT_LIKE,
     SINGLE_ONLY,
     UNKNOWN,
     USER,
@@ -43,7 +44,7 @@ __all__ = [
     "make_figures",
 ]
 
-_ORDER = (BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, LOW, UNKNOWN)
+_ORDER = (POINT_LIKE, BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, LOW, UNKNOWN)
 _DESCRIPTIONS = {
     "number": "number of the detection in this table",
     "class": "what found the detection",
@@ -91,11 +92,13 @@ def detection_table(ccds, masks, name="MEDIANCR"):
 
     Notes
     -----
-    The class is ``both detectors`` where both found pixels of the group, not
-    necessarily the same. The excess is that of the median over the minimum for
-    MEDIANCR (with more than three exposures as the boundary compares them), and
-    that of the highest exposure or of the mean for the others. Without gain and
-    read noise ``peak_sigma`` is NaN.
+    The class is ``point-like`` where a group of one exposure only has the shape of a
+    point source, which may be an asteroid, a flare or a supernova rather than a hit:
+    take ``name="MEANCRT"`` or the mask of an exposure to see all of them. It is ``both
+    detectors`` where both found pixels of the group, not necessarily the same. The
+    excess is that of the median over the minimum for MEDIANCR (with more than three
+    exposures as the boundary compares them), and that of the highest exposure or of
+    the mean for the others. Without gain and read noise ``peak_sigma`` is NaN.
 
     Examples
     --------
@@ -151,6 +154,7 @@ def _classes(flags, group, n):
     classes[has[MM_ONLY]] = MM_ONLY
     classes[has[SINGLE_ONLY]] = SINGLE_ONLY
     classes[has[BOTH] | (has[MM_ONLY] & has[SINGLE_ONLY])] = BOTH
+    classes[has[POINT_LIKE]] = POINT_LIKE
     return classes
 
 

@@ -1,0 +1,184 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Search for the same excess at different places in two exposures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+from scipy.stats import poisson
+
+from ccdcr.matching.clean_reference import lowest_others
+from ccdcr.matching.frames import find_structure
+from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
+
+__all__ = ["Displacement", "find_displacement"]
+
+_BOX = 3  # pixels
+_SIGMAS, _MISSING = np.float32(7.0), np.float32(0.75)  # of the signal
+_PIECE = 16  # pixels: a trace is cut into pieces of this length
+_LEAST_PIXELS, _ENOUGH = 4, 20_000  # of a piece, and of all pieces
+_LARGEST = 1024  # pixels along a side of the images that are correlated
+_CANDIDATES = 30  # shifts
+_COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
+_BY_CHANCE = 0.3  # of the pieces that fall on others, as bright as these
+_LEAST_PIECES, _LEAST_SHARE, _RARE = 6, 0.15, 1e-10
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """
+    The same excess at two places: exposures (from 1), and the shift in pixels.
+
+    Of ``number`` pieces of what is flagged in the ``first`` exposure only, ``fitting``
+    ones are flagged in the ``second`` only, at (x + dx, y + dy).
+    """
+
+    first: int
+    second: int
+    dx: int
+    dy: int
+    fitting: int
+    number: int
+
+    def __str__(self):
+        return (
+            "the target is probably elsewhere in one of them, by a nod or a drift of "
+            f"the field: {self.fitting} of {self.number} pieces of what is only in "
+            f"exposure {self.first} are in exposure {self.second}, displaced by "
+            f"({self.dx:+d}, {self.dy:+d}) pixels along x and y; register the "
+            "exposures first, or detect in those of each position separately"
+        )
+
+
+def find_displacement(frames, reference):
+    """
+    Return the most certain `Displacement` of successive exposures, or None.
+
+    ``frames`` are not matched yet: matching adds a trace that is missing. The clean
+    ``reference`` (ny, nx) tells the local background.
+    """
+    excess = _measure_excess(frames, reference)
+    found = [
+        _compare(
+            np.where(excess[i + 1] == 0, excess[i], 0),
+            np.where(excess[i] == 0, excess[i + 1], 0),
+            i + 1,
+        )
+        for i in range(len(excess) - 1)
+    ]
+    found = [displacement for displacement in found if displacement is not None]
+    return max(found, key=lambda displacement: displacement.fitting, default=None)
+
+
+def _measure_excess(frames, reference):
+    """
+    Return the excess (n, ny, nx) over the lowest other exposure, smoothed.
+
+    It is 0 where it is noise, or where not most of the signal is missing there.
+    """
+    excess = np.empty_like(frames.data)
+    background = reference - find_structure(reference, frames.noise).profile
+
+    def work(rows):
+        wide, inside = with_halo(rows, _BOX // 2, frames.shape[0])
+        stack, noise = frames.data[:, wide], frames.noise.at(wide)
+        unused = None if frames.unused is None else frames.unused[:, wide]
+        level = background[wide]
+        for i, low in enumerate(lowest_others(stack, unused)):
+            known = np.isfinite(low)
+            if unused is not None:
+                known &= ~unused[i]
+            lower = np.where(known, low, stack[i])
+            variance = noise.variance(lower, i) + noise.variance_of_others(lower, i)
+            mean = ndimage.uniform_filter(stack[i] - lower, _BOX)
+            height = ndimage.uniform_filter(stack[i] - level, _BOX)
+            least = np.maximum(_SIGMAS / _BOX * np.sqrt(variance), _MISSING * height)
+            excess[i, rows] = np.where((mean > least) & known, mean, 0)[inside]
+
+    in_threads(work, bands_in_cache(frames.shape))
+    return excess
+
+
+def _compare(first, second, number):
+    """Return the `Displacement` between the excess of two exposures, or None."""
+    y, x, piece = _pieces(first > 0)
+    if len(y) == 0 or not second.any():
+        return None
+    size, total = np.bincount(piece), np.bincount(piece, weights=first[y, x])
+    best, most = None, 0.0
+    for dy, dx in _likely_shifts((y, x, 1 / size[piece]), second > 0):
+        inside, value = _values(y + dy, x + dx, second)
+        whole, covered, other = (
+            np.bincount(piece, weights=weights, minlength=len(size))
+            for weights in (inside, value > 0, value)
+        )
+        whole = whole == size
+        alike = np.abs(np.log(np.maximum(other, 1e-9) / total)) < _ALIKE
+        fits = whole & (covered >= _COVERED * size) & alike
+        score = (covered[fits] / size[fits]).sum()
+        if score > most:
+            most = score
+            counts = int(np.count_nonzero(fits)), int(np.count_nonzero(whole))
+            best = Displacement(number, number + 1, dx, dy, *counts)
+    if best is None:
+        return None
+    chance = _BY_CHANCE * best.number * np.count_nonzero(second) / second.size
+    few = best.fitting < max(_LEAST_PIECES, _LEAST_SHARE * best.number)
+    return None if few or poisson.sf(best.fitting - 1, chance) > _RARE else best
+
+
+def _pieces(mask):
+    """Return rows, columns and piece of the pixels of a mask (m,), some if many."""
+    y, x = np.nonzero(mask)
+    across = -(-mask.shape[1] // _PIECE)
+    block = y // _PIECE * across + x // _PIECE
+    numbers = np.bincount(block)
+    wanted = np.flatnonzero(numbers >= _LEAST_PIXELS)
+    wanted = wanted[:: -(-int(numbers[wanted].sum()) // _ENOUGH) or 1]
+    label = np.full(len(numbers), -1)
+    label[wanted] = np.arange(len(wanted))
+    kept = label[block] >= 0
+    return y[kept], x[kept], label[block[kept]]
+
+
+def _values(y, x, image):
+    """Return which places are in the image, and its values there, 0 outside."""
+    inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
+    values = np.zeros(len(y), dtype=image.dtype)
+    values[inside] = image[y[inside], x[inside]]
+    return inside, values
+
+
+def _likely_shifts(weighted, mask):
+    """Return shifts [dy, dx] at which weighted pixels overlap most with a mask."""
+    y, x, weight = weighted
+    step = max(-(-max(mask.shape) // _LARGEST), 1)
+    shape = tuple(-(-length // step) for length in mask.shape)
+    given = [_binned((y, x), weight, shape, step)]
+    given.append(_binned(np.nonzero(mask), None, shape, step))
+    first, second = (fft.rfft2(image) for image in given)
+    overlap = fft.irfft2(np.conj(first) * second, shape).ravel()
+    number = min(-(-_CANDIDATES // step), len(overlap))
+    best = np.argpartition(overlap, -number)[-number:]
+    dy, dx = np.unravel_index(best, shape)
+    # Beyond the edge the correlation goes on at the other side.
+    shifts = [
+        (sy, sx)
+        for a, b in zip(dy, dx, strict=True)
+        for sy in (a, a - shape[0])
+        for sx in (b, b - shape[1])
+    ]
+    fine = range(-(step // 2), step // 2 + 1)
+    return [
+        (int(sy * step + a), int(sx * step + b))
+        for sy, sx in shifts
+        for a in fine
+        for b in fine
+    ]
+
+
+def _binned(pixels, weight, shape, step):
+    """Return an image (ny, nx) of the sums of pixels in blocks of ``step`` pixels."""
+    place = pixels[0] // step * shape[1] + pixels[1] // step
+    sums = np.bincount(place, weight, shape[0] * shape[1])
+    return sums.reshape(shape).astype(np.float32)

@@ -1,0 +1,111 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Groups of one exposure only that have the shape of a point source."""
+
+import numpy as np
+import pytest
+from astropy.nddata import CCDData
+from scipy import ndimage
+
+from ccdcr import detect_cosmic_rays
+from ccdcr.masks.diagnostics import POINT_LIKE
+from ccdcr.report import detection_table, write_report
+from ccdcr.simulation import simulate_exposures
+
+SIZE, NUMBER = 300, 12
+
+
+def add_sources(sim, exposure, sigmas, seed, fwhm=2.5):
+    """Return exposures with new Moffat sources in one, and their rows and columns."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(12, SIZE - 12, (NUMBER, 2))
+    y, x = np.mgrid[:SIZE, :SIZE]
+    signal = np.zeros((SIZE, SIZE))
+    width = fwhm / 2 / np.sqrt(2 ** (1 / 3) - 1)
+    for row, column in places:
+        square = np.square(y - row) + np.square(x - column)
+        profile = 2 / np.pi / width**2 * (1 + square / width**2) ** -3.0
+        sky = sim.expected[exposure][round(row), round(column)] + 9
+        # The flux at which the sum of the squared sigmas of all pixels is right.
+        fluxes = np.geomspace(10, 1e6, 2000)
+        near = profile[profile > 1e-4, np.newaxis]
+        square = np.square(fluxes * near) / (sky + fluxes * near)
+        signal += profile * np.interp(sigmas, np.sqrt(square.sum(axis=0)), fluxes)
+    data = [ccd.data.copy() for ccd in sim.exposures]
+    data[exposure] = data[exposure] + rng.poisson(signal)
+    ccds = [CCDData(plane.astype(np.float32), unit="electron") for plane in data]
+    return ccds, tuple(np.rint(places).astype(int).T)
+
+
+def count(n, sigmas, seeds):
+    """Return how many sources are listed, and groups of hits and listed ones."""
+    listed = groups = wrong = 0
+    for seed in seeds:
+        sim = simulate_exposures(
+            (SIZE, SIZE), n_exposures=n, scene="stars", cr_rate=0.1, seed=seed
+        )
+        exposure = seed % n
+        ccds, places = add_sources(sim, exposure, sigmas, seed)
+        masks = detect_cosmic_rays(ccds, readnoise=3.0)
+        for i, mask in enumerate(masks.crmasks):
+            flags = masks.diagnostics.flags[f"CRMASK{i + 1}"] == POINT_LIKE
+            assert not (flags & ~mask).any()
+            labels, number = ndimage.label(mask, np.ones((3, 3)))
+            found, new = np.unique(labels[flags]), []
+            if i == exposure:
+                listed += np.count_nonzero(flags[places])
+                new = np.unique(labels[places])
+            groups += number - len(new)
+            wrong += len(np.setdiff1d(found, new))
+    return listed, groups, wrong
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("sigmas", [20, 60, 1000])
+def test_listed(n, sigmas):
+    """At least 90 % of the sources are listed, and at most 2 % of the hits."""
+    listed, groups, wrong = count(n, sigmas, range(300, 303))
+    assert listed >= 0.9 * 3 * NUMBER
+    assert wrong <= 0.02 * groups
+
+
+@pytest.mark.parametrize("scene", ["stars", "fibres", "longslit"])
+def test_hits_alone(scene):
+    """Without a source hardly any of many hits is listed."""
+    sim = simulate_exposures((256, 256), scene=scene, seed=310)
+    masks = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0)
+    summary = masks.summary()
+    rows = summary[summary["mask"] == "POINT_LIKE"]
+    groups = summary["groups"][list(summary["mask"]).index("MEANCRT")]
+    assert sum(rows["groups"]) <= 0.02 * groups
+
+
+def test_table(tmp_path):
+    """Table, summary and report list the sources, which stay masked."""
+    sim = simulate_exposures(
+        (SIZE, SIZE), scene="stars", n_exposures=3, cr_rate=0.1, seed=320
+    )
+    ccds, places = add_sources(sim, 1, 100, 320)
+    masks = detect_cosmic_rays(ccds, readnoise=3.0)
+    table = detection_table(ccds, masks, "CRMASK2")
+    listed = table[table["class"] == "point-like"]
+    assert len(listed) >= 0.9 * NUMBER
+    assert (table["class"][: len(listed)] == "point-like").all()
+    assert masks.crmasks[1][places].all()
+    summary = masks.summary()
+    row = summary[list(summary["mask"]).index("POINT_LIKE")]
+    assert row["groups"] == len(listed)
+    page = write_report(ccds, masks, tmp_path / "report", maxplots=1)
+    text = page.paths["index.html"].read_text()
+    places = text.partition("shape of a point source")[2].partition("</p>")[0]
+    assert places.count(";") == len(listed) - 1
+
+
+def test_no_stars():
+    """Where there are no stars nothing is said."""
+    rng = np.random.default_rng(330)
+    data = rng.poisson(50, (3, 100, 100)).astype(np.float32)
+    data[0, 50:53, 50:53] += 200
+    ccds = [CCDData(plane, unit="electron") for plane in data]
+    masks = detect_cosmic_rays(ccds, readnoise=3.0)
+    assert masks.crmasks[0, 51, 51]
+    assert "POINT_LIKE" not in masks.summary()["mask"]

@@ -1,0 +1,144 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Targets that are elsewhere in an exposure, and other differences not mended."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.nddata import CCDData
+
+from ccdcr import (
+    CRMaskSet,
+    MatchingFailedWarning,
+    check_equivalence,
+    detect_cosmic_rays,
+)
+from ccdcr.matching.displaced import find_displacement
+from ccdcr.matching.frames import Frames, Noise
+from ccdcr.matching.unmended import measure_patches
+from ccdcr.simulation import simulate_exposures
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "field" / "real"
+SHAPE = (200, 200)
+
+
+def nodded(pattern, seed, peak=80.0, throw=40):
+    """Return exposures of a trace on a sky with lines, at position A or B."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    places, heights = rng.uniform(0, SHAPE[1], 8), rng.uniform(20, 200, 8)
+    lines = np.exp(-0.5 * ((x[0] - places[:, np.newaxis]) / 1.3) ** 2)
+    sky = 20 + heights @ lines
+    hits = cosmic_rays(len(pattern), seed)
+    spectrum = peak * (1 + 0.3 * np.sin(x / 15 + seed))
+    exposures = []
+    for position, hit in zip(pattern, hits, strict=True):
+        centre = 80 + throw * (position == "B") + 0.01 * x
+        trace = spectrum * np.exp(-0.5 * ((y - centre) / 1.5) ** 2)
+        exposures.append(rng.poisson(sky + trace) + rng.normal(0, 3, SHAPE) + hit)
+    return np.array(exposures, dtype=np.float32)
+
+
+def cosmic_rays(n, seed, rate=0.5):
+    """Return the electrons of cosmic rays in n exposures."""
+    sim = simulate_exposures(SHAPE, n_exposures=n, seed=seed, cr_rate=rate)
+    return sim.cosmic_rays
+
+
+def as_ccds(data, unit="electron"):
+    """Return exposures as CCDData."""
+    return [CCDData(plane.astype(np.float32), unit=unit) for plane in data]
+
+
+class TestDisplaced:
+    """The same excess at two places."""
+
+    @pytest.mark.parametrize("seed", [31, 32])
+    @pytest.mark.parametrize("pattern", ["AB", "ABA", "ABBA", "ABABA", "AAB"])
+    def test_nod(self, pattern, seed):
+        """A nodded trace is a failure that names shift and remedy."""
+        match = r"nod.* displaced by \([+-]\d, [+-](39|40|41)\).*; register .* or "
+        with pytest.warns(MatchingFailedWarning, match=match):
+            masks = detect_cosmic_rays(as_ccds(nodded(pattern, seed)), readnoise=3.0)
+        assert masks.equivalence.failures
+
+    @pytest.mark.parametrize("seed", [31, 32])
+    @pytest.mark.parametrize("pattern", ["AA", "AAA", "AAAA"])
+    def test_in_place(self, pattern, seed):
+        """The same trace in one place is none."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            detect_cosmic_rays(as_ccds(nodded(pattern, seed)), readnoise=3.0)
+
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_drift(self, n):
+        """A field of stars that has moved in the last exposure."""
+        shift = np.zeros((n, 2))
+        shift[-1] = 6, -4
+        sim = simulate_exposures(
+            (300, 300),
+            n_exposures=n,
+            scene="stars",
+            shift=shift.tolist(),
+            cr_rate=0.5,
+            seed=41,
+        )
+        with pytest.warns(MatchingFailedWarning, match=r"drift .*\(\+6, -4\) pixels"):
+            check_equivalence(sim.exposures, gain=1.0, readnoise=3.0)
+
+    @pytest.mark.parametrize("rate", [0.1, 0.5, 2.0])
+    @pytest.mark.parametrize("seed", range(50, 58))
+    def test_cosmic_rays(self, rate, seed):
+        """Cosmic rays fall on the shape of each other by chance only."""
+        data = np.random.default_rng(seed).normal(20, 5, (2, *SHAPE))
+        data = (data + cosmic_rays(2, seed, rate)).astype(np.float32)
+        frames = Frames.from_arrays(data, Noise.from_detector(2, 1.0, 3.0))
+        assert find_displacement(frames, data.min(axis=0)) is None
+
+
+class TestPatches:
+    """Patches that are too large for cosmic rays."""
+
+    @pytest.mark.parametrize("rate", [0.5, 1.5])
+    @pytest.mark.parametrize("seed", range(60, 66))
+    def test_cosmic_rays(self, rate, seed):
+        """Tracks are thin."""
+        masks = cosmic_rays(2, seed, rate) > 12
+        assert not measure_patches(masks).large.any()
+
+    def test_named(self):
+        """The exposure with most of them is named."""
+        masks = cosmic_rays(3, 60) > 12
+        masks[1, 50:70, 20:60] = True
+        patches = measure_patches(masks)
+        assert patches.large.tolist() == [False, True, False]
+        # At the edge 3 of 7 lines of the box are empty, one pixel inside 2 of 7.
+        assert patches.fractions[1] == pytest.approx(18 * 38 / 40000, rel=0.03)
+        assert "of exposure 2; exposure 2 has" in str(patches)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real exposures are not at hand")
+@pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
+class TestReal:
+    """Real exposures that differ."""
+
+    def detect(self, name, unit, match, **options):
+        """Detect in real exposures that fail, and return the masks."""
+        with np.load(REAL / f"{name}.npz") as file:
+            ccds = as_ccds(file["exposures"], unit)
+            options["readnoise"] = float(file["readnoise"])
+        with pytest.warns(MatchingFailedWarning, match=match):
+            return detect_cosmic_rays(ccds, **options)
+
+    def test_nod(self, tmp_path):
+        """A target nodded along the slit; the file keeps the reason."""
+        masks = self.detect("nodded_n2", "adu", r"nod .*\(\+186, \+0\)", gain=0.16)
+        masks.write(tmp_path / "masks.fits")
+        read = CRMaskSet.read(tmp_path / "masks.fits").equivalence
+        assert read.reasons == masks.equivalence.reasons
+        assert read.failures == masks.equivalence.failures
+
+    def test_exposure_times(self):
+        """Exposures of 600 s and 25 s whose sky and object differ alike."""
+        self.detect("exptime_600_25", "electron", "patches too large for cosmic rays")
