@@ -199,14 +199,7 @@ def _observed(frames):
 def detect_matched(exposures, requirements, lists, progress_bar):
     """Return the mask set of exposures compared after matching."""
     timing = {}
-    with timed(timing, "flux factors"):
-        factors = find_flux_factors(requirements, exposures)
-        given = None if requirements.flux_factor is None else factors
-        scale = scale_factors(exposures, given)
-        frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
-    with timed(timing, "skies"):
-        sky = measure_sky_levels(frames)
-        frames = with_level_skies(frames, sky)
+    factors, scale, sky, frames = _prepare(exposures, requirements, timing)
     with timed(timing, "matching"):
         hits = find_hits(frames, make_options(requirements))
         frames = frames.without(hits.matched.frames.low)
@@ -232,6 +225,14 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
+    matching = MatchingDiagnostics(
+        deviations=hits.deviations,
+        scale=scale,
+        sky=sky,
+        noise=hits.noise,
+        gain_ratio=exposures.gain_ratio,
+        known=hits.matched.known,
+    )
     result = mask_set(
         masks,
         exposures,
@@ -241,22 +242,24 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         flux_factor=factors,
         equivalence=report,
         bright=bright,
-        diagnostics=Diagnostics(
-            flags=flags,
-            timing=timing,
-            matching=MatchingDiagnostics(
-                deviations=hits.deviations,
-                scale=scale,
-                sky=sky,
-                noise=hits.noise,
-                gain_ratio=exposures.gain_ratio,
-                known=hits.matched.known,
-            ),
-        ),
+        diagnostics=Diagnostics(flags=flags, timing=timing, matching=matching),
     )
     warn_of_mismatch(report)
     _warn_of_noise(hits.noise, frames.noise)
     return result
+
+
+def _prepare(exposures, requirements, timing):
+    """Return flux factors, scale, skies and the frames (n, ny, nx) to be matched."""
+    with timed(timing, "flux factors"):
+        factors = find_flux_factors(requirements, exposures)
+        given = None if requirements.flux_factor is None else factors
+        scale = scale_factors(exposures, given)
+        frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
+    with timed(timing, "skies"):
+        sky = measure_sky_levels(frames)
+        frames = with_level_skies(frames, sky)
+    return factors, scale, sky, frames
 
 
 def _report(frames, hits, sky, point_like):
