@@ -449,7 +449,7 @@ class TestDetectAndCombine:
             ("--extension SCI", "exposure1.fits has no extension 'SCI'"),
             ("--gain NOKEY", "gain='NOKEY' must name a header keyword"),
             ("--gain 3m", "gain must be in electron / adu, got m"),
-            ("--unit furlong", "exposure1.fits: 'furlong' did not parse as unit"),
+            ("--unit furlong", "unit (--unit) must be a unit such as adu or electron"),
             ("-o no/crmasks.fits", "the folder of the output file "),
         ],
     )
