@@ -12,9 +12,8 @@ __all__ = [
     "add_output_options",
     "add_reading_options",
     "expanded",
-    "get_ccd_options",
     "is_yaml",
-    "parse_changes",
+    "make_settings",
     "reviewer",
 ]
 
@@ -113,7 +112,7 @@ def _change(text):
         raise argparse.ArgumentTypeError(str(err)) from err
 
 
-def parse_changes(options):
+def _parse_changes(options):
     """Return the changes of ``--set`` by name; unknown names are wrong usage."""
     from ccdcr.exceptions import UnknownRequirementError
     from ccdcr.pipeline.block_options import check_changes
@@ -125,11 +124,6 @@ def parse_changes(options):
         msg = f"--set: {err}"
         raise UsageError(msg) from err
     return changes
-
-
-def get_ccd_options(options):
-    """Return gain, readnoise and bias of the options, by name."""
-    return {name: getattr(options, name) for name in ("gain", "readnoise", "bias")}
 
 
 def expanded(names):
@@ -157,3 +151,21 @@ def reviewer(options):
     from ccdcr.reviewing import review
 
     return review
+
+
+def make_settings(options, **output):
+    """Return the `Settings` of the options, and of where the ``output`` goes."""
+    from ccdcr.pipeline.plan import Settings
+
+    names = ("gain", "readnoise", "bias")
+    return Settings(
+        datadir=None if options.datadir is None else Path(options.datadir),
+        detector={name: getattr(options, name) for name in names},
+        extension=options.extension,
+        unit=options.unit,
+        overwrite=options.overwrite,
+        changes=_parse_changes(options),
+        remedy="use --overwrite",
+        review=reviewer(options),
+        **output,
+    )

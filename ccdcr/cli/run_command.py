@@ -2,13 +2,7 @@
 """Commands ``ccdcr template`` and ``ccdcr run``."""
 
 import argparse
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +10,10 @@ from ccdcr.cli.input_options import (
     add_exposure_options,
     add_output_options,
     expanded,
-    get_ccd_options,
-    parse_changes,
-    reviewer,
+    make_settings,
 )
 
-__all__ = ["IsolatedPool", "add_run", "add_template", "say_result", "threads_shared"]
+__all__ = ["add_run", "add_template", "say_result"]
 
 
 def add_template(commands, common):
@@ -52,92 +44,23 @@ def add_template(commands, common):
 
 
 def _write_template(options, console):
-    from ccdcr.cli.input_options import expanded
     from ccdcr.pipeline.block_options import write_template
     from ccdcr.utils.files import atomic_path, check_output
 
     folder = Path() if options.output is None else Path(options.output).parent
-    frames = [os.path.relpath(path, folder) for path in expanded(options.frames)]
+    inputs = expanded(options.frames)
+    frames = [os.path.relpath(path, folder) for path in inputs]
     text = write_template(frames, block_id=options.id, only=options.only)
     if options.output is None:
         print(text, end="", flush=True)
         return 0
     remedy = "use --overwrite"
     overwrite = options.overwrite
-    inputs = expanded(options.frames)
     check_output(options.output, overwrite=overwrite, remedy=remedy, inputs=inputs)
     with atomic_path(options.output, overwrite=overwrite, remedy=remedy) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console.say(f"{options.output}: edit it, then: ccdcr run {options.output}")
     return 0
-
-
-class IsolatedPool(ThreadPoolExecutor):
-    """Executor of single processes: one that is killed fails its own task only."""
-
-    def __init__(self, jobs):
-        super().__init__(jobs)
-        self._others = set(multiprocessing.active_children())
-        self._local = threading.local()
-        self._pools = []
-
-    def submit(self, function, /, *args):
-        """Run a function in one of the processes."""
-        return super().submit(self._run_in_process, function, *args)
-
-    def _run_in_process(self, function, *args):
-        pool = getattr(self._local, "pool", None)
-        if pool is None:
-            # spawn: a fork after OpenMP was used may hang.
-            pool = ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), initializer=_be_quiet
-            )
-            self._local.pool = pool
-            self._pools.append(pool)
-        try:
-            return pool.submit(function, *args).result()
-        except BrokenProcessPool as err:
-            self._local.pool = None
-            msg = "the process was killed, perhaps for want of memory"
-            raise RuntimeError(msg) from err
-
-    def stop(self):
-        """Interrupt running tasks and start no others."""
-        self.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - self._others:
-            child.terminate()
-
-    def __exit__(self, exc_type, exc_value, traceback):
-        if exc_type is not None:
-            self.stop()
-        self.shutdown(wait=True)
-        for pool in self._pools:
-            pool.shutdown(wait=True)
-        return False
-
-
-def _be_quiet():
-    """End without traceback, after cleaning up; leave messages to the parent."""
-    from astropy import log
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(1))
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-
-
-@contextmanager
-def threads_shared(jobs):
-    """Share the cores among processes, unless OMP_NUM_THREADS is set."""
-    name = "OMP_NUM_THREADS"
-    given = os.environ.get(name)
-    if given is None:
-        os.environ[name] = str(max(1, (os.cpu_count() or 1) // jobs))
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[name]
 
 
 _EXAMPLES = """
@@ -201,22 +124,12 @@ def _jobs(text):
 
 
 def _run_blocks(options, console):
-    from ccdcr.pipeline.plan import Settings, make_plan
+    from ccdcr.pipeline.plan import make_plan
 
     if options.reqs is not None:
         console.warn(f"{options.reqs} is not used: no calibrations are needed here")
-    settings = Settings(
-        output_folder=Path(options.output_folder),
-        datadir=None if options.datadir is None else Path(options.datadir),
-        detector=get_ccd_options(options),
-        extension=options.extension,
-        unit=options.unit,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        changes=parse_changes(options),
-        remedy="use --overwrite",
-        review=reviewer(options),
-    )
+    folder = Path(options.output_folder)
+    settings = make_settings(options, output_folder=folder, resume=options.resume)
     plan = make_plan(expanded(options.files), settings)
     tasks = {task.output: task for task in plan.tasks}
     total = len(plan.results) + len(plan.tasks)
@@ -244,7 +157,7 @@ def _results(plan, options, console):
             console.progress.prefix = f"[1/{len(plan.results) + len(plan.tasks)}] "
         yield run_plan(plan, dry_run=options.dry_run, progress_bar=console.progress)
         return
-    from ccdcr.cli.run_command import IsolatedPool, threads_shared
+    from ccdcr.cli.isolated_pool import IsolatedPool, threads_shared
 
     with threads_shared(options.jobs), IsolatedPool(options.jobs) as pool:
         results = run_plan(plan, pool, dry_run=options.dry_run)

@@ -6,21 +6,20 @@ import dataclasses
 from pathlib import Path
 
 from ccdcr.cli.input_options import (
+    UsageError,
     add_exposure_options,
     add_output_options,
     expanded,
-    get_ccd_options,
     is_yaml,
-    parse_changes,
-    reviewer,
+    make_settings,
 )
+from ccdcr.cli.run_command import say_result
 
 __all__ = ["add_combine", "add_detect", "make_block", "run_single"]
 
 
 def make_block(options, kind):
     """Return the `ObservingBlock` of inputs: a YAML file, FITS files, or both."""
-    from ccdcr.cli.input_options import UsageError
     from ccdcr.pipeline.observing_block import ObservingBlock
     from ccdcr.pipeline.plan import find_kind
     from ccdcr.requirements.requirements import Requirements
@@ -48,21 +47,10 @@ def make_block(options, kind):
 
 def run_single(block, output, options, console):
     """Run a block that writes to ``output``, print its result, return 0 or 1."""
-    from ccdcr.cli.run_command import say_result
-    from ccdcr.pipeline.plan import Settings, make_plan
+    from ccdcr.pipeline.plan import make_plan
     from ccdcr.pipeline.run_blocks import run_plan
 
-    settings = Settings(
-        output=Path(output),
-        datadir=None if options.datadir is None else Path(options.datadir),
-        detector=get_ccd_options(options),
-        extension=options.extension,
-        unit=options.unit,
-        overwrite=options.overwrite,
-        changes=parse_changes(options),
-        remedy="use --overwrite",
-        review=reviewer(options),
-    )
+    settings = make_settings(options, output=Path(output))
     if block.id is None:
         block = dataclasses.replace(block, id=Path(output).stem)
     plan = make_plan([block], settings)

@@ -628,7 +628,7 @@ class TestReview:
             seen.append(len(ccds))
             return masks.edit(add=[[5, 6]], ccds=ccds)
 
-        monkeypatch.setattr("ccdcr.cli.single_commands.reviewer", lambda _: review)
+        monkeypatch.setattr("ccdcr.cli.input_options.reviewer", lambda _: review)
         args = ["detect", *frames(), "--set", "interactive=True"]
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 0
         assert seen == [3]
@@ -642,7 +642,7 @@ class TestReview:
             msg = "the review was cancelled"
             raise ReviewCancelledError(msg)
 
-        monkeypatch.setattr("ccdcr.cli.single_commands.reviewer", lambda _: review)
+        monkeypatch.setattr("ccdcr.cli.input_options.reviewer", lambda _: review)
         args = ["detect", *frames(), "--set", "interactive=True"]
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 1
         assert "the review was cancelled" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ccdcr import CRMaskSet, run_blocks
-from ccdcr.cli.run_command import IsolatedPool, threads_shared
+from ccdcr.cli.isolated_pool import IsolatedPool, threads_shared
 from ccdcr.simulation import simulate_exposures
 
 NUMBER = 6
