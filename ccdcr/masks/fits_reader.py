@@ -248,13 +248,10 @@ class Source:
 
     def boxes(self):
         """Return the table of local medians (m, 4), or None."""
-        if TABLE not in self.hdus:
+        data = self._columns(TABLE, TABLE_COLUMNS)
+        if data is None:
             return None
-        hdu = self.hdus[TABLE]
-        names = getattr(hdu, "columns", None)
-        if names is None or not set(TABLE_COLUMNS) <= set(names.names):
-            self.fail(TABLE, "other columns", ", ".join(TABLE_COLUMNS))
-        rows = np.column_stack([hdu.data[name] for name in TABLE_COLUMNS])
+        rows = np.column_stack([data[name] for name in TABLE_COLUMNS])
         try:
             return pixel_boxes(rows, self.shape)
         except (TypeError, ValueError) as err:
@@ -279,15 +276,22 @@ class Source:
 
     def table(self, extension, columns):
         """Return some columns of a table, or None if the table is missing."""
+        data = self._columns(extension, columns)
+        if data is None:
+            return None
+        table = Table(data)[list(columns)]
+        table.meta.clear()
+        return table
+
+    def _columns(self, extension, columns):
+        """Return the data of a table that has some columns, or None without it."""
         if extension not in self.hdus:
             return None
         hdu = self.hdus[extension]
         names = getattr(hdu, "columns", None)
         if names is None or not set(columns) <= set(names.names):
             self.fail(extension, "other columns", ", ".join(columns))
-        table = Table(hdu.data)[list(columns)]
-        table.meta.clear()
-        return table
+        return hdu.data
 
     def bright(self):
         """Return the table of flagged fractions on bright and faint pixels, or None."""
