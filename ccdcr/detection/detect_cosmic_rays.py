@@ -5,15 +5,17 @@ import os
 from collections.abc import Mapping
 
 from ccdcr.detection.common import check_requirements, least_exposures
-from ccdcr.detection.detect_matched import detect_matched, scaled_frames
+from ccdcr.detection.detect_matched import (
+    detect_matched,
+    report_equivalence,
+    scaled_frames,
+)
 from ccdcr.detection.detect_unmatched import detect_unmatched
 from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
-from ccdcr.matching.equivalence import make_report
 from ccdcr.matching.match import Options, match_exposures
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
-from ccdcr.matching.unmended import find_reasons
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 
@@ -262,9 +264,7 @@ def check_equivalence(
     sky = measure_sky_levels(frames)
     frames = with_level_skies(frames, sky)
     matched = match_exposures(frames, Options(passes=1))
-    report = make_report(matched, sky).with_reasons(
-        find_reasons(frames, matched.reference, matched.masks)
-    )
+    report = report_equivalence(frames, matched, matched.masks, sky)
     if report.failures:
         warn_of_mismatch(report)
     return report

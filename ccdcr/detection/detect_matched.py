@@ -48,6 +48,7 @@ __all__ = [
     "make_frames",
     "make_masks",
     "make_options",
+    "report_equivalence",
     "scaled_frames",
     "second_opinion",
 ]
@@ -206,7 +207,9 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     with timed(timing, "point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
     with timed(timing, "equivalence"):
-        report = _report(frames, hits, sky, point_like)
+        # Point sources are not what was left unmended.
+        left = hits.masks if point_like is None else hits.masks & ~point_like
+        report = report_equivalence(frames, hits.matched, left, sky)
         if report.failures:  # sources that have moved are not new ones
             point_like = None
     with timed(timing, "single image"):
@@ -262,11 +265,10 @@ def _prepare(exposures, requirements, timing):
     return factors, scale, sky, frames
 
 
-def _report(frames, hits, sky, point_like):
-    """Return the `Equivalence`; point sources are not what was left unmended."""
-    masks = hits.masks if point_like is None else hits.masks & ~point_like
-    reasons = find_reasons(frames.without(None), hits.matched.reference, masks)
-    return make_report(hits.matched, sky).with_reasons(reasons)
+def report_equivalence(frames, matched, masks, sky):
+    """Return the `Equivalence`, with reasons in masks why matching is not enough."""
+    reasons = find_reasons(frames.without(None), matched, masks)
+    return make_report(matched, sky).with_reasons(reasons)
 
 
 def _mark_point_like(flags, found):

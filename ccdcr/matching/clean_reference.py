@@ -189,10 +189,7 @@ def expected_values(stack, masks, level, noise, unused=None):
     means = means_of_others(stack, masks, unused, weights)
     for i, (value, number, weight) in enumerate(means):
         signal = np.maximum(value, level)
-        if weights is None:
-            one = noise.variance_of_others(signal, i)
-        else:
-            one = noise.variance(signal, 0)
+        one = noise.variance_of_weight(signal, i)
         some = np.maximum(number, 1)
         variance = one / np.where(number > 0, weight, 1)
         few = (hit > masks[i]) & (number <= _FEW) & (number > 0)

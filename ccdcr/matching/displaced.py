@@ -8,7 +8,6 @@ from scipy import fft, ndimage
 from scipy.stats import poisson
 
 from ccdcr.matching.clean_reference import lowest_others
-from ccdcr.matching.frames import find_structure
 from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
 
 __all__ = ["Displacement", "find_displacement"]
@@ -50,14 +49,14 @@ class Displacement:
         )
 
 
-def find_displacement(frames, reference):
+def find_displacement(frames, background):
     """
     Return the most certain `Displacement` of successive exposures, or None.
 
-    ``frames`` are not matched yet: matching adds a trace that is missing. The clean
-    ``reference`` (ny, nx) tells the local background.
+    ``frames`` are not matched yet: matching adds a trace that is missing.
+    ``background`` (ny, nx) is the local one.
     """
-    excess = _measure_excess(frames, reference)
+    excess = _measure_excess(frames, background)
     found = [
         _compare(
             np.where(excess[i + 1] == 0, excess[i], 0),
@@ -70,14 +69,13 @@ def find_displacement(frames, reference):
     return max(found, key=lambda displacement: displacement.fitting, default=None)
 
 
-def _measure_excess(frames, reference):
+def _measure_excess(frames, background):
     """
     Return the excess (n, ny, nx) over the lowest other exposure, smoothed.
 
     It is 0 where it is noise, or where not most of the signal is missing there.
     """
     excess = np.empty_like(frames.data)
-    background = reference - find_structure(reference, frames.noise).profile
 
     def work(rows):
         wide, inside = with_halo(rows, _BOX // 2, frames.shape[0])

@@ -14,6 +14,7 @@ from ccdcr.matching.clean_reference import (
 )
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import (
+    FOUR,
     bands_in_cache,
     in_threads,
     pixels_of_seeded_groups,
@@ -101,7 +102,7 @@ def _lowest_shares(z, bright):
     value = z[y, x]
     lowest = np.full(len(y), np.inf, dtype=z.dtype)
     highest = np.zeros_like(lowest)
-    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+    for dy, dx in FOUR:
         lowest = np.minimum(lowest, z[y + dy, x + dx])
         highest = np.maximum(highest, z[y + dy, x + dx])
     good = (highest <= value) & np.isfinite(lowest)

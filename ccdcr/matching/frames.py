@@ -15,7 +15,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 
-__all__ = ["Frames", "Noise", "Structure", "find_structure"]
+__all__ = ["Frames", "Noise", "Structure", "find_structure", "structure_level"]
 
 _ALIKE = 1e-3  # of the variance
 _STEP = 8  # pixels: a sky is smooth
@@ -116,6 +116,13 @@ class Noise:
             return own
         return (own + part * self.variance_of_others(signal, i)) / (1 + part)
 
+    def variance_of_weight(self, signal, i):
+        """Return the variance over 1 / weight of a mean of exposures without i."""
+        # Alike they have no weights; else that of the first one is 1.
+        if self.equal:
+            return self.variance_of_others(signal, i)
+        return self.variance(signal, 0)
+
     def weights(self, signal):
         """Return the weights of exposures in a mean, None where they are alike."""
         if self.equal:
@@ -203,9 +210,13 @@ class Structure:
 
     def level(self, rows=np.s_[:]):
         """Return the level (ny, nx) of structure, to which mismatch is proportional."""
-        level = np.square(np.float32(0.1) * self.height[rows])
-        level += np.square(self.contrast[rows])
-        return np.sqrt(level, out=level)
+        return structure_level(self.height[rows], self.contrast[rows])
+
+
+def structure_level(height, contrast):
+    """Return the level of structure of a height and a contrast, of any shape."""
+    level = np.square(np.float32(0.1) * height) + np.square(contrast)
+    return np.sqrt(level, out=level)
 
 
 def find_structure(image, noise):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ccdcr.matching.frames import Noise
+from ccdcr.matching.frames import Noise, structure_level
 from ccdcr.matching.mismatch import expected_quantile
 from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import EIGHT
 
 __all__ = ["USUAL_RATE", "LowPriors", "Sample", "cut_likelihoods", "measure_priors"]
 
@@ -17,7 +18,6 @@ _RING = np.abs(_BOX).max(axis=1) == 2
 _MAD = 1.4826  # sigma over median absolute deviation
 _RANGE = 4.0  # of 25 Gaussian values, in sigmas
 _OF_MEDIAN = np.pi / 2  # variance of a median over that of the mean
-_AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
 _LEAST_RATE = 1e-5
 USUAL_RATE = 1e-5  # low values per pixel and exposure, before they are counted
 _EDGES = np.linspace(0, np.log(1e4), 21)  # logarithm of charges in sigmas
@@ -75,7 +75,7 @@ def measure_priors(frames, masks, reference, cores):
         y, x = y[::step], x[::step]
         sigma = np.sqrt(frames.noise.at((y, x)).variance(reference[y, x], i))
         charges.append((frames.data[i, y, x] - reference[y, x]) / sigma)
-        around = [padded[i, y + 1 + dy, x + 1 + dx] for dy, dx in _AROUND]
+        around = [padded[i, y + 1 + dy, x + 1 + dx] for dy, dx in EIGHT]
         alone += np.count_nonzero(~np.any(around, axis=0))
         looked_at += len(y)
     return LowPriors(
@@ -155,7 +155,7 @@ class Sample:
         # A low value may be structure of the reference, but not of the median.
         contrast = box_contrast(box, variance * np.float32(_OF_MEDIAN / len(values)))
         height = structure.height[box_places(pixels, frames.shape)].max(axis=0)
-        level = np.sqrt(np.square(np.float32(0.1) * height) + np.square(contrast))
+        level = structure_level(height, contrast)
         level /= np.sqrt(variance)
         around = mismatch.variance(level, variance)
         return cls(

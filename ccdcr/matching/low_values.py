@@ -12,13 +12,12 @@ from ccdcr.matching.likelihoods import (
     measure_priors,
 )
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import bands_in_cache, in_threads, label_groups
+from ccdcr.utils.neighbours import EIGHT, bands_in_cache, in_threads, label_groups
 
 __all__ = ["find_low_values"]
 
 _FAINT = 2.0  # sigmas of structure that noise may make
 _DEEP = np.float32(4.5)  # sigmas
-_AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
 _STEP = 4  # pixels between those of a sample
 _ITERATIONS = 20
 _RATES = 1e-7, 1e-3  # low values per pixel and exposure
@@ -188,7 +187,7 @@ class _Groups:
         plane = np.pad(self.plane, 1, constant_values=-1)
         y, x = self.pixels
         all_, on, off = clean.sum(axis=0), np.zeros_like(clean), 0
-        for dy, dx in _AROUND:
+        for dy, dx in EIGHT:
             other = plane[y + 1 + dy, x + 1 + dx] != self.index
             hit = padded[:, y + 1 + dy, x + 1 + dx] & clean
             some = hit.sum(axis=0)

@@ -26,6 +26,7 @@ from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels
 from ccdcr.utils.neighbours import (
+    FOUR,
     bands_in_cache,
     groups_with_seed,
     in_threads,
@@ -132,14 +133,16 @@ class Matched:
     Matched exposures and what was measured.
 
     ``frames`` are the corrected exposures, ``masks`` (n, ny, nx) those of the low
-    references. ``reference``, ``level`` (the same without noise) and ``extra`` (the
-    variance of mismatch) are (ny, nx). ``fits`` are the `TileFits`, ``before`` and
-    ``after`` the dispersions before and after matching.
+    references. ``reference``, ``profile`` (its signal above the local background),
+    ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
+    (ny, nx). ``fits`` are the `TileFits`, ``before`` and ``after`` the dispersions
+    before and after matching.
     """
 
     frames: Any
     masks: np.ndarray
     reference: np.ndarray
+    profile: np.ndarray
     level: np.ndarray
     extra: np.ndarray
     fits: Any
@@ -228,6 +231,7 @@ def match_exposures(frames, options, known=None):
         current,
         masks,
         scene.reference,
+        scene.structure.profile,
         level,
         extra,
         fits,
@@ -320,7 +324,6 @@ def _extra_variance(dispersion, scene, noise):
 
 
 _REACH = 128  # pixels farther away do not change the fourth digit
-_FOUR = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -406,6 +409,6 @@ def _growth(z, limits, pixel):
     core = groups_with_seed(z > limits.low, z > limits.high)
     around = np.pad(np.where(core, z, np.nan), 1, constant_values=np.nan)
     row, column = pixel
-    neighbours = [around[row + 1 + dy, column + 1 + dx] for dy, dx in _FOUR]
+    neighbours = [around[row + 1 + dy, column + 1 + dx] for dy, dx in FOUR]
     brightest = np.nanmax(neighbours) if np.isfinite(neighbours).any() else np.nan
     return core[pixel], z[pixel] + limits.leak * brightest

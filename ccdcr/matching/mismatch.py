@@ -271,9 +271,7 @@ def _deviations(original, matched, rows):
     for i, (value, number, weight) in enumerate(
         means_of_others(stack, nothing, unused, weights)
     ):
-        one = (
-            noise.variance(level, 0) if weights else noise.variance_of_others(level, i)
-        )
+        one = noise.variance_of_weight(level, i)
         variance = noise.variance(level, i) + one / np.where(number > 0, weight, np.inf)
         variance += extra * np.maximum(2 / np.maximum(number, 1), 1)
         with np.errstate(invalid="ignore"):

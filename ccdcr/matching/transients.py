@@ -8,7 +8,6 @@ from scipy import ndimage
 from scipy.stats import chi2, norm
 
 from ccdcr.matching.clean_reference import means_of_others
-from ccdcr.matching.frames import find_structure
 from ccdcr.utils.neighbours import label_groups
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
@@ -53,7 +52,7 @@ def find_point_like(frames, matched, masks):
     A group is masked in one exposure only. ``frames`` are not matched yet: their stars
     tell the shape. None if there are too few stars, so that nothing is known.
     """
-    stars = _find_stars(matched.reference, frames)
+    stars = _find_stars(matched, frames.noise)
     spreads = _measure_all(frames, stars, masks)
     if all(psf is None for psf in spreads):
         return None
@@ -79,10 +78,10 @@ def find_point_like(frames, matched, masks):
     return found
 
 
-def _find_stars(reference, frames):
+def _find_stars(matched, noise):
     """Return rows and columns (m, 2) of isolated stars, the brightest ones."""
-    profile = find_structure(reference, frames.noise).profile
-    sigma = np.sqrt(frames.noise.mean_variance(reference - profile))
+    profile = matched.profile
+    sigma = np.sqrt(noise.mean_variance(matched.reference - profile))
     peak = (profile > _BRIGHT * sigma) & (
         profile == ndimage.maximum_filter(profile, 2 * _HALF + 1)
     )
@@ -92,8 +91,8 @@ def _find_stars(reference, frames):
     places = np.column_stack([y, x])[order]
     stamps = _cut(profile, places)
     around = stamps[:, _RADIUS >= _FAR].max(axis=1)
-    noise = _NOISE * sigma[tuple(places.T)]
-    return places[around < _ENDED * profile[tuple(places.T)] + noise][:_MOST_STARS]
+    limit = _ENDED * profile[tuple(places.T)] + _NOISE * sigma[tuple(places.T)]
+    return places[around < limit][:_MOST_STARS]
 
 
 def _cut(image, places):

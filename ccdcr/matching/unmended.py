@@ -60,14 +60,14 @@ def measure_patches(masks):
     return Patches(fractions, flagged, large)
 
 
-def find_reasons(frames, reference, masks):
+def find_reasons(frames, matched, masks):
     """
     Return why matching is not enough, a list of text with remedies; or empty.
 
-    ``frames`` are not matched yet, ``reference`` (ny, nx) is clean, and ``masks`` (n,
-    ny, nx) are what is flagged after matching.
+    ``frames`` are not matched yet, ``matched`` are the same `Matched`, and ``masks``
+    (n, ny, nx) are what is flagged after matching.
     """
-    displacement = find_displacement(frames, reference)
+    displacement = find_displacement(frames, matched.reference - matched.profile)
     if displacement is not None:
         return [str(displacement)]
     patches = measure_patches(masks)

@@ -8,6 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 __all__ = [
+    "EIGHT",
+    "FOUR",
     "bands_in_cache",
     "cut_bands",
     "dilate",
@@ -21,6 +23,10 @@ __all__ = [
     "sums_along",
     "with_halo",
 ]
+
+# Steps (dy, dx) to the pixels beside and around a pixel.
+FOUR = ((-1, 0), (1, 0), (0, -1), (0, 1))
+EIGHT = (*FOUR, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 _BAND = 1 << 20  # pixels that are worked on at once
 _CACHE = 1 << 17  # pixels of which several float32 planes fit into a cache

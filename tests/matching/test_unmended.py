@@ -15,7 +15,7 @@ from ccdcr import (
     detect_cosmic_rays,
 )
 from ccdcr.matching.displaced import find_displacement
-from ccdcr.matching.frames import Frames, Noise
+from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.unmended import measure_patches
 from ccdcr.simulation import simulate_exposures
 
@@ -94,7 +94,9 @@ class TestDisplaced:
         data = np.random.default_rng(seed).normal(20, 5, (2, *SHAPE))
         data = (data + cosmic_rays(2, seed, rate)).astype(np.float32)
         frames = Frames.from_arrays(data, Noise.from_detector(2, 1.0, 3.0))
-        assert find_displacement(frames, data.min(axis=0)) is None
+        lowest = data.min(axis=0)
+        background = lowest - find_structure(lowest, frames.noise).profile
+        assert find_displacement(frames, background) is None
 
 
 class TestPatches:
