@@ -207,9 +207,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     with timed(timing, "point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
     with timed(timing, "equivalence"):
-        # Point sources are not what was left unmended.
-        left = hits.masks if point_like is None else hits.masks & ~point_like
-        report = report_equivalence(frames, hits.matched, left, sky)
+        report = report_equivalence(frames, hits.matched, hits.masks, sky, point_like)
         if report.failures:  # sources that have moved are not new ones
             point_like = None
     with timed(timing, "single image"):
@@ -265,9 +263,11 @@ def _prepare(exposures, requirements, timing):
     return factors, scale, sky, frames
 
 
-def report_equivalence(frames, matched, masks, sky):
+def report_equivalence(frames, matched, masks, sky, point_like=None):
     """Return the `Equivalence`, with reasons in masks why matching is not enough."""
-    reasons = find_reasons(frames.without(None), matched, masks)
+    # Point sources are not what was left unmended.
+    left = masks if point_like is None else masks & ~point_like
+    reasons = find_reasons(frames.without(None), matched, left)
     return make_report(matched, sky).with_reasons(reasons)
 
 
