@@ -5,7 +5,15 @@ import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-__all__ = ["LateCombiner", "clip", "clipped", "get_stack"]
+from ccdcr.combination.clipping import (
+    check_extrema,
+    extrema_clip,
+    minmax_clip,
+    reject,
+    sigma_clip_by,
+)
+
+__all__ = ["LateCombiner", "get_stack"]
 
 _ARRAYS = ("data_arr", "_data_arr", "_data_arr_mask")
 _LENGTH = (
@@ -18,7 +26,8 @@ class LateCombiner(ccdproc.Combiner):
 
     def __init__(self, ccds, dtype=None):
         self._ccds, self._dtype = ccds, np.float64 if dtype is None else dtype
-        self._weights = self._scaling = None
+        self._weights = self._scaling = self._rejected = None
+        self._clips = ()
         if not _are_alike(ccds):
             super().__init__(ccds, dtype=dtype)  # raises
         self.ccd_list, self.unit = ccds, ccds[0].unit
@@ -31,12 +40,94 @@ class LateCombiner(ccdproc.Combiner):
         weights, scaling = self._weights, self._scaling
         super().__init__(self._ccds, dtype=self._dtype)
         self._weights, self._scaling = weights, scaling
+        self._reject(self._clips)
         return getattr(self, name)
 
     @property
     def copied(self):
         """Whether the parent has copied the exposures."""
         return not self.__dict__.keys().isdisjoint(_ARRAYS)
+
+    def clip_extrema(self, nlow=0, nhigh=0):
+        """
+        Clip the lowest and the highest values of each pixel.
+
+        Parameters
+        ----------
+        nlow, nhigh : int or None, optional
+            How many values are clipped. Masked ones, and flagged ones in a method
+            with masks, are ignored; pixels with too few others are not clipped.
+            Default is 0.
+        """
+        clip = extrema_clip(nlow, nhigh)
+        check_extrema([clip], len(self._ccds))
+        self.clip([clip])
+
+    def minmax_clipping(self, min_clip=None, max_clip=None):
+        """
+        Clip values beyond limits.
+
+        Parameters
+        ----------
+        min_clip, max_clip : float or None, optional
+            Lowest and highest value that is kept. Values are scaled before they are
+            compared. Default is None, no limit.
+        """
+        self.clip([minmax_clip(min_clip, max_clip)])
+
+    def sigma_clipping(
+        self, low_thresh=3, high_thresh=3, func="mean", dev_func="std", *, maxiters=1
+    ):
+        """
+        Clip values that deviate from the others of their pixel.
+
+        Parameters
+        ----------
+        low_thresh, high_thresh : float or None, optional
+            Thresholds in sigma; None is no limit. Default is 3.
+        func : {'mean', 'median'} or callable, optional
+            Centre. Masked values, and flagged ones in a method with masks, are
+            ignored; a callable gets them as NaN. Default is 'mean'.
+        dev_func : {'std', 'mad_std'} or callable, optional
+            Deviation. Default is 'std'.
+        maxiters : int or None, optional
+            Number of iterations. Default is 1.
+        """
+        given = low_thresh, high_thresh, func, dev_func
+        self.clip([sigma_clip_by(*given, maxiters=maxiters)])
+
+    def clip(self, clips):
+        """Clip now if the parent has copied the exposures, else when it does."""
+        self._clips = (*self._clips, *clips)
+        if self.copied:
+            self._reject(clips)
+
+    def _reject(self, clips):
+        """Add what clips reject to the mask of the parent, in place."""
+        if not clips:
+            return
+        data, mask = get_stack(self)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = data if self._scaling is None else data * self._scaling
+        rejected = reject(values, mask | ~np.isfinite(values), None, clips) & ~mask
+        mask |= rejected
+        old = self._rejected
+        self._rejected = rejected if old is None else old | rejected
+
+    def average_combine(self, *args, **kwargs):
+        """Combine by the mean, as `ccdproc.Combiner`; masked values have no weight."""
+        given = self._weights
+        if given is not None:
+            data, mask = get_stack(self)
+            bad = mask | np.isnan(data)
+            if bad.any():
+                shape = given.shape if given.ndim > 1 else (-1, *[1] * (data.ndim - 1))
+                self._weights = np.where(bad, 0.0, given.reshape(shape))
+        try:
+            with np.errstate(invalid="ignore"):  # pixels without any weight
+                return super().average_combine(*args, **kwargs)
+        finally:
+            self._weights = given
 
     @property
     def weights(self):
@@ -104,23 +195,3 @@ def get_stack(combiner):
             )
             raise TypeError(msg)
     return data, mask
-
-
-def clipped(combiner, exposures):
-    """Return exposures (data, mask, sigma) with data and mask of a Combiner."""
-    sigmas = [sigma for *_, sigma in exposures]
-    return list(zip(*get_stack(combiner), sigmas, strict=True))
-
-
-def clip(combiner, clipping):
-    """Clip a Combiner in place by the clipping arguments of `ccdproc.combine`."""
-    if clipping["clip_extrema"]:
-        combiner.clip_extrema(nlow=clipping["nlow"], nhigh=clipping["nhigh"])
-    if clipping["minmax_clip"]:
-        combiner.minmax_clipping(
-            clipping["minmax_clip_min"], clipping["minmax_clip_max"]
-        )
-    if clipping["sigma_clip"]:
-        names = ("low_thresh", "high_thresh", "func", "dev_func")
-        given = {name: clipping[f"sigma_clip_{name}"] for name in names}
-        combiner.sigma_clipping(**{k: v for k, v in given.items() if v is not None})

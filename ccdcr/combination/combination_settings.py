@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
+from ccdcr.combination.clipping import check_extrema
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
 from ccdcr.exposures.ccd_parameters import compute_variance, model_variance
@@ -33,6 +34,7 @@ class CombinationSettings:
     of the uncertainties of the exposures, None where they are not used; ``model`` is
     gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` is
     the factor and the offset that bring LAMEDIAN to the unit of the exposures.
+    ``clips`` are those of `make_clips`.
     """
 
     method: str
@@ -43,6 +45,7 @@ class CombinationSettings:
     has_variance: bool = False
     scatter: bool = False
     lamedian: tuple | None = None
+    clips: tuple = ()
 
     @classmethod
     def from_options(
@@ -55,10 +58,12 @@ class CombinationSettings:
         apply_flux_factor=False,
         uncertainty="propagate",
         scaling=None,
+        clips=(),
     ):
         """Return settings from options that fit Exposures and their mask set."""
         unit = exposures[0].unit
         masks_for(masks, method)
+        check_extrema(clips, len(exposures))
         _check_uncertainty(uncertainty)
         factors = _factors(len(exposures), masks, scaling, apply_flux_factor)
         lamedian = _lamedian_units(masks, unit) if use_lamedian else None
@@ -70,7 +75,8 @@ class CombinationSettings:
         if uncertainty is not None and not known:
             _complain(exposures, unit, uncertainty)
         scatter = uncertainty == "scatter"
-        return cls(method, unit, factors, kinds, model, known, scatter, lamedian)
+        rules = known, scatter, lamedian, tuple(clips)
+        return cls(method, unit, factors, kinds, model, *rules)
 
     def variances(self, stack):
         """Return the variance (rows, nx) of each exposure of a RowStack, or None."""
@@ -101,8 +107,12 @@ def read_masks(masks, name):
     return masks
 
 
-def masks_for(masks, method):
-    """Return the masks that a method uses, by name; LOW (n, ny, nx) if there is any."""
+def masks_for(masks, method, *, clips=()):
+    """
+    Return the masks that a method uses, by name.
+
+    LOW (n, ny, nx) is added if there is any, FLAGGED (n, ny, nx) if it clips.
+    """
     if method not in METHODS:
         msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
         raise ValueError(msg)
@@ -114,8 +124,9 @@ def masks_for(masks, method):
     if missing := [name for name in needed if name not in available]:
         msg = f"{method} needs the mask {missing[0]}, which crmasks does not have"
         raise ValueError(msg)
-    low = {} if masks.low is None else {"LOW": masks.low}
-    return {name: available[name] for name in needed} | low
+    more = {"LOW": masks.low, "FLAGGED": masks.crmasks if clips else None}
+    more = {name: mask for name, mask in more.items() if mask is not None}
+    return {name: available[name] for name in needed} | more
 
 
 def _check_uncertainty(uncertainty):
@@ -208,11 +219,15 @@ def check_fit(masks, n, shape, name="crmasks"):
         raise ValueError(msg)
 
 
-def check_dtype(dtype):
-    """Refuse a type of the data that has no NaN."""
-    dtype = np.dtype(dtype or float)
-    if dtype.kind != "f":
-        msg = f"dtype must be a floating-point type, got {dtype}"
+def check_dtype(dtype, *, kinds="f"):
+    """Refuse a type of the data that numpy does not know, or of another kind."""
+    try:
+        found = np.dtype(dtype or float)
+    except TypeError as err:
+        msg = f"dtype must be a type of numpy, such as 'float32', got {dtype!r}"
+        raise TypeError(msg) from err
+    if found.kind not in kinds:
+        msg = f"dtype must be a floating-point type, got {found}"
         raise TypeError(msg)
 
 

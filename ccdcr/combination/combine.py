@@ -10,6 +10,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import fits_ccddata_reader
 
+from ccdcr.combination.clipping import make_clips
+from ccdcr.combination.combination_settings import check_dtype
 from ccdcr.combination.combine_rows import Images
 from ccdcr.combination.combine_tiles import combine_plain, combine_tiles
 from ccdcr.combination.methods import METHODS
@@ -93,19 +95,21 @@ def combine(
         whatever their size. Where the combined image itself is large, it is in
         a temporary file.
     clip_extrema : bool, optional
-        Clip with `ccdproc.Combiner.clip_extrema`.
+        Clip the lowest and the highest values of each pixel. Clipping sees scaled
+        values; masked and flagged ones do not decide what is clipped.
     nlow, nhigh : int, optional
         How many extreme values are clipped. Default is 1.
     minmax_clip : bool, optional
-        Clip with `ccdproc.Combiner.minmax_clipping`.
+        Clip values beyond limits.
     minmax_clip_min, minmax_clip_max : float, optional
         Lowest and highest value that is kept.
     sigma_clip : bool, optional
-        Clip with `ccdproc.Combiner.sigma_clipping`.
+        Clip values that deviate from the others of their pixel.
     sigma_clip_low_thresh, sigma_clip_high_thresh : float, optional
-        Thresholds in sigma. Default is 3.
+        Thresholds in sigma; None is no limit. Default is 3.
     sigma_clip_func, sigma_clip_dev_func : str or callable, optional
-        Centre and deviation. Default is ccdproc's.
+        Centre, 'mean' or 'median', and deviation, 'std' or 'mad_std'. Default is
+        the mean and the standard deviation.
     dtype : str or `~numpy.dtype`, optional
         Type of the data and of the result. Default is float64.
     combine_uncertainty_function : callable, optional
@@ -170,6 +174,8 @@ def combine(
     }
     _check_method(method, {"crmasks": crmasks, **options}, combine_uncertainty_function)
     _check_mem_limit(mem_limit)
+    check_dtype(dtype, kinds="fiu" if method in _PLAIN else "f")
+    clips = make_clips(clipping)
     if output_file is not None:
         output_file = check_output(
             output_file, overwrite=overwrite_output, remedy=_REMEDY
@@ -182,7 +188,7 @@ def combine(
             output_file, overwrite=overwrite_output, remedy=_REMEDY, inputs=read
         )
     settings = {
-        "clipping": clipping,
+        "clips": clips,
         "weights": weights,
         "scale": scale,
         "mem_limit": mem_limit,

@@ -2,12 +2,13 @@
 """Combination of rows of exposures to images, for arrays and files alike."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
 
+from ccdcr.combination.clipping import reject
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.exceptions import LocalMedianWarning, warn_user
 from ccdcr.utils.neighbours import cut_bands, in_threads
@@ -159,8 +160,9 @@ class RowStack:
 
     ``data`` and ``bad`` (True = masked, clipped or not finite) are (n, rows, nx),
     ``masks`` those of the method by name, (rows, nx) or (n, rows, nx). ``sigmas`` are
-    the arrays of the uncertainties of the exposures, ``lamedian`` (rows, nx) and
-    ``weights`` (n,) or (n, rows, nx); each of them may be None.
+    the arrays of the uncertainties of the exposures, ``lamedian`` (rows, nx),
+    ``weights`` (n,) or (n, rows, nx) and ``flagged`` the masks of each exposure
+    (n, rows, nx); each of them may be None.
     """
 
     data: np.ndarray
@@ -169,6 +171,14 @@ class RowStack:
     sigmas: Any = None
     weights: np.ndarray | None = None
     lamedian: np.ndarray | None = None
+    flagged: np.ndarray | None = None
+
+    def clipped(self, clips, factors):
+        """Return the stack with values that are clipped, after scaling, set bad."""
+        if not clips:
+            return self
+        data = _scaled(self.data, factors)
+        return replace(self, bad=self.bad | reject(data, self.bad, self.flagged, clips))
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,7 @@ class ImagePlanes:
                     bad[i] = mask if np.ndim(mask) == 0 else mask[rows]
         bad |= ~np.isfinite(data)
         masks = {name: mask[..., rows, :] for name, mask in self.masks.items()}
+        flagged = masks.pop("FLAGGED", None)
         if "LOW" in masks:
             bad |= masks.pop("LOW")
         return RowStack(
@@ -211,6 +222,7 @@ class ImagePlanes:
             [sigma if sigma is None else sigma[rows] for *_, sigma in self.exposures],
             cut_weights(self.weights, rows),
             None if self.lamedian is None else self.lamedian[rows],
+            flagged,
         )
 
 
@@ -222,6 +234,7 @@ def cut_weights(weights, rows):
 def combine_rows(stack, settings, *, number=False):
     """Return Images (rows, nx) of a `RowStack`, if asked with the number used."""
     function, _ = METHODS[settings.method]
+    stack = stack.clipped(settings.clips, settings.factors)
     masks = {n: m.reshape(*m.shape[:-2], -1) for n, m in stack.masks.items()}
     images = _finish(function(_flat(stack, settings), masks), stack.bad)
     if number:
@@ -229,16 +242,22 @@ def combine_rows(stack, settings, *, number=False):
     return images
 
 
+def _scaled(data, factors):
+    """Return data (n, rows, nx) times factors (n,), or as they are for None."""
+    if factors is None:
+        return data
+    # Values of bad pixels may be anything.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return data * factors.astype(data.dtype)[:, np.newaxis, np.newaxis]
+
+
 def _flat(stack, settings):
     """Return a `RowStack` scaled and flattened to a `Stack` (n, pixels)."""
-    data, n = stack.data, len(stack.data)
+    data, n = _scaled(stack.data, settings.factors), len(stack.data)
     noise = settings.variances(stack)
     noise = noise and [variance.ravel() for variance in noise]
     if settings.factors is not None:
-        # Values of bad pixels may be anything.
         with np.errstate(over="ignore", invalid="ignore"):
-            scale = settings.factors.astype(data.dtype)
-            data = data * scale[:, np.newaxis, np.newaxis]
             squares = [float(s) ** 2 for s in settings.factors]
             noise = noise and [v * s for v, s in zip(noise, squares, strict=True)]
     weights, substitute = stack.weights, None

@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import ccdproc
 import numpy as np
 from astropy.nddata import CCDData
 
-from ccdcr.combination.ccdproc_adapter import clip, clipped
+from ccdcr.combination.ccdproc_adapter import LateCombiner
+from ccdcr.combination.clipping import check_extrema
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
@@ -40,7 +40,6 @@ __all__ = [
     "combine_plain",
     "combine_tiles",
     "cut_tiles",
-    "is_clipping",
 ]
 
 _USED = 0.75  # of mem_limit; the rest is for what is not counted
@@ -48,12 +47,7 @@ _ENOUGH = 1 << 28  # bytes of a tile above which nothing is gained
 _COPIES = {"median": 5, "average": 4, "sum": 4}  # of the stack in ccdproc, of 8 bytes
 
 
-def is_clipping(clipping):
-    """Return whether any clipping is switched on."""
-    return any(clipping[name] for name in ("clip_extrema", "minmax_clip", "sigma_clip"))
-
-
-def bytes_per_pixel(exposures, dtype, clipping, plain=None):
+def bytes_per_pixel(exposures, dtype, clips, plain=None):
     """Return the bytes for each pixel of a tile, and more for those in work."""
     n, size = len(exposures), np.dtype(dtype or float).itemsize
     read = sum(
@@ -63,12 +57,12 @@ def bytes_per_pixel(exposures, dtype, clipping, plain=None):
         for plane in exposure.planes
     )
     images = 2 * (2 * size + 3)
-    clip = n * (2 * size + 24) + 40 if is_clipping(clipping) else 0
+    clip = n * (4 * size + 32) + 40 if clips else 0
     if plain is not None:
         return read + images + clip + _COPIES[plain] * n * 8 + n, 0
     stack = n * (size + 3) + 10
-    masks = 4 * (n + 3) + 16
-    return read + stack + masks + images + clip, n * (5 * size + 16) + 60
+    masks = 4 * (2 * n + 3 if clips else n + 3) + 16
+    return read + stack + masks + images, n * (5 * size + 16) + 60 + clip
 
 
 def least_bytes(shape, per_pixel):
@@ -106,17 +100,12 @@ class TileCombination:
     """A combination of tiles by a method of `~ccdcr.CRCombiner`; holds no exposure."""
 
     settings: CombinationSettings
-    clipping: dict
     dtype: Any
     number: bool
 
     def __call__(self, exposures, masks, weights, lamedian):
         """Return the images of a tile; exposures are data, mask and sigma of each."""
         exposures = [tuple(planes) for planes in exposures]
-        if is_clipping(self.clipping):
-            combiner = _combiner(exposures, self.settings.unit, self.dtype)
-            clip(combiner, self.clipping)
-            exposures = clipped(combiner, exposures)
         planes = ImagePlanes(exposures, masks, weights, lamedian)
         return combine_planes(planes, self.dtype, self.settings, number=self.number)
 
@@ -127,7 +116,7 @@ class PlainCombination:
 
     method: str
     unit: Any
-    clipping: dict
+    clips: tuple
     scaling: Any
     dtype: Any
     uncertainty_func: Any
@@ -136,7 +125,7 @@ class PlainCombination:
         """Return the images of a tile; there are no masks."""
         combiner = _combiner(exposures, self.unit, self.dtype)
         combiner.weights, combiner.scaling = weights, self.scaling
-        clip(combiner, self.clipping)
+        combiner.clip(self.clips)
         given = {"uncertainty_func": self.uncertainty_func}
         kwargs = {name: value for name, value in given.items() if value is not None}
         tile = getattr(combiner, f"{self.method}_combine")(**kwargs)
@@ -144,21 +133,22 @@ class PlainCombination:
 
 
 def _combiner(exposures, unit, dtype):
-    """Return a Combiner of some rows of the exposures."""
+    """Return a combiner of some rows of the exposures."""
     ccds = [
         CCDData(data, unit=unit, mask=None if mask is None else np.asarray(mask, bool))
         for data, mask, _ in exposures
     ]
-    return ccdproc.Combiner(ccds, dtype=dtype)
+    return LateCombiner(ccds, dtype=dtype)
 
 
 class _Masks:
     """The masks that a method uses, some rows at a time."""
 
-    def __init__(self, masks, method, *, use_lamedian):
-        self._masks, self._method, self._lamedian = masks, method, use_lamedian
+    def __init__(self, masks, settings):
+        self._masks, self._lamedian = masks, settings.lamedian is not None
+        self._choice = {"method": settings.method, "clips": settings.clips}
         whole = isinstance(masks, CRMaskSet)
-        self._planes = masks_for(masks, method) if whole else None
+        self._planes = masks_for(masks, **self._choice) if whole else None
 
     def rows(self, rows):
         """Return masks by name, and LAMEDIAN or None, of some rows."""
@@ -166,7 +156,7 @@ class _Masks:
             planes = {name: m[..., rows, :] for name, m in self._planes.items()}
             return planes, self._cut(self._masks.lamedian, rows)
         part = self._masks[rows]
-        return masks_for(part, self._method), self._cut(part.lamedian, np.s_[:])
+        return masks_for(part, **self._choice), self._cut(part.lamedian, np.s_[:])
 
     def _cut(self, lamedian, rows):
         return np.asarray(lamedian)[rows] if self._lamedian else None
@@ -189,12 +179,15 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         _check_weights(settings["weights"], exposures)
         scaling = _factors(settings.pop("scale"), exposures, mem_limit)
         chosen = CombinationSettings.from_options(
-            exposures, masks, method, scaling=scaling, **options
+            exposures,
+            masks,
+            method,
+            scaling=scaling,
+            clips=settings["clips"],
+            **options,
         )
-        function = TileCombination(
-            chosen, settings["clipping"], settings["dtype"], number
-        )
-        parts = _Masks(masks, method, use_lamedian=options["use_lamedian"])
+        function = TileCombination(chosen, settings["dtype"], number)
+        parts = _Masks(masks, chosen)
         images = _run_tiles(
             function,
             exposures,
@@ -222,10 +215,11 @@ def combine_plain(items, method, uncertainty_func, *, folder, **settings):
     mem_limit, reading = settings["mem_limit"], settings.pop("reading")
     with open_exposures(items, name="img_list", folder=folder, **reading) as exposures:
         _check_weights(settings["weights"], exposures)
+        check_extrema(settings["clips"], len(exposures))
         function = PlainCombination(
             method,
             exposures[0].unit,
-            settings["clipping"],
+            settings["clips"],
             _factors(settings.pop("scale"), exposures, mem_limit),
             settings["dtype"],
             uncertainty_func,
@@ -284,7 +278,7 @@ def _run_tiles(
     exposures,
     masks_of,
     *,
-    clipping,
+    clips,
     weights,
     dtype,
     mem_limit,
@@ -298,7 +292,7 @@ def _run_tiles(
     shape = exposures[0].shape
     lazy = any(exposure.lazy for exposure in exposures)
     share = _AT_ONCE if lazy else 1
-    per_pixel = bytes_per_pixel(exposures, dtype, clipping, plain)
+    per_pixel = bytes_per_pixel(exposures, dtype, clips, plain)
     kinds = {"sigma": sigma, "number": number}
     needed = least_bytes(shape, per_pixel) * share
     images, left = _allocate(shape, dtype, mem_limit, needed, folder, **kinds)

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from ccdcr.combination.ccdproc_adapter import LateCombiner, clipped
+from ccdcr.combination.ccdproc_adapter import LateCombiner, get_stack
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
@@ -79,7 +79,8 @@ class CRCombiner(LateCombiner):
     """
     A `ccdproc.Combiner` with three methods that remove cosmic rays.
 
-    Scaling, weights, clipping and all else that ``Combiner`` has work as there.
+    Scaling, weights, clipping and all else that ``Combiner`` has work as there. Masked
+    values have no influence on clipping, nor flagged ones in the three methods.
 
     Parameters
     ----------
@@ -243,10 +244,12 @@ class CRCombiner(LateCombiner):
         >>> bool((number[~masks.meancrt] == 3).all())
         True
         """
-        planes = self._planes(masks_for(self.crmasks, method))
+        planes = self._planes(masks_for(self.crmasks, method, clips=self._clips))
         number = np.empty(planes.shape, dtype=np.int16)
+        factors = None if self.scaling is None else np.ravel(self.scaling)
         for rows in bands(planes):
-            number[rows] = number_of_rows(planes.stack(rows, self.dtype), method)
+            stack = planes.stack(rows, self.dtype).clipped(self._clips, factors)
+            number[rows] = number_of_rows(stack, method)
         return number
 
     def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
@@ -260,9 +263,10 @@ class CRCombiner(LateCombiner):
             apply_flux_factor=apply_flux_factor,
             uncertainty=uncertainty,
             scaling=self.scaling if scale_to is None else scale_to,
+            clips=self._clips,
         )
         planes = self._planes(
-            masks_for(self.crmasks, method),
+            masks_for(self.crmasks, method, clips=self._clips),
             self.crmasks.lamedian if use_lamedian else None,
         )
         images = combine_planes(planes, self.dtype, settings)
@@ -282,9 +286,13 @@ class CRCombiner(LateCombiner):
         return [Exposure.from_ccd(ccd) for ccd in self._ccds]
 
     def _planes(self, masks, lamedian=None):
-        """Return the planes of the exposures, clipped if the parent has clipped."""
+        """Return the planes of the exposures, or those of the parent if it has any."""
         planes = [exposure.cut(np.s_[:]) for exposure in self._exposures]
         if self.copied:
-            planes = clipped(self, planes)
+            data, mask = get_stack(self)
+            if self._rejected is not None:
+                mask = mask & ~self._rejected
+            sigmas = [sigma for *_, sigma in planes]
+            planes = list(zip(data, mask, sigmas, strict=True))
         lamedian = None if lamedian is None else np.asarray(lamedian)
         return ImagePlanes(planes, masks, self.weights, lamedian)

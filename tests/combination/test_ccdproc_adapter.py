@@ -8,7 +8,7 @@ import ccdproc
 import numpy as np
 import pytest
 from astropy.nddata import CCDData, StdDevUncertainty
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import CRCombiner, CRMaskSet
 from ccdcr.combination.ccdproc_adapter import get_stack
@@ -235,7 +235,6 @@ class TestLate:
         results = []
         for cls in (ccdproc.Combiner, CRCombiner):
             combiner = cls(exposures(), dtype=dtype)
-            combiner.weights = np.array([1.0, 2.0, 3.0, 4.0])
             combiner.scaling = [1.0, 0.9, 1.1, 1.2]
             with warnings.catch_warnings():
                 # numpy's of pixels without a good exposure, if bottleneck is missing
@@ -246,6 +245,26 @@ class TestLate:
         sigmas = [result.uncertainty.array for result in results]
         assert_array_equal(*sigmas)
         assert combiner.copied
+
+    @pytest.mark.parametrize("shape", [(4, 1, 1), (4, *SHAPE)])
+    @pytest.mark.parametrize("dtype", [None, "float32"])
+    def test_weights(self, shape, dtype):
+        """Masked values have no weight in the average, as in numpy's."""
+        ccds = exposures()
+        weights = np.random.default_rng(3).random(shape)
+        combiner = CRCombiner(ccds, dtype=dtype)
+        combiner.weights = weights if shape[1] > 1 else weights.ravel()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            result = combiner.average_combine()
+        data = np.ma.masked_invalid([ccd.data for ccd in ccds])
+        data[np.array([ccd.mask for ccd in ccds])] = np.ma.masked
+        weights = np.broadcast_to(weights, data.shape)
+        expected = np.ma.average(data, axis=0, weights=weights)
+        good = ~np.ma.getmaskarray(expected)
+        assert_allclose(result.data[good], expected.data[good], rtol=1e-6)
+        assert np.isnan(result.data[~good]).all()
+        assert_array_equal(result.mask, ~good)
 
     @pytest.mark.parametrize("cls", [CRCombiner, LaterCRCombiner])
     def test_copy_changes_nothing(self, cls):

@@ -193,6 +193,55 @@ class TestMethods:
         same(result, expected)
 
 
+class TestClippingOptions:
+    """Errors about the arguments of clipping, before files are read."""
+
+    @pytest.mark.parametrize("method", [*CR_METHODS, *PLAIN_METHODS])
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"nlow": -1}, "nlow must be an integer >= 0 or None, got -1"),
+            ({"nhigh": 1.5}, r"nhigh must be an integer >= 0 or None, got 1\.5"),
+            ({"nhigh": "2"}, "nhigh must be an integer >= 0 or None, got '2'"),
+            ({"nlow": 2, "nhigh": 3}, r"less than the 5 exposures, got 2 \+ 3"),
+            ({"minmax_clip_min": "a"}, "minmax_clip_min must be a finite number"),
+            ({"minmax_clip_max": np.nan}, "minmax_clip_max must be a finite number"),
+            (
+                {"minmax_clip_min": 2, "minmax_clip_max": 1},
+                "minmax_clip_min must be <= minmax_clip_max, got 2 and 1",
+            ),
+            ({"sigma_clip_low_thresh": [3]}, "sigma_clip_low_thresh must be a finite"),
+            ({"sigma_clip_high_thresh": 0}, "sigma_clip_high_thresh must not be 0"),
+            ({"sigma_clip_func": "mode"}, "sigma_clip_func must be callable or one of"),
+            ({"sigma_clip_dev_func": 3}, "sigma_clip_dev_func must be callable or one"),
+        ],
+    )
+    def test_wrong(self, method, options, message):
+        """The name, the rule and what came."""
+        masks = {"crmasks": mask_set()} if method in CR_METHODS else {}
+        name = next(iter(options))
+        switch = "clip_extrema" if name[0] == "n" else name.split("clip")[0] + "clip"
+        with pytest.raises(ValueError, match=message):
+            combine(exposures(), method=method, **{switch: True}, **options, **masks)
+
+    @pytest.mark.parametrize("method", ["meancr", "average"])
+    def test_dtype(self, method):
+        """A type that numpy does not know."""
+        masks = {"crmasks": mask_set()} if method in CR_METHODS else {}
+        with pytest.raises(TypeError, match=r"dtype must be a type of numpy.*'foo'"):
+            combine(exposures(), method=method, dtype="foo", **masks)
+
+    def test_no_limit(self):
+        """None is no limit: of 0 and nine times 100 the lowest is kept."""
+        ccds = [CCDData([[v]], unit="adu") for v in [0.0] + 9 * [100.0]]
+        options = {"sigma_clip": True, "sigma_clip_high_thresh": 1}
+        for low, expected in ((None, 90), (1, 100)):
+            result = combine(
+                ccds, method="average", sigma_clip_low_thresh=low, **options
+            )
+            assert result.data == expected
+
+
 class TestPlain:
     """The methods of ccdproc.combine."""
 
@@ -223,11 +272,36 @@ class TestPlain:
         ],
     )
     def test_same(self, method, options):
-        """The same arguments give the same image."""
-        expected = ccdproc.combine(exposures(), method=method, **options)
-        result = combine(exposures(), method=method, **options)
+        """
+        The same arguments give the same image.
+
+        In ccdproc masked values have weights and decide what is clipped: none is here.
+        """
+        ccds = exposures()
+        if any("clip" in name or name == "weights" for name in options):
+            for ccd in ccds:
+                ccd.mask = None
+        expected = ccdproc.combine(ccds, method=method, **options)
+        result = combine(ccds, method=method, **options)
         same(result, expected)
         assert result.header == expected.header
+
+    def test_masked_values_have_no_weight(self):
+        """1 and 1, of which one is masked, and weights 1 and 3: 1, not 3 / 4."""
+        ccds = [CCDData(np.ones((1, 2)), unit="adu") for _ in range(2)]
+        ccds[0].mask = np.array([[True, False]])
+        weights = np.array([1.0, 3.0])
+        for given in (weights, np.tile(weights.reshape(2, 1, 1), (1, 1, 2))):
+            result = combine(ccds, method="average", weights=given)
+            assert_array_equal(result.data, [[1, 1]])
+
+    def test_clips_scaled_values(self):
+        """100, 200, 400 scaled to 100 each, and a limit of 150: none is clipped."""
+        ccds = [CCDData([[100.0 * f]], unit="adu") for f in (1, 2, 4)]
+        options = {"scale": [1, 0.5, 0.25], "minmax_clip": True, "minmax_clip_max": 150}
+        assert combine(ccds, method="sum", **options).data == 300
+        masks = CRMaskSet([[0]], [[0]], np.zeros((3, 1, 1), int))
+        assert combine(ccds, crmasks=masks, uncertainty=None, **options).data == 100
 
     def test_output(self, tmp_path):
         """The file has no number of exposures."""

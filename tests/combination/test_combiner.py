@@ -11,6 +11,7 @@ import copy
 import warnings
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import ccdproc
 import numpy as np
@@ -805,30 +806,161 @@ ACTIONS = {
 }
 
 
+def keep_within(low=-np.inf, high=np.inf):
+    """Return limits that do not depend on the values."""
+    return lambda _: (low, high)
+
+
+def keep_sigma(values):
+    """Return limits of 3 sigma about the median."""
+    center = np.median(values)
+    sigma = 1.482602218505602 * np.median(np.abs(values - center))
+    return center - 3 * sigma, center + 3 * sigma
+
+
+def keep_middle(values):
+    """Return limits that hold all but one low and two high values."""
+    if len(values) <= 3:
+        return -np.inf, np.inf
+    return np.sort(values)[1], np.sort(values)[-3]
+
+
+CLIPS = {
+    "minmax": keep_within(60, 400),
+    "minmax, min": keep_within(low=60),
+    "minmax, max": keep_within(high=400),
+    "sigma": keep_sigma,
+    "extrema": keep_middle,
+}
+
+
+def clip_by_hand(data, bad, flagged, limits):
+    """Return what is bad or clipped, pixel by pixel, by limits of clean values."""
+    clipped = bad.copy()
+    for pixel in np.ndindex(data.shape[1:]):
+        at = (slice(None), *pixel)
+        clean = ~bad[at] & ~flagged[at]
+        if not clean.any() and limits in {keep_sigma, keep_middle}:
+            continue
+        low, high = limits(data[at][clean])
+        beyond = (data[at] < low) | (data[at] > high)
+        left = (clean & ~beyond).any()
+        if left or not clean.any() or not (flagged[at] & ~bad[at]).any():
+            clipped[at] |= beyond
+    return clipped
+
+
+class TestClipping:
+    """Clipping beside masks of cosmic rays."""
+
+    OPTIONS = MappingProxyType(
+        {
+            "extrema": lambda c: c.clip_extrema(nlow=1, nhigh=1),
+            "extrema, high": lambda c: c.clip_extrema(nhigh=2),
+            "minmax": lambda c: c.minmax_clipping(min_clip=200),
+            "sigma": lambda c: c.sigma_clipping(func="median", dev_func="mad_std"),
+            "sigma, mean": lambda c: c.sigma_clipping(1, 1),
+            "callable": lambda c: c.sigma_clipping(func=np.ma.median, dev_func=np.std),
+        }
+    )
+
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+    def test_clean_value(self, method, option):
+        """100, 1000, 1010, of which the last two are hit: 100, whatever is clipped."""
+        masks = CRMaskSet(
+            [[1]], [[1]], np.array([0, 1, 1]).reshape(3, 1, 1), meancr=[[0]]
+        )
+        combiner = CRCombiner(column([100, 1000, 1010]), masks)
+        option(combiner)
+        assert combine(combiner, method, uncertainty=None).data == 100
+
+    @pytest.mark.parametrize("value", [20, 0, 1e9, -1e9, np.nan])
+    @pytest.mark.parametrize("how", ["masked", "flagged"])
+    @pytest.mark.parametrize("plain", [False, True])
+    def test_values_without_influence(self, value, how, plain):
+        """
+        Masked and flagged values decide nothing.
+
+        Of 10, 11, 12, 13, 100 the mean is 29.2 and the deviation 35.4: 100 is 2 sigma
+        off and the others are less than 1; their mean is 11.5. Without the lowest and
+        the highest it is 12.
+        """
+        ccds = column([10, 11, 12, 13, 100, value])
+        hit = np.zeros((6, 1, 1), bool)
+        hit[5] = how == "flagged"
+        ccds[5].mask = ~hit[5]
+        if plain and how == "flagged":
+            return
+        masks = CRMaskSet([[0]], hit[5], hit)
+        for clip, expected in (
+            (lambda c: c.sigma_clipping(1.5, 1.5), 11.5),
+            (lambda c: c.clip_extrema(1, 1), 12),
+        ):
+            combiner = CRCombiner(ccds, masks)
+            clip(combiner)
+            options = {} if plain else {"uncertainty": None}
+            result = combine(combiner, "average" if plain else "meancr", **options)
+            assert result.data == pytest.approx(expected)
+
+    @pytest.mark.parametrize("first", ["clip", "scale", "copy"])
+    def test_scaled(self, first):
+        """Exposures 100, 200, 400 with factors 1, 2, 4: none is clipped at 150."""
+        z = np.zeros((3, 1, 1), bool)
+        masks = CRMaskSet(z[0], z[0], z, flux_factor=[1, 2, 4])
+        combiner = CRCombiner(column([100, 200, 400]), masks)
+        if first == "copy":
+            assert combiner.median_combine().data == 200
+        if first == "clip":
+            combiner.minmax_clipping(max_clip=150)
+        combiner.scaling = [1, 0.5, 0.25]
+        if first != "clip":
+            combiner.minmax_clipping(max_clip=150)
+        assert combiner.average_combine().data == 100
+        assert combine(combiner, "meancr", uncertainty=None).data == 100
+        assert combiner.exposure_map() == 3
+        combiner = CRCombiner(column([100, 200, 400]), masks)
+        combiner.minmax_clipping(max_clip=150)
+        options = {"apply_flux_factor": True, "uncertainty": None}
+        assert combine(combiner, "meancr", **options).data == 100
+        assert combiner.exposure_map() == 1
+
+    def test_too_many(self):
+        """Clips that leave nothing are refused."""
+        combiner = CRCombiner(column([1, 2, 3]))
+        with pytest.raises(ValueError, match=r"the 3 exposures, got 1 \+ 2"):
+            combiner.clip_extrema(1, 2)
+
+
 class TestCombiner:
     """All that ccdproc's Combiner does, done by CRCombiner."""
 
     N = 6
 
     @classmethod
-    def inputs(cls):
+    def inputs(cls, *, masked=True):
         """Return exposures of which no pixel is bad everywhere, with outliers."""
         rng = np.random.default_rng(11)
         data = rng.normal(100, 10, (cls.N, *SHAPE))
         data[0, ::3, ::2] = 1000
         data[1, 1::3, 1::2] = -500
         bad = np.zeros(data.shape, bool)
-        bad[2, 2, :] = True
+        bad[2, 2, :] = masked
         return ccds_of(data, masks=bad)
 
     @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
     @pytest.mark.parametrize("dtype", [None, "float32"])
     @pytest.mark.parametrize("name", ["average", "median", "sum"])
     def test_same_as_parent(self, action, dtype, name):
-        """Clipping, weights and scaling give what Combiner gives."""
+        """
+        Clipping, weights and scaling give what Combiner gives.
+
+        There masked values have weights and decide what is clipped: none is here.
+        """
+        masked = action in {ACTIONS[name] for name in ("nothing", "scaling", "minmax")}
         results = []
         for cls in (ccdproc.Combiner, CRCombiner):
-            combiner = cls(self.inputs(), dtype=dtype)
+            combiner = cls(self.inputs(masked=masked), dtype=dtype)
             action(combiner)
             results.append(getattr(combiner, f"{name}_combine")())
         expected, result = results
@@ -838,8 +970,9 @@ class TestCombiner:
     @pytest.mark.parametrize("dtype", [None, "float32"])
     def test_empty_masks(self, name, dtype):
         """Without cosmic rays the methods are median and mean of Combiner."""
-        parent = ccdproc.Combiner(self.inputs(), dtype=dtype)
-        combiner = CRCombiner(self.inputs(), dtype=dtype)
+        masked = name not in {"sigma", "extrema"}
+        parent = ccdproc.Combiner(self.inputs(masked=masked), dtype=dtype)
+        combiner = CRCombiner(self.inputs(masked=masked), dtype=dtype)
         combiner.crmasks = mask_set(
             self.N, SHAPE, meancr=np.zeros(SHAPE, bool), gain=1.0, readnoise=1.0
         )
@@ -884,13 +1017,12 @@ class TestCombiner:
             rng.random((self.N, *SHAPE)) < 0.4,
             meancr=rng.random(SHAPE) < 0.2,
         )
-        parent, combiner = ccdproc.Combiner(ccds), CRCombiner(ccds, masks)
-        ACTIONS[name](parent)
+        combiner = CRCombiner(ccds, masks)
         ACTIONS[name](combiner)
-        clipped = np.ma.getmaskarray(parent.data_arr)
-        unclipped = np.array([ccd.mask for ccd in ccds])
-        assert np.count_nonzero(clipped) > np.count_nonzero(unclipped)
         data = np.array([ccd.data for ccd in ccds])
+        bad = np.array([ccd.mask for ccd in ccds])
+        clipped = clip_by_hand(data, bad, masks.crmasks, CLIPS[name])
+        assert np.count_nonzero(clipped) > np.count_nonzero(bad)
         value, _, replaced, number = Reference(data, clipped, masks).combine(method)
         result = combine(combiner, method, uncertainty=None)
         assert_allclose(result.data, value, rtol=1e-12)
