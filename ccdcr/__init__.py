@@ -29,6 +29,7 @@ _MODULES = {
     "ReviewCancelledError": "exceptions",
     "UnknownRequirementError": "exceptions",
     "UnusedRequirementWarning": "exceptions",
+    "add_expected": "detection.detect_cosmic_rays",
     "check_equivalence": "detection.detect_cosmic_rays",
     "combine": "combination.combine",
     "compare_methods": "inspection",

@@ -4,9 +4,13 @@
 import os
 from collections.abc import Mapping
 
+from astropy import units as u
+
 from ccdcr.detection.common import check_requirements, least_exposures
 from ccdcr.detection.detect_matched import (
     detect_matched,
+    expected_in_unit,
+    make_options,
     report_equivalence,
     scaled_frames,
 )
@@ -14,12 +18,16 @@ from ccdcr.detection.detect_unmatched import detect_unmatched
 from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
-from ccdcr.matching.match import Options, match_exposures
+from ccdcr.exposures.open_exposures import list_exposures, open_exposures
+from ccdcr.masks.expected_table import expected_table
+from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.matching.expected_values import find_expected
+from ccdcr.matching.match import Options, match_exposures, match_masked
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 
-__all__ = ["check_equivalence", "detect_cosmic_rays"]
+__all__ = ["add_expected", "check_equivalence", "detect_cosmic_rays"]
 
 
 def detect_cosmic_rays(
@@ -193,6 +201,105 @@ def _check_progress_bar(progress_bar):
             f"got {type(progress_bar).__name__}"
         )
         raise TypeError(msg)
+
+
+def add_expected(
+    ccds,
+    masks,
+    *,
+    gain=None,
+    readnoise=None,
+    bias=None,
+    extension=None,
+    unit=None,
+):
+    """
+    Return a mask set with what its masked pixels would be without their hits.
+
+    The exposures are matched to each other with the masks of the set, as
+    ``crmethod="matched"`` does, whose masks have expected values already. For
+    other methods, masks of numina, and after masks were edited.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
+    gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
+        As for `~ccdcr.detect_cosmic_rays`. Default is what the masks record.
+    extension, unit : optional
+        As for `~ccdcr.detect_cosmic_rays`.
+
+    Returns
+    -------
+    masks : `~ccdcr.CRMaskSet`
+        The same masks with `~ccdcr.CRMaskSet.expected`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not allowed, or if the exposures do not fit the masks.
+
+    Examples
+    --------
+    >>> from ccdcr import add_expected, detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures,
+    ...     gain="GAIN",
+    ...     readnoise="RDNOISE",
+    ...     crmethod="lacosmic",
+    ...     la_verbose=False,
+    ... )
+    >>> masks.expected is None
+    True
+    >>> add_expected(sim.exposures, masks).expected.colnames
+    ['EXPOSURE', 'X', 'Y', 'VALUE', 'SIGMA']
+    """
+    masks = CRMaskSet.read(masks) if isinstance(masks, (str, os.PathLike)) else masks
+    if not isinstance(masks, CRMaskSet):
+        msg = f"masks must be a CRMaskSet or a file, got {type(masks).__name__}"
+        raise TypeError(msg)
+    items, _ = list_exposures(ccds)
+    given = {"gain": gain, "readnoise": readnoise, "bias": bias}
+    options = {"extension": extension, "unit": unit}
+    given = _recorded(items, masks, given, options)
+    exposures = load_exposures(items, minimum=2, **given, **options)
+    if (len(exposures), *exposures.shape) != masks.crmasks.shape:
+        msg = (
+            f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
+            f"masks, got {len(exposures)} of shape {exposures.shape}"
+        )
+        raise ValueError(msg)
+    return masks._with(expected=_match_expected(exposures, masks))  # noqa: SLF001
+
+
+def _recorded(items, masks, given, options):
+    """Return gain, read noise and bias, those that are None as the masks record."""
+    with open_exposures(items, **options) as opened:
+        electrons = opened[0].unit == u.electron
+    known = {"readnoise": masks.readnoise, "bias": masks.bias}
+    if not electrons:
+        known["gain"] = masks.gain
+    elif masks.bias is not None and masks.gain is not None:
+        known["bias"] = masks.bias * masks.gain
+    return {n: known.get(n) if v is None else v for n, v in given.items()}
+
+
+def _match_expected(exposures, masks):
+    """Return the table of expected values of exposures that fit masks, or None."""
+    given = None if (masks.flux_factor == 1).all() else masks.flux_factor
+    requirements = masks.requirements or Requirements()
+    factors = scale_factors(exposures, given)
+    frames = scaled_frames(exposures, factors, requirements.ma_satlevel)
+    frames = frames.without(masks.low)
+    frames = with_level_skies(frames, measure_sky_levels(frames))
+    matched = match_masked(frames, masks.crmasks, make_options(requirements))
+    expected = find_expected(frames, matched, masks.crmasks)
+    table = expected_in_unit(expected, exposures, factors)
+    return expected_table(table, masks.crmasks)
 
 
 def check_equivalence(

@@ -29,7 +29,9 @@ from ccdcr.masks.diagnostics import (
     Diagnostics,
     MatchingDiagnostics,
 )
+from ccdcr.masks.expected_table import make_expected_table
 from ccdcr.matching.equivalence import make_report
+from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
@@ -44,6 +46,7 @@ from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
 
 __all__ = [
     "detect_matched",
+    "expected_in_unit",
     "full_level",
     "make_frames",
     "make_masks",
@@ -223,6 +226,10 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
         _mark_point_like(flags, point_like)
+    with timed(timing, "expected values"):
+        names = [f"CRMASK{i}" for i in range(1, len(frames) + 1)]
+        crmasks = np.stack([masks[name] for name in names])
+        expected = find_expected(frames, hits.matched, crmasks)
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
@@ -239,6 +246,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         exposures,
         requirements,
         low_values=_list_low(frames.low, flags),
+        expected=expected_in_unit(expected, exposures, scale),
         lamedian=make_lamedian(found, exposures, requirements),
         flux_factor=factors,
         equivalence=report,
@@ -269,6 +277,17 @@ def report_equivalence(frames, matched, masks, sky, point_like=None):
     left = masks if point_like is None else masks & ~point_like
     reasons = find_reasons(frames.without(None), matched, left)
     return make_report(matched, sky).with_reasons(reasons)
+
+
+def expected_in_unit(expected, exposures, scale):
+    """Return the table of `Expected` values in the unit of the exposures, with bias."""
+    exposure, y, x = expected.places
+    factor = scale[exposure]
+    if exposures.gain_ratio is not None:
+        factor = factor / exposures.gain_ratio[y, x]
+    values = expected.values * factor + exposures.detector.bias
+    sigmas = expected.sigmas * factor
+    return make_expected_table(expected.places, values, sigmas, exposures.unit)
 
 
 def _mark_point_like(flags, found):

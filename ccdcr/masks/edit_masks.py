@@ -10,6 +10,7 @@ from astropy import units as u
 
 from ccdcr.exposures import load_ccds
 from ccdcr.masks.diagnostics import USER
+from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
@@ -144,11 +145,13 @@ def _with_planes(masks, planes, history):
     if low is not None:  # what is not masked any more is used again
         exposure, x, y = low.T - 1
         low = low[crmasks[exposure, y, x]]
+    added = (crmasks & ~masks.crmasks).any(axis=0)
     result = masks._changed(  # noqa: SLF001
         mediancr=planes["MEDIANCR"],
         meancrt=planes["MEANCRT"],
         crmasks=crmasks,
         low_values=low,
+        expected=keep_expected(masks.expected, crmasks, added),
         meancr=planes.get("MEANCR"),
         meta=meta,
         diagnostics=_edited_diagnostics(masks, planes),

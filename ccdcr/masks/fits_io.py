@@ -23,6 +23,7 @@ from ccdcr.masks.fits_reader import (
     DETECTOR,
     EDITED,
     EQUIVALENCE,
+    EXPECTED,
     EXTENSIONS,
     LOW,
     LOW_COLUMNS,
@@ -115,6 +116,8 @@ def to_hdulist(masks, *, auxclean=False):
     if masks.low_values is not None:
         columns = Table(masks.low_values, names=LOW_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=LOW))
+    if masks.expected is not None:
+        hdus.append(_expected_hdu(masks.expected))
     if masks.local_median_pixels is not None:
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))
@@ -138,6 +141,16 @@ def _report_hdus(masks):
             for k, text in enumerate(masks.equivalence.reasons, start=1):
                 hdu.header[f"{REASON}{k}"] = text
     return hdus
+
+
+def _expected_hdu(table):
+    """Return a table of expected values with its unit."""
+    columns = Table({name: np.asarray(table[name]) for name in table.colnames})
+    hdu = fits.BinTableHDU(columns, name=EXPECTED)
+    for name in ("VALUE", "SIGMA"):
+        # Astropy does not write electron.
+        hdu.columns[name].unit = table[name].unit.to_string()
+    return hdu
 
 
 def _cleaned_hdu(image, name):
@@ -255,6 +268,7 @@ def from_hdulist(hdulist, name):
         "lamedian": file.cleaned(),
         "flux_factor": file.flux_factors(len(crmasks)),
         "low_values": file.low_values(),
+        "expected": file.expected(),
         "local_median_pixels": file.boxes(),
         "boundaries": file.boundaries(),
         "requirements": requirements,

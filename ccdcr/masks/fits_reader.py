@@ -12,6 +12,7 @@ from astropy.io.fits import VerifyError
 from astropy.table import Table
 
 from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, short_repr, warn_user
+from ccdcr.masks.expected_table import EXPECTED_COLUMNS
 from ccdcr.masks.mask_checks import pixel_boxes
 from ccdcr.matching.equivalence import COLUMNS, Equivalence
 from ccdcr.median_minimum.exact_boundary import LEVELS, ExactBoundary
@@ -25,6 +26,7 @@ __all__ = [
     "DETECTOR",
     "EDITED",
     "EQUIVALENCE",
+    "EXPECTED",
     "EXTENSIONS",
     "FORMAT",
     "IMAGES",
@@ -45,13 +47,14 @@ REQUIRED = ("MEDIANCR", "MEANCRT")
 CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
 TABLE = "RPMEDIAN"
 LOW, LOW_COLUMNS = "LOW", ("EXPOSURE", "X", "Y")
+EXPECTED = "EXPECTED"
 BOUNDARY = "MMBOUND"  # one for each exact boundary
 # Small tables: terms, levels and tiles of the equivalence; bright and faint.
 EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
 REASON = "REASON"  # and a number: cards of the levels
 BRIGHT = "BRIGHT"
 IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
-FORMAT = {*IMAGES, TABLE, LOW, *EQUIVALENCE.values(), BRIGHT}
+FORMAT = {*IMAGES, TABLE, LOW, EXPECTED, *EQUIVALENCE.values(), BRIGHT}
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # Other cards of the primary header than UUID, FLUXFi and requirements.
@@ -266,6 +269,16 @@ class Source:
         if any(column.dtype.kind not in "ui" for column in columns):
             self.fail(LOW, "other columns than of integers", "EXPOSURE, X and Y")
         return np.column_stack([column.astype(int) for column in columns])
+
+    def expected(self):
+        """Return the table of expected values, or None."""
+        table = self.table(EXPECTED, EXPECTED_COLUMNS)
+        if table is None:
+            return None
+        for name in ("VALUE", "SIGMA"):
+            unit = str(self.hdus[EXPECTED].columns[name].unit).lower()
+            table[name].unit = {"adu": u.adu, "electron": u.electron}.get(unit)
+        return table
 
     def boundaries(self):
         """Return the exact boundaries by name of the mask."""

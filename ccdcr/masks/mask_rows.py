@@ -8,11 +8,17 @@ from uuid import uuid4
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
 
 from ccdcr.exceptions import CRMasksFileError
 from ccdcr.exposures.exposure_files import temporary_folder, unpacked_path
-from ccdcr.masks.fits_reader import CRMASK, EXTENSIONS, IMAGES, LOW, Source
+from ccdcr.masks.fits_reader import (
+    CRMASK,
+    EXPECTED,
+    EXTENSIONS,
+    IMAGES,
+    LOW,
+    Source,
+)
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.utils.fits_structure import check_structure, ones_sum
 
@@ -68,6 +74,8 @@ class MasksInFile:
         self._primary["UUID"] = file.uuid() or str(uuid4())
         self.shape = file.shape = self._shape(file)
         self.local_median_pixels = file.boxes()
+        table = file.expected()
+        self.expected_unit = None if table is None else table["VALUE"].unit
         self._row = self[:1]
 
     def _shape(self, file):
@@ -105,17 +113,17 @@ class MasksInFile:
                 if "BUNIT" in hdu.header:
                     part.header["BUNIT"] = hdu.header["BUNIT"]
                 hdus.append(part)
-            elif hdu.name == LOW:
-                hdus.append(_low_of_rows(hdu, *rows.indices(self.shape[0])[:2]))
+            elif hdu.name in {LOW, EXPECTED}:
+                hdus.append(_table_of_rows(hdu, *rows.indices(self.shape[0])[:2]))
         return CRMaskSet.from_hdulist(hdus, name=str(self._path))
 
 
-def _low_of_rows(hdu, start, stop):
-    """Return the table of low values of some rows."""
-    table = Table(hdu.data)
-    inside = (table["Y"] > start) & (table["Y"] <= stop)
-    table["Y"] -= start
-    return fits.BinTableHDU(table[inside], name=LOW)
+def _table_of_rows(hdu, start, stop):
+    """Return a table of pixels of some rows."""
+    y = hdu.data["Y"]
+    data = hdu.data[(y > start) & (y <= stop)].copy()
+    data["Y"] -= start
+    return fits.BinTableHDU(data, header=hdu.header, name=hdu.name)
 
 
 def _check_sums(hdus, file):

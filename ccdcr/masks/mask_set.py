@@ -15,6 +15,11 @@ from ccdcr.exceptions import CRMasksFileError, describe_error
 from ccdcr.masks import fits_io
 from ccdcr.masks.diagnostics import POINT_LIKE, Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
+from ccdcr.masks.expected_table import (
+    EXPECTED_COLUMNS,
+    expected_table,
+    move_expected,
+)
 from ccdcr.masks.mask_checks import (
     as_bright,
     as_equivalence,
@@ -127,6 +132,9 @@ class CRMaskSet:
     low_values : sequence of [EXPOSURE, X, Y], optional
         Pixels that are masked in an exposure because they are low there; the first
         exposure is 1 and the first pixel (1, 1).
+    expected : `~astropy.table.Table`, optional
+        What masked pixels of the exposures would be without their hits: columns
+        EXPOSURE, X, Y (from 1), VALUE and SIGMA, in adu or electron.
     local_median_pixels : sequence of [X, Y, X_width, Y_width], optional
         Pixels that a combination replaces by the median of a box around them;
         the first pixel is (1, 1), widths are odd.
@@ -162,8 +170,8 @@ class CRMaskSet:
 
     Notes
     -----
-    Two sets are equal when masks, LAMEDIAN, flux factors, boxes, requirements
-    and detector parameters are; ``uuid`` and ``meta`` do not matter.
+    Two sets are equal when masks, LAMEDIAN, expected values, flux factors, boxes,
+    requirements and detector parameters are; ``uuid`` and ``meta`` do not matter.
 
     Examples
     --------
@@ -201,6 +209,7 @@ class CRMaskSet:
         lamedian=None,
         flux_factor=None,
         low_values=None,
+        expected=None,
         local_median_pixels=None,
         requirements=None,
         gain=None,
@@ -220,6 +229,7 @@ class CRMaskSet:
         self._lamedian = clean_image(lamedian, self.shape)
         self._flux_factor = flux_factors(flux_factor, len(self))
         self._low_values = low_rows(low_values, self._crmasks)
+        self._expected = expected_table(expected, self._crmasks)
         self._local_median_pixels = pixel_boxes(local_median_pixels, self.shape)
         self._requirements = as_requirements(requirements)
         self._gain = scalar("gain", gain, u.electron / u.adu, above=0)
@@ -282,6 +292,21 @@ class CRMaskSet:
         exposure, x, y = self._low_values.T - 1
         low[exposure, y, x] = True
         return low
+
+    @property
+    def expected(self):
+        """
+        What masked pixels would be without their hits, a Table; or None.
+
+        Columns: EXPOSURE, X and Y from 1, VALUE in the unit of the exposures (with
+        bias where they have it) and SIGMA.
+        """
+        return self._expected
+
+    @property
+    def expected_unit(self):
+        """The unit of `expected`, or None."""
+        return None if self._expected is None else self._expected["VALUE"].unit
 
     @property
     def local_median_pixels(self):
@@ -370,6 +395,7 @@ class CRMaskSet:
         extras = {
             "LAMEDIAN": self.lamedian,
             "LOW": self.low_values,
+            "EXPECTED": self.expected,
             "RPMEDIAN": self.local_median_pixels,
         }
         lines = [
@@ -398,6 +424,7 @@ class CRMaskSet:
             and _same_image(self.lamedian, other.lamedian)
             and np.array_equal(self.flux_factor, other.flux_factor)
             and _same_image(self.low_values, other.low_values)
+            and _same_table(self.expected, other.expected)
             and _same_image(self.local_median_pixels, other.local_median_pixels)
             and self._scalars() == other._scalars()
         )
@@ -418,6 +445,7 @@ class CRMaskSet:
             meancr=None if self.meancr is None else self.meancr[cut],
             lamedian=None if self.lamedian is None else self.lamedian[cut],
             low_values=self._moved_low(y0, y1, x0, x1),
+            expected=move_expected(self.expected, y0, y1, x0, x1),
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
             uuid=self.uuid,
             diagnostics=cut_diagnostics(self.diagnostics, cut),
@@ -769,6 +797,14 @@ def _same_image(first, second):
     units = (getattr(image, "unit", None) for image in (first, second))
     first, second = (np.asarray(image) for image in (first, second))
     return len(set(units)) == 1 and np.array_equal(first, second, equal_nan=True)
+
+
+def _same_table(first, second):
+    if first is None or second is None:
+        return first is second
+    return first["VALUE"].unit == second["VALUE"].unit and all(
+        np.array_equal(first[name], second[name]) for name in EXPECTED_COLUMNS
+    )
 
 
 def _bounds(item, shape):

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from ccdcr.utils import stacks as kernels
 
 __all__ = [
+    "FEW",
     "OF_LOW",
     "REACH",
     "clean_reference",
@@ -21,6 +22,7 @@ __all__ = [
     "majority",
     "means_of_others",
     "surely_clean",
+    "with_neighbours",
 ]
 
 OF_LOW = np.float32(0.7)  # variance of a low reference over that of one exposure
@@ -158,7 +160,7 @@ def _clean_of_columns(columns, masks, bad):
 
 
 REACH = 2  # pixels around that are used
-_FEW = 3  # clean others: the mean of more is good enough
+FEW = 3  # clean others: the mean of more is good enough
 _CURVED = np.float32(2)  # error^2 / scatter^2 of the mean of 3 points of a parabola
 
 _OFFSETS = [
@@ -192,9 +194,9 @@ def expected_values(stack, masks, level, noise, unused=None):
         one = noise.variance_of_weight(signal, i)
         some = np.maximum(number, 1)
         variance = one / np.where(number > 0, weight, 1)
-        few = (hit > masks[i]) & (number <= _FEW) & (number > 0)
+        few = (hit > masks[i]) & (number <= FEW) & (number > 0)
         if few.any():
-            value[few], variance[few] = _with_neighbours(value, weight, one, few)
+            value[few], variance[few] = with_neighbours(value, weight, one, few)
         yield value, variance, some
 
 
@@ -221,7 +223,7 @@ def means_of_others(stack, masks, unused, weights=None):
         yield reference, others, weight
 
 
-def _with_neighbours(value, number, variance, places):
+def with_neighbours(value, number, variance, places):
     """
     Return values and variances at places, with the window that predicts them best.
 

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Correction of exposures to a common reference, by tiles and strips."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ccdcr.matching.clean_reference import OF_LOW, low_references, majority
@@ -20,7 +22,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 
-__all__ = ["HALO", "Scene", "match", "match_along", "unmatched_dispersion"]
+__all__ = ["HALO", "Limited", "Scene", "match", "match_along", "unmatched_dispersion"]
 
 # Three lines together: differences are as wide as the structure, a track is not.
 _LENGTH, _WIDTH = 41, 3
@@ -91,12 +93,39 @@ class Scene:
         self.flagged = running(np.maximum, number > 0, 3)
 
 
+@dataclass(frozen=True)
+class Limited:
+    """Flat places in (n, ny, nx) where a correction was limited, and free values."""
+
+    places: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def find(cls, free, matched, columns):
+        """Return where free values (n, ny, columns) are not the matched ones."""
+        i, y, x = np.nonzero(free != matched[:, :, columns])
+        places = np.ravel_multi_index((i, y, x + columns.start), matched.shape)
+        return cls(places, free[i, y, x])
+
+    @classmethod
+    def join(cls, parts):
+        """Return those of all parts of an image together."""
+        pairs = [(part.places, part.values) for part in parts]
+        return cls(*map(np.concatenate, zip(*pairs, strict=True)))
+
+    def freed(self, matched):
+        """Return a copy of the matched exposures whose corrections are not limited."""
+        free = matched.copy()
+        free.ravel()[self.places] = self.values
+        return free
+
+
 def match(frames, scene, fits, *, strips=True):
     """
-    Return the corrected exposures (n, ny, nx) and the `Dispersion` that is left.
+    Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
     No correction takes a pixel below -2 sigma: the other exposures would look hit
-    there. The dispersion is measured without this limit.
+    there. The dispersion is measured without this limit. Unused pixels do not change.
     """
     matched, differences = (np.empty_like(frames.data) for _ in range(2))
 
@@ -107,7 +136,6 @@ def match(frames, scene, fits, *, strips=True):
         for i in range(len(frames)):
             difference = _difference(frames, scene, i, part)
             difference -= fits.correction(i, wide, terms)
-            _erase(difference, frames, i, part)
             if strips:
                 _match_strips(difference, frames, scene, i, part, axis=1)
             differences[i, rows] = difference[inside]
@@ -124,12 +152,14 @@ def match(frames, scene, fits, *, strips=True):
             difference = difference[:, inside]
             free[i] = reference + difference
             matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
-        return _tails(free, matched[:, :, columns], frames, scene, part)
+        limited = Limited.find(free, matched, columns)
+        return _tails(free, matched[:, :, columns], frames, scene, part), limited
 
     in_threads(tiles_and_rows, fits.tiling.bands())
     of_columns = bands_in_cache(frames.shape[::-1], longer=2)
-    tails = Tails.join(in_threads(columns, of_columns))
-    return matched, Dispersion.measure(tails, len(frames))
+    tails, limited = zip(*in_threads(columns, of_columns), strict=True)
+    dispersion = Dispersion.measure(Tails.join(tails), len(frames))
+    return matched, dispersion, Limited.join(limited)
 
 
 def unmatched_dispersion(frames, scene):
@@ -145,11 +175,6 @@ def unmatched_dispersion(frames, scene):
 
 def _difference(frames, scene, i, part):
     return frames.data[i][part] - scene.reference[part]
-
-
-def _erase(difference, frames, i, part):
-    if frames.unused is not None:
-        difference[frames.unused[i][part]] = 0
 
 
 def _match_strips(difference, frames, scene, i, part, *, axis):

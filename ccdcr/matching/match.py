@@ -46,6 +46,7 @@ __all__ = [
     "decision_at",
     "find_hits",
     "match_exposures",
+    "match_masked",
     "surroundings",
 ]
 
@@ -136,7 +137,7 @@ class Matched:
     references. ``reference``, ``profile`` (its signal above the local background),
     ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
     (ny, nx). ``fits`` are the `TileFits`, ``before`` and ``after`` the dispersions
-    before and after matching.
+    before and after matching, ``limited`` says where corrections were `Limited`.
     """
 
     frames: Any
@@ -148,7 +149,8 @@ class Matched:
     fits: Any
     before: Any
     after: Any
-    known: Known
+    known: Any
+    limited: Any
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def match_exposures(frames, options, known=None):
         last = k == options.passes - 1
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k), whole=last)
         record.terms.append(fits.mean)
-        data, after = match(frames, scene, fits, strips=options.strips)
+        data, after, limited = match(frames, scene, fits, strips=options.strips)
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
         level = _smooth(scene.reference)
         current = frames.replace(data).without(None)
@@ -238,7 +240,24 @@ def match_exposures(frames, options, known=None):
         before,
         record.dispersions[-1],
         record.known(tiling.size),
+        limited,
     )
+
+
+def match_masked(frames, masks, options):
+    """Return exposures `Matched` with given masks (n, ny, nx), which no fit uses."""
+    tiling = Tiling.from_tile(frames.shape, options.tile)
+    fitted = replace(frames, bad=masks if frames.bad is None else frames.bad | masks)
+    current = frames
+    for _ in range(options.passes):
+        scene = _scene(current, masks)
+        fits = fit_tiles(fitted, scene, tiling, whole=False)
+        data, after, limited = match(fitted, scene, fits, strips=options.strips)
+        current = frames.replace(data)
+    level, structure = _smooth(scene.reference), scene.structure
+    extra = _extra_variance(after, scene, frames.noise)
+    planes = scene.reference, structure.profile, level, extra
+    return Matched(current, masks, *planes, fits, None, after, None, limited)
 
 
 class _Record:

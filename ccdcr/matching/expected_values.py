@@ -1,0 +1,72 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Values that flagged pixels would have without their hits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
+from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
+
+__all__ = ["Expected", "find_expected"]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """
+    Expected values of flagged pixels and their standard deviations, (m,) each.
+
+    ``places`` are the index arrays (exposure, row, column) in (n, ny, nx).
+    """
+
+    places: tuple
+    values: np.ndarray
+    sigmas: np.ndarray
+
+
+def find_expected(frames, matched, masks):
+    """
+    Return the `Expected` of pixels in masks (n, ny, nx) of exposures `Matched`.
+
+    It is the mean of the exposures that are clean there, each without its correction,
+    with the correction of the flagged one. Pixels without a clean exposure have none.
+    """
+    free = matched.limited.freed(matched.frames.data)
+    some = masks.any(axis=0)
+    planes = np.zeros((2, *frames.shape), dtype=np.float32)
+
+    def work(rows):
+        if some[rows].any():
+            wide, inside = with_halo(rows, REACH, len(some))
+            common = _common(free[:, wide], masks[:, wide], matched, wide)
+            planes[:, rows] = np.stack(common)[:, inside]
+
+    in_threads(work, bands_in_cache(frames.shape))
+    value, variance = planes
+    places = np.nonzero(masks & (variance > 0))
+    here = places[1:]
+    correction = frames.data[places] - free[places]
+    if frames.raw is not None:  # with the sky of its own
+        correction += frames.raw[places] - frames.data[places]
+    return Expected(places, value[here] + correction, np.sqrt(variance[here]))
+
+
+def _common(stack, masks, matched, rows):
+    """Return mean and variance (rows, nx) of clean exposures; 0 where there is none."""
+    frames, level = matched.frames, matched.level[rows]
+    usable = ~masks if frames.unused is None else ~(masks | frames.unused[:, rows])
+    noise = frames.noise.at(rows)
+    weights = noise.weights(level)
+    shares = usable if weights is None else np.where(usable, np.stack(weights), 0)
+    number, weight = usable.sum(axis=0, dtype=np.float32), shares.sum(axis=0)
+    total = np.where(usable, stack * shares, np.float32(0)).sum(axis=0)
+    some = np.where(number > 0, weight, 1).astype(np.float32)
+    value = total / some
+    one = noise.variance_of_weight(np.maximum(value, level), 0)
+    variance = one / some
+    few = (masks.sum(axis=0, dtype=np.uint16) > 1) & (number > 0) & (number <= FEW)
+    if few.any():
+        weight = weight.astype(np.float32)
+        value[few], variance[few] = with_neighbours(value, weight, one, few)
+    variance += matched.extra[rows] * np.maximum(2 / np.maximum(number, 1), 1)
+    return value, np.where(number > 0, variance, 0)

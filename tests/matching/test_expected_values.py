@@ -1,0 +1,147 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the values that masked pixels would have without their hits."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.nddata import CCDData
+
+from ccdcr import CRMaskSet, add_expected, detect_cosmic_rays
+from ccdcr.simulation import simulate_exposures
+
+KNOWN = {"gain": 1.0, "readnoise": 3.0}
+FLUX = {"flux": (0.8, 1.0, 1.2), "background": (0, 10, 20)}
+
+
+def pulls(masks, truth):
+    """Return deviations of the values from the truth (n, ny, nx), in sigmas."""
+    table = masks.expected
+    place = table["EXPOSURE"] - 1, table["Y"] - 1, table["X"] - 1
+    return np.asarray((table["VALUE"] - truth[place]) / table["SIGMA"])
+
+
+def clean_places(masks, sim):
+    """Return which rows of the table have no missed hit in another exposure."""
+    table = masks.expected
+    missed = (sim.hits(0.5) & ~masks.crmasks).any(axis=0)
+    return ~missed[table["Y"] - 1, table["X"] - 1]
+
+
+@pytest.fixture(scope="module")
+def differing():
+    """Return exposures of other flux and background, and their masks."""
+    sim = simulate_exposures((256, 256), scene="fibres", seed=3, **FLUX)
+    return sim, detect_cosmic_rays(sim.exposures, **KNOWN)
+
+
+class TestValues:
+    """Values against the truth."""
+
+    def test_pull(self, differing):
+        """Values scatter around the truth of their own exposure as SIGMA says."""
+        sim, masks = differing
+        pull = pulls(masks, sim.expected)[clean_places(masks, sim)]
+        assert len(pull) > 5000
+        assert abs(np.median(pull)) < 0.1
+        assert np.std(pull) == pytest.approx(1, abs=0.1)
+
+    def test_which_pixels(self, differing):
+        """All masked pixels have one that are clean in another exposure."""
+        _, masks = differing
+        found = np.zeros_like(masks.crmasks)
+        table = masks.expected
+        found[table["EXPOSURE"] - 1, table["Y"] - 1, table["X"] - 1] = True
+        assert (found == masks.crmasks & ~masks.crmasks.all(axis=0)).all()
+
+    @pytest.mark.parametrize("n", [2, 5])
+    def test_numbers(self, n):
+        """Two and many exposures."""
+        sim = simulate_exposures((128, 128), n_exposures=n, scene="stars", seed=4)
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        pull = pulls(masks, sim.expected)[clean_places(masks, sim)]
+        assert np.std(pull) == pytest.approx(1, abs=0.15)
+
+    def test_bias_and_exposure_times(self):
+        """Values are in the unit of the exposures, with bias and at their own flux."""
+        sim = simulate_exposures(
+            (128, 128), seed=5, gain=2.0, bias=300.0, flux=(0.5, 1, 2), scene="longslit"
+        )
+        for ccd, flux in zip(sim.exposures, sim.flux, strict=True):
+            ccd.header["EXPTIME"] = 100 * flux
+        masks = detect_cosmic_rays(sim.exposures, gain=2.0, readnoise=3.0, bias=300.0)
+        assert masks.expected_unit == u.adu
+        pull = pulls(masks, sim.expected + 300)[clean_places(masks, sim)]
+        assert abs(np.median(pull)) < 0.1
+        assert np.std(pull) == pytest.approx(1, abs=0.15)
+
+    def test_gain_map(self):
+        """A map of the gain scales back to each pixel's own unit."""
+        sim = simulate_exposures((128, 128), seed=6)
+        gain = np.where(np.arange(128) < 64, 1.0, 2.0) * np.ones((128, 1))
+        ccds = [CCDData(ccd.data / gain, unit="adu") for ccd in sim.exposures]
+        masks = detect_cosmic_rays(ccds, gain=gain, readnoise=3.0)
+        pull = pulls(masks, sim.expected / gain)[clean_places(masks, sim)]
+        assert abs(np.median(pull)) < 0.1
+        assert np.std(pull) == pytest.approx(1, abs=0.15)
+
+    def test_bad_and_saturated(self):
+        """Bad pixels have no value and are in no mean; saturated hits have one."""
+        sim = simulate_exposures((128, 128), cr_rate=0.0, seed=7)
+        ccds = [ccd.copy() for ccd in sim.exposures]
+        ccds[0].data[60, 60:64] = 65535
+        ccds[1].mask = np.zeros((128, 128), bool)
+        ccds[1].mask[60, 60:64] = True
+        ccds[1].data[60, 60:64] = 1e6
+        masks = detect_cosmic_rays(ccds, **KNOWN)
+        table = masks.expected
+        part = table[(table["Y"] == 61) & (table["X"] > 60) & (table["X"] <= 64)]
+        assert list(part["EXPOSURE"]) == [1] * 4
+        error = part["VALUE"] - sim.expected[0, 60, 60:64]
+        assert np.abs(error / part["SIGMA"]).max() < 4
+
+
+class TestAddExpected:
+    """Values for masks of other methods."""
+
+    def test_other_masks(self, differing):
+        """Masks that record nothing get the same values, but for a better fit."""
+        sim, masks = differing
+        plain = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks)
+        added = add_expected(sim.exposures, plain, **KNOWN)
+        assert plain.expected is None
+        assert added.uuid == plain.uuid
+        for name in ("EXPOSURE", "X", "Y"):
+            assert (added.expected[name] == masks.expected[name]).all()
+        pull = pulls(added, sim.expected)[clean_places(masks, sim)]
+        assert np.std(pull) == pytest.approx(1, abs=0.1)
+
+    def test_file_and_electrons(self, tmp_path):
+        """Gain, read noise and bias are those of the file, in the exposures' unit."""
+        sim = simulate_exposures((100, 100), seed=8, gain=2.0, bias=100.0)
+        masks = detect_cosmic_rays(
+            sim.exposures,
+            gain=2.0,
+            readnoise=3.0,
+            bias=100.0,
+            crmethod="lacosmic",
+            la_verbose=False,
+        )
+        assert masks.expected is None
+        masks.write(tmp_path / "m.fits")
+        in_adu = add_expected(sim.exposures, tmp_path / "m.fits").expected
+        ccds = [CCDData(ccd.data * 2, unit="electron") for ccd in sim.exposures]
+        in_electrons = add_expected(ccds, masks).expected
+        assert in_electrons["VALUE"].unit == u.electron
+        for name in ("VALUE", "SIGMA"):
+            assert np.allclose(in_electrons[name], 2 * in_adu[name], rtol=1e-4)
+
+    def test_refused(self, differing):
+        """What does not fit is refused."""
+        sim, masks = differing
+        with pytest.raises(TypeError, match="masks must be a CRMaskSet or a file"):
+            add_expected(sim.exposures, masks.crmasks, **KNOWN)
+        with pytest.raises(ValueError, match="ccds must be 3 exposures of shape"):
+            add_expected(sim.exposures[:2], masks, **KNOWN)
+        plain = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks)
+        with pytest.raises(ValueError, match="gain must be given"):
+            add_expected(sim.exposures, plain)
