@@ -30,6 +30,7 @@ _MODULES = {
     "UnknownRequirementError": "exceptions",
     "UnusedRequirementWarning": "exceptions",
     "add_expected": "detection.detect_cosmic_rays",
+    "ccd_map": "exposures.ccd_values",
     "check_equivalence": "detection.detect_cosmic_rays",
     "combine": "combination.combine",
     "compare_methods": "inspection",

@@ -32,7 +32,10 @@ def add_exposure_options(parser):
         "the folder of the YAML file is searched next)",
     )
     add_reading_options(group)
-    keyword = "a number with or without unit, or a header keyword"
+    keyword = (
+        "a number with or without unit, a header keyword, or these by amplifier, as "
+        '\'{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}\''
+    )
     group.add_argument(
         "--gain", type=_parameter, metavar="X", help=f"electron/adu: {keyword}"
     )
@@ -87,7 +90,9 @@ def _number_or_name(text):
 
 
 def _parameter(text):
-    """Return a number, a Quantity, or the name of a keyword."""
+    """Return a number, a Quantity, the name of a keyword, or these by section."""
+    if text.lstrip().startswith("{"):
+        return _by_section(text)
     try:
         return float(text)
     except ValueError:
@@ -97,6 +102,16 @@ def _parameter(text):
         return u.Quantity(text)
     except (TypeError, ValueError):
         return text
+
+
+def _by_section(text):
+    from ccdcr.utils.files import load_value
+
+    try:
+        sections = load_value(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+    return {str(section): _parameter(str(value)) for section, value in sections.items()}
 
 
 def _change(text):

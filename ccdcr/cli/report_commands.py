@@ -34,9 +34,11 @@ def _info(options, console):
 
 def _origin(masks):
     """Yield lines: detector, requirements that are not the default, files."""
-    for name, unit in (("gain", " electron/adu"), ("readnoise", " electron")):
-        value = getattr(masks, name)
-        yield f"{name}: {'unknown' if value is None else f'{value:g}{unit}'}"
+    from ccdcr.masks.mask_checks import describe_values
+
+    for name, unit in (("gain", "electron/adu"), ("readnoise", "electron")):
+        text = describe_values(name, getattr(masks, name), unit)
+        yield f"{name}: {text or 'unknown'}"
     yield f"bias: {'unknown' if masks.bias is None else f'{masks.bias:g}'}"
     changed = "unknown" if masks.requirements is None else repr(masks.requirements)
     yield f"requirements: {changed}"

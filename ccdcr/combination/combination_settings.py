@@ -3,6 +3,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -10,7 +11,13 @@ from astropy import units as u
 from ccdcr.combination.clipping import check_extrema
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
-from ccdcr.exposures.ccd_parameters import compute_variance, model_variance
+from ccdcr.exposures.ccd_parameters import (
+    compute_variance,
+    find_ccd_parameters,
+    model_variance,
+)
+from ccdcr.masks.fits_reader import MAPS
+from ccdcr.masks.mask_checks import as_map, typical
 from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "check_factors",
     "check_fit",
     "check_weights",
+    "given_noise",
     "make_keywords",
     "masks_for",
     "read_masks",
@@ -32,9 +40,9 @@ class CombinationSettings:
 
     ``factors`` are those of the exposures (n,) or None. ``kinds`` are class and unit
     of the uncertainties of the exposures, None where they are not used; ``model`` is
-    gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` is
-    the factor and the offset that bring LAMEDIAN to the unit of the exposures.
-    ``clips`` are those of `make_clips`.
+    gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` are
+    the factor, the power of the gain and the offset that bring LAMEDIAN to the unit of
+    the exposures. ``clips`` are those of `make_clips`.
     """
 
     method: str
@@ -59,15 +67,16 @@ class CombinationSettings:
         uncertainty="propagate",
         scaling=None,
         clips=(),
+        given=None,
     ):
-        """Return settings from options that fit Exposures and their mask set."""
+        """Return settings for exposures and masks, or `GivenNoise` in their place."""
         unit = exposures[0].unit
         masks_for(masks, method)
         check_extrema(clips, len(exposures))
         _check_uncertainty(uncertainty)
         factors = _factors(len(exposures), masks, scaling, apply_flux_factor)
+        model = _noise_model(masks if given is None else given, unit)
         lamedian = _lamedian_units(masks, unit) if use_lamedian else None
-        model = _noise_model(masks, unit)
         kinds = None
         if uncertainty is not None and all(e.has_variance for e in exposures):
             kinds = tuple((e.kind, e.sigma_unit) for e in exposures)
@@ -83,16 +92,32 @@ class CombinationSettings:
         if not self.has_variance:
             return None
         if self.kinds is None:
-            return [model_variance(plane, *self.model) for plane in stack.data]
+            return [
+                model_variance(plane, *self._model_of(i, stack))
+                for i, plane in enumerate(stack.data)
+            ]
         parts = zip(stack.data, stack.sigmas, self.kinds, strict=True)
-        return [self._known(plane, sigma, *kind) for plane, sigma, kind in parts]
+        models = [
+            self.model and self._model_of(i, stack) for i in range(len(stack.data))
+        ]
+        return [
+            self._known(plane, model, sigma, *kind)
+            for model, (plane, sigma, kind) in zip(models, parts, strict=True)
+        ]
 
-    def _known(self, plane, sigma, kind, sigma_unit):
+    def _model_of(self, i, stack):
+        """Return gain, read noise and bias of exposure i, maps cut as the rows."""
+        gain, readnoise, bias = self.model
+        gain = stack.ccd.get("GAINMAP", gain)
+        readnoise = stack.ccd.get("RNMAP", readnoise)
+        return (*(x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise)), bias)
+
+    def _known(self, plane, model, sigma, kind, sigma_unit):
         """Return the variance (rows, nx) of sigma; by the model where it is unknown."""
         variance = compute_variance(np.asarray(sigma), kind, sigma_unit, self.unit)
         unknown = ~(variance > 0)
         if unknown.any():
-            other = np.inf if self.model is None else model_variance(plane, *self.model)
+            other = np.inf if model is None else model_variance(plane, *model)
             variance = np.where(unknown, other, variance)
         return variance
 
@@ -107,11 +132,12 @@ def read_masks(masks, name):
     return masks
 
 
-def masks_for(masks, method, *, clips=()):
+def masks_for(masks, method, *, clips=(), given=None):
     """
     Return the masks that a method uses, by name.
 
-    LOW (n, ny, nx) is added if there is any, FLAGGED (n, ny, nx) if it clips.
+    LOW (n, ny, nx) is added if there is any, FLAGGED (n, ny, nx) if it clips, and maps
+    of gain and read noise (ny, nx), those of `GivenNoise` if that is given.
     """
     if method not in METHODS:
         msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
@@ -124,7 +150,9 @@ def masks_for(masks, method, *, clips=()):
     if missing := [name for name in needed if name not in available]:
         msg = f"{method} needs the mask {missing[0]}, which crmasks does not have"
         raise ValueError(msg)
+    noise = masks if given is None else given
     more = {"LOW": masks.low, "FLAGGED": masks.crmasks if clips else None}
+    more |= {MAPS[name][1]: as_map(getattr(noise, name)) for name in MAPS}
     more = {name: mask for name, mask in more.items() if mask is not None}
     return {name: available[name] for name in needed} | more
 
@@ -161,16 +189,19 @@ def check_factors(scale, n, name):
 
 
 def _lamedian_units(masks, unit):
-    """Return factor and offset that bring LAMEDIAN to the unit of the exposures."""
+    """Return factor, power of the gain and offset that LAMEDIAN needs."""
     image = masks.lamedian
     if image is None:
         msg = "use_lamedian=True needs LAMEDIAN, which the mask set does not have"
         raise ValueError(msg)
     other = getattr(image, "unit", unit)
     if {other, unit} == {u.electron, u.adu} and masks.gain is not None:
-        return masks.gain if other == u.adu else 1 / masks.gain, _bias(masks, unit)
+        power = 1 if other == u.adu else -1
+        if np.ndim(masks.gain) == 2:  # multiplied by the map of the rows
+            return 1.0, power, _bias(masks, unit)
+        return float(np.median(masks.gain)) ** power, 0, _bias(masks, unit)
     try:
-        return other.to(unit), _bias(masks, unit)
+        return other.to(unit), 0, _bias(masks, unit)
     except u.UnitConversionError as err:
         msg = (
             f"LAMEDIAN is in {other} and the exposures are in {unit}; "
@@ -183,7 +214,7 @@ def _bias(masks, unit):
     """Return the recorded bias in the unit of the exposures."""
     bias = masks.bias or 0.0
     in_electrons = unit == u.electron and masks.gain is not None
-    return bias * masks.gain if in_electrons else bias
+    return bias * typical("gain", masks.gain) if in_electrons else bias
 
 
 def _noise_model(masks, unit):
@@ -194,6 +225,32 @@ def _noise_model(masks, unit):
         return None
     gain = masks.gain if unit == u.adu else 1.0
     return gain, masks.readnoise, _bias(masks, unit)
+
+
+@dataclass(frozen=True)
+class GivenNoise:
+    """Gain and read noise that are given in place of those of a mask set."""
+
+    gain: Any
+    readnoise: Any
+    bias: float | None
+
+    def rows(self, rows):
+        """Return the same for some rows."""
+        both = (self.gain, self.readnoise)
+        cut = (x[rows] if np.ndim(x) == 2 else x for x in both)
+        return GivenNoise(*cut, self.bias)
+
+
+def given_noise(exposures, masks, gain=None, readnoise=None):
+    """Return `GivenNoise`, completed by the masks; None if nothing is given."""
+    if masks is None or (gain is None and readnoise is None):
+        return None
+    if gain is None and exposures[0].unit != u.electron:
+        gain = masks.gain
+    readnoise = masks.readnoise if readnoise is None else readnoise
+    ccd = find_ccd_parameters(exposures, gain=gain, readnoise=readnoise, bias=None)
+    return GivenNoise(ccd.every_gain, ccd.every_readnoise, masks.bias)
 
 
 def _complain(exposures, unit, uncertainty):

@@ -36,6 +36,8 @@ def combine(
     use_lamedian=False,
     apply_flux_factor=False,
     uncertainty="propagate",
+    gain=None,
+    readnoise=None,
     weights=None,
     scale=None,
     mem_limit=16e9,
@@ -83,6 +85,8 @@ def combine(
         Divide exposures by the flux factors of the mask set. Default is False.
     uncertainty : {'propagate', 'scatter'} or None, optional
         As for `CRCombiner.mediancr_combine`.
+    gain, readnoise : optional
+        In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
     weights : `~numpy.ndarray`, optional
         Weights of the exposures in a mean, (n,) or (n, ny, nx).
     scale : callable or sequence of float, optional
@@ -158,6 +162,8 @@ def combine(
         "use_lamedian": use_lamedian,
         "apply_flux_factor": apply_flux_factor,
         "uncertainty": uncertainty,
+        "gain": gain,
+        "readnoise": readnoise,
     }
     clipping = {
         "clip_extrema": clip_extrema,
@@ -217,6 +223,8 @@ def _check_method(method, options, combine_uncertainty_function):
             "use_lamedian": False,
             "apply_flux_factor": False,
             "uncertainty": "propagate",
+            "gain": None,
+            "readnoise": None,
         }
         for name, default in defaults.items():
             if options[name] is not default and options[name] != default:

@@ -2,7 +2,7 @@
 """Combination of rows of exposures to images, for arrays and files alike."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from ccdcr.combination.clipping import reject
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.exceptions import LocalMedianWarning, warn_user
+from ccdcr.masks.fits_reader import MAPS
 from ccdcr.utils.neighbours import cut_bands, in_threads
 from ccdcr.utils.stacks import count, median_factor
 
@@ -162,7 +163,8 @@ class RowStack:
     ``masks`` those of the method by name, (rows, nx) or (n, rows, nx). ``sigmas`` are
     the arrays of the uncertainties of the exposures, ``lamedian`` (rows, nx),
     ``weights`` (n,) or (n, rows, nx) and ``flagged`` the masks of each exposure
-    (n, rows, nx); each of them may be None.
+    (n, rows, nx); each of them may be None. ``ccd`` are maps (rows, nx) of gain and
+    read noise by the name of their extension.
     """
 
     data: np.ndarray
@@ -172,6 +174,7 @@ class RowStack:
     weights: np.ndarray | None = None
     lamedian: np.ndarray | None = None
     flagged: np.ndarray | None = None
+    ccd: dict = field(default_factory=dict)
 
     def clipped(self, clips, factors):
         """Return the stack with values that are clipped, after scaling, set bad."""
@@ -215,6 +218,8 @@ class ImagePlanes:
         flagged = masks.pop("FLAGGED", None)
         if "LOW" in masks:
             bad |= masks.pop("LOW")
+        maps = (extension for _, extension in MAPS.values())
+        ccd = {name: masks.pop(name) for name in maps if name in masks}
         return RowStack(
             data,
             bad,
@@ -223,6 +228,7 @@ class ImagePlanes:
             cut_weights(self.weights, rows),
             None if self.lamedian is None else self.lamedian[rows],
             flagged,
+            ccd,
         )
 
 
@@ -264,7 +270,9 @@ def _flat(stack, settings):
     if weights is not None and weights.ndim > 1:
         weights = weights.reshape(n, -1)
     if settings.lamedian is not None:
-        factor, offset = settings.lamedian
+        factor, power, offset = settings.lamedian
+        if power:
+            factor = stack.ccd["GAINMAP"] ** np.float64(power)
         substitute = np.multiply(stack.lamedian, factor, dtype=np.float64) + offset
         substitute = substitute.ravel()
     bad = stack.bad.reshape(n, -1) if stack.bad.any() else None

@@ -16,6 +16,7 @@ from ccdcr.combination.combination_settings import (
     check_factors,
     check_fit,
     check_weights,
+    given_noise,
     make_keywords,
     masks_for,
 )
@@ -144,11 +145,13 @@ def _combiner(exposures, unit, dtype):
 class _Masks:
     """The masks that a method uses, some rows at a time."""
 
-    def __init__(self, masks, settings):
+    def __init__(self, masks, settings, given):
         self._masks, self._lamedian = masks, settings.lamedian is not None
         self._choice = {"method": settings.method, "clips": settings.clips}
+        self._given = given
         whole = isinstance(masks, CRMaskSet)
-        self._planes = masks_for(masks, **self._choice) if whole else None
+        choice = self._choice | {"given": given}
+        self._planes = masks_for(masks, **choice) if whole else None
 
     def rows(self, rows):
         """Return masks by name, and LAMEDIAN or None, of some rows."""
@@ -156,7 +159,9 @@ class _Masks:
             planes = {name: m[..., rows, :] for name, m in self._planes.items()}
             return planes, self._cut(self._masks.lamedian, rows)
         part = self._masks[rows]
-        return masks_for(part, **self._choice), self._cut(part.lamedian, np.s_[:])
+        given = self._given and self._given.rows(rows)
+        planes = masks_for(part, **self._choice, given=given)
+        return planes, self._cut(part.lamedian, np.s_[:])
 
     def _cut(self, lamedian, rows):
         return np.asarray(lamedian)[rows] if self._lamedian else None
@@ -178,16 +183,20 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         check_dtype(settings["dtype"])
         _check_weights(settings["weights"], exposures)
         scaling = _factors(settings.pop("scale"), exposures, mem_limit)
+        given = given_noise(
+            exposures, masks, options.pop("gain"), options.pop("readnoise")
+        )
         chosen = CombinationSettings.from_options(
             exposures,
             masks,
             method,
             scaling=scaling,
             clips=settings["clips"],
+            given=given,
             **options,
         )
         function = TileCombination(chosen, settings["dtype"], number)
-        parts = _Masks(masks, chosen)
+        parts = _Masks(masks, chosen, given)
         images = _run_tiles(
             function,
             exposures,

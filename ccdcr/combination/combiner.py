@@ -9,6 +9,7 @@ from ccdcr.combination.combination_settings import (
     check_dtype,
     check_fit,
     check_weights,
+    given_noise,
     make_keywords,
     masks_for,
     read_masks,
@@ -91,6 +92,8 @@ class CRCombiner(LateCombiner):
         The masks, or the file that holds them, in the order of the exposures.
     dtype : str or `~numpy.dtype`, optional
         Type of the data and of the result. Default is float64.
+    gain, readnoise : optional
+        In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
 
     Raises
     ------
@@ -113,7 +116,9 @@ class CRCombiner(LateCombiner):
     (Unit("adu"), 3)
     """
 
-    def __init__(self, ccd_iter, crmasks=None, dtype=None):
+    def __init__(
+        self, ccd_iter, crmasks=None, dtype=None, *, gain=None, readnoise=None
+    ):
         ccds = None if ccd_iter is None else list(ccd_iter)
         if ccds == []:
             msg = "ccd_iter must hold at least one exposure, got none"
@@ -121,6 +126,8 @@ class CRCombiner(LateCombiner):
         super().__init__(ccds, dtype=dtype)
         check_arrays(ccds)
         self.crmasks = crmasks
+        self._noise = {"gain": gain, "readnoise": readnoise}
+        given_noise(self._exposures, self.crmasks, **self._noise)
 
     @property
     def crmasks(self):
@@ -255,6 +262,7 @@ class CRCombiner(LateCombiner):
     def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
         check_dtype(self.dtype)
         check_weights(self.weights)
+        given = given_noise(self._exposures, self.crmasks, **self._noise)
         settings = CombinationSettings.from_options(
             self._exposures,
             self.crmasks,
@@ -264,9 +272,10 @@ class CRCombiner(LateCombiner):
             uncertainty=uncertainty,
             scaling=self.scaling if scale_to is None else scale_to,
             clips=self._clips,
+            given=given,
         )
         planes = self._planes(
-            masks_for(self.crmasks, method, clips=self._clips),
+            masks_for(self.crmasks, method, clips=self._clips, given=given),
             self.crmasks.lamedian if use_lamedian else None,
         )
         images = combine_planes(planes, self.dtype, settings)

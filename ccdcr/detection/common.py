@@ -243,8 +243,11 @@ def timed(timing, stage):
 def find_flux_factors(requirements, exposures):
     """Return the flux factors, given or measured, one per exposure."""
     given = requirements.flux_factor
+    if given is None:  # exposures of other gain are alike in electrons
+        flux = 1 / exposures.depths
+        return flux / np.median(flux)
     if given != "auto":
-        return np.broadcast_to(1.0 if given is None else given, len(exposures))
+        return np.broadcast_to(given, len(exposures))
     regions = region_mask(requirements, "flux_factor_regions", exposures.shape)
     return measure_flux_factors(
         exposures.data, exposures.bad, exposures.detector.compute_noise, regions
@@ -276,8 +279,8 @@ def mask_set(masks, exposures, requirements, **parts):
         meancr=masks["MEANCR"],
         local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
         requirements=requirements,
-        gain=exposures.detector.gain,
-        readnoise=exposures.detector.readnoise,
+        gain=exposures.detector.every_gain,
+        readnoise=exposures.detector.every_readnoise,
         bias=exposures.detector.bias,
         meta={
             f"FILE{i}": card_text(n)

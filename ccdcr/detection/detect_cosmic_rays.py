@@ -54,16 +54,17 @@ def detect_cosmic_rays(
         enough with ``crmethod="matched"``.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or the YAML file that holds them.
-    gain : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str, optional
-        Gain in electron / adu, a map (ny, nx) of it, or the name of a header
-        keyword. Must be given for exposures in adu, and not for those in
-        electron. If ``gain`` is a map, the mask set stores its median. From 1e-6
-        to 1e6.
-    readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity` or str
-        Read noise: a number in electron, one for each exposure, a map (ny, nx), a
-        Quantity in electron or adu of these, or the name of a header keyword.
-        Detectors that take one number, and the mask set, use the root mean square
-        of the exposures or the median of the map.
+    gain : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping, optional
+        Gain in electron / adu: a number, one for each exposure, a map (ny, nx), a
+        Quantity of these, the name of a header keyword (also
+        ``"ESO DET OUT1 CONAD"``), or numbers or keywords by amplifier, such as
+        ``{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}``: see `~ccdcr.ccd_map`. Must
+        be given for exposures in adu, and not for those in electron. From 1e-6 to
+        1e6. Exposures of other gain are brought to one level by their flux factors.
+    readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping
+        Read noise in electron, likewise; a Quantity may also be in adu. PyCosmic
+        takes one number, the root mean square of the exposures or the median of
+        the map.
     bias : float, `~astropy.units.Quantity` or str, optional
         Bias level that the exposures still contain, in their unit. Default
         is 0.

@@ -85,7 +85,9 @@ def make_frames(data, detector, factors, *, bad=None, satlevel=np.inf):
     """Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,)."""
     if np.any(factors != 1):
         data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
-    noise = Noise.from_detector(len(data), detector.gain, detector.readnoise, factors)
+    depths = factors * detector.depths(len(data))
+    readnoise = detector.every_readnoise
+    noise = Noise.from_detector(len(data), detector.gain, readnoise, depths)
     return Frames.from_arrays(data, noise, bad, (satlevel - detector.bias) / factors)
 
 
@@ -315,5 +317,5 @@ def _list_low(low, flags):
 
 def _warn_of_noise(levels, noise):
     gain = 1 / noise.slope.mean()
-    readnoise = gain * np.sqrt(noise.floor.mean())
+    readnoise = gain * np.sqrt(noise.typical.floor.mean())
     warn_of_noise(levels, likeliest_cause(levels, gain, readnoise, equivalent=True))

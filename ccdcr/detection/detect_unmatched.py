@@ -92,10 +92,11 @@ def make_criteria(observed, requirements, offsets, found):
 def _observe(exposures, requirements, factors):
     """Return `Observed` exposures, divided by the flux factors if that is wanted."""
     stack, left = exposures.data, factors
+    exposed = factors * exposures.depths
     if requirements.apply_flux_factor_to == "original":
         stack, left = scaled(stack, factors), np.ones(len(exposures))
     planes = make_planes(stack, exposures.bad)
-    return Observed(stack, exposures.bad, planes, left, exposures.detector, factors)
+    return Observed(stack, exposures.bad, planes, left, exposures.detector, exposed)
 
 
 def _search(detector, observed, images, requirements, progress_bar):

@@ -1,40 +1,36 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Gain, read noise and bias of a CCD, and its noise model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from astropy import log
 from astropy import units as u
 from astropy.nddata import VarianceUncertainty
 
+from ccdcr.exceptions import short_repr
+from ccdcr.exposures.ccd_values import find_number, find_values, resolve, same_value
+
 __all__ = [
-    "GAIN_KEYWORDS",
     "MOST_SIGNAL",
-    "READNOISE_KEYWORDS",
     "CCDParameters",
     "compute_variance",
     "find_ccd_parameters",
-    "find_keywords",
     "model_variance",
-    "split_gain_map",
 ]
 
-# Tried in this order if no value is given.
-GAIN_KEYWORDS = ("GAIN", "EGAIN")
-READNOISE_KEYWORDS = ("RDNOISE", "READNOIS", "RON", "ENOISE")
 _PER_ADU = u.electron / u.adu
 # Limits whose squares are finite in float32, in any unit.
 MOST_SIGNAL, _MOST_GAIN, _MOST_READNOISE = 1e12, 1e6, 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CCDParameters:
     """
     Gain (electron per unit of the data), read noise (electron) and bias (data).
 
-    ``readnoise`` stands for all exposures and pixels. ``readnoises`` has one value
-    per exposure, ``readnoise_map`` (ny, nx) one per pixel; both may be None.
+    ``gain`` is the median, ``readnoise`` stands for all exposures and pixels. ``gains``
+    and ``readnoises`` have one value per exposure, ``gain_map`` and ``readnoise_map``
+    (ny, nx) one per pixel; each may be None.
     """
 
     gain: float
@@ -42,39 +38,56 @@ class CCDParameters:
     bias: float
     readnoises: tuple | None = None
     readnoise_map: np.ndarray | None = None
+    gains: tuple | None = None
+    gain_map: np.ndarray | None = None
 
     @property
     def noise(self):
         """Read noise in the unit of the data."""
         return self.readnoise / self.gain
 
+    @property
+    def every_gain(self):
+        """The gain: one number, one of each exposure (n,), or a map (ny, nx)."""
+        return _whole(self.gain, self.gains, self.gain_map)
+
+    @property
+    def every_readnoise(self):
+        """The read noise: one number, one of each exposure (n,), or a map (ny, nx)."""
+        return _whole(self.readnoise, self.readnoises, self.readnoise_map)
+
+    @property
+    def gain_ratio(self):
+        """The gain of each pixel (ny, nx) relative to the median, or None."""
+        if self.gain_map is None:
+            return None
+        return (self.gain_map / self.gain).astype(np.float32)
+
+    def depths(self, n):
+        """Return the electrons per unit of n exposures relative to ``gain``, (n,)."""
+        return np.ones(n) if self.gains is None else np.divide(self.gains, self.gain)
+
+    @classmethod
+    def from_values(cls, gain, readnoise, bias=0.0):
+        """Return the parameters of gain and read noise as `every_gain` gives them."""
+        known = _fields("gain", gain, np.median) | _fields("readnoise", readnoise, _rms)
+        return cls(bias=bias, **known)
+
+    def at(self, part):
+        """Return the parameters of a part of the image, an index of (ny, nx)."""
+        maps = {"readnoise_map": self.readnoise_map, "gain_map": self.gain_map}
+        cut = {name: x if x is None else x[part] for name, x in maps.items()}
+        return replace(self, **cut)
+
     def compute_noise(self, expected):
         """Return the noise of an expected image without bias, in its unit."""
         return np.sqrt(np.maximum(expected, 0) / self.gain + self.noise**2)
 
 
-def split_gain_map(gain, shape):
-    """Return the median gain, and a map (ny, nx) relative to it or None."""
-    values = getattr(gain, "value", gain)
-    if not isinstance(values, np.ndarray) or values.ndim == 0:
-        return gain, None
-    _check_map("gain", values, shape, above=True)
-    median = float(np.median(values))
-    ratio = (values / median).astype(np.float32)
-    return median * getattr(gain, "unit", 1), ratio
-
-
-def _check_map(name, values, shape, *, above=False):
-    if values.shape != shape:
-        msg = (
-            f"{name} must be one number or a map of the shape of the exposures, "
-            f"{shape}, got shape {values.shape}"
-        )
-        raise ValueError(msg)
-    allowed = values > 0 if above else values >= 0
-    if not (np.isfinite(values) & allowed).all():
-        msg = f"{name} must be finite and {'>' if above else '>='} 0 in each pixel"
-        raise ValueError(msg)
+def _whole(typical, each, per_pixel):
+    if per_pixel is not None:
+        return per_pixel
+    return typical if each is None else np.array(each)
 
 
 def find_ccd_parameters(exposures, *, gain, readnoise, bias):
@@ -90,148 +103,82 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias):
             "unit= (--unit) for files"
         )
         raise ValueError(msg)
-    gain = _find_gain(exposures, gain, unit)
+    known = _find_gain(exposures, gain, unit)
     if readnoise is None:
         msg = (
             "readnoise must be given: a number or Quantity in electron, "
             "or the name of a header keyword"
         )
         raise ValueError(msg)
-    readnoise = _per_exposure(exposures, readnoise)
-    if isinstance(readnoise, u.Quantity) and readnoise.unit.is_equivalent(u.adu):
-        readnoise = readnoise * (gain * u.electron / unit)
-    known = _readnoises(exposures, readnoise)
-    bias = 0.0 if bias is None else _value(exposures, "bias", bias)
-    if known["readnoise"] > _MOST_READNOISE:
-        msg = f"readnoise must be up to {_MOST_READNOISE:g} electron, got {readnoise!r}"
-        raise ValueError(msg)
-    bias = _number("bias", bias, unit)
+    known |= _find_readnoise(exposures, readnoise, known, unit)
+    bias = 0.0 if bias is None else same_value(exposures, "bias", bias)
+    bias = find_number("bias", bias, unit)
     if abs(bias) > MOST_SIGNAL:
         msg = f"bias must be up to {MOST_SIGNAL:g} {unit}, got {bias:g}"
         raise ValueError(msg)
-    return CCDParameters(gain, bias=bias, **known)
-
-
-def _per_exposure(exposures, readnoise):
-    """Return the read noise; of a keyword one value, or a list if exposures differ."""
-    if not isinstance(readnoise, str):
-        return readnoise
-    pairs = enumerate(exposures, start=1)
-    values = [_keyword(each, "readnoise", readnoise, i) for i, each in pairs]
-    return values[0] if len(set(values)) == 1 else values
-
-
-def _readnoises(exposures, readnoise):
-    """Return the fields of `CCDParameters` for a number, one per exposure or a map."""
-    if np.ndim(readnoise) == 0:
-        return {"readnoise": _number("readnoise", readnoise, u.electron, minimum=0)}
-    if isinstance(readnoise, u.Quantity):
-        readnoise = readnoise.to_value(u.electron)
-    values = np.asarray(readnoise, dtype=float)
-    if values.ndim == 2:
-        _check_map("readnoise", values, exposures[0].shape)
-        return {
-            "readnoise": float(np.median(values)),
-            "readnoise_map": values.astype(np.float32),
-        }
-    if values.shape != (len(exposures),):
-        msg = (
-            f"readnoise must be one number, one for each of the "
-            f"{len(exposures)} exposures or a map, got shape {values.shape}"
-        )
-        raise ValueError(msg)
-    each = tuple(_number("readnoise", v, u.electron, minimum=0) for v in values)
-    known = {"readnoise": float(np.sqrt(np.mean(np.square(each))))}
-    return known if len(set(each)) == 1 else known | {"readnoises": each}
+    return CCDParameters(bias=bias, **known)
 
 
 def _find_gain(exposures, gain, unit):
+    """Return the fields of `CCDParameters` of the gain."""
     if gain is None and unit == u.adu:
         msg = (
             "gain must be given for exposures in adu: a number or Quantity in "
             "electron/adu, or the name of a header keyword"
         )
         raise ValueError(msg)
-    value = 1.0 if gain is None else _value(exposures, "gain", gain)
     if unit == u.electron:
-        value = getattr(value, "value", value)
-        if value != 1:
+        values = 1.0 if gain is None else resolve(exposures, "gain", gain)
+        if np.any(getattr(values, "value", values) != 1):
             msg = (
                 "gain must not be given for exposures in electron "
-                f"(it is 1 already), got {gain!r}; leave it out"
+                f"(it is 1 already), got {short_repr(gain)}; leave it out"
             )
             raise ValueError(msg)
-        return 1.0
-    value = _number("gain", value, _PER_ADU, minimum=0, above=True)
-    if not 1 / _MOST_GAIN <= value <= _MOST_GAIN:
-        msg = f"gain must be from {1 / _MOST_GAIN:g} to {_MOST_GAIN:g}, got {value:g}"
+        return {"gain": 1.0}
+    values = find_values(exposures, "gain", gain, _PER_ADU, above=True)
+    if not (np.min(values) >= 1 / _MOST_GAIN and np.max(values) <= _MOST_GAIN):
+        found = f"{np.min(values):g}" if np.ndim(values) == 0 else short_repr(gain)
+        msg = f"gain must be from {1 / _MOST_GAIN:g} to {_MOST_GAIN:g}, got {found}"
         raise ValueError(msg)
-    return value
+    return _fields("gain", values, np.median)
 
 
-def _value(exposures, name, value):
-    """Return a value, or what all headers have if it is the name of a keyword."""
-    if not isinstance(value, str):
-        return value
-    values = [_keyword(ccd, name, value, i) for i, ccd in enumerate(exposures, start=1)]
-    if len(set(values)) > 1:
-        msg = f"{name}={value!r} must be the same in all exposures, got {values}"
-        raise ValueError(msg)
-    return values[0]
-
-
-def _keyword(ccd, name, keyword, number):
-    found = ccd.meta.get(keyword)
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        what = "is missing" if found is None else f"is {found!r}"
+def _find_readnoise(exposures, readnoise, gain, unit):
+    """Return the fields of `CCDParameters` of the read noise, given those of gain."""
+    readnoise = resolve(exposures, "readnoise", readnoise)
+    if isinstance(readnoise, u.Quantity) and readnoise.unit.is_equivalent(u.adu):
+        gains = CCDParameters(**gain, readnoise=0, bias=0).every_gain
+        if {np.ndim(gains), np.ndim(readnoise)} == {1, 2}:
+            msg = (
+                "readnoise must be in electron if gain or readnoise is a map and the "
+                f"other one is that of each exposure, got {readnoise.unit}"
+            )
+            raise ValueError(msg)
+        readnoise = readnoise * (gains * u.electron / unit)
+    values = find_values(exposures, "readnoise", readnoise, u.electron)
+    if np.max(values) > _MOST_READNOISE:
         msg = (
-            f"{name}={keyword!r} must name a header keyword that holds a number; "
-            f"it {what} in exposure {number}"
+            f"readnoise must be up to {_MOST_READNOISE:g} electron, "
+            f"got {short_repr(readnoise)}"
         )
-        raise ValueError(msg)  # noqa: TRY004
-    return found
-
-
-def _number(name, value, unit, *, minimum=-np.inf, above=False):
-    if isinstance(value, u.Quantity):
-        try:
-            value = value.to_value(unit)
-        except u.UnitsError as err:
-            msg = f"{name} must be in {unit}, got {value.unit}"
-            raise ValueError(msg) from err
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as err:
-        msg = f"{name} must be one number, a Quantity or a keyword, got {value!r}"
-        raise TypeError(msg) from err
-    allowed = number > minimum if above else number >= minimum
-    if not (np.isfinite(number) and allowed):
-        limit = f" {'>' if above else '>='} {minimum}" if minimum > -np.inf else ""
-        msg = f"{name} must be a finite number{limit}, got {number}"
         raise ValueError(msg)
-    return number
+    return _fields("readnoise", values, _rms)
 
 
-def find_keywords(exposures, *, gain, readnoise):
-    """
-    Return gain and read noise as a dict, with usual keywords in place of None.
-
-    None remains where no keyword is in all headers.
-    """
-    if gain is None and exposures[0].unit != u.electron:
-        gain = _known_keyword(exposures, "gain", GAIN_KEYWORDS)
-    if readnoise is None:
-        readnoise = _known_keyword(exposures, "readnoise", READNOISE_KEYWORDS)
-    return {"gain": gain, "readnoise": readnoise}
+def _rms(values):
+    return np.sqrt(np.mean(np.square(values)))
 
 
-def _known_keyword(exposures, name, keywords):
-    for keyword in keywords:
-        if all(keyword in exposure.meta for exposure in exposures):
-            value = exposures[0].meta[keyword]
-            log.info(f"{name} is {value}, from the header keyword {keyword}")
-            return keyword
-    return None
+def _fields(name, values, typical):
+    """Return the fields of `CCDParameters` of a number, one per exposure or a map."""
+    if np.ndim(values) == 0:
+        return {name: float(values)}
+    if np.ndim(values) == 1:
+        known = {name: float(typical(values))}
+        each = tuple(values.tolist())
+        return known if len(set(each)) == 1 else known | {f"{name}s": each}
+    return {name: float(np.median(values)), f"{name}_map": values.astype(np.float32)}
 
 
 def compute_variance(sigma, kind, sigma_unit, unit):
@@ -254,16 +201,17 @@ def model_variance(data, gain, readnoise, bias):
     """
     Return max(data - bias, 0) / gain + (readnoise / gain)^2, float32 if the data are.
 
-    It is the variance of one electron where this is 0. ``readnoise`` is in electron.
+    It is the variance of one electron where this is 0. ``readnoise`` is in electron;
+    gain and read noise may be maps of the shape of the data.
     """
     kind = np.asarray(data).dtype
     dtype = np.result_type(kind, np.float32) if kind.kind == "f" else np.dtype(float)
     signal = np.subtract(data, dtype.type(bias), dtype=dtype) if bias else data
     # An array of zeros is twice as fast as the number 0.
     signal = np.maximum(signal, np.zeros(np.shape(data), dtype), dtype=dtype)
-    if gain != 1:
-        signal *= dtype.type(1 / gain)
-    signal += dtype.type((readnoise / gain) ** 2)
-    if readnoise == 0:  # pixels without signal would have no noise
-        signal[signal == 0] = gain**-2
+    if np.any(gain != 1):
+        signal *= np.asarray(1 / gain, dtype)
+    signal += np.asarray((readnoise / gain) ** 2, dtype)
+    if np.any(readnoise == 0):  # pixels without signal would have no noise
+        signal = np.where(signal == 0, np.asarray(gain**-2.0, dtype), signal)
     return signal

@@ -11,9 +11,8 @@ from ccdcr.exposures.ccd_parameters import (
     MOST_SIGNAL,
     CCDParameters,
     find_ccd_parameters,
-    find_keywords,
-    split_gain_map,
 )
+from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import cut_bands, dilate
@@ -27,8 +26,8 @@ class Exposures:
     Exposures as plain arrays.
 
     ``data`` is (n, ny, nx) float32 without bias; ``bad`` (same shape, True = masked
-    or not finite) may be None. If the gain is a map, ``gain_ratio`` (ny, nx) has
-    scaled the data to its median. ``headers`` are those of the exposures.
+    or not finite) may be None. If the gain is a map, the data are scaled to its median
+    by the ``gain_ratio`` (ny, nx). ``headers`` are those of the exposures.
     """
 
     data: np.ndarray
@@ -37,10 +36,19 @@ class Exposures:
     detector: CCDParameters
     names: tuple
     headers: tuple = ()
-    gain_ratio: np.ndarray | None = None
 
     def __len__(self):
         return len(self.data)
+
+    @property
+    def gain_ratio(self):
+        """The gain of each pixel (ny, nx) relative to the median, or None."""
+        return self.detector.gain_ratio
+
+    @property
+    def depths(self):
+        """Electrons per unit of each exposure relative to the median, (n,)."""
+        return self.detector.depths(len(self))
 
     @property
     def shape(self):
@@ -72,15 +80,15 @@ def load_exposures(
         if usual_keywords:
             given = find_keywords(opened, **given)
         shape = opened[0].shape
-        given["gain"], ratio = split_gain_map(given["gain"], shape)
         detector = find_ccd_parameters(opened, **given, bias=bias)
+        ratio = detector.gain_ratio
         data = np.empty((len(opened), *shape), dtype=np.float32)
         bad = np.empty(data.shape, dtype=bool)
         for i, exposure in enumerate(opened):
             _fill(data[i], bad[i], exposure, detector, ratio)
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
     bad = bad if bad.any() else None
-    return Exposures(data, bad, unit, detector, names, headers, ratio)
+    return Exposures(data, bad, unit, detector, names, headers)
 
 
 def _fill(data, bad, exposure, detector, ratio):
@@ -172,8 +180,9 @@ def scale_factors(exposures, given=None):
         return np.broadcast_to(factors, n)
     times = [header.get(_KEYWORD) for header in exposures.headers]
     if len(times) != n or not all(map(_is_time, times)):
-        return np.ones(n)
-    return np.array(times, dtype=float) / np.median(times)
+        times = np.ones(n)
+    flux = np.array(times, dtype=float) / exposures.depths
+    return flux / np.median(flux)
 
 
 def _is_time(value):

@@ -221,12 +221,13 @@ class _Pixel:
         if ccd is None:
             return
         single = LACosmic.from_requirements(requirements)
+        readnoise = ccd.readnoise if ccd.readnoise_map is None else ccd.readnoise_map
         limits = {
             "Laplacian (sigma)": np.min(single.sigclip),
             "contrast": np.min(single.objlim),
         }
         for name, image in self._searched().items():
-            planes = laplacian_statistics(image, single, ccd.gain, ccd.readnoise)
+            planes = laplacian_statistics(image, single, ccd.gain, readnoise)
             for (what, limit), plane in zip(limits.items(), planes, strict=True):
                 value, item = float(plane[self._here]), f"L.A. Cosmic {name}: {what}"
                 self._add(item, value, _compared(value, limit), limit=limit)
@@ -312,7 +313,7 @@ def _matched_frames(inspection, matching, bounds):
     satlevel = inspection.requirements.ma_satlevel
     frames = make_frames(
         data if ratio is None else data * ratio[bounds],
-        inspection.detector,
+        inspection.detector.at(bounds),
         matching.scale,
         bad=None if inspection.bad is None else inspection.bad[:, *bounds],
         satlevel=full_level(inspection.unit) if satlevel is None else satlevel,

@@ -64,7 +64,9 @@ class Inspection:
             exposures.stack,
             exposures.bad,
             unit,
-            CCDParameters(gain, masks.readnoise, exposures.bias) if known else None,
+            CCDParameters.from_values(gain, masks.readnoise, exposures.bias)
+            if known
+            else None,
             exposures.factors,
         )
 
@@ -118,6 +120,7 @@ class Inspection:
             ccds=[],
             stack=self.stack[:, *bounds],
             bad=None if self.bad is None else self.bad[:, *bounds],
+            detector=self.detector and self.detector.at(bounds),
         )
 
     def detect_again(self, requirements):

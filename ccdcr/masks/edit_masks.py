@@ -12,6 +12,7 @@ from ccdcr.exposures import load_ccds
 from ccdcr.masks.diagnostics import USER
 from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
+from ccdcr.masks.mask_checks import typical
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils import stacks as kernels
@@ -215,7 +216,8 @@ def load_mask_exposures(ccds, masks):
         )
         raise ValueError(msg)
     in_electrons = ccds[0].unit == u.electron and masks.gain is not None
-    bias = (masks.bias or 0.0) * (masks.gain if in_electrons else 1.0)
+    scale = typical("gain", masks.gain) if in_electrons else 1.0
+    bias = (masks.bias or 0.0) * scale
     stack, bad = _stack(ccds, bias)
     factors = masks.flux_factor
     if _was_divided(masks) and not np.all(factors == 1):

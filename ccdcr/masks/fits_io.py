@@ -27,6 +27,7 @@ from ccdcr.masks.fits_reader import (
     EXTENSIONS,
     LOW,
     LOW_COLUMNS,
+    MAPS,
     REASON,
     REQUIRED,
     TABLE,
@@ -35,6 +36,7 @@ from ccdcr.masks.fits_reader import (
     Source,
     boundaries_to_hdus,
 )
+from ccdcr.masks.mask_checks import typical
 from ccdcr.requirements import requirement_table as kind
 from ccdcr.requirements.requirement_table import ALIASES, REQUIREMENTS
 from ccdcr.requirements.requirements import Requirements
@@ -54,7 +56,7 @@ _STRUCTURE |= {
     "XTENSION",
     "END",
 }
-_NUMBERED = re.compile(r"(FLUXF|NAXIS)\d+")
+_NUMBERED = re.compile(r"(FLUXF|NAXIS|CRGAIN|CRRN)\d+")
 _LINES = ("COMMENT", "HISTORY")  # keywords of any number of cards
 _HISTORY_KINDS = {
     "gain": kind.number(0, above=True),
@@ -113,6 +115,9 @@ def to_hdulist(masks, *, auxclean=False):
         hdus.append(hdu)
     if masks.lamedian is not None:
         hdus.append(_cleaned_hdu(masks.lamedian, CLEANED[bool(auxclean)]))
+    for name, (_, extension) in MAPS.items():
+        if np.ndim(getattr(masks, name)) == 2:
+            hdus.append(fits.ImageHDU(np.asarray(getattr(masks, name)), name=extension))
     if masks.low_values is not None:
         columns = Table(masks.low_values, names=LOW_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=LOW))
@@ -168,8 +173,12 @@ def _primary_header(masks, n):
     for i, factor in enumerate(masks.flux_factor, start=1):
         _set(header, f"FLUXF{i}", float(factor), f"flux factor of exposure {i}")
     for name, (keyword, comment) in DETECTOR.items():
-        if getattr(masks, name) is not None:
-            _set(header, keyword, getattr(masks, name), comment)
+        value = getattr(masks, name)
+        if value is not None:
+            _set(header, keyword, typical(name, value), comment)
+        if np.ndim(value) == 1:
+            for i, each in enumerate(value.tolist(), start=1):
+                _set(header, f"{MAPS[name][0]}{i}", each, f"{name} of exposure {i}")
     if masks.requirements is not None:
         for name, value in masks.requirements.to_dict().items():
             # A long text leaves no room for a comment.
@@ -233,7 +242,7 @@ def _lines_of_history(masks, meta):
 
 def _history(masks, meta):
     """Return the lines of HISTORY that numina writes, too."""
-    values = {name: getattr(masks, name) for name in DETECTOR}
+    values = {name: typical(name, getattr(masks, name)) for name in DETECTOR}
     if None not in (values["gain"], values["readnoise"]):
         values["readnoise"] /= values["gain"]
     values["rnoise"] = values.pop("readnoise")
@@ -277,6 +286,7 @@ def from_hdulist(hdulist, name):
         "uuid": file.uuid(),
         "meta": _read_meta(file),
         **detector,
+        **file.ccd_values(len(crmasks)),
     }
     file.check_number()
     return parts, file.extras()

@@ -32,6 +32,7 @@ __all__ = [
     "IMAGES",
     "LOW",
     "LOW_COLUMNS",
+    "MAPS",
     "REASON",
     "REQUIRED",
     "TABLE",
@@ -53,7 +54,9 @@ BOUNDARY = "MMBOUND"  # one for each exact boundary
 EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
 REASON = "REASON"  # and a number: cards of the levels
 BRIGHT = "BRIGHT"
-IMAGES = {*REQUIRED, *CLEANED, "MEANCR"}  # and CRMASKi
+# Gain and read noise that are not one number: cards of each exposure, or a map.
+MAPS = {"gain": ("CRGAIN", "GAINMAP"), "readnoise": ("CRRN", "RNMAP")}
+IMAGES = {*REQUIRED, *CLEANED, "MEANCR", "GAINMAP", "RNMAP"}  # and CRMASKi
 FORMAT = {*IMAGES, TABLE, LOW, EXPECTED, *EQUIVALENCE.values(), BRIGHT}
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
@@ -324,6 +327,16 @@ class Source:
         header = self.hdus[EQUIVALENCE["levels"]].header
         reasons = [str(text) for text in header[f"{REASON}*"].values()]
         return Equivalence(**tables, number=header.get("NUSABLE", 0), reasons=reasons)
+
+    def ccd_values(self, n):
+        """Return gain and read noise, by name, that are not one number."""
+        found = {}
+        for name, (keyword, extension) in MAPS.items():
+            if extension in self.hdus:
+                found[name] = self.image(extension)
+            elif f"{keyword}1" in self.header:
+                found[name] = [self.number(f"{keyword}{i}") for i in range(1, n + 1)]
+        return found
 
     def flux_factors(self, n):
         """Return the n flux factors of the primary header."""

@@ -17,10 +17,13 @@ from ccdcr.requirements.requirements import Requirements
 __all__ = [
     "as_bright",
     "as_equivalence",
+    "as_map",
     "as_meta",
     "as_requirements",
+    "ccd_values",
     "check_shape",
     "clean_image",
+    "describe_values",
     "exact_boundaries",
     "flux_factors",
     "low_rows",
@@ -28,6 +31,7 @@ __all__ = [
     "pixel_boxes",
     "scalar",
     "text",
+    "typical",
 ]
 
 
@@ -175,6 +179,48 @@ def scalar(name, value, unit, *, minimum=None, above=None):
         msg = f"{name} must be a finite number{limit}, got {value}"
         raise ValueError(msg)
     return value
+
+
+def ccd_values(name, value, unit, shape, *, minimum=None, above=None):
+    """Return None, a float, or floats of each exposure (n,) or of a map (ny, nx)."""
+    if value is None or np.ndim(value) == 0:
+        return scalar(name, value, unit, minimum=minimum, above=above)
+    if isinstance(value, u.Quantity):
+        value = value.to_value(unit)
+    values = _numbers(name, value, np.float32 if np.ndim(value) == 2 else float)
+    if values.shape not in {shape[:1], shape[1:]}:
+        msg = (
+            f"{name} must be one number, one for each of the {shape[0]} exposures or "
+            f"a map of shape {shape[1:]}, got shape {values.shape}"
+        )
+        raise ValueError(msg)
+    for extreme in (values.min(), values.max()):
+        scalar(name, float(extreme), None, minimum=minimum, above=above)
+    return _frozen(values)
+
+
+def as_map(value):
+    """Return gain or read noise of any kind as a map (ny, nx), None if it is none."""
+    return value if np.ndim(value) == 2 else None
+
+
+def typical(name, value):
+    """Return the number that stands for gain or read noise of any kind, or None."""
+    if np.ndim(value) == 0:
+        return value
+    if np.ndim(value) == 1 and name == "readnoise":
+        return float(np.sqrt(np.mean(np.square(value))))
+    return float(np.median(value))
+
+
+def describe_values(name, value, unit):
+    """Return gain or read noise of any kind as text, or None."""
+    if value is None:
+        return None
+    if np.ndim(value) == 1:
+        return f"{', '.join(f'{each:g}' for each in value)} {unit} (each exposure)"
+    of = "" if np.ndim(value) == 0 else " (median of a map)"
+    return f"{typical(name, value):g} {unit}{of}"
 
 
 def _plain_number(name, value, unit):

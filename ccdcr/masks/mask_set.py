@@ -25,6 +25,7 @@ from ccdcr.masks.mask_checks import (
     as_equivalence,
     as_meta,
     as_requirements,
+    ccd_values,
     check_shape,
     clean_image,
     exact_boundaries,
@@ -140,10 +141,10 @@ class CRMaskSet:
         the first pixel is (1, 1), widths are odd.
     requirements : `~ccdcr.Requirements` or mapping, optional
         The requirements of the detection.
-    gain : float or `~astropy.units.Quantity`, optional
-        Gain in electron / adu.
-    readnoise : float or `~astropy.units.Quantity`, optional
-        Read noise in electron.
+    gain : float, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
+        Gain in electron / adu: one number, one of each exposure, or a map (ny, nx).
+    readnoise : float, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
+        Read noise in electron, likewise.
     bias : float, optional
         Bias level that the exposures still contain, in their unit.
     boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`, optional
@@ -232,8 +233,11 @@ class CRMaskSet:
         self._expected = expected_table(expected, self._crmasks)
         self._local_median_pixels = pixel_boxes(local_median_pixels, self.shape)
         self._requirements = as_requirements(requirements)
-        self._gain = scalar("gain", gain, u.electron / u.adu, above=0)
-        self._readnoise = scalar("readnoise", readnoise, u.electron, minimum=0)
+        shape = self._crmasks.shape
+        self._gain = ccd_values("gain", gain, u.electron / u.adu, shape, above=0)
+        self._readnoise = ccd_values(
+            "readnoise", readnoise, u.electron, shape, minimum=0
+        )
         self._bias = scalar("bias", bias, None)
         self._boundaries = exact_boundaries(boundaries)
         self._equivalence = as_equivalence(equivalence, len(self))
@@ -320,12 +324,12 @@ class CRMaskSet:
 
     @property
     def gain(self):
-        """Gain in electron / adu, or None."""
+        """Gain in electron / adu: a number, (n,) or a map (ny, nx); or None."""
         return self._gain
 
     @property
     def readnoise(self):
-        """Read noise in electron, or None."""
+        """Read noise in electron: a number, (n,) or a map (ny, nx); or None."""
         return self._readnoise
 
     @property
@@ -426,13 +430,12 @@ class CRMaskSet:
             and _same_image(self.low_values, other.low_values)
             and _same_table(self.expected, other.expected)
             and _same_image(self.local_median_pixels, other.local_median_pixels)
-            and self._scalars() == other._scalars()
+            and _same_image(self.gain, other.gain)
+            and _same_image(self.readnoise, other.readnoise)
+            and (self.requirements, self.bias) == (other.requirements, other.bias)
         )
 
     __hash__ = None
-
-    def _scalars(self):
-        return self.requirements, self.gain, self.readnoise, self.bias
 
     def __getitem__(self, item):
         """Return the set of a part of the images, ``masks[y0:y1, x0:x1]``."""
@@ -447,6 +450,10 @@ class CRMaskSet:
             low_values=self._moved_low(y0, y1, x0, x1),
             expected=move_expected(self.expected, y0, y1, x0, x1),
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
+            gain=self.gain[cut] if np.ndim(self.gain) == 2 else self.gain,
+            readnoise=self.readnoise[cut]
+            if np.ndim(self.readnoise) == 2
+            else self.readnoise,
             uuid=self.uuid,
             diagnostics=cut_diagnostics(self.diagnostics, cut),
         )

@@ -26,14 +26,17 @@ class Noise:
     """
     Variance of each exposure, ``floor + slope * signal``.
 
-    ``floor`` and ``slope`` are (n,) float32; ``sky`` (n, ny, nx) is what was subtracted
-    from each exposure, or None, and ``added`` (ny, nx) what it adds to all variances.
+    ``floor`` (n,) or, if it is not the same everywhere, (n, ny, nx) and ``slope`` (n,)
+    are float32; ``alike`` tells whether a floor (n, ny, nx) is that of all exposures.
+    ``sky`` (n, ny, nx) is what was subtracted from each exposure, or None, and
+    ``added`` (ny, nx) what it adds to all variances.
     """
 
     floor: np.ndarray
     slope: np.ndarray
     sky: np.ndarray | None = None
     added: np.ndarray | None = None
+    alike: bool | None = None
 
     @classmethod
     def from_detector(cls, n, gain, readnoise, factors=None):
@@ -41,14 +44,20 @@ class Noise:
         Return the noise of n exposures that were divided by ``factors`` (n,).
 
         ``gain`` is in electron per unit of the data, ``readnoise`` in electron (0
-        counts as 1).
+        counts as 1): a number, one of each exposure (n,) or a map (ny, nx).
         """
         factors = np.broadcast_to(1.0 if factors is None else factors, n)
-        floor = (readnoise / gain if readnoise > 0 else 1 / gain) ** 2
-        return cls(
-            (floor / np.square(factors)).astype(np.float32),
-            (1 / (gain * np.asarray(factors))).astype(np.float32),
-        )
+        readnoise = np.asarray(readnoise, dtype=float)
+        floor = np.square(np.where(readnoise > 0, readnoise, 1) / gain)
+        slope = (1 / (gain * np.asarray(factors))).astype(np.float32)
+        if floor.ndim < 2:
+            return cls((floor / np.square(factors)).astype(np.float32), slope)
+        if alike := _is_alike(slope):
+            one = (floor / factors[0] ** 2).astype(np.float32)
+            floor = np.broadcast_to(one, (n, *one.shape))
+        else:
+            floor = floor / np.square(factors)[:, np.newaxis, np.newaxis]
+        return cls(floor.astype(np.float32, copy=False), slope, alike=alike)
 
     def __len__(self):
         return len(self.floor)
@@ -61,23 +70,29 @@ class Noise:
     @property
     def equal(self):
         """Whether all exposures have the same noise."""
-        alike = (np.ptp(v) <= _ALIKE * v[0] for v in (self.floor, self.slope))
-        return self.sky is None and all(alike)
+        alike = _is_alike(self.floor) if self.alike is None else self.alike
+        return self.sky is None and alike and _is_alike(self.slope)
 
     def at(self, part):
         """Return the noise in a part of the image, an index of (ny, nx)."""
-        if self.sky is None:
+        if self.sky is None and self.floor.ndim == 1:
             return self
         part = part if isinstance(part, tuple) else (part,)
-        sky = self.sky[(slice(None), *part)]
-        return replace(self, sky=sky, added=self.added[part])
+        every = (slice(None), *part)
+        floor = self.floor if self.floor.ndim == 1 else self.floor[every]
+        if self.sky is None:
+            return replace(self, floor=floor)
+        return replace(self, floor=floor, sky=self.sky[every], added=self.added[part])
 
     @property
     def typical(self):
-        """The noise with one sky for the whole image."""
+        """The noise with one floor and one sky for the whole image."""
+        noise, part = self, np.s_[:, ::_STEP, ::_STEP]
+        if self.floor.ndim > 1:
+            noise = replace(noise, floor=np.median(self.floor[part], axis=(1, 2)))
         if self.sky is None:
-            return self
-        return self.with_sky(np.median(self.sky[:, ::_STEP, ::_STEP], axis=(1, 2)))
+            return noise
+        return noise.with_sky(np.median(self.sky[part], axis=(1, 2)))
 
     def variance(self, signal, i):
         """Return the variance of exposure i at a signal."""
@@ -87,7 +102,7 @@ class Noise:
 
     def mean_variance(self, signal):
         """Return the variance of a typical exposure at a signal."""
-        floor, slope = self.floor.mean(), self.slope.mean()
+        floor, slope = self.floor.mean(axis=0), self.slope.mean()
         photons = slope * np.maximum(signal, np.float32(0))
         if self.sky is not None:
             photons += self.added / np.float32(len(self))
@@ -97,7 +112,7 @@ class Noise:
     def variance_of_others(self, signal, i):
         """Return the variance of a typical exposure other than i at a signal."""
         n = np.float32(len(self) - 1)
-        floor = (self.floor.sum() - self.floor[i]) / n
+        floor = (self.floor.sum(axis=0) - self.floor[i]) / n
         slope = (self.slope.sum() - self.slope[i]) / n
         photons = slope * np.maximum(signal, np.float32(0))
         if self.sky is not None:
@@ -129,6 +144,11 @@ class Noise:
             return None
         variances = [self.variance(signal, i) for i in range(len(self))]
         return [variances[0] / variance for variance in variances]
+
+
+def _is_alike(values):
+    """Return whether the values (n,) are the same for all exposures."""
+    return bool(np.ptp(values) <= _ALIKE * values[0])
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def measure_sky_levels(frames):
     level = frames if not values.any() else with_level_skies(frames, sky)
     difference, height = _differences(level, tiling)
     values = _relative(sky.values + difference)
-    limit = _LEVEL * np.sqrt(frames.noise.mean_variance(height))
+    limit = _LEVEL * np.sqrt(frames.noise.typical.mean_variance(height))
     if not (np.abs(values) > limit).any():
         return None
     sky = replace(sky, values=values)

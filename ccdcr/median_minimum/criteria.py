@@ -116,7 +116,7 @@ def make_simulated_criteria(observed, settings, offsets, found):
             observed.factors,
             offsets,
         ),
-        _noise_model(settings, observed.detector),
+        _noise_models(settings, observed.detector, len(stack)),
         settings,
         {k: (x, planes.median - x) for k, x in references.items()},
         ~flagged if bad is None else ~flagged & ~bad.any(axis=0),
@@ -155,10 +155,15 @@ def _clean_reference(observed, settings, found, median):
     return np.stack([found.cleaned[name] for name in observed.names])
 
 
-def _noise_model(settings, detector):
+def _noise_models(settings, detector, n):
+    """Return the noise of n exposures to be simulated."""
     is_poisson = settings.mm_photon_distribution == "poisson"
     shape = None if is_poisson else settings.mm_nbinom_shape
-    return NoiseModel(detector.gain, detector.noise, shape)
+    gains = detector.gain * detector.depths(n)
+    readnoise = detector.every_readnoise
+    readnoises = [readnoise] * n if np.ndim(readnoise) != 1 else readnoise
+    pairs = zip(gains, readnoises, strict=True)
+    return [NoiseModel(gain, rn / gain, shape) for gain, rn in pairs]
 
 
 def _boundary(diagram, settings, detector):

@@ -3,7 +3,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -35,13 +35,20 @@ class NoiseModel:
     """
     Noise of one exposure.
 
-    ``gain`` is in electron per unit of the data, ``readnoise`` in the unit of the data;
-    ``shape`` is that of a negative binomial distribution of electrons, None: Poisson.
+    ``gain`` is in electron per unit of the data, ``readnoise``, one number or a map
+    (ny, nx), in the unit of the data; ``shape`` is that of a negative binomial
+    distribution of electrons, None: Poisson.
     """
 
     gain: float
-    readnoise: float
+    readnoise: float | np.ndarray
     shape: float | None = None
+
+    def at(self, rows):
+        """Return the noise of some rows."""
+        if np.ndim(self.readnoise) == 0:
+            return self
+        return replace(self, readnoise=self.readnoise[rows])
 
     def draw(self, expected, rng):
         """Return a noisy float32 image of a non-negative expected one."""
@@ -54,7 +61,7 @@ class NoiseModel:
             )
         image = (counts / self.gain).astype(np.float32)
         noise = rng.standard_normal(image.shape, dtype=np.float32)
-        noise *= np.float32(self.readnoise)
+        noise *= np.asarray(self.readnoise, dtype=np.float32)
         image += noise
         return image
 
@@ -111,8 +118,9 @@ def simulate_diagrams(expected, noise, settings, observed, use):
     """
     Return the `Diagram` of simulations and exposures by number of coincidences.
 
-    ``observed`` holds x and y (ny, nx) of the exposures, ``use`` (ny, nx) the pixels
-    that are counted. The first simulation sets the range of the diagrams.
+    ``noise`` are those of the exposures, ``observed`` holds their x and y (ny, nx) and
+    ``use`` (ny, nx) the pixels that are counted. The first simulation sets the range of
+    the diagrams.
     """
     # Each simulation has its own generator: threads do not change the result.
     generators = np.random.default_rng(settings.mm_seed).spawn(settings.mm_nsimulations)
@@ -145,7 +153,8 @@ def _simulate(expected, noise, rng, coincidences, use):
     """Yield x and y of the used pixels, by coincidences, band by band."""
     for rows in cut_bands(use.shape):
         used = use[rows]
-        stack = np.stack([noise.draw(image[rows], rng) for image in expected])
+        pairs = zip(noise, expected, strict=True)
+        stack = np.stack([one.at(rows).draw(image[rows], rng) for one, image in pairs])
         median = kernels.median(stack)
         references = {k: low_reference(stack, None, k) for k in coincidences}
         yield {k: (x[used], (median - x)[used]) for k, x in references.items()}

@@ -9,7 +9,7 @@ import textwrap
 from ccdcr.combination.combine import combine
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import UnknownRequirementError, short_repr
-from ccdcr.exposures.ccd_parameters import GAIN_KEYWORDS, READNOISE_KEYWORDS
+from ccdcr.exposures.ccd_values import GAIN_KEYWORDS, READNOISE_KEYWORDS
 from ccdcr.requirements.requirement_table import (
     ALIASES,
     REQUIREMENTS,
@@ -126,6 +126,7 @@ frames:  # in data/ beside this file, or beside it; wildcards are allowed
 {frames}
 extnum: none  # number or name of the FITS extension; none = the only image
 gain: none  # electron/adu, or a header keyword; none = {gain}
+# gain: {{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}}  # by amplifier
 readnoise: none  # electron, or a header keyword; none = {readnoise}
 # rnoise: 2.0  # in place of readnoise: in adu
 bias: none  # adu, or a header keyword; level that the frames still contain

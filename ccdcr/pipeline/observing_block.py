@@ -33,7 +33,8 @@ _KINDS = {
     "method_kwargs": (dict, "a mapping"),
     "crmasks": (str, "a file name"),
 }
-_KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{0,7}")
+_WORD = "[A-Z0-9_-]"
+_KEYWORD = re.compile(rf"[A-Z]{_WORD}{{0,7}}|[A-Z]{_WORD}*( {_WORD}+)+")
 _PIPELINE = {
     "diffuse_light_image",
     "extraction_offset",
@@ -80,11 +81,13 @@ class ObservingBlock:
         Options of the combination method.
     crmasks : str or None
         File of the masks of a combination.
-    gain : `~astropy.units.Quantity`, str or None
-        Gain in electron / adu, or the name of a header keyword.
-    readnoise : `~astropy.units.Quantity`, str or None
+    gain : `~astropy.units.Quantity`, str, dict or None
+        Gain in electron / adu: one, one per exposure, the name of a header keyword
+        (``ESO DET OUT1 CONAD``, too), or these by FITS section as for
+        `~ccdcr.ccd_map`.
+    readnoise : `~astropy.units.Quantity`, str, dict or None
         Read noise in adu (``rnoise``) or electron (``readnoise``), as the file
-        gives it, or the name of a header keyword.
+        gives it, likewise.
     bias : `~astropy.units.Quantity`, str or None
         Bias in adu, or the name of a header keyword.
     other : dict
@@ -241,9 +244,17 @@ def _quantity(content, key, unit, kind, *, keyword=True):
     value = _pop(content, key)
     if value is None:
         return None
+    if isinstance(value, dict) and keyword:
+        return {str(k): _one(v, key, unit, kind) for k, v in value.items()}
+    if isinstance(value, list) and keyword:
+        return [kind(each, key) for each in value] * unit
+    return _one(value, key, unit, kind, keyword=keyword)
+
+
+def _one(value, key, unit, kind, *, keyword=True):
+    """Return a header keyword, or a Quantity: adu and electron must not be mixed up."""
     if keyword and isinstance(value, str) and _KEYWORD.fullmatch(value):
         return value
-    # A Quantity: adu and electron must not be mixed up.
     return kind(value, key) * unit
 
 

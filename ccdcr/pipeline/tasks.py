@@ -23,7 +23,7 @@ from ccdcr.detection.common import check_requirements
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exceptions import describe_error
 from ccdcr.exposures import find_ccd_parameters, load_ccds, open_exposures
-from ccdcr.exposures.ccd_parameters import find_keywords
+from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import atomic_path, card_text

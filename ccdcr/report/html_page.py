@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from ccdcr._version import __version__
 from ccdcr.masks.diagnostics import POINT_LIKE
+from ccdcr.masks.mask_checks import describe_values
 from ccdcr.plotting.figure_style import CLASSES
 from ccdcr.utils.neighbours import label_groups
 
@@ -83,15 +84,15 @@ def _masks(content):
         "identity": masks.uuid,
         "exposures": len(masks),
         "size": f"{masks.shape[1]} x {masks.shape[0]} pixels",
-        "gain": _quantity(masks.gain, "electron/adu"),
-        "read noise": _quantity(masks.readnoise, "electron"),
-        "bias": _quantity(masks.bias, str(content.unit)),
+        "gain": describe_values("gain", masks.gain, "electron/adu"),
+        "read noise": describe_values("readnoise", masks.readnoise, "electron"),
+        "bias": describe_values("bias", masks.bias, str(content.unit)),
         "flux factors": ", ".join(f"{f:.4f}" for f in masks.flux_factor),
         "crmethod": getattr(masks.requirements, "crmethod", "not recorded"),
     }
     rows = "".join(
         f'<tr><th class="text">{name}</th>'
-        f'<td class="text">{escape(str(value))}</td></tr>'
+        f'<td class="text">{escape(str(value or "not recorded"))}</td></tr>'
         for name, value in known.items()
     )
     edits = [line for line in masks.meta.get("HISTORY", []) if "ccdcr edit" in line]
@@ -117,10 +118,6 @@ def _point_like(flags):
         "<p>Masked groups of one exposure only that have the shape of a point source "
         f"(an asteroid, a flare or a supernova?), at x, y: {places}.</p>"
     )
-
-
-def _quantity(value, unit):
-    return "not recorded" if value is None else f"{value:g} {unit}"
 
 
 def _figures(content):

@@ -1,19 +1,152 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Evaluation of masks and combinations against the truth."""
+"""Simulated exposures with their truth, and evaluation against it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "Simulation", "broadcast", "evaluate"]
 
 _HIT = 5.0  # sigma: a pixel that should be found
 _TRACE = 1.0  # sigma: a pixel that may be flagged
 _RESIDUAL = 8.0  # sigma: a pixel that spoils a combination
 _CLEAN = 0.1  # sigma: an exposure with less is not hit
 _NEAR = 2  # pixels: flags this near to a trace are not false
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation:
+    """
+    Simulated exposures and all that is known about them.
+
+    Made by `simulate_exposures`. Images are in the unit of the exposures.
+
+    Attributes
+    ----------
+    exposures : list of `~astropy.nddata.CCDData`
+        The exposures, with bias, noise and cosmic rays.
+    truth : 2D `~numpy.ndarray`
+        Noise-free image at flux 1, no shift and the mean seeing, without bias.
+    expected : 3D `~numpy.ndarray`
+        Noise-free image of each exposure, ``(n, ny, nx)``, without cosmic rays
+        and bias.
+    cosmic_rays : 3D `~numpy.ndarray`
+        Signal left by cosmic rays in each exposure, ``(n, ny, nx)``.
+    gain : float or `~numpy.ndarray`
+        Gain in electrons per data unit: a number, (n,) or (ny, nx).
+    readnoise : float or `~numpy.ndarray`
+        Read noise in electrons, likewise.
+    bias : float
+        Bias level.
+    flux, seeing : 1D `~numpy.ndarray`
+        Factor of the signal and FWHM in pixels of each exposure.
+    shift : 2D `~numpy.ndarray`
+        Shift ``(dx, dy)`` in pixels of each exposure, ``(n, 2)``.
+    sky_lines, background : 1D `~numpy.ndarray`
+        Factor of the sky lines, and electrons added by each exposure's sky.
+    scene : str
+        Name of the scene.
+    seed : int or None
+        Seed of the random numbers.
+
+    See Also
+    --------
+    simulate_exposures
+
+    Examples
+    --------
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((64, 64), seed=1)
+    >>> sim.exposures[0].header["RDNOISE"]
+    3.0
+    >>> sim.expected.shape
+    (3, 64, 64)
+    """
+
+    exposures: list
+    truth: np.ndarray
+    expected: np.ndarray
+    cosmic_rays: np.ndarray
+    gain: float | np.ndarray
+    readnoise: float | np.ndarray
+    bias: float
+    flux: np.ndarray
+    shift: np.ndarray
+    seeing: np.ndarray
+    scene: str
+    seed: int | None
+    sky_lines: np.ndarray | None = None
+    background: np.ndarray | None = None
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__}(scene={self.scene!r}, "
+            f"n_exposures={len(self.exposures)}, shape={self.truth.shape}, "
+            f"seed={self.seed})>"
+        )
+
+    @cached_property
+    def noise(self):
+        """The 1-sigma noise of each exposure without cosmic rays, ``(n, ny, nx)``."""
+        gain, readnoise = map(broadcast, (self.gain, self.readnoise))
+        return np.sqrt(self.expected / gain + (readnoise / gain) ** 2)
+
+    def hits(self, nsigma=5.0):
+        """
+        Find the pixels that cosmic rays have changed noticeably.
+
+        Parameters
+        ----------
+        nsigma : float, optional
+            Smallest signal of a cosmic ray in units of the noise. Default is 5.
+
+        Returns
+        -------
+        hits : 3D `~numpy.ndarray` of bool
+            True where ``cosmic_rays > nsigma * noise``, ``(n, ny, nx)``.
+
+        Examples
+        --------
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((64, 64), seed=1)
+        >>> bool((sim.hits(3) >= sim.hits(10)).all())
+        True
+        """
+        return self.cosmic_rays > nsigma * self.noise
+
+    def coincidences(self, nsigma=5.0):
+        """
+        Find the pixels that were hit in more than half of the exposures.
+
+        These are the pixels in which the median of the exposures is wrong.
+
+        Parameters
+        ----------
+        nsigma : float, optional
+            Smallest signal of a cosmic ray in units of the noise. Default is 5.
+
+        Returns
+        -------
+        coincidences : 2D `~numpy.ndarray` of bool
+            True where more than half of the exposures were hit, ``(ny, nx)``.
+
+        Examples
+        --------
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((64, 64), cr_rate=0, seed=1)
+        >>> int(sim.coincidences().sum())
+        0
+        """
+        return 2 * self.hits(nsigma).sum(axis=0) > len(self.exposures)
+
+
+def broadcast(values):
+    """Return values of exposures as (n, 1, 1), all others as they are."""
+    values = np.asarray(values)
+    return values[:, np.newaxis, np.newaxis] if values.ndim == 1 else values
 
 
 @dataclass(frozen=True)

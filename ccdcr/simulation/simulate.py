@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Simulated exposures with known cosmic rays."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from numbers import Real
+from types import SimpleNamespace
 
 import numpy as np
 from astropy import units as u
@@ -11,13 +11,14 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.time import Time, TimeDelta
 
+from ccdcr.exposures.ccd_values import find_values
 from ccdcr.requirements import requirement_table as kind
 from ccdcr.requirements.requirement_table import choice, integer, optional
 from ccdcr.simulation.cosmic_rays import _cosmic_rays
+from ccdcr.simulation.evaluation import Simulation, broadcast
 from ccdcr.simulation.scenes import _SCENES
 
 __all__ = [
-    "Simulation",
     "image_shape",
     "number",
     "per_exposure",
@@ -78,131 +79,6 @@ _FIRST_EXPOSURE = "2024-03-10T01:00:00.000"
 _READOUT_TIME = 60.0
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Simulation:
-    """
-    Simulated exposures and all that is known about them.
-
-    Made by `simulate_exposures`. Images are in the unit of the exposures.
-
-    Attributes
-    ----------
-    exposures : list of `~astropy.nddata.CCDData`
-        The exposures, with bias, noise and cosmic rays.
-    truth : 2D `~numpy.ndarray`
-        Noise-free image at flux 1, no shift and the mean seeing, without bias.
-    expected : 3D `~numpy.ndarray`
-        Noise-free image of each exposure, ``(n, ny, nx)``, without cosmic rays
-        and bias.
-    cosmic_rays : 3D `~numpy.ndarray`
-        Signal left by cosmic rays in each exposure, ``(n, ny, nx)``.
-    gain : float
-        Gain in electrons per data unit.
-    readnoise : float
-        Read noise in electrons.
-    bias : float
-        Bias level.
-    flux, seeing : 1D `~numpy.ndarray`
-        Factor of the signal and FWHM in pixels of each exposure.
-    shift : 2D `~numpy.ndarray`
-        Shift ``(dx, dy)`` in pixels of each exposure, ``(n, 2)``.
-    sky_lines, background : 1D `~numpy.ndarray`
-        Factor of the sky lines, and electrons added by each exposure's sky.
-    scene : str
-        Name of the scene.
-    seed : int or None
-        Seed of the random numbers.
-
-    See Also
-    --------
-    simulate_exposures
-
-    Examples
-    --------
-    >>> from ccdcr.simulation import simulate_exposures
-    >>> sim = simulate_exposures((64, 64), seed=1)
-    >>> sim.exposures[0].header["RDNOISE"]
-    3.0
-    >>> sim.expected.shape
-    (3, 64, 64)
-    """
-
-    exposures: list
-    truth: np.ndarray
-    expected: np.ndarray
-    cosmic_rays: np.ndarray
-    gain: float
-    readnoise: float
-    bias: float
-    flux: np.ndarray
-    shift: np.ndarray
-    seeing: np.ndarray
-    scene: str
-    seed: int | None
-    sky_lines: np.ndarray | None = None
-    background: np.ndarray | None = None
-
-    def __repr__(self):
-        return (
-            f"<{type(self).__name__}(scene={self.scene!r}, "
-            f"n_exposures={len(self.exposures)}, shape={self.truth.shape}, "
-            f"seed={self.seed})>"
-        )
-
-    @cached_property
-    def noise(self):
-        """The 1-sigma noise of each exposure without cosmic rays, ``(n, ny, nx)``."""
-        return np.sqrt(self.expected / self.gain + (self.readnoise / self.gain) ** 2)
-
-    def hits(self, nsigma=5.0):
-        """
-        Find the pixels that cosmic rays have changed noticeably.
-
-        Parameters
-        ----------
-        nsigma : float, optional
-            Smallest signal of a cosmic ray in units of the noise. Default is 5.
-
-        Returns
-        -------
-        hits : 3D `~numpy.ndarray` of bool
-            True where ``cosmic_rays > nsigma * noise``, ``(n, ny, nx)``.
-
-        Examples
-        --------
-        >>> from ccdcr.simulation import simulate_exposures
-        >>> sim = simulate_exposures((64, 64), seed=1)
-        >>> bool((sim.hits(3) >= sim.hits(10)).all())
-        True
-        """
-        return self.cosmic_rays > nsigma * self.noise
-
-    def coincidences(self, nsigma=5.0):
-        """
-        Find the pixels that were hit in more than half of the exposures.
-
-        These are the pixels in which the median of the exposures is wrong.
-
-        Parameters
-        ----------
-        nsigma : float, optional
-            Smallest signal of a cosmic ray in units of the noise. Default is 5.
-
-        Returns
-        -------
-        coincidences : 2D `~numpy.ndarray` of bool
-            True where more than half of the exposures were hit, ``(ny, nx)``.
-
-        Examples
-        --------
-        >>> from ccdcr.simulation import simulate_exposures
-        >>> sim = simulate_exposures((64, 64), cr_rate=0, seed=1)
-        >>> int(sim.coincidences().sum())
-        0
-        """
-        return 2 * self.hits(nsigma).sum(axis=0) > len(self.exposures)
-
-
 def simulate_exposures(
     shape=(512, 512),
     *,
@@ -217,6 +93,7 @@ def simulate_exposures(
     seeing=2.5,
     sky_lines=1.0,
     background=0.0,
+    flat=None,
     exptime=1200.0,
     unit="adu",
     seed=None,
@@ -234,10 +111,11 @@ def simulate_exposures(
         What is seen: spectra of fibres along the rows; a spectrum through a long
         slit, with wavelength along the rows; or stars and galaxies. All include
         the sky. Default is 'fibres'.
-    gain : float, optional
-        Gain in electrons per adu. Default is 1.
-    readnoise : float, optional
-        Read noise in electrons. Default is 3.
+    gain : float, sequence of float, `~numpy.ndarray` or mapping, optional
+        Gain in electrons per adu: one, one per exposure, a map (ny, nx) or values by
+        FITS section as for `~ccdcr.ccd_map`. Default is 1.
+    readnoise : float, sequence of float, `~numpy.ndarray` or mapping, optional
+        Read noise in electrons, likewise. Default is 3.
     bias : float, optional
         Level added to each exposure, in the data unit. Default is 0.
     cr_rate : float, optional
@@ -259,8 +137,12 @@ def simulate_exposures(
         exposure. The scene 'stars' has none. Default is 1.
     background : float or sequence of float, optional
         Electrons added to each pixel: one, or one per exposure. Default is 0.
-    exptime : float, optional
-        Exposure time in seconds, for the headers only. Default is 1200.
+    flat : 2D `~numpy.ndarray`, optional
+        Factor of all the signal in each pixel, (ny, nx). Default is 1.
+    exptime : float or sequence of float, optional
+        Exposure time in seconds: one, for the headers only, or one per exposure;
+        then the signal of each is proportional to it, and ``flux`` is that of an
+        exposure of the median time. Default is 1200.
     unit : {'adu', 'electron'}, optional
         Unit of the data; with 'electron' the gain must be 1. Default is 'adu'.
     seed : int or None, optional
@@ -300,8 +182,8 @@ def simulate_exposures(
     shape = image_shape(shape, "shape")
     n = integer(1)(n_exposures, "n_exposures")
     known = {
-        "gain": number(gain, "gain", 0, above=True),
-        "readnoise": number(readnoise, "readnoise", 0),
+        "gain": _ccd_values(gain, "gain", n, shape, above=True),
+        "readnoise": _ccd_values(readnoise, "readnoise", n, shape),
         "bias": number(bias, "bias"),
         "flux": per_exposure(flux, "flux", n, 0, above=True),
         "shift": shifts(shift, "shift", n),
@@ -312,36 +194,58 @@ def simulate_exposures(
         "seed": optional(integer(0))(seed, "seed"),
     }
     cr_rate = number(cr_rate, "cr_rate", 0)
-    exptime = number(exptime, "exptime", 0, above=True)
+    exptime = per_exposure(exptime, "exptime", n, 0, above=True)
+    known["flux"] = known["flux"] * (exptime / np.median(exptime))
+    flat = 1.0 if flat is None else _flat(flat, shape)
     unit = choice(*_UNITS)(unit, "unit")
     _check_gain(known["gain"], unit)
 
     rng = np.random.default_rng(known["seed"])
-    images = _electrons(shape, cr_rate, known, rng)
+    images = _electrons(shape, cr_rate, known, flat, rng)
     data = _read_out(images, known, rng)
     exposures = [
         CCDData(image, unit=_UNITS[unit], meta=header)
         for image, header in zip(data, _headers(exptime, known), strict=True)
     ]
-    images = {name: image / np.float32(gain) for name, image in images.items()}
+    each = broadcast(known["gain"]).astype(np.float32)
+    typical = each if each.ndim < 3 else np.float32(np.median(each))
+    gains = {"truth": typical, "expected": each, "cosmic_rays": each}
+    images = {name: image / gains[name] for name, image in images.items()}
     return Simulation(exposures=exposures, **images, **known)
 
 
+def _ccd_values(value, name, n, shape, *, above=False):
+    """Return gain or read noise as a float, (n,) or (ny, nx)."""
+    if np.ndim(value) == 0 and not isinstance(value, Mapping):
+        return number(value, name, 0, above=above)
+    alike = [SimpleNamespace(shape=shape, meta={})] * n
+    unit = u.electron / u.adu if name == "gain" else u.electron
+    return find_values(alike, name, value, unit, above=above)
+
+
+def _flat(value, shape):
+    flat = np.array(value, dtype=float)
+    if flat.shape != shape or not (np.isfinite(flat) & (flat > 0)).all():
+        msg = f"flat must hold numbers > 0 in the shape {shape}, got {flat.shape}"
+        raise ValueError(msg)
+    return flat
+
+
 def _check_gain(gain, unit):
-    if unit == "electron" and gain != 1:
+    if unit == "electron" and np.any(gain != 1):
         msg = f"gain must be 1 when unit is 'electron', got {gain}"
         raise ValueError(msg)
 
 
-def _electrons(shape, cr_rate, known, rng):
+def _electrons(shape, cr_rate, known, flat, rng):
     """Return the noise-free images by name, in electrons."""
     # The scene first, noise last: neither scene nor cosmic rays depend on the rest.
     scene = _SCENES[known["scene"]].draw(shape, rng)
     names = ("flux", "shift", "seeing", "sky_lines", "background")
     settings = zip(*(known[name] for name in names), strict=True)
-    truth = scene.render(0, 0, np.mean(known["seeing"]))
+    truth = flat * scene.render(0, 0, np.mean(known["seeing"]))
     expected = [
-        flux * scene.render(*shift, fwhm, lines) + sky
+        flat * (flux * scene.render(*shift, fwhm, lines) + sky)
         for flux, shift, fwhm, lines, sky in settings
     ]
     cosmic_rays = [_cosmic_rays(shape, cr_rate, rng) for _ in expected]
@@ -354,15 +258,23 @@ def _electrons(shape, cr_rate, known, rng):
 
 def _read_out(images, known, rng):
     """Return the noisy data of each exposure, in the data unit."""
-    data = []
-    for expected, cosmic_rays in zip(
-        images["expected"], images["cosmic_rays"], strict=True
-    ):
+    data, n = [], len(known["flux"])
+    noise = ([_of_exposure(known[x], i) for i in range(n)] for x in _NOISE)
+    planes = images["expected"], images["cosmic_rays"]
+    for gain, readnoise, expected, cosmic_rays in zip(*noise, *planes, strict=True):
         electrons = rng.poisson(expected) + cosmic_rays.astype(float)
-        electrons += known["readnoise"] * rng.standard_normal(electrons.shape)
-        image = electrons / known["gain"] + known["bias"]
+        electrons += readnoise * rng.standard_normal(electrons.shape)
+        image = electrons / gain + known["bias"]
         data.append(image.astype(np.float32))
     return data
+
+
+_NOISE = ("gain", "readnoise")
+
+
+def _of_exposure(values, i):
+    """Return a number or a map of exposure i."""
+    return values[i] if np.ndim(values) == 1 else values
 
 
 def _headers(exptime, known):
@@ -370,14 +282,18 @@ def _headers(exptime, known):
     start = Time(_FIRST_EXPOSURE, scale="utc")
     headers = []
     for index in range(len(known["flux"])):
-        date = start + TimeDelta(index * (exptime + _READOUT_TIME), format="sec")
+        before = exptime[:index].sum() + index * _READOUT_TIME
+        date = start + TimeDelta(before, format="sec")
+        gain, readnoise = (
+            float(np.median(_of_exposure(known[name], index))) for name in _NOISE
+        )
         cards = [
             ("OBJECT", f"simulated {known['scene']}", "name of the object"),
             ("DATE-OBS", date.isot, "start of the exposure (UTC)"),
             ("MJD-OBS", date.mjd, "[d] the same as a modified Julian date"),
-            ("EXPTIME", exptime, "[s] exposure time"),
-            ("GAIN", known["gain"], "[electron/data unit] gain"),
-            ("RDNOISE", known["readnoise"], "[electron] read noise"),
+            ("EXPTIME", float(exptime[index]), "[s] exposure time"),
+            ("GAIN", gain, "[electron/data unit] gain"),
+            ("RDNOISE", readnoise, "[electron] read noise"),
         ]
         headers.append(fits.Header(cards))
     return headers

@@ -137,7 +137,8 @@ class LACosmic:
         """
         Return the mask (True = cosmic ray) and cleaned image of an image without bias.
 
-        ``inmask`` (True = ignored) may be None; ``readnoise`` is in electron.
+        ``inmask`` (True = ignored) may be None; ``readnoise``, one number or a map
+        (ny, nx), is in electron.
         """
         strict, lax = self._passes()
         mask, cleaned = strict.run(image, inmask, gain, readnoise)
@@ -167,7 +168,7 @@ class LACosmic:
             sigfrac=self.sigfrac,
             objlim=self.objlim,
             gain=1.0,
-            readnoise=readnoise,
+            **_noise_options(electrons, readnoise, pad),
             satlevel=self.satlevel * gain,
             niter=self.niter,
             sepmed=self.sepmed,
@@ -194,6 +195,13 @@ class LACosmic:
         }
 
 
+def _noise_options(electrons, readnoise, pad):
+    """Return the read noise, or as a map (ny, nx) the variance that it makes."""
+    if np.ndim(readnoise) == 0:
+        return {"readnoise": readnoise}
+    return {"invar": electrons + _pad(np.square(readnoise, dtype=np.float32), pad)}
+
+
 def _widths(shape, padwidth):
     """Return the margins along y and x; astroscrappy's filters need a least size."""
     return [(padwidth, padwidth + max(_LARGEST_FILTER - n, 0)) for n in shape]
@@ -209,6 +217,7 @@ class _FromPackage:
     def __call__(self, image, inmask, gain, readnoise):
         """Return the mask and the image interpolated by medians of the surroundings."""
         electrons = np.multiply(image, gain, dtype=np.float32)
+        readnoise = float(np.median(readnoise))  # these know no map
         mask = np.asarray(self.detect(electrons, readnoise), dtype=bool)
         if inmask is not None:
             mask &= ~inmask
@@ -298,12 +307,13 @@ def run_detector(detector, images, parameters, *, keep=(), progress_bar=None):
     ``progress_bar`` wraps the images.
     """
     masks, cleaned = {}, {}
+    readnoise = parameters.readnoise
+    if parameters.readnoise_map is not None:
+        readnoise = parameters.readnoise_map
     items = images.items() if progress_bar is None else progress_bar(images.items())
     for name, (image, bad) in items:
         if detector is not None:
-            masks[name], clean = detector(
-                image, bad, parameters.gain, parameters.readnoise
-            )
+            masks[name], clean = detector(image, bad, parameters.gain, readnoise)
             if name in keep:
                 cleaned[name] = clean
     return SingleImage(masks, cleaned)

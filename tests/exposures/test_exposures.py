@@ -580,7 +580,7 @@ class TestDetector:
     @pytest.mark.parametrize("value", [[1, 2], {}, b"1", object()])
     def test_wrong_kind(self, name, value):
         """Anything else is of the wrong kind."""
-        if name == "readnoise" and isinstance(value, list):
+        if name != "bias" and isinstance(value, list):
             pytest.skip("it may be given for each exposure")
         parameters = {"gain": 2, "readnoise": 5, "bias": 0, name: value}
         message = f"{name} must be one number, a Quantity or a keyword, got "
@@ -607,11 +607,13 @@ class TestDetector:
             find_parameters(ccds, **parameters)
 
     def test_keyword_differs(self):
-        """One detector, one value."""
-        ccds = [make_ccd(GAIN=1.5), make_ccd(GAIN=1.6)]
-        message = r"gain='GAIN' must be the same in all exposures, got \[1\.5, 1\.6\]"
+        """Gains of each exposure are kept; there is one bias."""
+        ccds = [make_ccd(GAIN=1.5, BIAS=1), make_ccd(GAIN=1.6, BIAS=2)]
+        known = find_parameters(ccds, gain="GAIN", readnoise=5, bias=None)
+        assert known.gains == (1.5, 1.6)
+        message = r"bias='BIAS' must be the same in all exposures, got \[1, 2\]"
         with pytest.raises(ValueError, match=message):
-            find_parameters(ccds, gain="GAIN", readnoise=5, bias=None)
+            find_parameters(ccds, gain="GAIN", readnoise=5, bias="BIAS")
 
     def test_keyword_of_files(self, files):
         """Keywords of files, through the door."""
@@ -663,6 +665,40 @@ class TestMaps:
         same = find_parameters([ccds[0]] * 2, gain=1, readnoise="RN", bias=0)
         assert same.readnoises is None
         assert same.readnoise == 3
+
+    @pytest.mark.parametrize(
+        "sections",
+        [
+            {"[1:2, :]": 3.0, "[3:4, 1:3]": 7.0},
+            {"[1:2, :]": 3 * u.electron, "[3:4, *]": 7 * u.electron},
+            {"[ 1:2 , 1:3 ]": "RDN1", "[3:, :]": "ESO DET OUT2 RON"},
+            {"[:2, :]": "RDN1", "[3:4, :]": "HIERARCH ESO DET OUT2 RON"},
+        ],
+    )
+    def test_sections(self, sections):
+        """FITS sections, x first, of numbers or keywords."""
+        header = fits.Header({"RDN1": 3.0})
+        header["HIERARCH ESO DET OUT2 RON"] = 7.0
+        ccds = [CCDData(np.ones((3, 4)), unit="adu", meta=header)] * 2
+        detector = find_parameters(ccds, gain=2, readnoise=sections, bias=0)
+        assert_array_equal(detector.readnoise_map, [[3, 3, 7, 7]] * 3)
+
+    @pytest.mark.parametrize(
+        ("sections", "message"),
+        [
+            ({"[1:2, :]": 3}, "readnoise: sections must cover .* leave out 6 of them"),
+            ({"[1:3, :]": 3, "[3:4, :]": 4}, r"must not overlap, '\[3:4, :\]' does"),
+            ({"[1:5, :]": 3}, r"must lie in the image of 4 x 3 pixels, got '\[1:5"),
+            ({"1:4": 3}, r"a section must be like '\[1:1024, :\]' .* got '1:4'"),
+            ({"[:, :]": "RDN"}, "'RDN' must name a header keyword"),
+            ({"[1:2, :]": 3, "[3:, :]": 3 * u.adu}, "must have one unit"),
+        ],
+    )
+    def test_wrong_sections(self, sections, message):
+        """The section and the rule are said."""
+        ccds = [CCDData(np.ones((3, 4)), unit="adu")] * 2
+        with pytest.raises(ValueError, match=message):
+            find_parameters(ccds, gain=2, readnoise=sections, bias=0)
 
     @pytest.mark.parametrize(
         ("readnoise", "message"),

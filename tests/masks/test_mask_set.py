@@ -303,7 +303,7 @@ class TestErrors:
         [
             ("gain", 2 * u.s, "be in electron / adu, got s"),
             ("gain", "high", "be one number, got 'high'"),
-            ("gain", [1, 2], r"be one number, got \[1, 2\]"),
+            ("gain", [1, 2], r"be one number, one for each .* got shape \(2,\)"),
             ("readnoise", 3 * u.adu, "be in electron, got adu"),
             ("readnoise", "RDNOISE", "be one number, got 'RDNOISE'"),
             ("bias", [1, 2], r"be one number, got \[1, 2\]"),

@@ -1,0 +1,221 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Values of gain and read noise: numbers, keywords, maps, or by amplifier."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from astropy import log
+from astropy import units as u
+
+from ccdcr.exceptions import short_repr
+
+__all__ = [
+    "GAIN_KEYWORDS",
+    "READNOISE_KEYWORDS",
+    "ccd_map",
+    "find_keywords",
+    "find_number",
+    "find_values",
+    "resolve",
+    "same_value",
+]
+
+# Tried in this order if no value is given.
+GAIN_KEYWORDS = ("GAIN", "EGAIN")
+READNOISE_KEYWORDS = ("RDNOISE", "READNOIS", "RON", "ENOISE")
+
+
+_RANGE = r"(?:\*|(\d*):(\d*))"
+_SECTION = re.compile(rf"\[\s*{_RANGE}\s*,\s*{_RANGE}\s*\]")
+
+
+def ccd_map(shape, sections):
+    """
+    Make a map of gain or read noise from the values of the amplifiers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (ny, nx) of the exposures.
+    sections : mapping
+        Values by FITS section, as in ``ccdproc.trim_image(fits_section=)``: x first,
+        the first pixel is 1, the last one is included.
+
+    Returns
+    -------
+    values : 2D `~numpy.ndarray`
+        The value of each pixel, (ny, nx).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a section is not one of the image, if two of them overlap or if they
+        leave pixels out.
+
+    Examples
+    --------
+    >>> from ccdcr import ccd_map
+    >>> ccd_map((2, 4), {"[1:2, :]": 3.1, "[3:4, :]": 6.9})
+    array([[3.1, 3.1, 6.9, 6.9],
+           [3.1, 3.1, 6.9, 6.9]])
+    """
+    values = np.full(shape, np.nan)
+    for section, value in sections.items():
+        part = values[_slices(section, shape)]
+        if not np.isnan(part).all():
+            msg = f"sections must not overlap, {section!r} does with one before it"
+            raise ValueError(msg)
+        part[:] = find_number(
+            f"the value of {section}", value, u.dimensionless_unscaled
+        )
+    if missing := np.count_nonzero(np.isnan(values)):
+        msg = (
+            f"sections must cover the image of {shape[1]} x {shape[0]} pixels, "
+            f"{', '.join(sections)} leave out {missing} of them"
+        )
+        raise ValueError(msg)
+    return values
+
+
+def _slices(section, shape):
+    """Return the slices (y, x) of a FITS section."""
+    match = _SECTION.fullmatch(section.strip()) if isinstance(section, str) else None
+    if match is None:
+        msg = f"a section must be like '[1:1024, :]' (x, then y), got {section!r}"
+        raise ValueError(msg)
+    x0, x1, y0, y1 = match.groups()
+    ny, nx = shape
+    x, y = (int(x0 or 1), int(x1 or nx)), (int(y0 or 1), int(y1 or ny))
+    if not (1 <= x[0] <= x[1] <= nx and 1 <= y[0] <= y[1] <= ny):
+        msg = f"sections must lie in the image of {nx} x {ny} pixels, got {section!r}"
+        raise ValueError(msg)
+    return slice(y[0] - 1, y[1]), slice(x[0] - 1, x[1])
+
+
+def _check_map(name, values, shape, *, above=False):
+    if values.shape != shape:
+        msg = (
+            f"{name} must be one number or a map of the shape of the exposures, "
+            f"{shape}, got shape {values.shape}"
+        )
+        raise ValueError(msg)
+    allowed = values > 0 if above else values >= 0
+    if not (np.isfinite(values) & allowed).all():
+        msg = f"{name} must be finite and {'>' if above else '>='} 0 in each pixel"
+        raise ValueError(msg)
+
+
+def resolve(exposures, name, value):
+    """Return a value with keywords and sections replaced by what they stand for."""
+    if isinstance(value, str):
+        pairs = enumerate(exposures, start=1)
+        values = [_keyword(each, name, value, i) for i, each in pairs]
+        return values[0] if len(set(values)) == 1 else values
+    if not isinstance(value, Mapping) or not value:
+        return value
+    units = {getattr(x, "unit", None) for x in value.values()}
+    if len(units) != 1:
+        msg = f"the sections of {name} must have one unit, got {short_repr(value)}"
+        raise ValueError(msg)
+    found = {section: same_value(exposures, name, x) for section, x in value.items()}
+    values = {section: getattr(x, "value", x) for section, x in found.items()}
+    try:
+        made = ccd_map(exposures[0].shape, values)
+    except ValueError as err:
+        msg = f"{name}: {err}"
+        raise ValueError(msg) from err
+    unit = units.pop()
+    return made if unit is None else u.Quantity(made, unit)
+
+
+def find_values(exposures, name, value, unit, *, above=False):
+    """Return a float, or the floats of each exposure (n,) or of a map (ny, nx)."""
+    value = resolve(exposures, name, value)
+    if np.ndim(value) == 0:
+        return find_number(name, value, unit, minimum=0, above=above)
+    if isinstance(value, u.Quantity):
+        value = _in_unit(name, value, unit)
+    values = np.asarray(value, dtype=float)
+    if values.ndim == 2:
+        _check_map(name, values, exposures[0].shape, above=above)
+        return values
+    if values.shape != (len(exposures),):
+        msg = (
+            f"{name} must be one number, one for each of the "
+            f"{len(exposures)} exposures or a map, got shape {values.shape}"
+        )
+        raise ValueError(msg)
+    return np.array(
+        [find_number(name, v, unit, minimum=0, above=above) for v in values]
+    )
+
+
+def same_value(exposures, name, value):
+    """Return a value, or what all headers have if it is the name of a keyword."""
+    if not isinstance(value, str):
+        return value
+    values = [_keyword(ccd, name, value, i) for i, ccd in enumerate(exposures, start=1)]
+    if len(set(values)) > 1:
+        msg = f"{name}={value!r} must be the same in all exposures, got {values}"
+        raise ValueError(msg)
+    return values[0]
+
+
+def _keyword(ccd, name, keyword, number):
+    found = ccd.meta.get(keyword.removeprefix("HIERARCH "))
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        what = "is missing" if found is None else f"is {found!r}"
+        msg = (
+            f"{name}={keyword!r} must name a header keyword that holds a number; "
+            f"it {what} in exposure {number}"
+        )
+        raise ValueError(msg)  # noqa: TRY004
+    return found
+
+
+def _in_unit(name, value, unit):
+    try:
+        return value.to_value(unit)
+    except u.UnitsError as err:
+        msg = f"{name} must be in {unit}, got {value.unit}"
+        raise ValueError(msg) from err
+
+
+def find_number(name, value, unit, *, minimum=-np.inf, above=False):
+    """Return a number or Quantity as a finite float in a unit."""
+    if isinstance(value, u.Quantity):
+        value = _in_unit(name, value, unit)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as err:
+        msg = f"{name} must be one number, a Quantity or a keyword, got {value!r}"
+        raise TypeError(msg) from err
+    allowed = number > minimum if above else number >= minimum
+    if not (np.isfinite(number) and allowed):
+        limit = f" {'>' if above else '>='} {minimum}" if minimum > -np.inf else ""
+        msg = f"{name} must be a finite number{limit}, got {number}"
+        raise ValueError(msg)
+    return number
+
+
+def find_keywords(exposures, *, gain, readnoise):
+    """
+    Return gain and read noise as a dict, with usual keywords in place of None.
+
+    None remains where no keyword is in all headers.
+    """
+    if gain is None and exposures[0].unit != u.electron:
+        gain = _known_keyword(exposures, "gain", GAIN_KEYWORDS)
+    if readnoise is None:
+        readnoise = _known_keyword(exposures, "readnoise", READNOISE_KEYWORDS)
+    return {"gain": gain, "readnoise": readnoise}
+
+
+def _known_keyword(exposures, name, keywords):
+    for keyword in keywords:
+        if all(keyword in exposure.meta for exposure in exposures):
+            value = exposures[0].meta[keyword]
+            log.info(f"{name} is {value}, from the header keyword {keyword}")
+            return keyword
+    return None

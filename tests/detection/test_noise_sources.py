@@ -1,0 +1,189 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of gain and read noise by amplifier and by exposure, with known truth."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from numpy.testing import assert_array_equal
+from scipy import ndimage
+
+from ccdcr import (
+    CRCombiner,
+    CRMaskSet,
+    ccd_map,
+    check_equivalence,
+    combine,
+    detect_cosmic_rays,
+)
+from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exposures import CCDParameters
+from ccdcr.simulation import simulate_exposures
+from ccdcr.single_image.detectors import LACosmic
+
+SHAPE = (200, 200)
+HALVES = ("[1:100, :]", "[101:200, :]")
+READNOISE = dict(zip(HALVES, (3.0, 7.0), strict=True))
+GAIN = dict(zip(HALVES, (1.2, 2.1), strict=True))
+LEFT, RIGHT = np.s_[:, :100], np.s_[:, 100:]
+
+
+def simulate(**options):
+    """Return two amplifiers of other gain and read noise."""
+    options = {"gain": GAIN, "readnoise": READNOISE, "cr_rate": 0.3} | options
+    return simulate_exposures(SHAPE, seed=11, **options)
+
+
+def pulls(combined, truth, masks):
+    """Return the RMS of (value - truth) / uncertainty in both halves."""
+    clean = ~masks.meancrt
+    z = (combined.data - truth) / combined.uncertainty.array
+    return [np.sqrt(np.mean(z[part][clean[part]] ** 2)) for part in (LEFT, RIGHT)]
+
+
+class TestAmplifiers:
+    """Two amplifiers."""
+
+    @pytest.mark.parametrize("n", [2, 3, 5, 7])
+    def test_matched(self, n, tmp_path):
+        """Few false pixels, hits are found, uncertainties are right in each half."""
+        sim = simulate(n_exposures=n)
+        masks = detect_cosmic_rays(sim.exposures, gain=GAIN, readnoise=READNOISE)
+        near = [ndimage.binary_dilation(c > 0.1, iterations=2) for c in sim.cosmic_rays]
+        assert (masks.crmasks & ~np.array(near)).sum(axis=(1, 2)).max() <= 2
+        hits = sim.hits()
+        assert np.count_nonzero(masks.crmasks & hits) >= 0.995 * hits.sum()
+        result = CRCombiner(sim.exposures, masks).meancr_combine()
+        assert pulls(result, sim.truth, masks) == pytest.approx([1, 1], abs=0.05)
+        path = tmp_path / "crmasks.fits"
+        masks.write(path)
+        again = combine(sim.exposures, crmasks=path, mem_limit=1e6)
+        assert_array_equal(again.uncertainty.array, result.uncertainty.array)
+
+    def test_one_number_is_wrong(self):
+        """The test sees the difference: one read noise for both is far off."""
+        sim = simulate()
+        masks = detect_cosmic_rays(sim.exposures, gain=GAIN, readnoise=READNOISE)
+        result = CRCombiner(sim.exposures, masks, readnoise=5.0).meancr_combine()
+        left, right = pulls(result, sim.truth, masks)
+        assert left < 0.92
+        assert right > 1.08
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"mm_boundary_fit": "spline", "mm_nsimulations": 2}]
+    )
+    def test_median_minimum(self, options):
+        """Noise of the noisier half is not flagged, exact or simulated."""
+        sim = simulate(scene="stars", cr_rate=0)
+        noise = {"gain": GAIN, "readnoise": READNOISE}
+        masks = detect_cosmic_rays(
+            sim.exposures, crmethod="mmcosmic", **noise, **options
+        )
+        assert masks.mediancr.sum() <= 9 * 2
+
+    def test_equivalent(self):
+        """Two amplifiers are no reason for a mismatch."""
+        sim = simulate(scene="longslit")
+        report = check_equivalence(sim.exposures, gain=GAIN, readnoise=READNOISE)
+        assert not report.needed
+
+    def test_lacosmic(self):
+        """A map of one value gives what the value gives."""
+        image = np.asarray(simulate(gain=1.0).exposures[0].data)
+        one = LACosmic().run(image, None, 1.0, 3.0)
+        of_map = LACosmic().run(image, None, 1.0, np.full(SHAPE, 3.0))
+        assert_array_equal(one[0], of_map[0])
+        assert one[0].any()
+
+    def test_lamedian(self):
+        """LAMEDIAN in electron replaces adu, whatever the amplifier."""
+        sim = simulate(gain=GAIN, readnoise=3.0, cr_rate=0)
+        parts = [np.ones(SHAPE, bool), np.ones(SHAPE, bool)]
+        gain = ccd_map(SHAPE, GAIN)
+        masks = CRMaskSet(
+            *parts,
+            np.zeros((3, *SHAPE), bool),
+            lamedian=sim.truth * gain * u.electron,
+            gain=gain,
+            readnoise=3.0,
+        )
+        result = CRCombiner(sim.exposures, masks).mediancr_combine(use_lamedian=True)
+        assert result.data == pytest.approx(sim.truth, rel=1e-5)
+
+
+class TestExposures:
+    """Gain and read noise of each exposure."""
+
+    def test_readnoise(self, tmp_path):
+        """The uncertainty of each exposure counts, also from a file."""
+        readnoise = [3.0, 9.0, 5.0, 3.0]
+        sim = simulate(gain=1.5, readnoise=readnoise, n_exposures=4)
+        masks = detect_cosmic_rays(sim.exposures, gain="GAIN", readnoise="RDNOISE")
+        assert masks.readnoise == pytest.approx(readnoise)
+        masks.write(tmp_path / "crmasks.fits")
+        masks = CRMaskSet.read(tmp_path / "crmasks.fits")
+        assert masks.readnoise == pytest.approx(readnoise)
+        result = CRCombiner(sim.exposures, masks).meancr_combine()
+        assert pulls(result, sim.truth, masks) == pytest.approx([1, 1], abs=0.05)
+
+    @pytest.mark.parametrize("crmethod", ["matched", "mmcosmic"])
+    def test_gain(self, crmethod):
+        """Exposures of other gain are brought to one level by their flux factors."""
+        sim = simulate(gain=[1.0, 2.0, 1.0], readnoise=3.0)
+        masks = detect_cosmic_rays(
+            sim.exposures, gain=[1.0, 2.0, 1.0], readnoise=3.0, crmethod=crmethod
+        )
+        assert masks.flux_factor == pytest.approx([1, 0.5, 1])
+        hits = sim.hits()
+        assert np.count_nonzero(masks.crmasks & hits) >= 0.99 * hits.sum()
+        near = [ndimage.binary_dilation(c > 0.1, iterations=3) for c in sim.cosmic_rays]
+        assert (masks.crmasks & ~np.array(near)).sum() <= 9
+        combiner = CRCombiner(sim.exposures, masks)
+        result = combiner.meancr_combine(apply_flux_factor=True)
+        assert pulls(result, sim.truth, masks) == pytest.approx([1, 1], abs=0.05)
+
+
+class TestMaskSet:
+    """Maps in mask sets and their files."""
+
+    PARTS = (np.zeros((3, 4), bool), np.zeros((3, 4), bool), np.zeros((2, 3, 4), bool))
+
+    def test_file_and_slice(self, tmp_path):
+        """Maps are written, read, compared and cut."""
+        gain = np.arange(1.0, 13.0, dtype=np.float32).reshape(3, 4)
+        masks = CRMaskSet(*self.PARTS, gain=gain, readnoise=[2.0, 3.0])
+        masks.write(tmp_path / "crmasks.fits")
+        hdus = masks.to_hdulist()
+        assert_array_equal(hdus["GAINMAP"].data, gain)
+        assert "RNMAP" not in hdus
+        assert hdus[0].header["CRGAIN"] == 6.5
+        again = CRMaskSet.read(tmp_path / "crmasks.fits")
+        assert again == masks
+        assert_array_equal(again.readnoise, [2, 3])
+        assert_array_equal(again[1:, :2].gain, gain[1:, :2])
+        assert again != CRMaskSet(*self.PARTS, gain=gain + 1, readnoise=[2.0, 3.0])
+
+    def test_wrong_map(self):
+        """A map that is not positive is refused, in a file, too."""
+        gain = np.ones((3, 4))
+        gain[0, 0] = 0
+        with pytest.raises(ValueError, match="gain must be a finite number > 0, got 0"):
+            CRMaskSet(*self.PARTS, gain=gain)
+        hdus = CRMaskSet(*self.PARTS, gain=np.ones((3, 4))).to_hdulist()
+        hdus["GAINMAP"].data = np.zeros((3, 4))
+        with pytest.raises(CRMasksFileError, match="gain must be a finite number"):
+            CRMaskSet.from_hdulist(hdus)
+
+
+def test_parameters_of_a_part():
+    """A part of the image has its part of the maps."""
+    gain, readnoise = ccd_map(SHAPE, GAIN), ccd_map(SHAPE, READNOISE)
+    part = CCDParameters.from_values(gain, readnoise).at(np.s_[:2, 99:101])
+    assert_array_equal(part.every_gain, np.float32([[1.2, 2.1]] * 2))
+    assert_array_equal(part.every_readnoise, [[3, 7]] * 2)
+
+
+@pytest.mark.parametrize("method", ["average", "median"])
+def test_no_effect(method):
+    """The methods of ccdproc use no gain."""
+    with pytest.raises(ValueError, match="readnoise has no effect"):
+        combine(simulate().exposures, method=method, readnoise=3.0)
