@@ -143,6 +143,7 @@ def add_combine(commands, common):
     parser.add_argument("--crmasks", metavar="FILE", help="the file of masks")
     for name, text in (
         ("use-lamedian", "take LAMEDIAN instead of the minimum"),
+        ("use-expected", "replace masked values by those without hits (if known)"),
         ("apply-flux-factor", "divide exposures by the flux factors of the masks"),
     ):
         parser.add_argument(
@@ -165,7 +166,7 @@ def _run_combine(options, console):
     if options.crmasks is not None:
         given["crmasks"] = str(Path(options.crmasks).absolute())
     given = {name: value for name, value in given.items() if value is not None}
-    for name in ("use_lamedian", "apply_flux_factor"):
+    for name in ("use_lamedian", "use_expected", "apply_flux_factor"):
         if (value := getattr(options, name)) is not None:
             options.changes.append((name, value))
     block = dataclasses.replace(block, **given)

@@ -16,6 +16,7 @@ from ccdcr.exposures.ccd_parameters import (
     find_ccd_parameters,
     model_variance,
 )
+from ccdcr.masks.expected_table import ExpectedRows
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.masks.mask_checks import as_map, typical
 from ccdcr.masks.mask_set import CRMaskSet
@@ -42,7 +43,8 @@ class CombinationSettings:
     of the uncertainties of the exposures, None where they are not used; ``model`` is
     gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` are
     the factor, the power of the gain and the offset that bring LAMEDIAN to the unit of
-    the exposures. ``clips`` are those of `make_clips`.
+    the exposures. ``clips`` are those of `make_clips`. ``expected`` is the power of the
+    gain that brings expected values to the unit of the exposures, or None.
     """
 
     method: str
@@ -54,6 +56,7 @@ class CombinationSettings:
     scatter: bool = False
     lamedian: tuple | None = None
     clips: tuple = ()
+    expected: int | None = None
 
     @classmethod
     def from_options(
@@ -63,6 +66,7 @@ class CombinationSettings:
         method,
         *,
         use_lamedian=False,
+        use_expected=None,
         apply_flux_factor=False,
         uncertainty="propagate",
         scaling=None,
@@ -77,6 +81,7 @@ class CombinationSettings:
         factors = _factors(len(exposures), masks, scaling, apply_flux_factor)
         model = _noise_model(masks if given is None else given, unit)
         lamedian = _lamedian_units(masks, unit) if use_lamedian else None
+        expected = _expected_power(masks, unit, use_expected)
         kinds = None
         if uncertainty is not None and all(e.has_variance for e in exposures):
             kinds = tuple((e.kind, e.sigma_unit) for e in exposures)
@@ -84,7 +89,7 @@ class CombinationSettings:
         if uncertainty is not None and not known:
             _complain(exposures, unit, uncertainty)
         scatter = uncertainty == "scatter"
-        rules = known, scatter, lamedian, tuple(clips)
+        rules = known, scatter, lamedian, tuple(clips), expected
         return cls(method, unit, factors, kinds, model, *rules)
 
     def variances(self, stack):
@@ -132,12 +137,14 @@ def read_masks(masks, name):
     return masks
 
 
-def masks_for(masks, method, *, clips=(), given=None):
+def masks_for(masks, method, *, clips=(), given=None, expected=None):
     """
     Return the masks that a method uses, by name.
 
-    LOW (n, ny, nx) is added if there is any, FLAGGED (n, ny, nx) if it clips, and maps
-    of gain and read noise (ny, nx), those of `GivenNoise` if that is given.
+    LOW (n, ny, nx) is added if there is any, FLAGGED (n, ny, nx) if it clips or uses
+    expected values, EXPECTED, the `ExpectedRows`, if the power of the gain for them is
+    given, and maps of gain and read noise (ny, nx), those of `GivenNoise` if that is
+    given.
     """
     if method not in METHODS:
         msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
@@ -151,8 +158,13 @@ def masks_for(masks, method, *, clips=(), given=None):
         msg = f"{method} needs the mask {missing[0]}, which crmasks does not have"
         raise ValueError(msg)
     noise = masks if given is None else given
-    more = {"LOW": masks.low, "FLAGGED": masks.crmasks if clips else None}
+    more = {"LOW": masks.low}
     more |= {MAPS[name][1]: as_map(getattr(noise, name)) for name in MAPS}
+    if clips or expected is not None:
+        more["FLAGGED"] = masks.crmasks
+    if expected is not None:
+        table = masks.expected, masks.crmasks.shape
+        more["EXPECTED"] = ExpectedRows.from_table(*table, masks.gain, expected)
     more = {name: mask for name, mask in more.items() if mask is not None}
     return {name: available[name] for name in needed} | more
 
@@ -188,6 +200,34 @@ def check_factors(scale, n, name):
     return np.broadcast_to(factors, (n,))
 
 
+def _expected_power(masks, unit, use_expected):
+    """Return the power of the gain for expected values, None if they are not used."""
+    if use_expected is not None and not isinstance(use_expected, bool):
+        msg = f"use_expected must be True, False or None, got {use_expected!r}"
+        raise ValueError(msg)
+    other = masks.expected_unit
+    if use_expected and other is None:
+        msg = (
+            "use_expected=True needs expected values, which the mask set does not "
+            "have; add_expected(ccds, masks) makes them"
+        )
+        raise ValueError(msg)
+    if other is None or use_expected is False:
+        return None
+    if other == unit:
+        return 0
+    if unit not in {u.adu, u.electron} or masks.gain is None:
+        raise ValueError(_no_gain("expected values are", other, unit))
+    return 1 if other == u.adu else -1
+
+
+def _no_gain(what, other, unit):
+    return (
+        f"{what} in {other} and the exposures are in {unit}; "
+        "the mask set records no gain to convert"
+    )
+
+
 def _lamedian_units(masks, unit):
     """Return factor, power of the gain and offset that LAMEDIAN needs."""
     image = masks.lamedian
@@ -203,11 +243,7 @@ def _lamedian_units(masks, unit):
     try:
         return other.to(unit), 0, _bias(masks, unit)
     except u.UnitConversionError as err:
-        msg = (
-            f"LAMEDIAN is in {other} and the exposures are in {unit}; "
-            "the mask set records no gain to convert it"
-        )
-        raise ValueError(msg) from err
+        raise ValueError(_no_gain("LAMEDIAN is", other, unit)) from err
 
 
 def _bias(masks, unit):
@@ -298,13 +334,16 @@ def check_weights(weights):
         raise ValueError(msg)
 
 
-def make_keywords(n, method, uuid, apply_flux_factor, use_lamedian, *, replaced):
+def make_keywords(n, masks, settings, *, apply_flux_factor, replaced):
     """Return the header keywords of a combined image."""
-    return {
+    keywords = {
         "NCOMBINE": n,
-        "CRMETHOD": method,
-        "CRUUID": uuid,
+        "CRMETHOD": settings.method,
+        "CRUUID": masks.uuid,
         "CRFLUXF": bool(apply_flux_factor),
-        "CRLAMED": bool(use_lamedian),
+        "CRLAMED": settings.lamedian is not None,
         "CRNREPL": int(replaced),
     }
+    if masks.expected_unit is not None:
+        keywords["CREXPECT"] = settings.expected is not None
+    return keywords

@@ -34,6 +34,7 @@ def combine(
     *,
     crmasks=None,
     use_lamedian=False,
+    use_expected=None,
     apply_flux_factor=False,
     uncertainty="propagate",
     gain=None,
@@ -81,6 +82,9 @@ def combine(
         The masks or their file. Not for the last three methods.
     use_lamedian : bool, optional
         Take LAMEDIAN instead of the minimum. Default is False.
+    use_expected : bool, optional
+        Replace masked values of the exposures by what they would be without their
+        hits, `CRMaskSet.expected`. Default is None: if the mask set has them.
     apply_flux_factor : bool, optional
         Divide exposures by the flux factors of the mask set. Default is False.
     uncertainty : {'propagate', 'scatter'} or None, optional
@@ -160,6 +164,7 @@ def combine(
     """
     options = {
         "use_lamedian": use_lamedian,
+        "use_expected": use_expected,
         "apply_flux_factor": apply_flux_factor,
         "uncertainty": uncertainty,
         "gain": gain,
@@ -221,6 +226,7 @@ def _check_method(method, options, combine_uncertainty_function):
         defaults = {
             "crmasks": None,
             "use_lamedian": False,
+            "use_expected": None,
             "apply_flux_factor": False,
             "uncertainty": "propagate",
             "gain": None,

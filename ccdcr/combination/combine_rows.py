@@ -9,7 +9,7 @@ import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
 
 from ccdcr.combination.clipping import reject
-from ccdcr.combination.methods import METHODS, Stack
+from ccdcr.combination.methods import METHODS, Filled, Stack, combine_filled
 from ccdcr.exceptions import LocalMedianWarning, warn_user
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.utils.neighbours import cut_bands, in_threads
@@ -162,9 +162,9 @@ class RowStack:
     ``data`` and ``bad`` (True = masked, clipped or not finite) are (n, rows, nx),
     ``masks`` those of the method by name, (rows, nx) or (n, rows, nx). ``sigmas`` are
     the arrays of the uncertainties of the exposures, ``lamedian`` (rows, nx),
-    ``weights`` (n,) or (n, rows, nx) and ``flagged`` the masks of each exposure
-    (n, rows, nx); each of them may be None. ``ccd`` are maps (rows, nx) of gain and
-    read noise by the name of their extension.
+    ``weights`` (n,) or (n, rows, nx), ``flagged`` the masks of each exposure
+    (n, rows, nx) and ``expected`` the `ExpectedRows`; each of them may be None.
+    ``ccd`` are maps (rows, nx) of gain and read noise by the name of their extension.
     """
 
     data: np.ndarray
@@ -174,6 +174,7 @@ class RowStack:
     weights: np.ndarray | None = None
     lamedian: np.ndarray | None = None
     flagged: np.ndarray | None = None
+    expected: Any = None
     ccd: dict = field(default_factory=dict)
 
     def clipped(self, clips, factors):
@@ -215,7 +216,8 @@ class ImagePlanes:
                     bad[i] = mask if np.ndim(mask) == 0 else mask[rows]
         bad |= ~np.isfinite(data)
         masks = {name: mask[..., rows, :] for name, mask in self.masks.items()}
-        flagged = masks.pop("FLAGGED", None)
+        flagged, expected = masks.pop("FLAGGED", None), masks.pop("EXPECTED", None)
+        expected = None if expected is None else expected.without(bad)
         if "LOW" in masks:
             bad |= masks.pop("LOW")
         maps = (extension for _, extension in MAPS.values())
@@ -228,6 +230,7 @@ class ImagePlanes:
             cut_weights(self.weights, rows),
             None if self.lamedian is None else self.lamedian[rows],
             flagged,
+            expected,
             ccd,
         )
 
@@ -242,10 +245,38 @@ def combine_rows(stack, settings, *, number=False):
     function, _ = METHODS[settings.method]
     stack = stack.clipped(settings.clips, settings.factors)
     masks = {n: m.reshape(*m.shape[:-2], -1) for n, m in stack.masks.items()}
-    images = _finish(function(_flat(stack, settings), masks), stack.bad)
-    if number:
-        images.number = number_of_rows(stack, settings.method)
+    flat = _flat(stack, settings)
+    combined = function(flat, masks)
+    numbers = number_of_rows(stack, settings.method) if number else None
+    if stack.expected is not None and stack.expected.value.size:
+        index, filled = _fill(stack, flat, settings.factors)
+        masks = {name: mask[..., index] for name, mask in masks.items()}
+        used, found = combine_filled(settings.method, filled, masks)
+        combined.put(index[used], found)
+        if number:
+            numbers.ravel()[index[used]] = filled.number(settings.method)[used]
+    images = _finish(combined, stack.bad)
+    images.number = numbers
     return images
+
+
+def _fill(stack, flat, factors):
+    """Return the pixels with expected values, and `Filled` of them."""
+    n, _, nx = stack.data.shape
+    expected = stack.expected
+    index, column = np.unique(expected.y * nx + expected.x, return_inverse=True)
+    place = expected.exposure, column
+    part = flat.at(index)
+    scale = 1.0 if factors is None else factors[expected.exposure]
+    part.data[place] = expected.value * scale
+    sigmas = np.zeros(part.data.shape)
+    sigmas[place] = expected.sigma * np.abs(scale)
+    filled = np.zeros(part.data.shape, dtype=bool)
+    filled[place] = True
+    bad = np.zeros_like(filled) if part.bad is None else part.bad & ~filled
+    flagged = stack.flagged.reshape(n, -1)[:, index] & ~bad
+    clean = ~(flagged | bad)
+    return index, Filled(replace(part, bad=~(clean | filled)), clean, flagged, sigmas)
 
 
 def _scaled(data, factors):

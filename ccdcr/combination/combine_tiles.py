@@ -147,7 +147,8 @@ class _Masks:
 
     def __init__(self, masks, settings, given):
         self._masks, self._lamedian = masks, settings.lamedian is not None
-        self._choice = {"method": settings.method, "clips": settings.clips}
+        names = ("method", "clips", "expected")
+        self._choice = {name: getattr(settings, name) for name in names}
         self._given = given
         whole = isinstance(masks, CRMaskSet)
         choice = self._choice | {"given": given}
@@ -208,10 +209,9 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         )
         keywords = make_keywords(
             len(exposures),
-            method,
-            masks.uuid,
-            options["apply_flux_factor"],
-            options["use_lamedian"],
+            masks,
+            chosen,
+            apply_flux_factor=options["apply_flux_factor"],
             replaced=images.replaced,
         )
         boxes = masks.local_median_pixels

@@ -14,12 +14,7 @@ from ccdcr.combination.combination_settings import (
     masks_for,
     read_masks,
 )
-from ccdcr.combination.combine_rows import (
-    ImagePlanes,
-    bands,
-    combine_planes,
-    number_of_rows,
-)
+from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
 
 __all__ = ["CRCombiner"]
@@ -33,6 +28,12 @@ _OPTIONS = """
             the flux scale of the median that it was made from: with
             ``apply_flux_factor`` or ``scaling`` it is not scaled. Default is
             False.
+        use_expected : bool, optional
+            Replace masked values of the exposures by what they would be without
+            their hits (`CRMaskSet.expected`), and take the {statistic}.
+            Other pixels do not change. Where exposures are equivalent, nothing
+            changes beyond the noise. The values are those of the exposures that
+            they were made from. Default is None: if the mask set has them.
         apply_flux_factor : bool, optional
             Divide each exposure by its flux factor in the mask set. Default
             is False.
@@ -66,11 +67,12 @@ _OPTIONS = """
 """
 
 
-def _with_options(where):
+def _with_options(where, statistic):
     """Append the common sections to the docstring of a method."""
+    given = {"where": where, "statistic": statistic}
 
     def decorate(method):
-        method.__doc__ = f"{method.__doc__.rstrip()}\n{_OPTIONS.format(where=where)}"
+        method.__doc__ = f"{method.__doc__.rstrip()}\n{_OPTIONS.format(**given)}"
         return method
 
     return decorate
@@ -141,11 +143,12 @@ class CRCombiner(LateCombiner):
             check_fit(value, len(self._ccds), self._ccds[0].shape)
         self._crmasks = value
 
-    @_with_options(" at every MEDIANCR pixel")
+    @_with_options(" at every MEDIANCR pixel", "median of all, there too")
     def mediancr_combine(
         self,
         *,
         use_lamedian=False,
+        use_expected=None,
         apply_flux_factor=False,
         uncertainty="propagate",
         scale_to=None,
@@ -157,14 +160,23 @@ class CRCombiner(LateCombiner):
         the median is wrong; the lowest exposure there is likely not hit.
         """
         return self._combine(
-            "mediancr", use_lamedian, apply_flux_factor, uncertainty, scale_to
+            "mediancr",
+            scale_to,
+            use_lamedian=use_lamedian,
+            use_expected=use_expected,
+            apply_flux_factor=apply_flux_factor,
+            uncertainty=uncertainty,
         )
 
-    @_with_options("\n            where MEANCRT and MEDIANCR are both set")
+    @_with_options(
+        "\n            where MEANCRT and MEDIANCR are both set",
+        "median of\n            all where MEANCRT is set",
+    )
     def meancrt_combine(
         self,
         *,
         use_lamedian=False,
+        use_expected=None,
         apply_flux_factor=False,
         uncertainty="propagate",
         scale_to=None,
@@ -177,14 +189,20 @@ class CRCombiner(LateCombiner):
         the combiner.
         """
         return self._combine(
-            "meancrt", use_lamedian, apply_flux_factor, uncertainty, scale_to
+            "meancrt",
+            scale_to,
+            use_lamedian=use_lamedian,
+            use_expected=use_expected,
+            apply_flux_factor=apply_flux_factor,
+            uncertainty=uncertainty,
         )
 
-    @_with_options("\n            where no exposure is left")
+    @_with_options("\n            where no exposure is left", "mean of all")
     def meancr_combine(
         self,
         *,
         use_lamedian=False,
+        use_expected=None,
         apply_flux_factor=False,
         uncertainty="propagate",
         scale_to=None,
@@ -196,14 +214,23 @@ class CRCombiner(LateCombiner):
         minimum over the exposures. Weights set on the combiner are used.
         """
         return self._combine(
-            "meancr", use_lamedian, apply_flux_factor, uncertainty, scale_to
+            "meancr",
+            scale_to,
+            use_lamedian=use_lamedian,
+            use_expected=use_expected,
+            apply_flux_factor=apply_flux_factor,
+            uncertainty=uncertainty,
         )
 
-    @_with_options("\n            where no exposure is left or MEANCR is set")
+    @_with_options(
+        "\n            where no exposure is left or MEANCR is set",
+        "mean of\n            all where MEANCR is not set",
+    )
     def meancr2_combine(
         self,
         *,
         use_lamedian=False,
+        use_expected=None,
         apply_flux_factor=False,
         uncertainty="propagate",
         scale_to=None,
@@ -215,10 +242,15 @@ class CRCombiner(LateCombiner):
         a cosmic ray; not every mask set has it.
         """
         return self._combine(
-            "meancr2", use_lamedian, apply_flux_factor, uncertainty, scale_to
+            "meancr2",
+            scale_to,
+            use_lamedian=use_lamedian,
+            use_expected=use_expected,
+            apply_flux_factor=apply_flux_factor,
+            uncertainty=uncertainty,
         )
 
-    def exposure_map(self, method="meancr"):
+    def exposure_map(self, method="meancr", *, use_expected=None):
         """
         Return how many exposures each pixel of a combination is made of.
 
@@ -226,12 +258,14 @@ class CRCombiner(LateCombiner):
         ----------
         method : {'mediancr', 'meancrt', 'meancr', 'meancr2'}, optional
             The combination method.
+        use_expected : bool, optional
+            As for the methods. Expected values are not counted.
 
         Returns
         -------
         number : 2D `~numpy.ndarray` of int16
-            Number of exposures used; 1 for a replaced pixel, 0 where every
-            exposure is bad.
+            Number of exposures used; 1 for a replaced pixel, 0 where no measured
+            value is good.
 
         Raises
         ------
@@ -251,44 +285,38 @@ class CRCombiner(LateCombiner):
         >>> bool((number[~masks.meancrt] == 3).all())
         True
         """
-        planes = self._planes(masks_for(self.crmasks, method, clips=self._clips))
-        number = np.empty(planes.shape, dtype=np.int16)
-        factors = None if self.scaling is None else np.ravel(self.scaling)
-        for rows in bands(planes):
-            stack = planes.stack(rows, self.dtype).clipped(self._clips, factors)
-            number[rows] = number_of_rows(stack, method)
-        return number
+        settings, planes = self._prepare(
+            method, self.scaling, use_expected=use_expected, uncertainty=None
+        )
+        return combine_planes(planes, self.dtype, settings, number=True).number
 
-    def _combine(self, method, use_lamedian, apply_flux_factor, uncertainty, scale_to):
+    def _combine(self, method, scale_to, **options):
         check_dtype(self.dtype)
         check_weights(self.weights)
-        given = given_noise(self._exposures, self.crmasks, **self._noise)
-        settings = CombinationSettings.from_options(
-            self._exposures,
-            self.crmasks,
-            method,
-            use_lamedian=use_lamedian,
-            apply_flux_factor=apply_flux_factor,
-            uncertainty=uncertainty,
-            scaling=self.scaling if scale_to is None else scale_to,
-            clips=self._clips,
-            given=given,
-        )
-        planes = self._planes(
-            masks_for(self.crmasks, method, clips=self._clips, given=given),
-            self.crmasks.lamedian if use_lamedian else None,
-        )
+        scaling = self.scaling if scale_to is None else scale_to
+        settings, planes = self._prepare(method, scaling, **options)
         images = combine_planes(planes, self.dtype, settings)
         images.replace_by_local_median(self.crmasks.local_median_pixels)
         keywords = make_keywords(
             len(self._ccds),
-            method,
-            self.crmasks.uuid,
-            apply_flux_factor,
-            use_lamedian,
+            self.crmasks,
+            settings,
+            apply_flux_factor=options["apply_flux_factor"],
             replaced=images.replaced,
         )
         return images.to_ccd(self._ccds[0], self.unit, keywords)
+
+    def _prepare(self, method, scaling, **options):
+        """Return settings and planes of a combination."""
+        noise = given_noise(self._exposures, self.crmasks, **self._noise)
+        given = {"scaling": scaling, "clips": self._clips, "given": noise}
+        settings = CombinationSettings.from_options(
+            self._exposures, self.crmasks, method, **given, **options
+        )
+        choice = {"clips": settings.clips, "expected": settings.expected}
+        masks = masks_for(self.crmasks, method, given=noise, **choice)
+        lamedian = None if settings.lamedian is None else self.crmasks.lamedian
+        return settings, self._planes(masks, lamedian)
 
     @property
     def _exposures(self):

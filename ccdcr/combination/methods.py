@@ -2,7 +2,7 @@
 """Combination methods and their variances as functions of arrays."""
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from ccdcr.utils.stacks import median_factor
 __all__ = [
     "METHODS",
     "Combined",
+    "Filled",
     "Stack",
+    "combine_filled",
     "mean_variance",
     "meancr",
     "meancrt",
@@ -22,6 +24,7 @@ __all__ = [
     "scatter_variance",
 ]
 
+_DRAWN = 100_000  # values of each exposure
 _SIMILAR = 1.5  # variances whose median has the factor of equal ones
 
 
@@ -219,6 +222,12 @@ class Combined:
     variance: np.ndarray | None
     replaced: np.ndarray
 
+    def put(self, index, part):
+        """Copy `Combined` of some pixels into place."""
+        self.replaced = self.replaced.copy()  # it may be a mask of the set
+        self.replaced[index] = part.replaced
+        _put((self.value, self.variance), index, (part.value, part.variance))
+
 
 def _put(images, where, others):
     """Put values and variances (or None) of some pixels in place."""
@@ -263,6 +272,110 @@ def meancr(stack, masks):
     if "MEANCR" in masks:
         replaced |= masks["MEANCR"]
     return _replace(value, variance, replaced, lambda index: stack.at(index).lowest())
+
+
+@dataclass(frozen=True)
+class Filled:
+    """
+    Pixels of a `Stack` in which expected values have replaced flagged ones.
+
+    ``clean`` are measured values that are used and ``flagged`` those that are not,
+    ``sigmas`` are the standard deviations of expected values, (n, pixels) each.
+    """
+
+    stack: Stack
+    clean: np.ndarray
+    flagged: np.ndarray
+    sigmas: np.ndarray
+
+    def mean(self):
+        """Return the weighted mean and its variance."""
+        stack = self.stack
+        value = kernels.mean(stack.data, stack.bad, stack.weights)
+        return value, self._variance("mean", stack.weights)
+
+    def median(self):
+        """Return the median and its variance."""
+        value = kernels.median(self.stack.data, self.stack.bad)
+        variance = self._variance("median")
+        if variance is not None and not self.stack.scatter:
+            clean = self.clean.sum(axis=0)
+            filled = (~self.stack.bad).sum(axis=0) - clean
+            variance *= _filled_factors(clean, filled)
+        return value, variance
+
+    def number(self, method):
+        """Return the number (pixels,) of measured values that a method uses."""
+        clean, weights = self.clean, self.stack.weights
+        if method != "mediancr" and weights is not None:
+            clean = clean & (weights.reshape(len(clean), -1) > 0)
+        return clean.sum(axis=0)
+
+    def spoils_median(self):
+        """Return where half of the good values at least are flagged, (pixels,)."""
+        flagged = self.flagged.sum(axis=0)
+        return 2 * flagged >= flagged + self.clean.sum(axis=0)
+
+    def _variance(self, kind, weights=None):
+        """Return the variance of the clean mean, with what expected values add."""
+        stack = self.stack
+        if stack.variances is None:
+            return None
+        one = mean_variance(stack.variances, ~self.clean, weights)
+        if stack.scatter:
+            scatter = scatter_variance(stack.data, ~self.clean, kind)
+            one = np.where(scatter > 0, scatter, one)
+        weights = 1.0 if weights is None else weights.reshape(len(stack.data), -1)
+        shares = np.where(stack.bad, 0, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = shares / shares.sum(axis=0)
+            part = np.where(self.clean, 0, shares).sum(axis=0)
+            square = ((shares * self.sigmas).sum(axis=0) / part) ** 2
+        one = np.where(np.isfinite(one), one, square)
+        square = np.where(part > 0, square, 0)
+        # It is made of the clean ones; pixels around may have made it better, and
+        # mismatch worse.
+        least = np.minimum(square, one)
+        shared = part * (2 - part)
+        return (1 - shared) * one + shared * least + part**2 * (square - least)
+
+
+def _filled_factors(clean, filled):
+    """Return the variance of medians over that of the mean of the clean values."""
+    pairs, place = np.unique([clean, filled], axis=1, return_inverse=True)
+    factors = [_filled_factor(*map(int, pair)) for pair in pairs.T]
+    return np.array(factors)[place.ravel()]
+
+
+@lru_cache(maxsize=256)
+def _filled_factor(clean, filled):
+    if clean < 3 or filled >= clean:
+        return 1.0  # then it is the mean
+    stack = np.random.default_rng(0).normal(size=(clean, _DRAWN))
+    mean = stack.mean(axis=0, keepdims=True)
+    stack = np.concatenate([stack, np.repeat(mean, filled, axis=0)])
+    return float(np.var(np.median(stack, axis=0)) * clean)
+
+
+def combine_filled(method, filled, masks):
+    """
+    Return where a method uses expected values (pixels,), and `Combined` of these.
+
+    Where MEDIANCR is set but few values are flagged, hits are left among the others.
+    """
+    median = masks.get("MEANCRT", np.full(filled.clean.shape[1], method == "mediancr"))
+    value, variance = filled.mean()
+    if median.any():
+        others = (x if x is None else x[median] for x in filled.median())
+        _put((value, variance), median, others)
+    used = np.isfinite(value)
+    if "MEDIANCR" in masks:
+        used &= ~masks["MEDIANCR"] | filled.spoils_median()
+    if "MEANCR" in masks:
+        used &= ~masks["MEANCR"]
+    variance = None if variance is None else variance[used]
+    replaced = masks["MEANCRT"][used] if "MEANCRT" in masks else np.False_
+    return used, Combined(value[used], variance, replaced)
 
 
 # Function and masks of each method.

@@ -32,15 +32,13 @@ def make_expected_table(places, values, sigmas, unit):
 
 
 def expected_table(value, crmasks):
-    """Return a checked copy of a table in order; None if it is None or empty."""
+    """Return a checked copy of a table in order, or None."""
     if value is None:
         return None
     if not isinstance(value, Table) or set(value.colnames) != set(EXPECTED_COLUMNS):
         columns = ", ".join(EXPECTED_COLUMNS)
         msg = f"expected must be a Table of {columns}, got {short_repr(value)}"
         raise TypeError(msg)
-    if len(value) == 0:
-        return None
     units = {value[name].unit for name in ("VALUE", "SIGMA")}
     if len(units) > 1 or not units <= {u.adu, u.electron}:
         msg = f"VALUE and SIGMA of expected must be in adu or electron, got {units}"
@@ -69,8 +67,9 @@ def _places(table, shape):
     places = []
     for name, length in zip(("EXPOSURE", "Y", "X"), shape, strict=True):
         place = np.asarray(table[name])
-        if place.dtype.kind not in "ui" or place.min() < 1 or place.max() > length:
-            found = f"{place.min()} to {place.max()}"
+        inside = (place >= 1) & (place <= length)
+        if place.dtype.kind not in "ui" or not inside.all():
+            found = place[~inside][:3].tolist() or place.dtype
             msg = f"{name} of expected must be integers from 1 to {length}, got {found}"
             raise ValueError(msg)
         places.append(place.astype(np.intp) - 1)
@@ -102,9 +101,11 @@ class ExpectedRows:
     """
     Expected values of some rows of the exposures, (m,) each, in the order of rows.
 
-    ``exposure``, ``y`` and ``x`` are from 0.
+    ``exposure``, ``y`` and ``x`` are from 0. ``shape`` is that of the exposures, (n,
+    rows, nx), and indices are those of an array of that shape.
     """
 
+    shape: tuple
     exposure: np.ndarray
     y: np.ndarray
     x: np.ndarray
@@ -112,16 +113,33 @@ class ExpectedRows:
     sigma: np.ndarray
 
     @classmethod
-    def from_table(cls, table, factor=1.0):
-        """Return the rows of a table; VALUE and SIGMA times a factor."""
+    def from_table(cls, table, shape, gain, power):
+        """
+        Return the rows of a table; VALUE and SIGMA times a power of the gain.
+
+        ``gain`` is one number, one for each exposure, or a map (ny, nx).
+        """
         order = np.argsort(table["Y"], kind="stable")
         columns = {name: np.asarray(table[name])[order] for name in table.colnames}
-        places = (columns[name].astype(np.intp) - 1 for name in ("EXPOSURE", "Y", "X"))
+        places = [columns[name].astype(np.intp) - 1 for name in ("EXPOSURE", "Y", "X")]
+        factor = np.float32(1)
+        if power:
+            gain = np.asarray(gain)
+            index = {0: (), 1: (places[0],), 2: tuple(places[1:])}[gain.ndim]
+            factor = (gain[index] ** power).astype(np.float32)
         values = (columns[name] * factor for name in ("VALUE", "SIGMA"))
-        return cls(*places, *values)
+        return cls(shape, *places, *values)
 
-    def cut(self, start, stop):
-        """Return those of rows from start to stop, counted from start."""
+    def __getitem__(self, item):
+        """Return those of ``[..., rows, :]``, a slice of rows."""
+        n, ny, nx = self.shape
+        start, stop, _ = item[-2].indices(ny)
         part = slice(*np.searchsorted(self.y, [start, stop]))
         columns = (self.exposure, self.y - start, self.x, self.value, self.sigma)
-        return ExpectedRows(*(column[part] for column in columns))
+        return ExpectedRows((n, stop - start, nx), *(c[part] for c in columns))
+
+    def without(self, bad):
+        """Return those of pixels that are not bad, (n, rows, nx)."""
+        good = ~bad[self.exposure, self.y, self.x]
+        columns = (self.exposure, self.y, self.x, self.value, self.sigma)
+        return ExpectedRows(self.shape, *(column[good] for column in columns))

@@ -144,6 +144,7 @@ requirements:
   method_kwargs:
     apply_flux_factor: false  # divide frames by the flux factors of the masks
     use_lamedian: false  # take LAMEDIAN instead of the minimum
+    use_expected: none  # masked values become those without hits; none = if known
   crmasks: crmasks.fits  # of the detection above, of data/, or any path
 """
 

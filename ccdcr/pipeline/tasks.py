@@ -319,6 +319,9 @@ def _check_combination(task):
     if task.method_kwargs.get("use_lamedian") and masks.lamedian is None:
         msg = f"use_lamedian needs the extension LAMEDIAN, {task.crmasks} has none"
         raise ValueError(msg)
+    if task.method_kwargs.get("use_expected") and masks.expected is None:
+        msg = f"use_expected needs the extension EXPECTED, {task.crmasks} has none"
+        raise ValueError(msg)
 
 
 _CHECK = {"detection": _check_detection, "combination": _check_combination}

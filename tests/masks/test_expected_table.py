@@ -58,16 +58,22 @@ class TestTable:
         assert "EXPECTED: 4 rows" in str(masks)
 
     def test_without(self):
-        """A set without a table, or with an empty one, has None."""
-        assert make_masks(make_table()[:0]).expected is None
-        assert make_masks(make_table()[:0]).expected_unit is None
+        """A set without a table has None; an empty table is one."""
+        masks = make_masks()
+        plain = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks)
+        assert plain.expected is None
+        assert plain.expected_unit is None
+        assert plain != masks
+        empty = make_masks(make_table()[:0])
+        assert empty.expected_unit == u.adu
+        assert CRMaskSet.from_hdulist(empty.to_hdulist()) == empty
         assert make_masks() != make_masks(make_table()[:2])
 
     @pytest.mark.parametrize(
         ("change", "match"),
         [
             (lambda t: t["X"].__setitem__(0, 13), "X of expected must be integers"),
-            (lambda t: t["EXPOSURE"].__setitem__(0, 0), "from 1 to 3, got 0 to 3"),
+            (lambda t: t["EXPOSURE"].__setitem__(0, 0), "from 1 to 3, got .0."),
             (lambda t: t["X"].__setitem__(0, 4), r"masked pixels, got .* = \[1, 3, 4"),
             (lambda t: t["VALUE"].__setitem__(0, np.nan), "must be finite"),
             (lambda t: t["SIGMA"].__setitem__(0, -1), "SIGMA >= 0"),
