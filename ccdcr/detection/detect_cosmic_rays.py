@@ -20,6 +20,7 @@ from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.masks.expected_table import expected_table
+from ccdcr.masks.mask_checks import typical
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.match import Options, match_exposures, match_masked
@@ -285,7 +286,7 @@ def _recorded(items, masks, given, options):
     if not electrons:
         known["gain"] = masks.gain
     elif masks.bias is not None and masks.gain is not None:
-        known["bias"] = masks.bias * masks.gain
+        known["bias"] = masks.bias * typical("gain", masks.gain)
     return {n: known.get(n) if v is None else v for n, v in given.items()}
 
 
