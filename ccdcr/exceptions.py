@@ -100,7 +100,7 @@ class ImplausibleMaskWarning(CRWarning):
 
 
 class CoincidenceWarning(CRWarning):
-    """Many more pixels are hit in a majority of the exposures than by chance."""
+    """Many more pixels are hit in half of the exposures than by chance."""
 
 
 def warn_user(message, category):

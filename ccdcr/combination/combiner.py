@@ -156,7 +156,7 @@ class CRCombiner(LateCombiner):
         """
         Combine by the median; by the minimum where MEDIANCR is set.
 
-        Pixels of MEDIANCR are hit in more than half of the exposures, so that
+        Pixels of MEDIANCR are hit in half of the exposures or more, so that
         the median is wrong; the lowest exposure there is likely not hit.
         """
         return self._combine(

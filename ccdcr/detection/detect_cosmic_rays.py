@@ -122,8 +122,8 @@ def detect_cosmic_rays(
     them to each other in flux, shift, seeing and background, measures what
     mismatch is left where no cosmic ray can be its cause, and flags what
     deviates by more from the mean of the exposures that are clean. MEDIANCR is
-    where that happens in a majority of the exposures, MEANCRT where it does in
-    any, MEANCR where it does in all.
+    where that happens clearly in half of the exposures or more, MEANCRT where it
+    does in any, MEANCR where it does in all.
 
     With the other methods, the exposures must be equivalent.
     Two detectors look at the median, at the mean and at each exposure. L.A.

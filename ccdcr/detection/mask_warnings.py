@@ -17,7 +17,7 @@ from ccdcr.exceptions import (
 from ccdcr.matching.equivalence import MENDED
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.utils.neighbours import label_groups
-from ccdcr.utils.stacks import chance_of_majority
+from ccdcr.utils.stacks import chance_of_half
 
 __all__ = [
     "flagged_fractions",
@@ -48,7 +48,7 @@ def warn_of_implausible(masks, bad=None):
     Warn of masks that can hardly be those of cosmic rays.
 
     Only pixels that are good in all exposures are judged (``bad`` (n, ny, nx), True =
-    bad, or None): elsewhere fewer hits make a majority. MEANCRT, which grows with the
+    bad, or None): elsewhere fewer hits spoil the median. MEANCRT, which grows with the
     number of exposures, and images of less than 1000 pixels are not judged.
     """
     use = np.ones(masks.shape, dtype=bool) if bad is None else ~bad.any(axis=0)
@@ -71,7 +71,7 @@ def warn_of_implausible(masks, bad=None):
         )
         warn_user(msg, ImplausibleMaskWarning)
         return
-    found, chance = fractions[0] * size, chance_of_majority(fractions[1:]) * size
+    found, chance = fractions[0] * size, chance_of_half(fractions[1:]) * size
     if _too_many(masks, planes[0], found, chance):
         msg = (
             f"{found:.0f} pixels are flagged in MEDIANCR, {chance:.0f} are expected by "

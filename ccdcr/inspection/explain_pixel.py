@@ -359,12 +359,9 @@ def _row(item, value, limit, why=""):
 
 
 def _median_row(decision, unused):
-    """Return the row of the median; two exposures have none."""
-    n = len(decision.z)
-    if n < 3:
-        return []
+    """Return the row of the median."""
     number = np.count_nonzero(decision.hit & (decision.z > LEAST_OF_MEDIAN))
-    needed = max(int(needed_of_median(n, n - np.count_nonzero(unused))), 1)
+    needed = int(needed_of_median(len(decision.z) - np.count_nonzero(unused)))
     verdict = "the median is wrong" if number >= needed else "too few"
     item = f"matched MEDIANCR: exposures hit by more than {LEAST_OF_MEDIAN} sigma"
     return [(item, number, np.nan, needed, verdict)]

@@ -37,7 +37,7 @@ from ccdcr.masks.mask_checks import (
     text,
 )
 from ccdcr.utils.neighbours import label_groups
-from ccdcr.utils.stacks import chance_of_all, chance_of_majority
+from ccdcr.utils.stacks import chance_of_all, chance_of_half
 
 __all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
 
@@ -117,7 +117,7 @@ class CRMaskSet:
     Parameters
     ----------
     mediancr : 2D `~numpy.ndarray` of bool or of 0 and 1
-        Pixels hit in more than half of the exposures, so that the median is
+        Pixels hit in half of the exposures or more, so that the median is
         wrong.
     meancrt : 2D `~numpy.ndarray` of bool or of 0 and 1
         Pixels hit in any exposure, so that the mean is wrong.
@@ -254,7 +254,7 @@ class CRMaskSet:
 
     @property
     def mediancr(self):
-        """Pixels hit in more than half of the exposures, True = hit; (ny, nx)."""
+        """Pixels hit in half of the exposures or more, True = hit; (ny, nx)."""
         return self._mediancr
 
     @property
@@ -492,7 +492,7 @@ class CRMaskSet:
         -------
         table : `~astropy.table.Table`
             One row for each mask, one (``COINCIDENT``) for the pixels that are
-            masked in more than half of the exposures by their own masks, and
+            masked in half of the exposures or more by their own masks, and
             one (``EVERY``) for those masked in every exposure. ``LOW`` are pixels
             that are low in an exposure, which the last two rows leave out, and
             ``POINT_LIKE`` those of groups of one exposure only that have the shape of
@@ -527,7 +527,7 @@ class CRMaskSet:
              EVERY      0
         """
         planes = self.planes | {
-            "COINCIDENT": self._hits > len(self) / 2,
+            "COINCIDENT": self._hits >= len(self) / 2,
             "EVERY": self._hits == len(self),
         }
         rows = [_count(name, mask) for name, mask in planes.items()]
@@ -535,7 +535,7 @@ class CRMaskSet:
         table["fraction"].info.format = ".6f"
         chances = self._only_hits.mean(axis=(1, 2))
         expected = np.zeros(len(rows))
-        expected[-2:] = chance_of_majority(chances), chance_of_all(chances)
+        expected[-2:] = chance_of_half(chances), chance_of_all(chances)
         masked = np.arange(len(rows)) < len(rows) - 2
         more = {} if self.low is None else {"LOW": self.low.any(axis=0)}
         if (point_like := self._point_like).any():

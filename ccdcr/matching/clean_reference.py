@@ -29,7 +29,7 @@ OF_LOW = np.float32(0.7)  # variance of a low reference over that of one exposur
 
 
 def majority(n):
-    """Return how many of n exposures must be hit to spoil their median."""
+    """Return how many of n exposures are more than half."""
     return n // 2 + 1
 
 

@@ -10,7 +10,6 @@ from ccdcr.matching.clean_reference import (
     REACH,
     expected_values,
     low_references,
-    majority,
 )
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import (
@@ -202,23 +201,20 @@ def coincident_pixels(z, masks, unused=None):
     """
     Return the pixels (ny, nx) with so many hits that the median is wrong.
 
-    Only z > 2.3 counts, as neighbours may have got charge from two adjacent hits. If
-    some exposures are ignored, half of the others are enough: the median of two is
-    their mean. Two exposures alone have no majority.
+    Half of the good exposures are enough: they are in the mean of the two middle
+    values. Only z > 2.3 counts, as neighbours may have got charge from adjacent hits.
     """
-    if len(z) < 3:
-        return np.zeros(z.shape[1:], dtype=bool)
     number = np.zeros(z.shape[1:], dtype=np.uint16)
     for plane, mask in zip(z, masks, strict=True):
         number += mask & (plane > LEAST_OF_MEDIAN)
-    result = number >= majority(len(z))
+    result = number >= needed_of_median(len(z))
     if unused is not None:
         some = unused.any(axis=0)
         good = kernels.count(unused, len(z))[some]
-        result[some] = number[some] >= needed_of_median(len(z), good)
+        result[some] = number[some] >= needed_of_median(good)
     return result
 
 
-def needed_of_median(n, good):
-    """Return how many hits spoil the median of the good ones of n exposures."""
-    return np.where(good == n, majority(n), np.maximum((good + 1) // 2, 1))
+def needed_of_median(good):
+    """Return how many hits, at least 1, spoil the median of some good exposures."""
+    return np.maximum((good + 1) // 2, 1)

@@ -119,7 +119,7 @@ class Simulation:
 
     def coincidences(self, nsigma=5.0):
         """
-        Find the pixels that were hit in more than half of the exposures.
+        Find the pixels that were hit in half of the exposures or more.
 
         These are the pixels in which the median of the exposures is wrong.
 
@@ -131,7 +131,7 @@ class Simulation:
         Returns
         -------
         coincidences : 2D `~numpy.ndarray` of bool
-            True where more than half of the exposures were hit, ``(ny, nx)``.
+            True where half of the exposures or more were hit, ``(ny, nx)``.
 
         Examples
         --------
@@ -140,7 +140,7 @@ class Simulation:
         >>> int(sim.coincidences().sum())
         0
         """
-        return 2 * self.hits(nsigma).sum(axis=0) > len(self.exposures)
+        return 2 * self.hits(nsigma).sum(axis=0) >= len(self.exposures)
 
 
 def broadcast(values):
@@ -159,7 +159,7 @@ class Evaluation:
     masks : `~astropy.table.Table`
         One row for MEDIANCR and one for each exposure's mask. Columns: mask,
         flagged (pixels), hit (pixels hit by more than 5 sigma, for MEDIANCR in
-        more than half of the exposures), recall (the flagged fraction of
+        half of the exposures or more), recall (the flagged fraction of
         them) and false (flagged pixels farther than 2 pixels from any pixel
         hit by more than 1 sigma).
     images : `~astropy.table.Table`

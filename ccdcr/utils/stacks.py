@@ -8,7 +8,7 @@ from scipy import stats
 
 __all__ = [
     "chance_of_all",
-    "chance_of_majority",
+    "chance_of_half",
     "count",
     "lowest",
     "mean",
@@ -169,12 +169,12 @@ def chance_of_all(chances):
     return float(np.prod(chances))
 
 
-def chance_of_majority(chances):
-    """Return the probability that more than half of some independent events happen."""
+def chance_of_half(chances):
+    """Return the probability that half of some independent events or more happen."""
     counts = np.ones(1)
     for chance in chances:
         counts = np.convolve(counts, [1 - chance, chance])
-    return float(counts[len(chances) // 2 + 1 :].sum())
+    return float(counts[(len(chances) + 1) // 2 :].sum())
 
 
 @lru_cache(maxsize=128)

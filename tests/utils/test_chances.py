@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import integrate, stats
 
-from ccdcr.utils.stacks import chance_of_all, chance_of_majority, median_factor
+from ccdcr.utils.stacks import chance_of_all, chance_of_half, median_factor
 
 
 class TestChances:
@@ -22,7 +22,7 @@ class TestChances:
         distribution = stats.binom(n, chance)
         # sf(k) is the probability of more than k
         assert_allclose(
-            chance_of_majority(chances), distribution.sf(n // 2), rtol=1e-12
+            chance_of_half(chances), distribution.sf((n + 1) // 2 - 1), rtol=1e-12
         )
         assert_allclose(chance_of_all(chances), distribution.pmf(n), rtol=1e-12)
 
@@ -30,30 +30,30 @@ class TestChances:
     def test_different(self, n):
         """Different chances: the sum over all outcomes."""
         chances = np.random.default_rng(n).random(n)
-        majority = every = 0
+        half = every = 0
         for outcome in product([0, 1], repeat=n):
             happened = np.array(outcome, dtype=bool)
             probability = np.where(happened, chances, 1 - chances).prod()
-            majority += probability * (happened.sum() > n / 2)
+            half += probability * (happened.sum() >= n / 2)
             every += probability * happened.all()
-        assert_allclose(chance_of_majority(chances), majority, rtol=1e-13)
+        assert_allclose(chance_of_half(chances), half, rtol=1e-13)
         assert_allclose(chance_of_all(chances), every, rtol=1e-13)
 
     def test_by_hand(self):
         """Two of three: pq(1-r) + pr(1-q) + qr(1-p) + pqr."""
         # 0.5*0.2*0.9 + 0.5*0.1*0.8 + 0.2*0.1*0.5 + 0.5*0.2*0.1
-        assert_allclose(chance_of_majority([0.5, 0.2, 0.1]), 0.15)
+        assert_allclose(chance_of_half([0.5, 0.2, 0.1]), 0.15)
         assert_allclose(chance_of_all([0.5, 0.2, 0.1]), 0.01)
 
-    def test_half_is_no_majority(self):
-        """Two of four are not more than half."""
-        assert chance_of_majority([1, 1, 0, 0]) == 0
-        assert chance_of_majority([1, 1, 1, 0]) == 1
+    def test_half_is_enough(self):
+        """Two of four are half."""
+        assert chance_of_half([1, 0, 0, 0]) == 0
+        assert chance_of_half([1, 1, 0, 0]) == 1
 
     def test_plain_float(self):
         """Results are numbers of Python."""
         assert type(chance_of_all(np.array([0.5]))) is float
-        assert type(chance_of_majority(np.array([0.5]))) is float
+        assert type(chance_of_half(np.array([0.5]))) is float
 
 
 class TestMedianFactor:
