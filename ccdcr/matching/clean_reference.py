@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 OF_LOW = np.float32(0.7)  # variance of a low reference over that of one exposure
+_UNEVEN = 3.0  # weights of the exposures
 
 
 def majority(n):
@@ -121,7 +122,9 @@ def clean_reference(stack, masks, bad=None, noise=None):
 
     The lower median of four survives two hits. Where two are clean it is their mean
     (weighted by ``noise`` if n = 2): the lower one would look like structure if it is
-    low by noise. Where a majority is hit it is the mean of the lowest.
+    low by noise. Where a majority is hit it is the mean of the lowest. Where the noise
+    of the exposures is very different it is a weighted median: noise of others must not
+    look like structure to the precise ones.
     """
     n = len(stack)
     if n == 2:
@@ -139,15 +142,55 @@ def clean_reference(stack, masks, bad=None, noise=None):
     if some.any():
         unused = np.zeros_like(masks[:, some]) if bad is None else bad[:, some]
         reference[some] = _clean_of_columns(stack[:, some], masks[:, some], unused)
+    if n > 2 and noise is not None and not noise.equal:
+        _weight(reference, stack, masks, bad, noise)
     return reference
+
+
+def _weight(reference, stack, masks, bad, noise):
+    """Replace the reference, in place, by weighted medians where the noise differs."""
+    known = np.isfinite(reference)
+    weights = np.stack(noise.weights(np.where(known, reference, 0)))
+    uneven = (weights.max(axis=0) > _UNEVEN * weights.min(axis=0)) & known
+    if not uneven.any():
+        return
+    columns, masks, weights = (a[:, uneven] for a in (stack, masks, weights))
+    bad = np.zeros_like(masks) if bad is None else bad[:, uneven]
+    left_out, hit = _left_out(masks, bad)
+    median = _weighted_median(columns, np.where(left_out, 0, weights))
+    reference[uneven] = np.where(hit, reference[uneven], median)
+
+
+def _weighted_median(columns, weights):
+    """Return the interpolated median (m,) of columns (n, m): of two, their mean."""
+    order = np.argsort(np.where(weights > 0, columns, np.inf), axis=0)
+    ordered, weights = (
+        np.take_along_axis(a, order, axis=0) for a in (columns, weights)
+    )
+    total = np.cumsum(weights, axis=0)
+    place = total - weights / 2
+    half, last = total[-1] / 2, np.count_nonzero(weights, axis=0) - 1
+    before = np.clip(np.count_nonzero(place <= half, axis=0) - 1, 0, last)
+    after = np.minimum(before + 1, last)
+    (a, b), (value, other) = (
+        [np.take_along_axis(q, k[np.newaxis], axis=0)[0] for k in (before, after)]
+        for q in (place, ordered)
+    )
+    part = np.clip((half - a) / np.where(b > a, b - a, 1), 0, 1)
+    return value + part * (other - value)
+
+
+def _left_out(masks, bad):
+    """Return what the clean reference ignores (n, m), and where a majority is hit."""
+    hit = (masks & ~bad).sum(axis=0) >= majority(kernels.count(bad, len(bad)))
+    # Where a majority is hit, only the lowest are clean.
+    return bad | (masks & ~hit), hit
 
 
 def _clean_of_columns(columns, masks, bad):
     """Return the clean reference (m,) of columns (n, m), some of them hit or bad."""
     good = kernels.count(bad, len(columns))
-    hit = (masks & ~bad).sum(axis=0) >= majority(good)
-    # Where a majority is hit, only the lowest are clean.
-    left_out = bad | (masks & ~hit)
+    left_out, hit = _left_out(masks, bad)
     clean = kernels.count(left_out, len(columns))
     first = np.where(hit | (clean == 2), 0, (np.maximum(clean, 1) - 1) // 2)
     number = np.where(hit, np.where(good < 3, 1, surely_clean(good)), 1)

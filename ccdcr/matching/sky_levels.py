@@ -22,7 +22,7 @@ _LEVEL = 0.5  # sigmas: the fit in tiles corrects smaller differences
 @dataclass(frozen=True)
 class SkyLevels:
     """
-    Sky of each exposure minus the common one, in tiles.
+    Sky of each exposure minus that of the darkest one, in tiles.
 
     ``values`` are (n, tiles along y, tiles along x), ``centres`` the rows and columns
     of their centres, ``start`` and ``shape`` the part of the image.
@@ -85,23 +85,27 @@ def measure_sky_levels(frames):
 
     The median difference of each tile, first of all pixels, then of the faintest ones
     of the mean exposure, depends neither on cosmic rays nor on structure of another
-    flux.
+    flux. They are relative to the darkest exposure: a slope that is left in all would
+    look like structure.
     """
     tiling = _tiling(frames.shape)
-    levels = _relative(_medians_of_exposures(frames))
+    medians, darkest = _medians_of_exposures(frames)
+    levels = medians - medians[darkest]
     values = np.zeros((len(frames), *tiling.number), dtype=np.float32)
     values += levels[:, np.newaxis, np.newaxis]
     centres = tuple(map(_centres, tiling.shape, tiling.size))
     sky = SkyLevels(values, centres, (0, 0), frames.shape)
     level = frames if not values.any() else with_level_skies(frames, sky)
-    difference, height = _differences(level, tiling)
-    values = _relative(sky.values + difference)
+    difference, height = _differences(level, darkest, tiling)
+    values = sky.values + difference
     limit = _LEVEL * np.sqrt(frames.noise.typical.mean_variance(height))
     if not (np.abs(values) > limit).any():
         return None
     sky = replace(sky, values=values)
-    difference, _ = _differences(with_level_skies(frames, sky), tiling, faint=True)
-    return replace(sky, values=_relative(sky.values + difference))
+    difference, _ = _differences(
+        with_level_skies(frames, sky), darkest, tiling, faint=True
+    )
+    return replace(sky, values=sky.values + difference)
 
 
 def _tiling(shape):
@@ -116,58 +120,53 @@ def _centres(length, size):
     return (starts + np.minimum(starts + size, length) - 1) / 2
 
 
-def _relative(values):
-    """Return values (n, ...) relative to the median exposure."""
-    return values - np.median(values, axis=0)
-
-
 def _medians_of_exposures(frames):
-    """Return the median of each exposure, (n,); 0 where nothing is good."""
+    """Return the median of each exposure (n,), and which one is the darkest."""
     part = np.s_[::_STEP, ::_STEP]
-    medians = np.zeros(len(frames), dtype=np.float32)
+    medians, number = np.zeros((2, len(frames)), dtype=np.float32)
     for i, plane in enumerate(frames.data):
         values = plane[part]
         if frames.unused is not None:
             values = values[~frames.unused[i][part]]
+        number[i] = values.size
         if values.size:
             medians[i] = np.median(values)
-    return medians
+    enough = 2 * number >= number.max()
+    return medians, int(np.argmin(np.where(enough, medians, np.inf)))
 
 
-def _differences(frames, tiling, *, faint=False):
-    """Return medians in tiles: exposures minus the median one, and the median one."""
+def _differences(frames, darkest, tiling, *, faint=False):
+    """Return medians in tiles: exposures minus the darkest one, and the darkest one."""
     data, unused = frames.data, frames.unused
-    median = kernels.median(data, unused)
-    if unused is not None and (nowhere := unused.all(axis=0)).any():
-        median = fill_from_nearest(median, nowhere)
+    planes, base = [None] * len(data) if unused is None else unused, data[darkest]
     outside = ~tiling.cut(np.ones(tiling.shape, dtype=bool))
-    chosen = _faintest(frames, median, tiling, outside) if faint else None
-    planes = [None] * len(data) if unused is None else unused
-    results = [
-        _medians(tiling, chosen, plane - median, outside, bad)
-        for plane, bad in zip(data, planes, strict=True)
-    ]
-    return np.stack(results), _medians(tiling, chosen, median, outside)
+    chosen = _faintest(frames, base, tiling, outside) if faint else None
+    results = np.zeros((len(data), *tiling.number), dtype=np.float32)
+    for i, (plane, bad) in enumerate(zip(data, planes, strict=True)):
+        if i != darkest:
+            either = None if bad is None else bad | planes[darkest]
+            results[i] = _medians(tiling, chosen, plane - base, outside, either)
+    return results, _medians(tiling, chosen, base, outside, planes[darkest])
 
 
-def _faintest(frames, median, tiling, outside):
+def _faintest(frames, base, tiling, outside):
     """Return the places of the faintest pixels of each tile, (tiles, pixels)."""
     # A mean with these weights is not correlated with the differences of exposures:
     # no pixel is chosen for its noise.
-    weights = 1 / np.array(_typical_variances(frames, median))
-    data = frames.data
-    if frames.unused is not None:
-        data = np.where(frames.unused, median, data)
-    level = np.tensordot((weights / weights.sum()).astype(data.dtype), data, axes=1)
+    signal = np.median(base[::_STEP, ::_STEP])
+    noise, n = frames.noise.typical, len(frames)
+    weights = 1 / np.array([noise.variance(signal, i) for i in range(n)])
+    shares = (weights / weights.sum()).astype(base.dtype)
+    if frames.unused is None:
+        level = np.tensordot(shares, frames.data, axes=1)
+    else:
+        level = kernels.mean(frames.data, frames.unused, shares)
+        nowhere = np.isnan(level)
+        level = np.where(nowhere, np.inf, level).astype(base.dtype)
     level = tiling.cut(median_of_nine(level))
     level[outside] = np.inf
     number = max(int(_BACKGROUND * level.shape[1]), min(_LEAST, level.shape[1]))
     return np.argpartition(level, number - 1, axis=1)[:, :number]
-
-
-def _typical_variances(frames, median):
-    noise, signal = frames.noise.typical, np.median(median[::_STEP, ::_STEP])
-    return [noise.variance(signal, i) for i in range(len(frames))]
 
 
 def _medians(tiling, chosen, image, outside, unused=None):
