@@ -14,7 +14,12 @@ from pathlib import Path
 
 from ccdcr import __version__
 from ccdcr.cli.input_options import UsageError
-from ccdcr.cli.report_commands import add_demo, add_info, add_report_and_compare
+from ccdcr.cli.report_commands import (
+    add_clean,
+    add_demo,
+    add_info,
+    add_report_and_compare,
+)
 from ccdcr.cli.run_command import add_run, add_template
 from ccdcr.cli.single_commands import add_combine, add_detect
 
@@ -197,6 +202,7 @@ _COMMANDS = (
     add_detect,
     add_combine,
     add_info,
+    add_clean,
     add_report_and_compare,
     add_demo,
 )

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Commands ``ccdcr info``, ``report``, ``compare`` and ``demo``."""
+"""Commands ``ccdcr info``, ``clean``, ``report``, ``compare`` and ``demo``."""
 
 import time
 from pathlib import Path
 
-from ccdcr.cli.input_options import add_reading_options, expanded
+from ccdcr.cli.input_options import UsageError, add_reading_options, expanded
 
-__all__ = ["add_demo", "add_info", "add_report_and_compare"]
+__all__ = ["add_clean", "add_demo", "add_info", "add_report_and_compare"]
 
 
 def add_info(commands, common):
@@ -45,6 +45,52 @@ def _origin(masks):
     for number in range(1, len(masks) + 1):
         if name := masks.meta.get(f"FILE{number}"):
             yield f"exposure {number}: {name}"
+
+
+def add_clean(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "clean",
+        parents=[common],
+        help="write the exposures without their cosmic rays",
+        description="Replace masked pixels of each exposure by what they would be "
+        "without their hits, made of the other exposures. Files have the extensions "
+        "PRIMARY, MASK and UNCERT. Masks without expected values get them first.",
+    )
+    _add_inputs(parser)
+    parser.add_argument(
+        "-o",
+        "--output-folder",
+        default=".",
+        metavar="FOLDER",
+        help="where NAME_clean.fits are written (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files")
+    parser.set_defaults(run=_clean)
+
+
+def _clean(options, console):
+    from ccdcr.detection.detect_cosmic_rays import add_expected
+    from ccdcr.utils.files import check_output, write_hdulist
+
+    overwrite, remedy = options.overwrite, "use --overwrite"
+    inputs = expanded([options.masks, *options.images])
+    folder = Path(options.output_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{path.name.split('.fit')[0]}_clean.fits" for path in inputs[1:]]
+    if len(set(paths)) < len(paths):
+        msg = "the exposures must have different names"
+        raise UsageError(msg)
+    for path in paths:
+        check_output(path, overwrite=overwrite, remedy=remedy, inputs=inputs)
+    ccds, masks = _read(options)
+    if masks.expected is None:
+        masks = add_expected(ccds, masks)
+    for ccd, path in zip(masks.clean(ccds), paths, strict=True):
+        ccd.flags = None  # astropy does not write them
+        write_hdulist(ccd.to_hdu(), path, overwrite=overwrite, remedy=remedy)
+        console.say(f"{path}")
+    return 0
 
 
 def add_report_and_compare(commands, common):

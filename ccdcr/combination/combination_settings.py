@@ -16,7 +16,7 @@ from ccdcr.exposures.ccd_parameters import (
     find_ccd_parameters,
     model_variance,
 )
-from ccdcr.masks.expected_table import ExpectedRows
+from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.masks.mask_checks import as_map, typical
 from ccdcr.masks.mask_set import CRMaskSet
@@ -214,18 +214,7 @@ def _expected_power(masks, unit, use_expected):
         raise ValueError(msg)
     if other is None or use_expected is False:
         return None
-    if other == unit:
-        return 0
-    if unit not in {u.adu, u.electron} or masks.gain is None:
-        raise ValueError(_no_gain("expected values are", other, unit))
-    return 1 if other == u.adu else -1
-
-
-def _no_gain(what, other, unit):
-    return (
-        f"{what} in {other} and the exposures are in {unit}; "
-        "the mask set records no gain to convert"
-    )
+    return expected_power(masks, unit)
 
 
 def _lamedian_units(masks, unit):
@@ -243,7 +232,11 @@ def _lamedian_units(masks, unit):
     try:
         return other.to(unit), 0, _bias(masks, unit)
     except u.UnitConversionError as err:
-        raise ValueError(_no_gain("LAMEDIAN is", other, unit)) from err
+        msg = (
+            f"LAMEDIAN is in {other} and the exposures are in {unit}; "
+            "the mask set records no gain to convert it"
+        )
+        raise ValueError(msg) from err
 
 
 def _bias(masks, unit):

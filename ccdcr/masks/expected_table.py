@@ -1,17 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Table of the values that masked pixels would have without their hits."""
+"""Values that masked pixels would have without hits, and exposures with them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
+from astropy.nddata import StdDevUncertainty, UnknownUncertainty
 from astropy.table import Table
 
 from ccdcr.exceptions import short_repr
+from ccdcr.exposures.ccd_parameters import model_variance
+from ccdcr.exposures.open_exposures import load_ccds
+from ccdcr.masks.mask_checks import typical
 
 __all__ = [
     "EXPECTED_COLUMNS",
     "ExpectedRows",
+    "clean_exposures",
+    "expected_power",
     "expected_table",
     "keep_expected",
     "make_expected_table",
@@ -120,7 +126,7 @@ class ExpectedRows:
         ``gain`` is one number, one for each exposure, or a map (ny, nx).
         """
         order = np.argsort(table["Y"], kind="stable")
-        columns = {name: np.asarray(table[name])[order] for name in table.colnames}
+        columns = {name: np.asarray(table[name])[order] for name in EXPECTED_COLUMNS}
         places = [columns[name].astype(np.intp) - 1 for name in ("EXPOSURE", "Y", "X")]
         factor = np.float32(1)
         if power:
@@ -143,3 +149,89 @@ class ExpectedRows:
         good = ~bad[self.exposure, self.y, self.x]
         columns = (self.exposure, self.y, self.x, self.value, self.sigma)
         return ExpectedRows(self.shape, *(column[good] for column in columns))
+
+
+def clean_exposures(ccds, masks):
+    """Return cleaned copies of exposures; `ccdcr.CRMaskSet.clean` has the rules."""
+    if masks.expected is None and masks.crmasks.any():
+        msg = (
+            "clean needs expected values, which the mask set does not have; "
+            "add_expected(ccds, masks) makes them"
+        )
+        raise ValueError(msg)
+    ccds, _ = load_ccds(ccds)
+    if (len(ccds), *ccds[0].shape) != masks.crmasks.shape:
+        msg = (
+            f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
+            f"masks, got {len(ccds)} of shape {ccds[0].shape}"
+        )
+        raise ValueError(msg)
+    table, power = masks.expected, 0
+    if table is None:
+        table = make_expected_table(np.zeros((3, 0), int), *np.zeros((2, 0)), u.adu)
+    else:
+        power = expected_power(masks, ccds[0].unit)
+    rows = ExpectedRows.from_table(table, masks.crmasks.shape, masks.gain, power)
+    return [_cleaned(ccd, masks, i, rows) for i, ccd in enumerate(ccds)]
+
+
+def expected_power(masks, unit):
+    """Return the power of the gain that brings expected values to a unit."""
+    other = masks.expected_unit
+    if other == unit:
+        return 0
+    if unit not in {u.adu, u.electron} or masks.gain is None:
+        msg = (
+            f"expected values are in {other} and the exposures are in {unit}; "
+            "the mask set records no gain to convert"
+        )
+        raise ValueError(msg)
+    return 1 if other == u.adu else -1
+
+
+def _cleaned(ccd, masks, i, rows):
+    """Return a copy of exposure i with expected values."""
+    bad = np.zeros(ccd.shape, bool) if ccd.mask is None else np.array(ccd.mask, bool)
+    bad = np.broadcast_to(bad, ccd.shape)
+    use = (rows.exposure == i) & ~bad[rows.y, rows.x]
+    place = rows.y[use], rows.x[use]
+    found = np.zeros(ccd.shape, dtype=bool)
+    found[place] = True
+    clean = ccd.copy()
+    clean.data = ccd.data.astype(np.result_type(ccd.data, np.float32))
+    clean.data[place] = rows.value[use]
+    clean.mask = bad | (masks.crmasks[i] & ~found)
+    clean.uncertainty = _uncertainty(ccd, masks, i, place, rows.sigma[use])
+    flags = np.zeros(ccd.shape, np.uint8) if ccd.flags is None else np.array(ccd.flags)
+    clean.flags = flags | (found * flags.dtype.type(1))
+    return clean
+
+
+def _uncertainty(ccd, masks, i, place, sigma):
+    """Return the uncertainty of an exposure with sigma (m,) at some places, or None."""
+    known = ccd.uncertainty
+    if known is None:
+        noise = _noise_model(masks, i, ccd.unit)
+        if noise is None:
+            return None
+        known = StdDevUncertainty(np.sqrt(model_variance(ccd.data, *noise)))
+    elif isinstance(known, UnknownUncertainty):
+        return known
+    new = StdDevUncertainty(sigma, unit=ccd.unit).represent_as(type(known))
+    scale = 1.0 if known.unit is None else new.unit.to(known.unit)
+    array = np.array(known.array)
+    array[place] = new.array * scale
+    return type(known)(array, unit=known.unit, copy=False)
+
+
+def _noise_model(masks, i, unit):
+    """Return gain, read noise and bias of exposure i, or None."""
+    gain, readnoise = masks.gain, masks.readnoise
+    if readnoise is None or unit not in {u.adu, u.electron}:
+        return None
+    if gain is None and unit == u.adu:
+        return None
+    bias = masks.bias or 0.0
+    if unit == u.electron:
+        gain, bias = 1.0, bias * (1.0 if gain is None else typical("gain", gain))
+    return (*(x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise)), bias)

@@ -17,6 +17,7 @@ from ccdcr.masks.diagnostics import POINT_LIKE, Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
 from ccdcr.masks.expected_table import (
     EXPECTED_COLUMNS,
+    clean_exposures,
     expected_table,
     move_expected,
 )
@@ -611,6 +612,46 @@ class CRMaskSet:
         for ccd, mask in zip(masked, self.crmasks, strict=True):
             ccd.mask = mask.copy() if ccd.mask is None else ccd.mask | mask
         return masked
+
+    def clean(self, ccds):
+        """
+        Replace masked values in copies of the exposures.
+
+        The values are those of `expected`, made of the other exposures: what users
+        of astroscrappy know as the cleaned array.
+
+        Parameters
+        ----------
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+            The exposures that the expected values were made from, in the order of
+            the masks.
+
+        Returns
+        -------
+        cleaned : list of `~astropy.nddata.CCDData`
+            Copies, of floats. Replaced pixels have the uncertainty SIGMA, where the
+            exposure has an uncertainty or gain and read noise are known, and bit 1
+            of ``flags`` set. Masked pixels without an expected value are masked
+            (True = bad).
+
+        Raises
+        ------
+        ValueError
+            If the mask set has no expected values, or if the exposures do not fit.
+
+        Examples
+        --------
+        >>> from ccdcr import detect_cosmic_rays
+        >>> from ccdcr.simulation import simulate_exposures
+        >>> sim = simulate_exposures((100, 120), seed=1)
+        >>> masks = detect_cosmic_rays(
+        ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+        ... )
+        >>> cleaned = masks.clean(sim.exposures)
+        >>> bool(sim.exposures[0].data.max() > cleaned[0].data.max())
+        True
+        """
+        return clean_exposures(ccds, self)
 
     @cached_property
     def bit_flags(self):

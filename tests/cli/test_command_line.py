@@ -25,6 +25,7 @@ from ccdcr import (
     Requirements,
     ReviewCancelledError,
     __version__,
+    add_expected,
     combine,
     detect_cosmic_rays,
 )
@@ -520,6 +521,22 @@ def test_info(capsys):
     assert "exposure 3: exposure3.fits" in output
     assert main(["info", "exposure1.fits"]) == 1
     assert "exposure1.fits[MEDIANCR]: missing" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("night")
+def test_clean(capsys):
+    """Exposures without hits; masks without expected values get them."""
+    assert main(["detect", *frames(), "--set", "crmethod=lacosmic", "-q"]) == 0
+    assert main(["clean", "crmasks.fits", *frames(), "-o", "cleaned", "-q"]) == 0
+    ccds = [CCDData.read(name, unit="adu") for name in frames()]
+    masks = add_expected(ccds, CRMaskSet.read("crmasks.fits"))
+    for name, ccd in zip(frames(), masks.clean(ccds), strict=True):
+        written = CCDData.read(Path("cleaned") / name.replace(".", "_clean."))
+        assert (written.data == ccd.data).all()
+        assert (written.mask == ccd.mask).all()
+        assert (written.uncertainty.array == ccd.uncertainty.array).all()
+    assert main(["clean", "crmasks.fits", *frames(), "-o", "cleaned"]) == 1
+    assert "use --overwrite" in capsys.readouterr().err
 
 
 class TestProgress:

@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    StdDevUncertainty,
+    VarianceUncertainty,
+)
 from astropy.table import Table
 
 from ccdcr import CRMaskSet, CRMasksFileError
@@ -156,3 +162,81 @@ class TestChanges:
             (2, 2, 3),
             (3, 5, 10),
         ]
+
+
+class TestClean:
+    """Copies of the exposures without hits."""
+
+    def exposures(self, **more):
+        """Return three exposures of 500 with a hit where pixels are masked."""
+        data = np.full((3, 10, 12), 500.0)
+        data[make_masks().crmasks] = 9000
+        return [CCDData(plane, **({"unit": "adu"} | more)) for plane in data]
+
+    def test_values(self):
+        """Masked pixels have their values, others do not change."""
+        ccds = self.exposures()
+        cleaned = make_masks(gain=2.0, readnoise=4.0).clean(ccds)
+        assert ccds[0].data[2, 1] == 9000
+        assert cleaned[0].data[2, 1] == 123.25
+        assert cleaned[2].data[9, 4] == 360.25
+        assert (cleaned[1].data != 500).sum() == 1
+        assert [int(ccd.flags.sum()) for ccd in cleaned] == [2, 1, 1]
+        assert not cleaned[0].mask.any()
+        sigma = cleaned[0].uncertainty.array
+        assert sigma[2, 1] == np.float32(12.325)
+        assert np.isclose(sigma[0, 0], np.sqrt(500 / 2 + 4))
+
+    @pytest.mark.parametrize(
+        ("kind", "power"),
+        [(StdDevUncertainty, 1), (VarianceUncertainty, 2), (InverseVariance, -2)],
+    )
+    def test_uncertainties(self, kind, power):
+        """Uncertainties keep their class."""
+        ccds = self.exposures()
+        for ccd in ccds:
+            ccd.uncertainty = kind(np.full(ccd.shape, 7.0))
+        cleaned = make_masks().clean(ccds)[0].uncertainty
+        assert type(cleaned) is kind
+        assert cleaned.array[0, 0] == 7
+        assert np.isclose(cleaned.array[2, 1], 12.325**power)
+
+    def test_masks_and_flags(self):
+        """Pixels without a value are masked; what is masked and flagged stays so."""
+        masks = make_masks(make_table()[1:])
+        ccds = self.exposures(mask=np.zeros((10, 12), bool))
+        for ccd in ccds:
+            ccd.mask[6, 8] = True
+            ccd.flags = np.full(ccd.shape, 4, np.uint16)
+        cleaned = masks.clean(ccds)[0]
+        assert cleaned.mask[2, 1]
+        assert cleaned.mask[6, 8]
+        assert cleaned.mask.sum() == 2
+        assert cleaned.data[6, 8] == 9000
+        assert (cleaned.flags == 4).all()
+        assert masks.clean(ccds)[1].flags[2, 1] == 5
+        assert cleaned.uncertainty is None
+
+    def test_units(self):
+        """Integers become floats; values in adu are converted to electron."""
+        ccds = [
+            CCDData(ccd.data.astype(np.uint16), unit="adu") for ccd in self.exposures()
+        ]
+        assert make_masks().clean(ccds)[0].data[2, 1] == 123.25
+        ccds = self.exposures(unit="electron")
+        assert make_masks(gain=2.0).clean(ccds)[0].data[2, 1] == 246.5
+        with pytest.raises(ValueError, match="the mask set records no gain"):
+            make_masks().clean(ccds)
+
+    def test_refused(self):
+        """A set without values, and other exposures, are refused."""
+        masks = make_masks()
+        with pytest.raises(ValueError, match="ccds must be 3 exposures of shape"):
+            masks.clean(self.exposures()[:2])
+        plain = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks)
+        with pytest.raises(ValueError, match="clean needs expected values"):
+            plain.clean(self.exposures())
+        nothing = masks.edit(remove=[[x, y] for _, x, y in PIXELS])
+        assert (
+            nothing.clean(self.exposures())[0].data == self.exposures()[0].data
+        ).all()
