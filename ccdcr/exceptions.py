@@ -72,7 +72,7 @@ class MissingUnitWarning(CRWarning):
 
 
 class NoUncertaintyWarning(CRWarning):
-    """Nothing is known from which an uncertainty could be computed."""
+    """Uncertainties are missing, of a result or of some of the exposures."""
 
 
 class NoWindowWarning(CRWarning):
@@ -80,7 +80,7 @@ class NoWindowWarning(CRWarning):
 
 
 class NoiseModelWarning(CRWarning):
-    """The noise of the exposures is not what gain and read noise explain."""
+    """The noise is not what gain and read noise, or uncertainties, explain."""
 
 
 class LocalMedianWarning(CRWarning):

@@ -2,6 +2,7 @@
 """Options of a combination, checked against exposures and masks."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ from ccdcr.combination.clipping import check_extrema
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
 from ccdcr.exposures.ccd_parameters import (
-    compute_variance,
     find_ccd_parameters,
+    find_noise_source,
     model_variance,
 )
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
@@ -72,6 +73,7 @@ class CombinationSettings:
         scaling=None,
         clips=(),
         given=None,
+        noise="auto",
     ):
         """Return settings for exposures and masks, or `GivenNoise` in their place."""
         unit = exposures[0].unit
@@ -82,9 +84,8 @@ class CombinationSettings:
         model = _noise_model(masks if given is None else given, unit)
         lamedian = _lamedian_units(masks, unit) if use_lamedian else None
         expected = _expected_power(masks, unit, use_expected)
-        kinds = None
-        if uncertainty is not None and all(e.has_variance for e in exposures):
-            kinds = tuple((e.kind, e.sigma_unit) for e in exposures)
+        warn = uncertainty is not None and model is not None
+        kinds = _uncertainty_kinds(exposures, noise, warn=warn)
         known = uncertainty is not None and (kinds is not None or model is not None)
         if uncertainty is not None and not known:
             _complain(exposures, unit, uncertainty)
@@ -97,18 +98,30 @@ class CombinationSettings:
         if not self.has_variance:
             return None
         if self.kinds is None:
-            return [
-                model_variance(plane, *self._model_of(i, stack))
-                for i, plane in enumerate(stack.data)
-            ]
-        parts = zip(stack.data, stack.sigmas, self.kinds, strict=True)
-        models = [
-            self.model and self._model_of(i, stack) for i in range(len(stack.data))
-        ]
-        return [
-            self._known(plane, model, sigma, *kind)
-            for model, (plane, sigma, kind) in zip(models, parts, strict=True)
-        ]
+            return [self._modelled(i, stack) for i in range(len(stack.data))]
+        known = np.where(stack.bad, np.nan, np.array(stack.variances))
+        if not (unknown := np.isnan(known)).any():
+            return stack.variances
+        return self._completed(known, unknown & ~stack.bad, stack)
+
+    def _completed(self, known, unknown, stack):
+        """Return variances (n, rows, nx): those of clean others where unknown."""
+        hit = stack.masks.get("CRMASKS", stack.flagged)
+        clean = known if hit is None else np.where(hit, np.nan, known)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # where all are unknown
+            # Without masks of each exposure the median is not that of a hit.
+            others = (np.nanmedian if hit is None else np.nanmean)(clean, axis=0)
+        for i, here in enumerate(unknown):
+            other = others[here]
+            if self.model is not None and np.isnan(other).any():
+                other = np.where(np.isnan(other), self._modelled(i, stack)[here], other)
+            known[i][here] = np.where(np.isnan(other), np.inf, other)
+        return list(np.where(stack.bad, np.inf, known))
+
+    def _modelled(self, i, stack):
+        """Return the variance (rows, nx) of exposure i by the noise model."""
+        return model_variance(stack.data[i], *self._model_of(i, stack))
 
     def _model_of(self, i, stack):
         """Return gain, read noise and bias of exposure i, maps cut as the rows."""
@@ -117,14 +130,12 @@ class CombinationSettings:
         readnoise = stack.ccd.get("RNMAP", readnoise)
         return (*(x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise)), bias)
 
-    def _known(self, plane, model, sigma, kind, sigma_unit):
-        """Return the variance (rows, nx) of sigma; by the model where it is unknown."""
-        variance = compute_variance(np.asarray(sigma), kind, sigma_unit, self.unit)
-        unknown = ~(variance > 0)
-        if unknown.any():
-            other = np.inf if model is None else model_variance(plane, *model)
-            variance = np.where(unknown, other, variance)
-        return variance
+
+def _uncertainty_kinds(exposures, noise, *, warn):
+    """Return class and unit of the uncertainties of exposures; None if not used."""
+    if find_noise_source(exposures, noise, warn=warn) == "detector":
+        return None
+    return tuple((e.kind, e.sigma_unit) for e in exposures)
 
 
 def read_masks(masks, name):

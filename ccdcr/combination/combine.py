@@ -39,6 +39,7 @@ def combine(
     uncertainty="propagate",
     gain=None,
     readnoise=None,
+    noise="auto",
     weights=None,
     scale=None,
     mem_limit=16e9,
@@ -91,6 +92,8 @@ def combine(
         As for `CRCombiner.mediancr_combine`.
     gain, readnoise : optional
         In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
+    noise : {'auto', 'uncertainty', 'detector'}, optional
+        As for `CRCombiner`.
     weights : `~numpy.ndarray`, optional
         Weights of the exposures in a mean, (n,) or (n, ny, nx).
     scale : callable or sequence of float, optional
@@ -169,6 +172,7 @@ def combine(
         "uncertainty": uncertainty,
         "gain": gain,
         "readnoise": readnoise,
+        "noise": noise,
     }
     clipping = {
         "clip_extrema": clip_extrema,
@@ -231,6 +235,7 @@ def _check_method(method, options, combine_uncertainty_function):
             "uncertainty": "propagate",
             "gain": None,
             "readnoise": None,
+            "noise": "auto",
         }
         for name, default in defaults.items():
             if options[name] is not default and options[name] != default:

@@ -11,6 +11,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from ccdcr.combination.clipping import reject
 from ccdcr.combination.methods import METHODS, Filled, Stack, combine_filled
 from ccdcr.exceptions import LocalMedianWarning, warn_user
+from ccdcr.exposures.ccd_parameters import known_variance
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.utils.neighbours import cut_bands, in_threads
 from ccdcr.utils.stacks import count, median_factor
@@ -164,7 +165,8 @@ class RowStack:
     the arrays of the uncertainties of the exposures, ``lamedian`` (rows, nx),
     ``weights`` (n,) or (n, rows, nx), ``flagged`` the masks of each exposure
     (n, rows, nx) and ``expected`` the `ExpectedRows`; each of them may be None.
-    ``ccd`` are maps (rows, nx) of gain and read noise by the name of their extension.
+    ``ccd`` are maps (rows, nx) of gain and read noise by the name of their extension,
+    ``variances`` those of sigmas (NaN = unknown).
     """
 
     data: np.ndarray
@@ -176,6 +178,16 @@ class RowStack:
     flagged: np.ndarray | None = None
     expected: Any = None
     ccd: dict = field(default_factory=dict)
+    variances: Any = None
+
+    def informed(self, kinds, unit):
+        """Return the stack with the variances of its uncertainties, if these count."""
+        if kinds is None:
+            return self
+        pairs = zip(self.sigmas, kinds, strict=True)
+        found = [known_variance(np.asarray(s), *kind, unit) for s, kind in pairs]
+        variances, nothing = zip(*found, strict=True)
+        return replace(self, bad=self.bad | np.array(nothing), variances=variances)
 
     def clipped(self, clips, factors):
         """Return the stack with values that are clipped, after scaling, set bad."""
@@ -243,6 +255,7 @@ def cut_weights(weights, rows):
 def combine_rows(stack, settings, *, number=False):
     """Return Images (rows, nx) of a `RowStack`, if asked with the number used."""
     function, _ = METHODS[settings.method]
+    stack = stack.informed(settings.kinds, settings.unit)
     stack = stack.clipped(settings.clips, settings.factors)
     masks = {n: m.reshape(*m.shape[:-2], -1) for n, m in stack.masks.items()}
     flat = _flat(stack, settings)

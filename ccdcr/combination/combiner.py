@@ -15,6 +15,7 @@ from ccdcr.combination.combination_settings import (
     read_masks,
 )
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
+from ccdcr.exposures.ccd_parameters import find_noise_source
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
 
 __all__ = ["CRCombiner"]
@@ -38,11 +39,9 @@ _OPTIONS = """
             Divide each exposure by its flux factor in the mask set. Default
             is False.
         uncertainty : {{'propagate', 'scatter'}} or None, optional
-            ``'propagate'``, the default: the uncertainties of the exposures
-            if all have one, else the noise model by the gain and the read
-            noise of the mask set. ``'scatter'``: ccdproc's convention over
-            the exposures used, and the former where only one is left. None:
-            skip the uncertainty (faster).
+            ``'propagate'``, the default: by the ``noise`` of the combiner.
+            ``'scatter'``: ccdproc's convention over the exposures used, and the
+            former where only one is left. None: skip the uncertainty (faster).
         scale_to : float or `~numpy.ndarray`, optional
             Factor of the exposures, instead of ``scaling``.
 
@@ -96,6 +95,12 @@ class CRCombiner(LateCombiner):
         Type of the data and of the result. Default is float64.
     gain, readnoise : optional
         In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
+    noise : {'auto', 'uncertainty', 'detector'}, optional
+        Where the uncertainty of the result comes from: those of the exposures (of any
+        class), or gain and read noise. ``'auto'``, the default, takes the former if
+        each exposure has one; then pixels whose uncertainty means no information (a
+        standard deviation or variance of 0 or infinity, an inverse variance of 0) are
+        ignored.
 
     Raises
     ------
@@ -119,7 +124,14 @@ class CRCombiner(LateCombiner):
     """
 
     def __init__(
-        self, ccd_iter, crmasks=None, dtype=None, *, gain=None, readnoise=None
+        self,
+        ccd_iter,
+        crmasks=None,
+        dtype=None,
+        *,
+        gain=None,
+        readnoise=None,
+        noise="auto",
     ):
         ccds = None if ccd_iter is None else list(ccd_iter)
         if ccds == []:
@@ -130,6 +142,8 @@ class CRCombiner(LateCombiner):
         self.crmasks = crmasks
         self._noise = {"gain": gain, "readnoise": readnoise}
         given_noise(self._exposures, self.crmasks, **self._noise)
+        self._source = noise
+        find_noise_source(self._exposures, noise, warn=False)
 
     @property
     def crmasks(self):
@@ -310,6 +324,7 @@ class CRCombiner(LateCombiner):
         """Return settings and planes of a combination."""
         noise = given_noise(self._exposures, self.crmasks, **self._noise)
         given = {"scaling": scaling, "clips": self._clips, "given": noise}
+        given["noise"] = self._source
         settings = CombinationSettings.from_options(
             self._exposures, self.crmasks, method, **given, **options
         )

@@ -272,6 +272,7 @@ def log_counts(found, requirements):
 def mask_set(masks, exposures, requirements, **parts):
     """Return the mask set of a detection."""
     names = [f"CRMASK{i}" for i in range(1, len(exposures) + 1)]
+    measured = exposures.measured
     return CRMaskSet(
         masks["MEDIANCR"],
         masks["MEANCRT"],
@@ -279,8 +280,9 @@ def mask_set(masks, exposures, requirements, **parts):
         meancr=masks["MEANCR"],
         local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
         requirements=requirements,
-        gain=exposures.detector.every_gain,
-        readnoise=exposures.detector.every_readnoise,
+        gain=None if measured else exposures.detector.every_gain,
+        readnoise=None if measured else exposures.detector.every_readnoise,
+        noise="detector" if exposures.variance is None else "uncertainty",
         bias=exposures.detector.bias,
         meta={
             f"FILE{i}": card_text(n)
@@ -298,6 +300,6 @@ def make_lamedian(found, exposures, requirements):
         return None
     if exposures.gain_ratio is not None and not requirements.la_gain_apply:
         cleaned = cleaned / exposures.gain_ratio
-    if not requirements.la_gain_apply:
+    if exposures.measured or not requirements.la_gain_apply:
         return u.Quantity(cleaned, exposures.unit)
     return u.Quantity(cleaned * np.float32(exposures.detector.gain), u.electron)

@@ -38,6 +38,7 @@ def detect_cosmic_rays(
     gain=None,
     readnoise=None,
     bias=None,
+    noise="auto",
     extension=None,
     unit=None,
     progress_bar=None,
@@ -69,6 +70,13 @@ def detect_cosmic_rays(
     bias : float, `~astropy.units.Quantity` or str, optional
         Bias level that the exposures still contain, in their unit. Default
         is 0.
+    noise : {'auto', 'uncertainty', 'detector'}, optional
+        Where the noise is known from: the uncertainties of the exposures (of any
+        class), or gain and read noise. ``'auto'``, the default, takes the former if
+        each exposure has one. Gain and read noise are then needed only by the
+        methods with Median-Minimum. Pixels whose uncertainty means no information (a
+        standard deviation or variance of 0 or infinity, an inverse variance of 0)
+        are ignored.
     extension : int, str or tuple, optional
         The extension of the image in files, by number or name. Default is the
         primary image, else the only one whose name is not that of a mask or an
@@ -110,7 +118,10 @@ def detect_cosmic_rays(
         an exposure (a nod, or a drift of the field), or if patches are flagged that
         are too large for cosmic rays.
     NoiseModelWarning
-        If the noise is more than 20 % off what gain and read noise explain.
+        If the noise is more than 20 % off what gain and read noise, or the
+        uncertainties of the exposures, explain.
+    NoUncertaintyWarning
+        If only some of the exposures have an uncertainty, which is not used then.
     ImplausibleMaskWarning
         If more than 20 % of the pixels are flagged in MEDIANCR or an exposure.
     CoincidenceWarning
@@ -161,6 +172,8 @@ def detect_cosmic_rays(
         minimum=least_exposures(requirements),
         extension=extension,
         unit=unit,
+        noise=noise,
+        needs_detector=requirements.crmethod in STAGES["mm"],
     )
     lists = check_requirements(requirements, len(exposures), exposures.shape)
     matched = requirements.crmethod in STAGES["matched"]
@@ -268,7 +281,8 @@ def add_expected(
     given = {"gain": gain, "readnoise": readnoise, "bias": bias}
     options = {"extension": extension, "unit": unit}
     given = _recorded(items, masks, given, options)
-    exposures = load_exposures(items, minimum=2, **given, **options)
+    source = {"noise": masks.noise or "auto", "needs_detector": False}
+    exposures = load_exposures(items, minimum=2, **given, **options, **source)
     if (len(exposures), *exposures.shape) != masks.crmasks.shape:
         msg = (
             f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
@@ -310,6 +324,7 @@ def check_equivalence(
     gain=None,
     readnoise=None,
     bias=None,
+    noise="auto",
     flux_factor=None,
     extension=None,
     unit=None,
@@ -322,7 +337,7 @@ def check_equivalence(
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         Two or more exposures or their files, of one shape (ny, nx). Pixels that
         are masked (True = bad) or not finite are ignored.
-    gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
+    gain, readnoise, bias, noise : optional
         As for `~ccdcr.detect_cosmic_rays`.
     flux_factor : sequence of float, optional
         Relative flux of each exposure. Default is their exposure times
@@ -367,6 +382,8 @@ def check_equivalence(
         minimum=2,
         extension=extension,
         unit=unit,
+        noise=noise,
+        needs_detector=False,
     )
     factors = scale_factors(exposures, flux_factor)
     frames = scaled_frames(exposures, factors)

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Detection in exposures after local matching."""
 
+from dataclasses import replace
+
 import numpy as np
 from astropy import units as u
 from scipy import ndimage
@@ -32,13 +34,13 @@ from ccdcr.masks.diagnostics import (
 from ccdcr.masks.expected_table import make_expected_table
 from ccdcr.matching.equivalence import make_report
 from ccdcr.matching.expected_values import find_expected
-from ccdcr.matching.flag_pixels import Limits
+from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
 from ccdcr.matching.unmended import find_reasons
-from ccdcr.median_minimum.exact_boundary import likeliest_cause
+from ccdcr.median_minimum.exact_boundary import is_off, likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import groups_with_seed, label_groups
@@ -46,6 +48,7 @@ from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
 
 __all__ = [
     "detect_matched",
+    "effective_parameters",
     "expected_in_unit",
     "full_level",
     "make_frames",
@@ -56,6 +59,7 @@ __all__ = [
     "second_opinion",
 ]
 
+_SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FULL = 65535.0  # adu, what 16 bits hold
 
 
@@ -78,17 +82,63 @@ def scaled_frames(exposures, factors, satlevel=None):
         factors,
         bad=exposures.bad,
         satlevel=satlevel,
+        variance=exposures.variance,
+        is_measured=exposures.measured,
     )
 
 
-def make_frames(data, detector, factors, *, bad=None, satlevel=np.inf):
-    """Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,)."""
+def make_frames(
+    data,
+    detector,
+    factors,
+    *,
+    bad=None,
+    satlevel=np.inf,
+    variance=None,
+    is_measured=False,
+):
+    """
+    Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,).
+
+    ``variance`` (n, ny, nx) is that of their uncertainties, None if these are not used;
+    ``is_measured`` tells that the detector was derived from it.
+    """
     if np.any(factors != 1):
         data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
     depths = factors * detector.depths(len(data))
     readnoise = detector.every_readnoise
     noise = Noise.from_detector(len(data), detector.gain, readnoise, depths)
-    return Frames.from_arrays(data, noise, bad, (satlevel - detector.bias) / factors)
+    if variance is not None:
+        own = variance / np.square(factors, dtype=np.float32)[:, np.newaxis, np.newaxis]
+        noise = Noise.from_variances(own, None if is_measured else noise)
+    level = (satlevel - detector.bias) / factors
+    frames = Frames.from_arrays(data, noise, bad, level)
+    return frames if variance is None else frames.measured(None)[0]
+
+
+def effective_parameters(exposures, factors):
+    """
+    Return `CCDParameters` whose read noise is a map that explains the uncertainties.
+
+    It holds what the photons of the signal, with the gain, do not explain, such as the
+    noise of a sky that was subtracted. They are those of the detector without
+    uncertainties.
+    """
+    ccd = exposures.detector
+    if exposures.variance is None:
+        return ccd
+    frames = scaled_frames(exposures, factors)
+    masks = first_masks(frames, Limits())
+    frames, _ = frames.measured(masks)
+    unused = masks if frames.unused is None else masks | frames.unused
+    level = np.nan_to_num(kernels.mean(frames.data, unused))
+    variance = ccd.gain**2 * frames.noise.floor.mean(axis=0)
+    left = variance - ccd.gain * np.maximum(level, 0)
+    for size in ((1, _SMOOTH), (_SMOOTH, 1)):
+        left = ndimage.median_filter(left, size)
+    readnoise = np.sqrt(np.maximum(left, _LEAST_LEFT * variance)).astype(np.float32)
+    typical = float(np.median(readnoise))
+    return replace(ccd, readnoise=typical, readnoises=None, readnoise_map=readnoise)
 
 
 # Cores of lines and stars look like hits, but stand out less.
@@ -208,7 +258,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     factors, scale, sky, frames = _prepare(exposures, requirements, timing)
     with timed(timing, "matching"):
         hits = find_hits(frames, make_options(requirements))
-        frames = frames.without(hits.matched.frames.low)
+        noise = hits.matched.frames.noise
+        frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with timed(timing, "point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
     with timed(timing, "equivalence"):
@@ -219,7 +270,9 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         found, everywhere = second_opinion(
             single_image_detector(requirements),
             frames,
-            exposures.detector,
+            effective_parameters(exposures, scale)
+            if requirements.crmethod != "matched"
+            else exposures.detector,
             progress_bar,
         )
         log_counts(found, requirements)
@@ -316,6 +369,9 @@ def _list_low(low, flags):
 
 
 def _warn_of_noise(levels, noise):
+    if noise.own is not None:
+        warn_of_noise(levels, "uncertainty" if is_off(levels).any() else None)
+        return
     gain = 1 / noise.slope.mean()
     readnoise = gain * np.sqrt(noise.typical.floor.mean())
     warn_of_noise(levels, likeliest_cause(levels, gain, readnoise, equivalent=True))

@@ -17,6 +17,7 @@ from ccdcr.detection.common import (
     single_image_detector,
     timed,
 )
+from ccdcr.detection.detect_matched import effective_parameters
 from ccdcr.detection.mask_warnings import flagged_fractions, warn_of_noise
 from ccdcr.masks.diagnostics import Diagnostics
 from ccdcr.median_minimum.criteria import make_simulated_criteria, measure_offsets
@@ -96,7 +97,8 @@ def _observe(exposures, requirements, factors):
     if requirements.apply_flux_factor_to == "original":
         stack, left = scaled(stack, factors), np.ones(len(exposures))
     planes = make_planes(stack, exposures.bad)
-    return Observed(stack, exposures.bad, planes, left, exposures.detector, exposed)
+    detector = effective_parameters(exposures, factors)
+    return Observed(stack, exposures.bad, planes, left, detector, exposed)
 
 
 def _search(detector, observed, images, requirements, progress_bar):

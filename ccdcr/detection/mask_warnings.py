@@ -38,6 +38,7 @@ _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
 _REMEDIES = {
     "readnoise": "check readnoise",
     "gain": "check gain",
+    "uncertainty": "check the uncertainties of the exposures, or use noise='detector'",
     "equivalence": "the exposures seem not to be equivalent: register them, or use "
     "flux_factor='auto'",
 }
@@ -149,9 +150,12 @@ def warn_of_noise(levels, cause):
         return
     ratio = np.asarray(levels["noise"])
     worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
+    explains = "gain and readnoise explain"
+    if cause == "uncertainty":
+        explains = "their uncertainties say"
     msg = (
-        f"the noise of the exposures is {ratio[worst]:.2f} times what gain and "
-        f"readnoise explain at a signal of {levels['x'][worst]:.4g}; "
+        f"the noise of the exposures is {ratio[worst]:.2f} times what {explains} at a "
+        f"signal of {levels['x'][worst]:.4g}; "
         f"{_REMEDIES[cause]}"
     )
     warn_user(msg, NoiseModelWarning)

@@ -7,19 +7,26 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import VarianceUncertainty
 
-from ccdcr.exceptions import short_repr
+from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
 from ccdcr.exposures.ccd_values import find_number, find_values, resolve, same_value
 
 __all__ = [
     "MOST_SIGNAL",
+    "NOISE",
     "CCDParameters",
     "compute_variance",
     "find_ccd_parameters",
+    "find_noise_source",
+    "known_variance",
+    "measure_parameters",
     "model_variance",
 ]
 
 _PER_ADU = u.electron / u.adu
 # Limits whose squares are finite in float32, in any unit.
+NOISE = ("auto", "uncertainty", "detector")  # sources of the noise
+_SAMPLE = 1 << 20  # pixels that are enough for medians
+_FAINT, _BRIGHT, _NEGLIGIBLE = 0.5, 0.95, 1e3
 MOST_SIGNAL, _MOST_GAIN, _MOST_READNOISE = 1e12, 1e6, 1e6
 
 
@@ -195,6 +202,71 @@ def compute_variance(sigma, kind, sigma_unit, unit):
     if variance.unit is None or unit is None or variance.unit == unit**2:
         return array
     return array * variance.unit.to(unit**2)
+
+
+def known_variance(sigma, kind, sigma_unit, unit):
+    """
+    Return the variance as `compute_variance` does, and where it means no information.
+
+    There a standard deviation or variance is 0 or infinite, or an inverse variance is
+    0. A variance that is not known is NaN.
+    """
+    variance = compute_variance(sigma, kind, sigma_unit, unit)
+    nothing = (variance == 0) | np.isposinf(variance)
+    return np.where(variance > 0, variance, np.nan), nothing
+
+
+def find_noise_source(exposures, noise, *, warn=True):
+    """
+    Return 'uncertainty' or 'detector', whichever ``noise`` ('auto' or one) means.
+
+    ``exposures`` are `~ccdcr.exposures.Exposure` objects. A warning says if only some
+    of them have an uncertainty, unless ``warn`` is False.
+    """
+    if noise not in NOISE:
+        msg = f"noise must be one of {', '.join(NOISE)}, got {short_repr(noise)}"
+        raise ValueError(msg)
+    have = [exposure.has_variance for exposure in exposures]
+    if noise == "uncertainty" and not all(have):
+        missing = [str(i) for i, has in enumerate(have, start=1) if not has]
+        msg = (
+            "noise='uncertainty' needs an uncertainty of each exposure, "
+            f"{', '.join(missing)} of {len(have)} have none; give it, or "
+            "noise='detector' with gain and readnoise"
+        )
+        raise ValueError(msg)
+    if warn and noise == "auto" and any(have) and not all(have):
+        msg = (
+            f"{sum(have)} of {len(have)} exposures have an uncertainty, which is not "
+            "used: the noise is that of gain and readnoise; give all exposures one, or "
+            "noise='detector'"
+        )
+        warn_user(msg, NoUncertaintyWarning)
+    return "uncertainty" if all(have) and noise != "detector" else "detector"
+
+
+def measure_parameters(data, variance, bad):
+    """
+    Return `CCDParameters` that explain the variance of exposures (n, ny, nx) roughly.
+
+    They are the line through the medians of faint and of bright pixels.
+    """
+    use = np.isfinite(variance) if bad is None else np.isfinite(variance) & ~bad
+    signal, known = data[use][:: max(data.size // _SAMPLE, 1)], variance[use]
+    known = known[:: max(data.size // _SAMPLE, 1)]
+    if signal.size == 0:
+        return CCDParameters(1.0, 1.0, 0.0)
+    low, high = np.quantile(signal, _FAINT), np.quantile(signal, _BRIGHT)
+    (s0, v0), (s1, v1) = (
+        (float(np.median(signal[part])), float(np.median(known[part])))
+        for part in (signal <= low, signal >= high)
+    )
+    # Where photons do not matter, a gain that makes them negligible.
+    gain = _NEGLIGIBLE * max(abs(s1), abs(s0)) / v0
+    if (v1 - v0) * gain > s1 - s0:
+        gain = (s1 - s0) / (v1 - v0)
+    floor = max(v0 - max(s0, 0) / gain, v0 / 100)
+    return CCDParameters(gain, gain * float(np.sqrt(floor)), 0.0)
 
 
 def model_variance(data, gain, readnoise, bias):

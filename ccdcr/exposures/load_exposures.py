@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Exposures as arrays for the detection, and their flux factors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -11,6 +11,9 @@ from ccdcr.exposures.ccd_parameters import (
     MOST_SIGNAL,
     CCDParameters,
     find_ccd_parameters,
+    find_noise_source,
+    known_variance,
+    measure_parameters,
 )
 from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
@@ -27,7 +30,9 @@ class Exposures:
 
     ``data`` is (n, ny, nx) float32 without bias; ``bad`` (same shape, True = masked
     or not finite) may be None. If the gain is a map, the data are scaled to its median
-    by the ``gain_ratio`` (ny, nx). ``headers`` are those of the exposures.
+    by the ``gain_ratio`` (ny, nx). ``headers`` are those of the exposures. ``variance``
+    (n, ny, nx; NaN = unknown) is that of their uncertainties, None if these are not
+    used; ``measured`` tells that ``detector`` was derived from it.
     """
 
     data: np.ndarray
@@ -36,6 +41,8 @@ class Exposures:
     detector: CCDParameters
     names: tuple
     headers: tuple = ()
+    variance: np.ndarray | None = None
+    measured: bool = False
 
     def __len__(self):
         return len(self.data)
@@ -66,12 +73,15 @@ def load_exposures(
     extension=None,
     unit=None,
     usual_keywords=False,
+    noise="detector",
+    needs_detector=True,
 ):
     """
     Return CCDData or files as `Exposures`, at least ``minimum`` of them.
 
-    Options are those of `open_exposures` and `find_ccd_parameters`; ``usual_keywords``
-    looks up gain and read noise that are None in the headers.
+    Options are those of `open_exposures`, `find_ccd_parameters` and
+    `find_noise_source`; ``usual_keywords`` looks up gain and read noise that are None
+    in the headers. With uncertainties they may be None unless ``needs_detector``.
     """
     items, names = list_exposures(ccds, minimum=minimum)
     options = {"extension": extension, "unit": unit, "allowed": ("numpy",)}
@@ -80,21 +90,55 @@ def load_exposures(
         if usual_keywords:
             given = find_keywords(opened, **given)
         shape = opened[0].shape
+        uses = find_noise_source(opened, noise) == "uncertainty"
+        measured = uses and not needs_detector and _is_unknown(opened, **given)
+        if measured:  # the bias remains to be found
+            given = {
+                "gain": None if opened[0].unit == u.electron else 1,
+                "readnoise": 1,
+            }
         detector = find_ccd_parameters(opened, **given, bias=bias)
-        ratio = detector.gain_ratio
         data = np.empty((len(opened), *shape), dtype=np.float32)
         bad = np.empty(data.shape, dtype=bool)
+        variance = np.empty_like(data) if uses else None
         for i, exposure in enumerate(opened):
-            _fill(data[i], bad[i], exposure, detector, ratio)
+            own = None if variance is None else variance[i]
+            _fill(data[i], bad[i], own, exposure, detector)
+            if own is not None:
+                _check_informed(bad[i], exposure, names[i] or f"exposure {i + 1}")
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
     bad = bad if bad.any() else None
-    return Exposures(data, bad, unit, detector, names, headers)
+    if measured:
+        found = measure_parameters(data, variance, bad)
+        detector = replace(found, bias=detector.bias)
+    return Exposures(data, bad, unit, detector, names, headers, variance, measured)
 
 
-def _fill(data, bad, exposure, detector, ratio):
-    """Fill in the data (ny, nx) of an exposure without bias, and its bad pixels."""
+def _is_unknown(opened, gain, readnoise):
+    """Return whether gain or read noise are missing."""
+    return readnoise is None or (gain is None and opened[0].unit != u.electron)
+
+
+def _check_informed(bad, exposure, name):
+    """Refuse an uncertainty that says nothing about any good pixel."""
+    mask = exposure.mask
+    if bad.all() and (mask is None or not np.all(mask[:])):
+        msg = (
+            f"the uncertainty of {name} means no information in all its pixels (0, or "
+            "an infinite standard deviation); leave it out, or use noise='detector'"
+        )
+        raise ValueError(msg)
+
+
+def _fill(data, bad, variance, exposure, detector):
+    """
+    Fill in data (ny, nx) of an exposure without bias, and its bad pixels.
+
+    ``variance`` (ny, nx), NaN where it is unknown, is filled in unless it is None.
+    """
+    ratio = detector.gain_ratio
     for rows in cut_bands(exposure.shape):
-        values, mask, _ = exposure.cut(rows)
+        values, mask, sigma = exposure.cut(rows)
         with np.errstate(over="ignore"):  # beyond float32 is not finite either
             np.subtract(values, detector.bias, out=data[rows], casting="unsafe")
         if ratio is not None:
@@ -102,6 +146,12 @@ def _fill(data, bad, exposure, detector, ratio):
         _drop_impossible(data[rows], bad[rows], MOST_SIGNAL / detector.gain)
         if mask is not None:
             bad[rows] |= np.asarray(mask, dtype=bool)
+        if variance is not None:
+            kind = exposure.kind, exposure.sigma_unit, exposure.unit
+            variance[rows], nothing = known_variance(np.asarray(sigma), *kind)
+            bad[rows] |= nothing
+            if ratio is not None:
+                variance[rows] *= np.square(ratio[rows])
 
 
 def _drop_impossible(image, bad, limit):

@@ -6,6 +6,7 @@ from astropy.table import MaskedColumn, Table
 
 from ccdcr.combination.methods import METHODS
 from ccdcr.detection.detect_matched import full_level, make_frames, make_options
+from ccdcr.exposures.ccd_parameters import CCDParameters, known_variance
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
 from ccdcr.matching.flag_pixels import LEAST_OF_MEDIAN, needed_of_median
@@ -290,7 +291,9 @@ def _compared(value, limit):
 def _explain_matched(inspection, pixel):
     """Return the table rows of a pixel (row, column); None without diagnostics."""
     matching = inspection.masks.diagnostics.matching
-    if matching is None or matching.known is None or inspection.detector is None:
+    if matching is None or matching.known is None:
+        return None
+    if inspection.detector is None and inspection.masks.noise != "uncertainty":
         return None
     bounds = surroundings(pixel, inspection.masks.shape, matching.known.tile)
     frames = _matched_frames(inspection, matching, bounds)
@@ -310,16 +313,32 @@ def _explain_matched(inspection, pixel):
 def _matched_frames(inspection, matching, bounds):
     """Return a part of the exposures as they were matched."""
     data, ratio = inspection.stack[:, *bounds], matching.gain_ratio
-    satlevel = inspection.requirements.ma_satlevel
+    satlevel, ccd = inspection.requirements.ma_satlevel, inspection.detector
+    bad = None if inspection.bad is None else inspection.bad[:, *bounds]
+    variance = None
+    if inspection.masks.noise == "uncertainty":
+        variance, nothing = _variances(inspection.ccds, bounds)
+        bad = nothing if bad is None else bad | nothing
+        variance = variance if ratio is None else variance * np.square(ratio[bounds])
     frames = make_frames(
         data if ratio is None else data * ratio[bounds],
-        inspection.detector.at(bounds),
+        CCDParameters(1.0, 1.0, 0.0) if ccd is None else ccd.at(bounds),
         matching.scale,
-        bad=None if inspection.bad is None else inspection.bad[:, *bounds],
+        bad=bad,
         satlevel=full_level(inspection.unit) if satlevel is None else satlevel,
+        variance=variance,
+        is_measured=ccd is None,
     )
     sky = matching.sky
     return with_level_skies(frames, None if sky is None else sky.cut(bounds))
+
+
+def _variances(ccds, bounds):
+    """Return variances, and where there is no information, (n, ny, nx) of a part."""
+    known = [(c.uncertainty.array[bounds], type(c.uncertainty), c) for c in ccds]
+    pairs = [known_variance(s, k, c.uncertainty.unit, c.unit) for s, k, c in known]
+    variance, nothing = map(np.array, zip(*pairs, strict=True))
+    return variance.astype(np.float32), nothing
 
 
 def _exposure_rows(i, decision, limits):

@@ -28,6 +28,7 @@ from ccdcr.masks.fits_reader import (
     LOW,
     LOW_COLUMNS,
     MAPS,
+    NOISE,
     REASON,
     REQUIRED,
     TABLE,
@@ -179,6 +180,8 @@ def _primary_header(masks, n):
         if np.ndim(value) == 1:
             for i, each in enumerate(value.tolist(), start=1):
                 _set(header, f"{MAPS[name][0]}{i}", each, f"{name} of exposure {i}")
+    if masks.noise is not None:
+        header[NOISE] = (masks.noise, "source of the noise in the detection")
     if masks.requirements is not None:
         for name, value in masks.requirements.to_dict().items():
             # A long text leaves no room for a comment.
@@ -287,6 +290,7 @@ def from_hdulist(hdulist, name):
         "meta": _read_meta(file),
         **detector,
         **file.ccd_values(len(crmasks)),
+        "noise": file.header.get(NOISE),
     }
     file.check_number()
     return parts, file.extras()
@@ -368,7 +372,7 @@ def _parse_text(text):
 def _read_meta(file):
     """Return the cards of the primary header that are not of the format."""
     header = file.header
-    ours = _STRUCTURE | {"UUID", EXTENSIONS, *_LINES}
+    ours = _STRUCTURE | {"UUID", EXTENSIONS, NOISE, *_LINES}
     ours |= {keyword for keyword, _ in DETECTOR.values()}
     ours |= {row.keyword for row in REQUIREMENTS.values()}
     meta = {

@@ -33,6 +33,7 @@ __all__ = [
     "LOW",
     "LOW_COLUMNS",
     "MAPS",
+    "NOISE",
     "REASON",
     "REQUIRED",
     "TABLE",
@@ -72,6 +73,7 @@ VERSIONS = {
     "astroscrappy": "VASCRAPP",
     "numpy": "VNUMPY",
 }
+NOISE = "CRNOISE"
 EXTENSIONS = "NEXTEND"  # how many there are, so that a cut file is noticed
 EDITED = "ccdcr edit: "  # begins the lines of HISTORY that record edits
 

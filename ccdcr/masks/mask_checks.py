@@ -15,6 +15,7 @@ from ccdcr.requirements.requirement_table import boxes
 from ccdcr.requirements.requirements import Requirements
 
 __all__ = [
+    "NOISE_TEXTS",
     "as_bright",
     "as_equivalence",
     "as_map",
@@ -28,6 +29,7 @@ __all__ = [
     "flux_factors",
     "low_rows",
     "mask_array",
+    "noise_source",
     "pixel_boxes",
     "scalar",
     "text",
@@ -197,6 +199,20 @@ def ccd_values(name, value, unit, shape, *, minimum=None, above=None):
     for extreme in (values.min(), values.max()):
         scalar(name, float(extreme), None, minimum=minimum, above=above)
     return _frozen(values)
+
+
+NOISE_TEXTS = {
+    "detector": "by gain and read noise",
+    "uncertainty": "by the uncertainties of the exposures",
+}
+
+
+def noise_source(value):
+    if value is not None and value not in NOISE_TEXTS:
+        names = " or ".join(NOISE_TEXTS)
+        msg = f"noise must be {names} or None, got {short_repr(value)}"
+        raise ValueError(msg)
+    return value
 
 
 def as_map(value):

@@ -22,6 +22,7 @@ from ccdcr.masks.expected_table import (
     move_expected,
 )
 from ccdcr.masks.mask_checks import (
+    NOISE_TEXTS,
     as_bright,
     as_equivalence,
     as_meta,
@@ -33,6 +34,7 @@ from ccdcr.masks.mask_checks import (
     flux_factors,
     low_rows,
     mask_array,
+    noise_source,
     pixel_boxes,
     scalar,
     text,
@@ -51,6 +53,7 @@ _KEPT = (
     "gain",
     "readnoise",
     "bias",
+    "noise",
     "boundaries",
     "equivalence",
     "meta",
@@ -148,6 +151,8 @@ class CRMaskSet:
         Read noise in electron, likewise.
     bias : float, optional
         Bias level that the exposures still contain, in their unit.
+    noise : {'detector', 'uncertainty'}, optional
+        Where the detection knew the noise from.
     boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`, optional
         The exact Median-Minimum boundaries by name of the mask.
     equivalence : `~ccdcr.Equivalence`, optional
@@ -217,6 +222,7 @@ class CRMaskSet:
         gain=None,
         readnoise=None,
         bias=None,
+        noise=None,
         boundaries=None,
         equivalence=None,
         bright=None,
@@ -240,6 +246,7 @@ class CRMaskSet:
             "readnoise", readnoise, u.electron, shape, minimum=0
         )
         self._bias = scalar("bias", bias, None)
+        self._noise = noise_source(noise)
         self._boundaries = exact_boundaries(boundaries)
         self._equivalence = as_equivalence(equivalence, len(self))
         self._bright = as_bright(bright)
@@ -339,6 +346,11 @@ class CRMaskSet:
         return self._bias
 
     @property
+    def noise(self):
+        """Source of the noise: 'detector', 'uncertainty', or None if unknown."""
+        return self._noise
+
+    @property
     def boundaries(self):
         """The exact Median-Minimum boundaries by name of the mask; a dict."""
         return dict(self._boundaries)
@@ -409,6 +421,7 @@ class CRMaskSet:
             f"exposures: {len(self)}",
             f"shape: {self.shape}",
             f"flux factors: {', '.join(f'{f:g}' for f in self.flux_factor)}",
+            *([] if self.noise is None else [f"noise: {NOISE_TEXTS[self.noise]}"]),
             *(
                 f"{name}: {np.count_nonzero(mask)} pixels"
                 for name, mask in self.planes.items()

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -10,10 +11,12 @@ from scipy import ndimage
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     in_threads,
+    median_of_nine,
     running,
     sums_along,
     with_halo,
 )
+from ccdcr.utils.planes import fill_from_nearest
 
 __all__ = ["Frames", "Noise", "Structure", "find_structure", "structure_level"]
 
@@ -29,7 +32,9 @@ class Noise:
     ``floor`` (n,) or, if it is not the same everywhere, (n, ny, nx) and ``slope`` (n,)
     are float32; ``alike`` tells whether a floor (n, ny, nx) is that of all exposures.
     ``sky`` (n, ny, nx) is what was subtracted from each exposure, or None, and
-    ``added`` (ny, nx) what it adds to all variances.
+    ``added`` (ny, nx) what it adds to all variances. ``own`` (n, ny, nx; NaN = unknown)
+    are the variances by the uncertainties of the exposures, ``model`` the noise where
+    none is known; either may be None.
     """
 
     floor: np.ndarray
@@ -37,6 +42,8 @@ class Noise:
     sky: np.ndarray | None = None
     added: np.ndarray | None = None
     alike: bool | None = None
+    own: np.ndarray | None = None
+    model: Any = None
 
     @classmethod
     def from_detector(cls, n, gain, readnoise, factors=None):
@@ -58,6 +65,47 @@ class Noise:
         else:
             floor = floor / np.square(factors)[:, np.newaxis, np.newaxis]
         return cls(floor.astype(np.float32, copy=False), slope, alike=alike)
+
+    @classmethod
+    def from_variances(cls, own, model=None):
+        """Return the noise of exposures by their variances, before it is `measured`."""
+        slope = np.zeros(len(own), dtype=np.float32)
+        return cls(own, slope, alike=False, own=own, model=model)
+
+    def measured(self, data, masks, unused, curves=None):
+        """
+        Return the noise that exposures have where they are clean, and its curves.
+
+        An exposure is not judged by its own variance, which contains its hits: each has
+        that of the others that are clean by ``masks`` (n, ny, nx), or of the lowest
+        exposure if that is None. ``curves``, measured unless they are given, bring it
+        to the level of the exposure.
+        """
+        known = np.isfinite(self.own)
+        if unused is not None:
+            known &= ~unused
+        lowest = self._filled(_of_lowest(self.own, data, known), data)
+        clean = known if masks is None else known & ~masks
+        floor, measured = np.empty_like(data), []
+        for i, base in enumerate(_variances_of_others(self.own, clean, lowest, masks)):
+            curve = (
+                _find_curve(base, self.own[i], clean[i])
+                if curves is None
+                else curves[i]
+            )
+            floor[i] = base * np.interp(np.log(base), *curve)
+            measured.append(curve)
+        return replace(self, floor=floor), tuple(measured)
+
+    def _filled(self, variance, data):
+        """Return a variance (ny, nx) by the model or nearest pixels where it is NaN."""
+        unknown = np.isnan(variance)
+        if not unknown.any():
+            return variance
+        if self.model is None:
+            return np.maximum(fill_from_nearest(variance, unknown), np.float32(_TINY))
+        variance[unknown] = self.model.mean_variance(data[:, unknown].min(axis=0))
+        return variance
 
     def __len__(self):
         return len(self.floor)
@@ -146,6 +194,52 @@ class Noise:
         return [variances[0] / variance for variance in variances]
 
 
+_TINY = 1e-30
+_CURVE_BINS, _CURVE_LEAST, _CURVE_SAMPLE = 10, 100, 1 << 18
+
+
+def _of_lowest(own, data, known):
+    """Return the variance (ny, nx) of the lowest exposure whose variance is known."""
+    values = np.where(known, data, np.float32(np.inf))
+    index = values.argmin(axis=0)[np.newaxis]
+    chosen = np.take_along_axis(own, index, axis=0)[0]
+    return np.where(known.any(axis=0), chosen, np.float32(np.nan))
+
+
+def _variances_of_others(own, clean, lowest, masks):
+    """Yield the variance (ny, nx) of the clean others of each exposure, smoothed up."""
+    if masks is None:
+        base = np.maximum(lowest, median_of_nine(lowest))
+        for _ in own:
+            yield base
+        return
+    values = np.where(clean, own, np.float32(0))
+    total, number = values.sum(axis=0), clean.sum(axis=0)
+    for value, use in zip(values, clean, strict=True):
+        others = number - use
+        base = (total - value) / np.maximum(others, 1).astype(np.float32)
+        base = np.where((others > 0) & (base > 0), base, lowest)
+        yield np.maximum(base, median_of_nine(base))
+
+
+def _find_curve(base, own, use):
+    """Return nodes, and own variance over a base (ny, nx) at its logarithm there."""
+    x, ratio = np.log(base[use]), own[use] / base[use]
+    step = max(x.size // _CURVE_SAMPLE, 1)
+    x, ratio = x[::step], ratio[::step]
+    if x.size < _CURVE_LEAST:
+        return [0.0], [float(np.median(ratio)) if x.size else 1.0]
+    low, high = np.quantile(x, (0.001, 0.999))
+    place = (x - low) * (_CURVE_BINS / max(high - low, _TINY))
+    place = np.clip(place, 0, _CURVE_BINS - 1).astype(int)
+    few = np.bincount(place, minlength=_CURVE_BINS) < _CURVE_LEAST
+    found = [
+        (float(np.median(x[here])), float(np.median(ratio[here])))
+        for here in (place == k for k in np.flatnonzero(~few))
+    ]
+    return tuple(map(list, zip(*found, strict=True)))
+
+
 def _is_alike(values):
     """Return whether the values (n,) are the same for all exposures."""
     return bool(np.ptp(values) <= _ALIKE * values[0])
@@ -197,6 +291,11 @@ class Frames:
         frames = replace(self, data=data)
         vars(frames)["unused"] = self.unused
         return frames
+
+    def measured(self, masks, curves=None):
+        """Return frames with the noise of the clean exposures, and its curves."""
+        noise, curves = self.noise.measured(self.data, masks, self.unused, curves)
+        return replace(self, noise=noise), curves
 
     def without(self, low):
         """Return the same with these low values; None = nothing is low."""

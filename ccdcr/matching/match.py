@@ -119,6 +119,7 @@ class Known:
     ``tile`` is the size of the tiles (ny, nx). ``terms`` (n, 5) of tiles without
     structure are by pass, ``dispersions`` before matching and after each pass, ``lows``
     the `LowPriors` of each search or None. ``leak`` is None before it is measured.
+    ``curves`` are those of the noise, each time that it was measured.
     """
 
     tile: tuple
@@ -126,6 +127,7 @@ class Known:
     dispersions: tuple
     lows: tuple
     leak: float | None = None
+    curves: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def find_hits(frames, options):
     matched = replace(matched, known=replace(matched.known, leak=leak))
     deviations = Deviations.count(matched.reference, z)
     coincident = coincident_pixels(z, masks, frames.unused)
+    frames = replace(frames, noise=matched.frames.noise)
     noise = noise_levels(frames, matched, masks, z)
     return Found(masks, coincident, matched, deviations, noise)
 
@@ -205,7 +208,9 @@ def match_exposures(frames, options, known=None):
     if known is not None:
         tiling = Tiling.from_size(frames.shape, known.tile)
     record = _Record(known)
+    frames = record.measured(frames, None)
     masks = first_masks(frames, options.limits)
+    frames = record.measured(frames, masks)
     scene = _scene(frames, masks)
     before = record.mismatch(unmatched_dispersion(frames, scene))
     extra = _extra_variance(before, scene, frames.noise)
@@ -226,7 +231,8 @@ def match_exposures(frames, options, known=None):
         current = frames.replace(data).without(None)
         masks = first_masks(current, options.limits, level, extra)
         current = record.without_low(current, masks, scene, extra)
-        frames = frames.without(current.low)
+        current = record.measured(current, masks)
+        frames = replace(frames.without(current.low), noise=current.noise)
         if current.low is not None:
             masks = first_masks(current, options.limits, level, extra)
     return Matched(
@@ -247,6 +253,7 @@ def match_exposures(frames, options, known=None):
 def match_masked(frames, masks, options):
     """Return exposures `Matched` with given masks (n, ny, nx), which no fit uses."""
     tiling = Tiling.from_tile(frames.shape, options.tile)
+    frames = _Record(None).measured(frames, masks)
     fitted = replace(frames, bad=masks if frames.bad is None else frames.bad | masks)
     current = frames
     for _ in range(options.passes):
@@ -265,7 +272,16 @@ class _Record:
 
     def __init__(self, known):
         self._known = known
-        self.terms, self.dispersions, self.lows = [], [], []
+        self.terms, self.dispersions, self.lows, self.curves = [], [], [], []
+
+    def measured(self, frames, masks):
+        """Return frames whose noise is that of the exposures clean by masks."""
+        if frames.noise.own is None:
+            return frames
+        known = self._known and self._known.curves[len(self.curves)]
+        frames, curves = frames.measured(masks, known)
+        self.curves.append(curves)
+        return frames
 
     def term(self, k):
         """Return the terms of tiles without structure in pass k, None if not known."""
@@ -293,7 +309,7 @@ class _Record:
         """Return the `Known` of what was recorded."""
         leak = None if self._known is None else self._known.leak
         lists = self.terms, self.dispersions, self.lows
-        return Known(tile, *map(tuple, lists), leak)
+        return Known(tile, *map(tuple, lists), leak, tuple(self.curves))
 
 
 def _scene(frames, masks):

@@ -12,6 +12,7 @@ __all__ = [
     "ExactBoundary",
     "NoiseReport",
     "invert",
+    "is_off",
     "judge_noise_model",
     "likeliest_cause",
 ]
@@ -209,6 +210,11 @@ _TOLERATED = 0.2
 _SMOOTH, _MANY_ELECTRONS = 0.5, 50.0
 
 
+def is_off(levels):
+    """Return where the noise is off by more than 20 %."""
+    return np.abs(np.asarray(levels["noise"], dtype=float) - 1) > _TOLERATED
+
+
 def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
     """
     Return the error that explains the noise best: readnoise, gain or equivalence.
@@ -219,7 +225,7 @@ def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
     noise = np.asarray(levels["noise"], dtype=float)
     signal = np.maximum(np.asarray(levels["x"], dtype=float) * gain, 0)
     variance = signal + readnoise**2
-    off = np.abs(noise - 1) > _TOLERATED
+    off = is_off(levels)
     # Single electrons are seen: quantiles fall on them.
     off &= (readnoise >= _SMOOTH) | (signal > _MANY_ELECTRONS)
     if not off.any():

@@ -1480,11 +1480,24 @@ class TestPropagate:
         masks = pixel_masks(3, gain=1, readnoise=1000)
         assert sigma_of(self.ccds(), masks, "meancr") == pytest.approx(13 / 3)
 
-    def test_inverse_variance_zero(self):
-        """Nothing is known of a pixel of inverse variance 0: infinite."""
+    @pytest.mark.parametrize(
+        "nothing",
+        [
+            InverseVariance([[0.0]]),
+            StdDevUncertainty([[0.0]]),
+            StdDevUncertainty([[np.inf]]),
+            VarianceUncertainty([[0.0]]),
+        ],
+    )
+    def test_no_information(self, nothing):
+        """A pixel whose uncertainty means no information is ignored."""
         ccds = self.ccds("inverse")
-        ccds[1].uncertainty = InverseVariance([[0.0]])
-        assert sigma_of(ccds, pixel_masks(3), "meancr") == np.inf
+        ccds[1].uncertainty = nothing
+        result = np.sqrt(9 + 144) / 2
+        assert sigma_of(ccds, pixel_masks(3), "meancr") == pytest.approx(result)
+        assert CRCombiner(ccds, pixel_masks(3)).exposure_map()[0, 0] == 2
+        combiner = CRCombiner(ccds, pixel_masks(3), noise="detector")
+        assert combiner.exposure_map()[0, 0] == 3
         masks = pixel_masks(3, crmasks=[0, 1, 1])
         assert sigma_of(ccds, masks, "meancr") == pytest.approx(3)
 
@@ -1544,7 +1557,13 @@ class TestNoiseModel:
             ccd.uncertainty = StdDevUncertainty([[1.0]])
         ccds[2].uncertainty = uncertainty
         masks = pixel_masks(3, gain=2, readnoise=6)
-        assert sigma_of(ccds, masks, "meancr") == pytest.approx(90**0.5 / 3)
+        with pytest.warns(NoUncertaintyWarning, match="2 of 3 exposures have an unc"):
+            sigma = sigma_of(ccds, masks, "meancr")
+        assert sigma == pytest.approx(90**0.5 / 3)
+        combiner = CRCombiner(ccds, masks, noise="detector")
+        assert combiner.meancr_combine().uncertainty.array == sigma
+        with pytest.raises(ValueError, match=r"noise='uncertainty' needs .* 3 of 3"):
+            CRCombiner(ccds, masks, noise="uncertainty")
 
     @pytest.mark.parametrize(
         ("unit", "masks", "known"),

@@ -174,7 +174,7 @@ class TestUnknown:
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("uncertainty", ["propagate", "scatter"])
     def test_no_model(self, value, method, uncertainty):
-        """Without a model it is infinite: neither 0 nor NaN."""
+        """Without a model NaN is infinite; 0 is no information, and masked."""
         ccds = [
             CCDData(
                 [[1.0, 2.0]], unit="adu", uncertainty=StdDevUncertainty([[value, 3]])
@@ -183,7 +183,9 @@ class TestUnknown:
         ]
         masks = CRMaskSet([[1, 1]], [[1, 1]], np.ones((3, 1, 2), int))
         result = combine(ccds, method=method, crmasks=masks, uncertainty=uncertainty)
-        assert result.uncertainty.array.tolist() == [[np.inf, 3]]
+        unknown = np.nan if value == 0 else np.inf
+        np.testing.assert_array_equal(result.uncertainty.array, [[unknown, 3]])
+        assert result.mask.tolist() == [[value == 0, False]]
 
     @pytest.mark.parametrize("scale", [1e-17, 1e17])
     @pytest.mark.parametrize("method", METHODS)

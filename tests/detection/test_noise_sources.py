@@ -1,9 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of gain and read noise by amplifier and by exposure, with known truth."""
+"""Tests of gain and read noise by amplifier, and uncertainties, with known truth."""
 
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    StdDevUncertainty,
+    VarianceUncertainty,
+)
 from numpy.testing import assert_array_equal
 from scipy import ndimage
 
@@ -14,8 +20,9 @@ from ccdcr import (
     check_equivalence,
     combine,
     detect_cosmic_rays,
+    explain_pixel,
 )
-from ccdcr.exceptions import CRMasksFileError
+from ccdcr.exceptions import CRMasksFileError, NoiseModelWarning, NoUncertaintyWarning
 from ccdcr.exposures import CCDParameters
 from ccdcr.simulation import simulate_exposures
 from ccdcr.single_image.detectors import LACosmic
@@ -187,3 +194,173 @@ def test_no_effect(method):
     """The methods of ccdproc use no gain."""
     with pytest.raises(ValueError, match="readnoise has no effect"):
         combine(simulate().exposures, method=method, readnoise=3.0)
+
+
+KINDS = {
+    StdDevUncertainty: np.sqrt,
+    VarianceUncertainty: lambda variance: variance,
+    InverseVariance: lambda variance: 1 / variance,
+}
+
+
+SKIES = {"equal": (200.0,) * 7, "other": (100.0, 200.0, 300.0, 150.0, 250.0)}
+
+
+class Reduced:
+    """Exposures with a sky subtracted, divided by a flat, and their truth."""
+
+    def __init__(self, n=3, kind=StdDevUncertainty, skies="equal", **options):
+        y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] / SHAPE[0]
+        flat = 1.1 - 0.8 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
+        skies = SKIES[skies][:n]
+        self.sim = simulate_exposures(
+            SHAPE,
+            n_exposures=n,
+            gain=1.5,
+            readnoise=4.0,
+            cr_rate=0.3,
+            background=skies,
+            flat=flat,
+            **{"scene": "stars", "seed": 3} | options,
+        )
+        self.truth, self.flat = self.sim.truth / flat, flat
+        self.ccds = []
+        for ccd, sky in zip(self.sim.exposures, skies, strict=True):
+            variance = np.maximum(ccd.data, 0) / 1.5 + (4 / 1.5) ** 2
+            data = ccd.data / flat - sky / 1.5
+            uncertainty = kind(KINDS[kind](variance / flat**2))
+            self.ccds.append(CCDData(data, unit="adu", uncertainty=uncertainty))
+
+    def false(self, masks):
+        """Return the number of flagged pixels of each exposure far from hits."""
+        planes = self.sim.cosmic_rays
+        near = [ndimage.binary_dilation(c > 0.1, iterations=3) for c in planes]
+        return (masks.crmasks & ~np.array(near)).sum(axis=(1, 2))
+
+    def recall(self, masks):
+        """Return the part of the hits that is flagged."""
+        hits = self.sim.hits()
+        return np.count_nonzero(masks.crmasks & hits) / hits.sum()
+
+
+class TestUncertainty:
+    """The noise by the uncertainties of the exposures."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("n", [2, 3, 4, 7])
+    def test_matched(self, n, kind):
+        """Gain and read noise are not needed; hits are found and nothing else."""
+        case = Reduced(n, kind)
+        masks = detect_cosmic_rays(case.ccds)
+        assert masks.noise == "uncertainty"
+        assert masks.gain is masks.readnoise is None
+        assert case.false(masks).max() <= 2
+        # Of two exposures, a faint hit under a hit of the other one is not found.
+        assert case.recall(masks) >= (0.99 if n > 2 else 0.98)
+        result = CRCombiner(case.ccds, masks).meancr_combine()
+        z = (result.data - case.truth) / result.uncertainty.array
+        assert z[~masks.meancrt].std() == pytest.approx(1, abs=0.05)
+
+    def test_other_skies(self):
+        """Each exposure has the noise of its own sky, also after subtraction."""
+        case = Reduced(5, skies="other", seed=4)
+        masks = detect_cosmic_rays(case.ccds)
+        assert case.false(masks).max() <= 2
+        assert case.recall(masks) >= 0.99
+
+    @pytest.mark.parametrize("crmethod", ["mmcosmic", "mm_lacosmic"])
+    def test_median_minimum(self, crmethod):
+        """It needs gain and read noise, and knows the noise of the sky."""
+        case = Reduced()
+        with pytest.raises(ValueError, match="gain must be given"):
+            detect_cosmic_rays(case.ccds, crmethod=crmethod)
+        noise = {"gain": 1.5, "readnoise": 4.0}
+        masks = detect_cosmic_rays(
+            case.ccds, crmethod=crmethod, la_verbose=False, **noise
+        )
+        # A false pixel is dilated to nine.
+        assert case.false(masks).max() <= 9
+        assert case.recall(masks) >= 0.99
+
+    def test_lacosmic(self):
+        """L.A. Cosmic flags no noise, and needs no gain."""
+        case = Reduced()
+        masks = detect_cosmic_rays(case.ccds, crmethod="lacosmic", la_verbose=False)
+        assert case.false(masks).max() == 0
+        assert masks.meancrt.any()
+        assert masks.lamedian.unit == u.adu
+
+    def test_detector(self):
+        """On demand gain and read noise count, here with many false pixels."""
+        case = Reduced()
+        noise = {"gain": 1.5, "readnoise": 4.0, "noise": "detector"}
+        with pytest.warns(NoiseModelWarning):
+            masks = detect_cosmic_rays(case.ccds, **noise)
+        assert masks.noise == "detector"
+        assert case.false(masks).max() > 10
+
+    def test_some(self):
+        """Of some exposures only: gain and read noise, and one warning."""
+        sim = simulate(gain=1.0, readnoise=3.0)
+        ccds = [ccd.copy() for ccd in sim.exposures]
+        ccds[0].uncertainty = StdDevUncertainty(np.full(SHAPE, 1e3))
+        with pytest.warns(NoUncertaintyWarning, match="1 of 3 exposures .* not used"):
+            masks = detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
+        plain = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0)
+        assert_array_equal(masks.crmasks, plain.crmasks)
+        with pytest.raises(ValueError, match="needs an uncertainty of each exposure"):
+            detect_cosmic_rays(ccds, noise="uncertainty")
+        with pytest.raises(ValueError, match="noise must be one of auto, uncertainty"):
+            detect_cosmic_rays(ccds, noise="model")
+
+    def test_no_information(self):
+        """Pixels without information are ignored, NaN on finite data is not that."""
+        case = Reduced()
+        for ccd in case.ccds:
+            ccd.uncertainty.array[:, 150:][ccd.data[:, 150:] < 0] = np.nan
+        case.ccds[1].uncertainty.array[:50] = 0
+        case.ccds[1].data[:50] = 1e6
+        masks = detect_cosmic_rays(case.ccds, gain=1.5, readnoise=4.0)
+        assert not masks.crmasks[1, :50].any()
+        assert case.false(masks).max() <= 2
+        result = CRCombiner(case.ccds, masks).meancr_combine()
+        z = (result.data - case.truth) / result.uncertainty.array
+        clean = ~masks.meancrt
+        assert z[:50][clean[:50]].std() == pytest.approx(1, abs=0.05)
+        assert abs(z[:, 150:][clean[:, 150:]].mean()) < 0.1
+
+    def test_nothing_at_all(self):
+        """An uncertainty of 0 everywhere is a mistake."""
+        case = Reduced()
+        case.ccds[2].uncertainty = StdDevUncertainty(np.zeros(SHAPE))
+        with pytest.raises(ValueError, match="exposure 3 means no information in all"):
+            detect_cosmic_rays(case.ccds)
+
+    @pytest.mark.parametrize("factor", [0.5, 2.0])
+    def test_wrong(self, factor):
+        """Wrong uncertainties are said to be wrong."""
+        case = Reduced()
+        for ccd in case.ccds:
+            ccd.uncertainty.array *= factor
+        with pytest.warns(NoiseModelWarning, match="what their uncertainties say"):
+            detect_cosmic_rays(case.ccds)
+
+    def test_file(self, tmp_path):
+        """The source is kept in the file, and printed."""
+        masks = detect_cosmic_rays(Reduced().ccds)
+        masks.write(tmp_path / "crmasks.fits")
+        again = CRMaskSet.read(tmp_path / "crmasks.fits")
+        assert again.noise == again[:9].noise == "uncertainty"
+        assert "noise: by the uncertainties of the exposures" in str(again)
+
+    def test_explained(self):
+        """The deviation of a pixel is that of the detection."""
+        case = Reduced()
+        masks = detect_cosmic_rays(case.ccds)
+        y, x = np.argwhere(masks.crmasks[1] & case.sim.hits(8)[1])[0]
+        rows = {r["item"]: r for r in explain_pixel(case.ccds, masks, x + 1, y + 1)}
+        row = rows["matched exposure 2: minus the others"]
+        sigma = case.ccds[0].uncertainty.array[y, x]
+        assert row["noise"] == pytest.approx(sigma * np.sqrt(1.5), rel=0.15)
+        value = case.sim.cosmic_rays[1, y, x] / case.flat[y, x]
+        assert row["value"] == pytest.approx(value, abs=5 * sigma)
