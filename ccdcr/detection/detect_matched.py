@@ -300,8 +300,9 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         masks,
         exposures,
         requirements,
-        low_values=_list_low(frames.low, flags),
         expected=expected_in_unit(expected, exposures, scale),
+        low_values=_list_pixels(flags, len(frames), LOW),
+        point_sources=_list_pixels(flags, len(frames), POINT_LIKE),
         lamedian=make_lamedian(found, exposures, requirements),
         flux_factor=factors,
         equivalence=report,
@@ -346,25 +347,18 @@ def expected_in_unit(expected, exposures, scale):
 
 
 def _mark_point_like(flags, found):
-    """Mark groups with pixels found (n, ny, nx) in the origins by name, in place."""
+    """Mark pixels found (n, ny, nx) in the origins by name, in place."""
     if found is None:
         return
-    for i, seed in enumerate(found, start=1):
-        if not seed.any():
-            continue
-        plane = flags[f"CRMASK{i}"]
-        group = groups_with_seed((plane > 0) & (plane != LOW), seed)
-        group &= plane != USER
-        plane[group] = POINT_LIKE
-        every = flags["MEANCRT"]
-        every[group & (every > 0) & (every != USER)] = POINT_LIKE
+    for i, pixels in enumerate(found, start=1):
+        for plane in (flags[f"CRMASK{i}"], flags["MEANCRT"]):
+            known = (plane > 0) & (plane != LOW) & (plane != USER)
+            plane[pixels & known] = POINT_LIKE
 
 
-def _list_low(low, flags):
-    """Return low values (n, ny, nx) as rows of exposure, x and y, from 1; or None."""
-    if low is None:
-        return None
-    planes = [flags[f"CRMASK{i}"] == LOW for i in range(1, len(low) + 1)]
+def _list_pixels(flags, n, origin):
+    """Return pixels of an origin as rows of exposure, x and y, all from 1."""
+    planes = [flags[f"CRMASK{i}"] == origin for i in range(1, n + 1)]
     return np.argwhere(planes)[:, [0, 2, 1]] + 1
 
 

@@ -12,7 +12,7 @@ from ccdcr.combination.combination_settings import masks_for, read_masks
 from ccdcr.combination.methods import METHODS, Stack
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
-from ccdcr.masks.diagnostics import UNKNOWN
+from ccdcr.masks.diagnostics import LOW, POINT_LIKE, UNKNOWN
 from ccdcr.masks.edit_masks import load_mask_exposures
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.median_minimum.exact_statistics import compared_planes
@@ -144,12 +144,29 @@ class Inspection:
         return self.masks.planes[name]
 
     def flags(self, name):
-        """Return the classes (ny, nx) of masked pixels; UNKNOWN without diagnostics."""
+        """
+        Return the classes (ny, nx) of masked pixels.
+
+        Without diagnostics they are UNKNOWN, but for low values and point sources.
+        """
         mask = self.mask(name)
         known = self.masks.diagnostics.flags.get(_searched(name))
         if known is None:
-            return mask * np.uint8(UNKNOWN)
+            known = self._flags_of_file(name)
         return np.where(mask & (known == 0), np.uint8(UNKNOWN), known * mask)
+
+    def _flags_of_file(self, name):
+        """Return the classes (ny, nx) of a mask that its file keeps, else 0."""
+        known = np.zeros(self.masks.shape, dtype=np.uint8)
+        for flag, planes in (
+            (LOW, self.masks.low),
+            (POINT_LIKE, self.masks.point_like),
+        ):
+            if planes is not None and _searched(name) == "MEANCRT":
+                known[planes.any(axis=0)] = flag
+            elif planes is not None and name.startswith("CRMASK"):
+                known[planes[int(name.removeprefix("CRMASK")) - 1]] = flag
+        return known
 
     def boundary(self, name):
         """Return the Median-Minimum boundary of a mask, or None."""

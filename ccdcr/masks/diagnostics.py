@@ -84,8 +84,8 @@ class Diagnostics:
     flags : dict of 2D `~numpy.ndarray` of uint8
         What found each pixel, by name of the mask: 0 not masked, 1 dilation, 2
         comparison of the exposures, 3 single-image detector, 4 both, 5 the user's
-        list, 6 low value, 8 a group of one exposure only that has the shape of a
-        point source: it may be an asteroid, a flare or a supernova.
+        list, 6 low value, 8 a point source of one exposure only: it may be an
+        asteroid, a flare or a supernova.
 
     boundaries, diagrams : dict
         The Median-Minimum boundaries and diagrams, by name of the mask.

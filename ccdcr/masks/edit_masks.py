@@ -142,23 +142,29 @@ def _with_planes(masks, planes, history):
     meta["HISTORY"] = [old] if isinstance(old, str) else list(old)
     meta["HISTORY"] += history
     crmasks = np.stack([planes[f"CRMASK{i}"] for i in range(1, len(masks) + 1)])
-    low = masks.low_values
-    if low is not None:  # what is not masked any more is used again
-        exposure, x, y = low.T - 1
-        low = low[crmasks[exposure, y, x]]
     added = (crmasks & ~masks.crmasks).any(axis=0)
     result = masks._changed(  # noqa: SLF001
         mediancr=planes["MEDIANCR"],
         meancrt=planes["MEANCRT"],
         crmasks=crmasks,
-        low_values=low,
         expected=keep_expected(masks.expected, crmasks, added),
+        # What is not masked any more is used again.
+        low_values=_still_masked(masks.low_values, crmasks),
+        point_sources=_still_masked(masks.point_sources, crmasks),
         meancr=planes.get("MEANCR"),
         meta=meta,
         diagnostics=_edited_diagnostics(masks, planes),
     )
     result._extra_hdus = masks.extra_hdus  # noqa: SLF001
     return result
+
+
+def _still_masked(rows, crmasks):
+    """Return the rows of EXPOSURE, X, Y that are masked, or None."""
+    if rows is None:
+        return None
+    exposure, x, y = rows.T - 1
+    return rows[crmasks[exposure, y, x]]
 
 
 def _history(masks, lists, names, detections_of):

@@ -26,9 +26,10 @@ from ccdcr.masks.fits_reader import (
     EXPECTED,
     EXTENSIONS,
     LOW,
-    LOW_COLUMNS,
     MAPS,
     NOISE,
+    PIXEL_COLUMNS,
+    POINT,
     REASON,
     REQUIRED,
     TABLE,
@@ -119,11 +120,11 @@ def to_hdulist(masks, *, auxclean=False):
     for name, (_, extension) in MAPS.items():
         if np.ndim(getattr(masks, name)) == 2:
             hdus.append(fits.ImageHDU(np.asarray(getattr(masks, name)), name=extension))
-    if masks.low_values is not None:
-        columns = Table(masks.low_values, names=LOW_COLUMNS)
-        hdus.append(fits.BinTableHDU(columns, name=LOW))
     if masks.expected is not None:
         hdus.append(_expected_hdu(masks.expected))
+    for name, rows in ((LOW, masks.low_values), (POINT, masks.point_sources)):
+        if rows is not None:
+            hdus.append(fits.BinTableHDU(Table(rows, names=PIXEL_COLUMNS), name=name))
     if masks.local_median_pixels is not None:
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))
@@ -279,8 +280,9 @@ def from_hdulist(hdulist, name):
         "meancr": file.mask("MEANCR", optional=True),
         "lamedian": file.cleaned(),
         "flux_factor": file.flux_factors(len(crmasks)),
-        "low_values": file.low_values(),
         "expected": file.expected(),
+        "low_values": file.pixels(LOW),
+        "point_sources": file.pixels(POINT),
         "local_median_pixels": file.boxes(),
         "boundaries": file.boundaries(),
         "requirements": requirements,

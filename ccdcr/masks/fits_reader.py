@@ -31,9 +31,10 @@ __all__ = [
     "FORMAT",
     "IMAGES",
     "LOW",
-    "LOW_COLUMNS",
     "MAPS",
     "NOISE",
+    "PIXEL_COLUMNS",
+    "POINT",
     "REASON",
     "REQUIRED",
     "TABLE",
@@ -48,8 +49,9 @@ CRMASK = re.compile(r"CRMASK([1-9]\d*)$")
 REQUIRED = ("MEDIANCR", "MEANCRT")
 CLEANED = ("LAMEDIAN", "AUXCLEAN")  # the same image under two names
 TABLE = "RPMEDIAN"
-LOW, LOW_COLUMNS = "LOW", ("EXPOSURE", "X", "Y")
 EXPECTED = "EXPECTED"
+# Pixels that are low in an exposure, and of new point sources.
+LOW, POINT, PIXEL_COLUMNS = "LOW", "POINT", ("EXPOSURE", "X", "Y")
 BOUNDARY = "MMBOUND"  # one for each exact boundary
 # Small tables: terms, levels and tiles of the equivalence; bright and faint.
 EQUIVALENCE = {"terms": "EQTERMS", "levels": "EQLEVELS", "tiles": "EQTILES"}
@@ -58,7 +60,7 @@ BRIGHT = "BRIGHT"
 # Gain and read noise that are not one number: cards of each exposure, or a map.
 MAPS = {"gain": ("CRGAIN", "GAINMAP"), "readnoise": ("CRRN", "RNMAP")}
 IMAGES = {*REQUIRED, *CLEANED, "MEANCR", "GAINMAP", "RNMAP"}  # and CRMASKi
-FORMAT = {*IMAGES, TABLE, LOW, EXPECTED, *EQUIVALENCE.values(), BRIGHT}
+FORMAT = {*IMAGES, TABLE, LOW, POINT, EXPECTED, *EQUIVALENCE.values(), BRIGHT}
 TABLE_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # Other cards of the primary header than UUID, FLUXFi and requirements.
@@ -265,14 +267,14 @@ class Source:
         except (TypeError, ValueError) as err:
             self.fail(TABLE, str(err), "boxes of the image")
 
-    def low_values(self):
-        """Return the rows of the table of low values, or None."""
-        table = self.table(LOW, LOW_COLUMNS)
+    def pixels(self, extension):
+        """Return the rows of a table of pixels of exposures, or None."""
+        table = self.table(extension, PIXEL_COLUMNS)
         if table is None:
             return None
-        columns = [np.asarray(table[name]) for name in LOW_COLUMNS]
+        columns = [np.asarray(table[name]) for name in PIXEL_COLUMNS]
         if any(column.dtype.kind not in "ui" for column in columns):
-            self.fail(LOW, "other columns than of integers", "EXPOSURE, X and Y")
+            self.fail(extension, "other columns than of integers", "EXPOSURE, X and Y")
         return np.column_stack([column.astype(int) for column in columns])
 
     def expected(self):

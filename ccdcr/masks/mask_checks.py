@@ -27,10 +27,10 @@ __all__ = [
     "describe_values",
     "exact_boundaries",
     "flux_factors",
-    "low_rows",
     "mask_array",
     "noise_source",
     "pixel_boxes",
+    "pixel_rows",
     "scalar",
     "text",
     "typical",
@@ -56,27 +56,29 @@ def _frozen(array):
     return array
 
 
-def low_rows(value, crmasks):
+def pixel_rows(name, value, crmasks):
     """Return rows of EXPOSURE, X, Y in order, (m, 3); None if there are none."""
     rows = None if value is None else np.asarray(value)
     if rows is None or rows.size == 0:
         return None
     if rows.dtype.kind not in "ui" or rows.ndim != 2 or rows.shape[1] != 3:
         msg = (
-            "low_values must be rows of three integers, EXPOSURE, X, Y, got "
+            f"{name} must be rows of three integers, EXPOSURE, X, Y, got "
             f"{rows.dtype} of shape {rows.shape}"
         )
         raise ValueError(msg)
     exposure, x, y = rows.T - 1
     n, ny, nx = crmasks.shape
-    for name, place, length in (("EXPOSURE", exposure, n), ("X", x, nx), ("Y", y, ny)):
+    for column, place, length in zip(
+        ("EXPOSURE", "X", "Y"), (exposure, x, y), (n, nx, ny), strict=True
+    ):
         if place.min() < 0 or place.max() >= length:
             found = f"{place.min() + 1} to {place.max() + 1}"
-            msg = f"{name} of low_values must be from 1 to {length}, got {found}"
+            msg = f"{column} of {name} must be from 1 to {length}, got {found}"
             raise ValueError(msg)
     if not crmasks[exposure, y, x].all():
         first = rows[~crmasks[exposure, y, x]][0].tolist()
-        msg = f"low_values must be masked in their exposure, got {first}, which is not"
+        msg = f"{name} must be masked in their exposure, got {first}, which is not"
         raise ValueError(msg)
     return _frozen(np.unique(rows.astype(np.int32), axis=0))
 

@@ -13,7 +13,7 @@ from astropy.table import MaskedColumn, Table
 
 from ccdcr.exceptions import CRMasksFileError, describe_error
 from ccdcr.masks import fits_io
-from ccdcr.masks.diagnostics import POINT_LIKE, Diagnostics, cut_diagnostics
+from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
 from ccdcr.masks.expected_table import (
     EXPECTED_COLUMNS,
@@ -32,10 +32,10 @@ from ccdcr.masks.mask_checks import (
     clean_image,
     exact_boundaries,
     flux_factors,
-    low_rows,
     mask_array,
     noise_source,
     pixel_boxes,
+    pixel_rows,
     scalar,
     text,
 )
@@ -140,6 +140,9 @@ class CRMaskSet:
     expected : `~astropy.table.Table`, optional
         What masked pixels of the exposures would be without their hits: columns
         EXPOSURE, X, Y (from 1), VALUE and SIGMA, in adu or electron.
+    point_sources : sequence of [EXPOSURE, X, Y], optional
+        Pixels that are masked in an exposure where they have the shape of a point
+        source that the others do not show.
     local_median_pixels : sequence of [X, Y, X_width, Y_width], optional
         Pixels that a combination replaces by the median of a box around them;
         the first pixel is (1, 1), widths are odd.
@@ -217,6 +220,7 @@ class CRMaskSet:
         flux_factor=None,
         low_values=None,
         expected=None,
+        point_sources=None,
         local_median_pixels=None,
         requirements=None,
         gain=None,
@@ -236,8 +240,9 @@ class CRMaskSet:
         self._meancr = None if meancr is None else self._plane("meancr", meancr)
         self._lamedian = clean_image(lamedian, self.shape)
         self._flux_factor = flux_factors(flux_factor, len(self))
-        self._low_values = low_rows(low_values, self._crmasks)
         self._expected = expected_table(expected, self._crmasks)
+        self._low_values = pixel_rows("low_values", low_values, self._crmasks)
+        self._point_sources = pixel_rows("point_sources", point_sources, self._crmasks)
         self._local_median_pixels = pixel_boxes(local_median_pixels, self.shape)
         self._requirements = as_requirements(requirements)
         shape = self._crmasks.shape
@@ -298,12 +303,25 @@ class CRMaskSet:
     @cached_property
     def low(self):
         """Where an exposure is low and ignored, True = low; (n, ny, nx) or None."""
-        if self._low_values is None:
+        return self._marked(self._low_values)
+
+    @property
+    def point_sources(self):
+        """Rows of EXPOSURE, X, Y, all from 1, of point sources, (m, 3); or None."""
+        return self._point_sources
+
+    @cached_property
+    def point_like(self):
+        """Where an exposure has a new point source, True = it; (n, ny, nx) or None."""
+        return self._marked(self._point_sources)
+
+    def _marked(self, rows):
+        if rows is None:
             return None
-        low = np.zeros(self.crmasks.shape, dtype=bool)
-        exposure, x, y = self._low_values.T - 1
-        low[exposure, y, x] = True
-        return low
+        marked = np.zeros(self.crmasks.shape, dtype=bool)
+        exposure, x, y = rows.T - 1
+        marked[exposure, y, x] = True
+        return marked
 
     @property
     def expected(self):
@@ -413,6 +431,7 @@ class CRMaskSet:
             "LAMEDIAN": self.lamedian,
             "LOW": self.low_values,
             "EXPECTED": self.expected,
+            "POINT": self.point_sources,
             "RPMEDIAN": self.local_median_pixels,
         }
         lines = [
@@ -443,6 +462,7 @@ class CRMaskSet:
             and np.array_equal(self.flux_factor, other.flux_factor)
             and _same_image(self.low_values, other.low_values)
             and _same_table(self.expected, other.expected)
+            and _same_image(self.point_sources, other.point_sources)
             and _same_image(self.local_median_pixels, other.local_median_pixels)
             and _same_image(self.gain, other.gain)
             and _same_image(self.readnoise, other.readnoise)
@@ -461,8 +481,9 @@ class CRMaskSet:
             crmasks=self.crmasks[cut],
             meancr=None if self.meancr is None else self.meancr[cut],
             lamedian=None if self.lamedian is None else self.lamedian[cut],
-            low_values=self._moved_low(y0, y1, x0, x1),
             expected=move_expected(self.expected, y0, y1, x0, x1),
+            low_values=_moved(self.low_values, y0, y1, x0, x1),
+            point_sources=_moved(self.point_sources, y0, y1, x0, x1),
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
             gain=self.gain[cut] if np.ndim(self.gain) == 2 else self.gain,
             readnoise=self.readnoise[cut]
@@ -484,13 +505,6 @@ class CRMaskSet:
             setattr(same, f"_{name}", value)
         return same
 
-    def _moved_low(self, y0, y1, x0, x1):
-        if self.low_values is None:
-            return None
-        _, x, y = self.low_values.T
-        inside = (x > x0) & (x <= x1) & (y > y0) & (y <= y1)
-        return self.low_values[inside] - [0, x0, y0]
-
     def _moved_boxes(self, y0, y1, x0, x1):
         if self.local_median_pixels is None:
             return None
@@ -509,9 +523,8 @@ class CRMaskSet:
             masked in half of the exposures or more by their own masks, and
             one (``EVERY``) for those masked in every exposure. ``LOW`` are pixels
             that are low in an exposure, which the last two rows leave out, and
-            ``POINT_LIKE`` those of groups of one exposure only that have the shape of
-            a point source: look whether they are hits, or an asteroid, a flare or a
-            supernova. The latter is known after a detection, not from a file.
+            ``POINT_LIKE`` those that have the shape of a point source in one exposure
+            only: look whether they are hits, or an asteroid, a flare or a supernova.
             Columns: mask,
             pixels, fraction, groups (8-connected) and, in the last two rows,
             expected: the pixels expected by chance from the fractions of the
@@ -552,8 +565,8 @@ class CRMaskSet:
         expected[-2:] = chance_of_half(chances), chance_of_all(chances)
         masked = np.arange(len(rows)) < len(rows) - 2
         more = {} if self.low is None else {"LOW": self.low.any(axis=0)}
-        if (point_like := self._point_like).any():
-            more["POINT_LIKE"] = point_like
+        if self.point_like is not None:
+            more["POINT_LIKE"] = self.point_like.any(axis=0)
         for place, (name, mask) in enumerate(more.items(), start=len(self.planes)):
             table.insert_row(place, _count(name, mask))
             expected, masked = (np.insert(a, 0, a[0]) for a in (expected, masked))
@@ -567,12 +580,6 @@ class CRMaskSet:
                 missing = [m not in known for m in table["mask"]]
                 table[name] = MaskedColumn(values, mask=missing, format=".6f")
         return table
-
-    @property
-    def _point_like(self):
-        """Return the masked pixels (ny, nx) that look like point sources."""
-        flags = self.diagnostics.flags.get("MEANCRT", np.zeros_like(self.meancrt))
-        return (flags == POINT_LIKE) & self.meancrt
 
     @cached_property
     def _hits(self):
@@ -866,6 +873,15 @@ def _same_table(first, second):
     return first["VALUE"].unit == second["VALUE"].unit and all(
         np.array_equal(first[name], second[name]) for name in EXPECTED_COLUMNS
     )
+
+
+def _moved(rows, y0, y1, x0, x1):
+    """Return the rows of EXPOSURE, X, Y in a part of the images, moved to it."""
+    if rows is None:
+        return None
+    _, x, y = rows.T
+    inside = (x > x0) & (x <= x1) & (y > y0) & (y <= y1)
+    return rows[inside] - [0, x0, y0]
 
 
 def _bounds(item, shape):

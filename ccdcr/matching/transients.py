@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Search for groups of one exposure only that have the shape of a point source."""
+"""Search for point sources of one exposure only among flagged pixels."""
 
 from dataclasses import dataclass
 
@@ -8,28 +8,80 @@ from scipy import ndimage
 from scipy.stats import chi2, norm
 
 from ccdcr.matching.clean_reference import means_of_others
-from ccdcr.utils.neighbours import label_groups
+from ccdcr.utils.neighbours import dilate, median_of_nine
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
-_HALF = 4  # pixels: sources are compared in 9 x 9
-_FAR = 3.5  # pixels from the centre, where a star has nearly ended
-_BRIGHT, _ENDED = 12.0, 0.15  # sigmas of a star, and its height at the edge
+_BRIGHT, _CLEAR, _ENDED = 3.0, 8.0, 0.15  # sigmas of stars; height at the edge
 _NOISE = 3.0  # sigmas that the highest pixel around has by noise
-_LEAST_STARS, _MANY_STARS, _MOST_STARS = 5, 15, 200
+_LEAST_STARS, _ENOUGH_STARS, _MANY_STARS, _MOST_STARS = 3, 8, 15, 200
+_SMALLEST, _LARGEST = 4, 9  # pixels: half the side of the stamps of stars
+_HALVES, _FAR = 1.8, 1.4  # of the FWHM: this half side; where a star has nearly ended
+_MOFFAT, _WIDTHS, _WIDER = 3.0, (1.0, 0.83), 1.1  # power and widths without stars
+_ISOLATED = 0.2  # of the peaks: fewer are knots of lines and traces
 _LEAST_AREA = 6.0  # pixels: sharper ones look like hits
-_LEAST_ERROR = 0.02  # of the peak
+_LEAST_ERROR, _MOST_ERROR = 0.02, 0.15  # of the peak, and of the profile
 _ITERATIONS = 5
-_OFFSETS = np.arange(-3, 4) / 4  # pixels
-_LEAST_PIXELS, _LEAST_SIGMAS = 3, 10.0  # of a group, and of its flux
-_SHARED = 0.3  # of a group, by hits of other exposures
+_OFFSETS = np.arange(-4, 5) / 4  # pixels
+_LEAST_HEIGHT = np.float32(2.5)  # sigmas of the median of nine pixels
+_WIDE, _SLACK = np.float32(0.25), np.float32(2.0)  # of the peak; sigmas
+_HUBER, _BEYOND = 1.3, 3.5  # sigmas: where a pixel counts less, and not at all
+_CONVEX, _TRIMMED = 4, 3  # steps of the fit
+_LEAST_SIGMAS, _LEAST_PART = 7.0, 0.65  # of the flux; of a source that is not hit
+_CORE = 0.2  # of the peak
+_COARSE = np.array([9 * i + j for i in (2, 4, 6) for j in (2, 4, 6)])  # templates
+_NEAR = np.array([9 * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)])  # and around one
+_SHARPEST = 4.0  # pixels that no hit in one place is larger than
+_LEAST_GAIN = 20.0  # of a core by a source, in chi square
+_SURE, _CLEARER = 25.0, 0.4  # a source over a hit, in chi square; of its gain
 _RARE = 1e-4  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
-_AT_ONCE = 2000  # groups
+_AT_ONCE = 200_000  # values
 
-_GRID = np.arange(-_HALF, _HALF + 1)
-_Y, _X = (grid.ravel() for grid in np.meshgrid(_GRID, _GRID, indexing="ij"))
-_RADIUS = np.hypot(_Y, _X)
+
+@dataclass(frozen=True)
+class Stamps:
+    """Square stamps of ``half`` pixels around a centre: ``y``, ``x``, ``radius``."""
+
+    half: int
+    y: np.ndarray
+    x: np.ndarray
+    radius: np.ndarray
+
+    @classmethod
+    def from_half(cls, half):
+        """Return the stamps of 2 x ``half`` + 1 pixels along a side."""
+        y, x = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1)
+        return cls(half, y, x, np.hypot(y, x))
+
+    def cut(self, image, places):
+        """Return stamps (m, pixels) around places (m, 2) inside an image."""
+        return image[places[:, :1] + self.y, places[:, 1:] + self.x]
+
+    def shifted(self, stamps, dy, dx):
+        """Return stamps (m, pixels) resampled at (y + dy, x + dx), each (m,)."""
+        side, half = 2 * self.half + 1, self.half
+        images = stamps.reshape(-1, side, side)
+        images = np.pad(images, ((0, 0), (half, half), (half, half)))
+        frequency = np.fft.fftfreq(images.shape[1])
+        phase = np.multiply.outer(dy, frequency)[:, :, np.newaxis]
+        phase = phase + np.multiply.outer(dx, frequency)[:, np.newaxis, :]
+        spectra = np.fft.fft2(images) * np.exp(2j * np.pi * phase)
+        inner = slice(half, half + side)
+        return np.fft.ifft2(spectra).real[:, inner, inner].reshape(-1, side**2)
+
+    def centroids(self, stamps):
+        """Return the centroids (m,) along y and x, weighted by a Gaussian."""
+        y, x = np.zeros((2, len(stamps), 1))
+        for _ in range(_ITERATIONS):
+            weight = np.exp(-(np.square(self.y - y) + np.square(self.x - x)) / 4.5)
+            weight *= np.maximum(stamps, 0)
+            total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+            # A weight as wide as the star halves the step.
+            y = y + 1.5 * (weight * (self.y - y)).sum(axis=1, keepdims=True) / total
+            x = x + 1.5 * (weight * (self.x - x)).sum(axis=1, keepdims=True) / total
+            y, x = np.clip(y, -1, 1), np.clip(x, -1, 1)
+        return y[:, 0], x[:, 0]
 
 
 @dataclass(frozen=True)
@@ -37,195 +89,307 @@ class PointSpread:
     """
     Point-spread function of an exposure, from its stars.
 
-    ``templates`` (offsets, pixels) have a sum of 1, at 49 offsets of the centre;
-    ``error`` (pixels,) is how much stars differ from it.
+    ``templates`` (k, pixels) have a sum of 1, at 81 offsets of the centre each;
+    ``error`` (pixels,) is how much stars differ from it. ``hits`` (offsets, pixels) are
+    those of a hit in one place.
     """
 
+    stamps: Stamps
     templates: np.ndarray
     error: np.ndarray
+    hits: np.ndarray
+
+    @property
+    def centred(self):
+        """The template (pixels,) without an offset."""
+        return self.templates[len(_OFFSETS) ** 2 // 2]
 
 
 def find_point_like(frames, matched, masks):
     """
-    Return the pixels (n, ny, nx) of groups that look like point sources, or None.
+    Return the masked pixels (n, ny, nx) of point sources, or None.
 
-    A group is masked in one exposure only. ``frames`` are not matched yet: their stars
-    tell the shape. None if there are too few stars, so that nothing is known.
+    A source is in one exposure only. ``frames`` are not matched yet: their stars tell
+    the shape. None if there are too few stars, so that nothing is known.
     """
-    stars = _find_stars(matched, frames.noise)
-    spreads = _measure_all(frames, stars, masks)
+    spreads = _measure_all(frames, matched, masks)
     if all(psf is None for psf in spreads):
         return None
     matched_frames, level = matched.frames, matched.level
     noise, unused = matched_frames.noise, matched_frames.unused
-    number = masks.sum(axis=0, dtype=np.uint16)
     others = means_of_others(matched_frames.data, masks, unused, noise.weights(level))
     found = np.zeros_like(masks)
-    for i, (value, count, _) in enumerate(others):
+    for i, (value, count, weight) in enumerate(others):
         psf = spreads[i]
-        if psf is None:
+        if psf is None or not masks[i].any():
             continue
-        data = matched_frames.data[i]
-        variance = noise.variance_of_others(level, i) + matched.extra
-        variance /= np.maximum(count, 1)
-        variance += noise.variance(np.maximum(data, level), i)
+        signal = np.maximum(value, level)
+        variance = noise.variance_of_weight(signal, i) / np.where(count > 0, weight, 1)
+        variance += noise.variance(signal, i)
+        variance += matched.extra * np.maximum(2 / np.maximum(count, 1), 1)
         use = np.isfinite(value) & (count > 0)
         if unused is not None:
             use &= ~unused[i]
-        weight = np.where(use, 1 / variance, 0)
-        excess = np.where(use, data - value, 0)
-        found[i] = _select(excess, weight, masks[i], number > 1, psf)
-    return found
+        excess = np.where(use, matched_frames.data[i] - value, 0)
+        image = _Image(excess, variance, use, noise.slope[i])
+        found[i] = _select(image, masks[i], psf)
+    return found & (found.sum(axis=0, dtype=np.uint16) == 1)
 
 
-def _find_stars(matched, noise):
-    """Return rows and columns (m, 2) of isolated stars, the brightest ones."""
-    profile = matched.profile
-    sigma = np.sqrt(noise.mean_variance(matched.reference - profile))
-    peak = (profile > _BRIGHT * sigma) & (
-        profile == ndimage.maximum_filter(profile, 2 * _HALF + 1)
+def _measure_all(frames, matched, masks):
+    """Return the `PointSpread` or None of each exposure, of all if it has few stars."""
+    n, profile = len(frames), matched.profile
+    sigma = np.sqrt(frames.noise.mean_variance(matched.reference - profile))
+    places = _find_peaks(profile, sigma, masks)
+    if len(places) < _LEAST_STARS:
+        return [None] * n
+    width = _width(Stamps.from_half(_LARGEST).cut(profile, places))
+    stamps = Stamps.from_half(
+        int(np.clip(np.ceil(_HALVES * width), _SMALLEST, _LARGEST))
     )
-    peak[:_HALF] = peak[-_HALF:] = peak[:, :_HALF] = peak[:, -_HALF:] = False
-    y, x = np.nonzero(peak)
+    stars = _isolated(profile, sigma, places, stamps, width)
+    if len(stars) < max(_LEAST_STARS, _ISOLATED * len(places)):
+        return [_typical_psf(width, stamps)] * n
+    stars = stars[:_MOST_STARS]
+    found, pixels = [], (stars[:, :1] + stamps.y, stars[:, 1:] + stamps.x)
+    reference = matched.reference[pixels]
+    for i, mask in enumerate(masks):
+        ignored = mask if frames.unused is None else mask | frames.unused[i]
+        # A median of stars hardly notices hits, nor what is in their place.
+        data = np.where(ignored[pixels], reference, frames.data[i][pixels])
+        variance = frames.noise.at(pixels).variance(reference, i)
+        found.append(_centred_stars(data, variance, stamps))
+    if len(stars) >= _MANY_STARS:
+        return [measure_psf(*part, stamps) for part in found]
+    return [measure_psf(*map(np.concatenate, zip(*found, strict=True)), stamps)] * n
+
+
+def _find_peaks(profile, sigma, masks):
+    """Return rows and columns (m, 2) of peaks that are not hit, the brightest first."""
+    peak = profile == ndimage.maximum_filter(profile, 2 * _SMALLEST + 1)
+    peak &= ndimage.uniform_filter(profile, 3) > _BRIGHT * sigma
+    peak &= ~dilate(masks.any(axis=0), 1)
+    inner = slice(_LARGEST, -_LARGEST)
+    y, x = np.nonzero(peak[inner, inner])
+    y, x = y + _LARGEST, x + _LARGEST
     order = np.argsort(profile[y, x])[::-1][: 4 * _MOST_STARS]
-    places = np.column_stack([y, x])[order]
-    stamps = _cut(profile, places)
-    around = stamps[:, _RADIUS >= _FAR].max(axis=1)
-    limit = _ENDED * profile[tuple(places.T)] + _NOISE * sigma[tuple(places.T)]
-    return places[around < limit][:_MOST_STARS]
+    return np.column_stack([y, x])[order]
 
 
-def _cut(image, places):
-    """Return stamps (m, pixels) around places (m, 2) inside an image."""
-    return image[places[:, :1] + _Y, places[:, 1:] + _X]
+def _isolated(profile, sigma, places, stamps, width):
+    """Return the places (m, 2) of isolated stars, faint ones only if there are few."""
+    around = stamps.cut(profile, places)[:, stamps.radius >= _FAR * width].max(axis=1)
+    height, sigma = profile[tuple(places.T)], sigma[tuple(places.T)]
+    good = around < _ENDED * height + _NOISE * sigma
+    places, clear = places[good], (height > _CLEAR * sigma)[good]
+    return places[: max(_ENOUGH_STARS, np.count_nonzero(clear))]
 
 
-def measure_psf(stamps):
+def _width(peaks):
+    """Return the median FWHM of peaks (m, pixels), each along its narrower axis."""
+    side = 2 * _LARGEST + 1
+    images = peaks.reshape(-1, side, side)
+    lines = np.stack([images[:, _LARGEST], images[:, :, _LARGEST]])
+    sides = np.stack([lines[..., _LARGEST:], lines[..., _LARGEST::-1]])
+    sides = np.minimum.accumulate(sides / sides[..., :1], axis=-1)
+    last = np.minimum((sides >= 0.5).sum(axis=-1, keepdims=True), _LARGEST)
+    high, low = (np.take_along_axis(sides, k, -1)[..., 0] for k in (last - 1, last))
+    part = np.clip((high - 0.5) / np.maximum(high - low, 1e-6), 0, 1)
+    widths = (last[..., 0] - 1 + part).sum(axis=0).min(axis=0)
+    return float(np.median(widths))
+
+
+def _typical_psf(width, stamps):
+    """Return the `PointSpread` of lines or traces of an FWHM; None if it is sharp."""
+    # A slit or a fibre makes them wider than a point source.
+    profiles = [_moffat(factor * width, stamps.radius) for factor in _WIDTHS]
+    wider = _moffat(_WIDER * width, stamps.radius)
+    error = np.abs(profiles[0] - wider) + _LEAST_ERROR * profiles[0].max()
+    return _make_psf(profiles, error, stamps)
+
+
+def _moffat(width, radius):
+    """Return a Moffat profile (pixels,) of an FWHM, of a sum of 1."""
+    core = width / 2 / np.sqrt(2 ** (1 / _MOFFAT) - 1)
+    psf = (1 + np.square(radius / core)) ** -_MOFFAT
+    return psf / psf.sum()
+
+
+def _centred_stars(stars, variance, stamps):
+    """Return stars (m, pixels) centred, of a sum of 1, and the variances then."""
+    radius = stamps.radius
+    level = np.median(stars[:, radius > stamps.half], axis=1, keepdims=True)
+    centred = stamps.shifted(stars - level, *stamps.centroids(stars - level))
+    total = centred[:, radius < 0.9 * stamps.half].sum(axis=1, keepdims=True)
+    total = np.maximum(total, 1)
+    return centred / total, variance / np.square(total)
+
+
+def measure_psf(stars, variances, stamps):
     """
     Return the `PointSpread` of centred stars (m, pixels), or None.
 
-    It is None where there are less than five, and where they are as sharp as hits.
+    It is None where there are less than three, and where they are as sharp as hits.
     """
-    if len(stamps) < _LEAST_STARS:
+    if len(stars) < _LEAST_STARS:
         return None
-    middle = np.median(stamps, axis=0)
+    middle = np.median(stars, axis=0)
     psf = np.maximum(middle, 0) / np.maximum(middle, 0).sum()
-    if 1 / np.square(psf).sum() < _LEAST_AREA:
+    spread = np.median(np.abs(stars - middle), axis=0) / norm.ppf(0.75)
+    spread = np.square(spread)
+    # Stars differ by their noise, too, which the median has much less of.
+    error = np.maximum(spread - np.median(variances, axis=0), 0)
+    error += 2 * spread / len(stars) + np.square(_LEAST_ERROR * psf.max())
+    most = _MOST_ERROR * psf + 2 * _LEAST_ERROR * psf.max()
+    error = np.minimum(np.sqrt(error), most)
+    return _make_psf([psf], error, stamps)
+
+
+def _make_psf(profiles, error, stamps):
+    """Return the `PointSpread` of centred profiles (k, pixels); None if sharp."""
+    if 1 / np.square(profiles[0]).sum() < _LEAST_AREA:
         return None
-    spread = np.median(np.abs(stamps - middle), axis=0) / norm.ppf(0.75)
-    error = np.maximum(spread, _LEAST_ERROR * psf.max())
-    dy, dx = (grid.ravel() for grid in np.meshgrid(_OFFSETS, _OFFSETS))
-    return PointSpread(_shifted(np.tile(psf, (len(dy), 1)), -dy, -dx), error)
+    dy, dx = (grid.ravel() for grid in np.meshgrid(_OFFSETS, _OFFSETS, indexing="ij"))
+    templates = [
+        stamps.shifted(np.tile(profile, (len(dy), 1)), -dy, -dx) for profile in profiles
+    ]
+    templates = np.maximum(np.concatenate(templates), 0)
+    planes = templates, error, _sharp_templates(stamps)
+    return PointSpread(stamps, *(plane.astype(np.float32) for plane in planes))
 
 
-def _centred_stars(data, stars, ignored):
-    """Return stamps (k, pixels) of a sum of 1 of the stars (m, 2) of one exposure."""
-    stars = stars[~_cut(ignored, stars)[:, _RADIUS <= _HALF].any(axis=1)]
-    stamps = _cut(data, stars)
-    stamps = stamps - np.median(stamps[:, _RADIUS > _HALF], axis=1, keepdims=True)
-    centred = _shifted(stamps, *_centroids(stamps))
-    total = centred[:, _RADIUS < _FAR].sum(axis=1, keepdims=True)
-    return centred / np.maximum(total, 1)
+@dataclass(frozen=True)
+class _Image:
+    """
+    Excess of an exposure over the others, each (ny, nx), to search for sources.
+
+    ``variance`` is without photons of the excess, which ``slope`` times it adds.
+    ``use`` are known pixels.
+    """
+
+    excess: np.ndarray
+    variance: np.ndarray
+    use: np.ndarray
+    slope: np.float32
+
+    @property
+    def planes(self):
+        """Excess and variance."""
+        return self.excess, self.variance
 
 
-def _measure_all(frames, stars, masks):
-    """Return the `PointSpread` or None of each exposure, of all if it has few stars."""
-    stamps = []
-    for i, mask in enumerate(masks):
-        ignored = mask if frames.unused is None else mask | frames.unused[i]
-        stamps.append(_centred_stars(frames.data[i], stars, ignored))
-    every = measure_psf(np.concatenate(stamps))
-    return [measure_psf(s) if len(s) >= _MANY_STARS else every for s in stamps]
+def _select(image, mask, psf):
+    """Return the pixels of a mask (ny, nx) of point sources."""
+    half = psf.stamps.half
+    planes = [np.pad(plane, half, mode="edge") for plane in image.planes]
+    planes.append(np.pad(image.use, half))
+    places = _candidates(image, mask) + half
+    found = np.zeros_like(planes[-1])
+    step = max(_AT_ONCE // (psf.error.size * len(_NEAR)), 1)
+    for start in range(0, len(places), step):
+        part = places[start : start + step]
+        data = *(psf.stamps.cut(plane, part) for plane in planes), image.slope
+        good, offset = _likely(data, psf)
+        data = *(plane[good] for plane in data[:-1]), image.slope
+        offset, part = offset[good], part[good]
+        good, model = _fit(data, offset, psf)
+        own = model > np.sqrt(data[1][good])
+        y, x = part[good, :1] + psf.stamps.y, part[good, 1:] + psf.stamps.x
+        found[y[own], x[own]] = True
+    return found[half:-half, half:-half] & mask
 
 
-def _centroids(stamps):
-    """Return the centroids (m,) along y and x of stamps, weighted by a Gaussian."""
-    y, x = np.zeros((2, len(stamps), 1))
-    for _ in range(_ITERATIONS):
-        weight = np.exp(-(np.square(_Y - y) + np.square(_X - x)) / 4.5)
-        weight *= np.maximum(stamps, 0)
-        total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
-        # A weight as wide as the star halves the step.
-        y = y + 1.5 * ((weight * (_Y - y)).sum(axis=1, keepdims=True) / total)
-        x = x + 1.5 * ((weight * (_X - x)).sum(axis=1, keepdims=True) / total)
-        y, x = np.clip(y, -1, 1), np.clip(x, -1, 1)
-    return y[:, 0], x[:, 0]
+def _candidates(image, mask):
+    """Return places (m, 2) of peaks beside flagged pixels that are wide."""
+    middle = median_of_nine(image.excess)
+    sigma = np.sqrt(image.variance)
+    peak = (middle >= ndimage.maximum_filter(middle, 3)) & dilate(mask, 1)
+    y, x = np.nonzero(peak & (middle > _LEAST_HEIGHT * sigma))
+    middle, excess, sigma = middle[y, x], image.excess[y, x], sigma[y, x]
+    sigma = np.sqrt(np.square(sigma) + image.slope * np.maximum(excess, 0))
+    # Of a hit, the pixels around are much lower.
+    wide = middle > _WIDE * excess - _SLACK * sigma
+    return np.column_stack([y, x])[wide]
 
 
-def _shifted(stamps, dy, dx):
-    """Return stamps (m, pixels) resampled at (y + dy, x + dx), each (m,)."""
-    side = len(_GRID)
-    images = np.pad(
-        stamps.reshape(-1, side, side), ((0, 0), (_HALF,) * 2, (_HALF,) * 2)
+def _likely(data, psf):
+    """Return whether stamps (m, pixels) may hold a point source, and its offset."""
+    core = psf.centred > _CORE * psf.centred.max()
+    part = *(plane[:, core] for plane in data[:-1]), data[-1]
+    coarse = np.add.outer(range(0, len(psf.templates), len(psf.hits)), _COARSE).ravel()
+    templates = psf.templates[coarse][:, core]
+    loss, _, best = _robust_fit(part, templates, psf.error[core])
+    gain = _loss(part) - loss
+    sharp = psf.hits[_COARSE][:, core]
+    sharper = _robust_fit(part, sharp)[0] - loss
+    return (gain > _LEAST_GAIN) & (sharper > 0), coarse[best]
+
+
+def _fit(data, offset, psf):
+    """
+    Return which stamps (m, pixels) hold a point source, and the models of these.
+
+    ``offset`` (m,) is the index of a template near the best one.
+    """
+    near = offset[:, np.newaxis] + _NEAR
+    loss, flux, best = _robust_fit(data, psf.templates[near], psf.error)
+    best = near[np.arange(len(near)), best]
+    inner = psf.stamps.radius < _SHARPEST
+    part = *(plane[:, inner] for plane in data[:-1]), data[-1]
+    gain = _loss(data) - loss
+    sharper = _robust_fit(part, psf.hits[:, inner])[0]
+    sharper += gain - _loss(part)
+    excess, variance, use, slope = data
+    model = flux[:, np.newaxis] * psf.templates[best]
+    shape = np.square(flux[:, np.newaxis] * psf.error)
+    residual = (excess - model) / np.sqrt(variance + slope * model + shape)
+    agree = use & (residual < _BEYOND)
+    weight = np.square(psf.templates[best]) / (variance + slope * model)
+    left = (weight * agree).sum(axis=1)
+    limit = chi2.isf(_RARE, np.maximum(agree.sum(axis=1) - 3, 1))
+    good = (agree * np.square(residual)).sum(axis=1) < limit
+    good &= left > _LEAST_PART * weight.sum(axis=1)
+    good &= flux * np.sqrt(left) > _LEAST_SIGMAS
+    good &= (sharper > _SURE) & (sharper > _CLEARER * gain)
+    return good, model[good]
+
+
+def _robust_fit(data, templates, error=0):
+    """
+    Return the least loss, its flux and offset, each (m,), of stamps (m, pixels).
+
+    Hits only add charge: pixels far above the model do not count.
+    """
+    excess, variance, use, slope = (
+        plane[:, np.newaxis] if np.ndim(plane) else plane for plane in data
     )
-    wide = images.shape[1]
-    frequency = np.fft.fftfreq(wide)
-    phase = np.multiply.outer(dy, frequency)[:, :, np.newaxis]
-    phase = phase + np.multiply.outer(dx, frequency)[:, np.newaxis, :]
-    spectra = np.fft.fft2(images) * np.exp(2j * np.pi * phase)
-    inner = slice(_HALF, _HALF + side)
-    return np.fft.ifft2(spectra).real[:, inner, inner].reshape(-1, side**2)
+    total, count = variance, use
+    for k in range(_CONVEX + _TRIMMED + 1):
+        weighted = count * templates / total
+        flux = (weighted * excess).sum(axis=-1, keepdims=True)
+        flux /= np.maximum((weighted * templates).sum(axis=-1, keepdims=True), 1e-30)
+        flux = np.maximum(flux, 0)
+        model = flux * templates
+        total = variance + slope * model + np.square(flux * error)
+        above = (excess - model) / np.sqrt(total)
+        if k < _CONVEX:
+            count = use * np.minimum(1, _HUBER / np.maximum(above, _HUBER))
+        else:
+            count = use & (above < _BEYOND)
+    loss = (use * np.square(np.minimum(above, _BEYOND))).sum(axis=-1)
+    best = loss.argmin(axis=1)
+    each = np.arange(len(best))
+    return loss[each, best], flux[each, best, 0], best
 
 
-def _select(excess, weight, mask, several, psf):
-    """Return the groups of a mask (ny, nx) with the shape of a point source."""
-    labels, number = label_groups(mask)
-    index = np.arange(1, number + 1)
-    size = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-    shared = np.bincount(labels[several], minlength=number + 1)[1:]
-    alone = shared <= _SHARED * size
-    index = index[(size >= _LEAST_PIXELS) & alone]
-    if len(index) == 0:
-        return np.zeros_like(mask)
-    places = np.array(ndimage.maximum_position(excess, labels, index))
-    planes = [np.pad(plane, _HALF) for plane in (excess, weight, labels)]
-    chosen = np.zeros(number + 1, dtype=bool)
-    for start in range(0, len(index), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        value, known, label = (_cut(p, places[part] + _HALF) for p in planes)
-        other = (label > 0) & (label != index[part, np.newaxis])
-        chosen[index[part]] = _fits(value, np.where(other, 0, known), psf)
-    return chosen[labels]
+def _loss(data):
+    """Return the loss (m,) of stamps (m, pixels) without a source."""
+    excess, variance, use, _ = data
+    above = np.minimum(excess / np.sqrt(variance), _BEYOND)
+    return (use * np.square(above)).sum(axis=-1)
 
 
-def _fits(value, weight, psf):
-    """Return which stamps (m, pixels) of excess look like a point source."""
-    templates = psf.templates
-    # As from the stars, the level around is subtracted.
-    ring = weight * (_RADIUS > _HALF)
-    around = (ring * value).sum(axis=1) / np.maximum(ring.sum(axis=1), 1e-30)
-    value = value - around[:, np.newaxis]
-    flux = _flux(value, weight, templates).max(axis=1)
-    shape_error = np.square(np.maximum(flux, 0)[:, np.newaxis] * psf.error)
-    total = np.where(weight > 0, 1 / (1 / np.maximum(weight, 1e-30) + shape_error), 0)
-    misfit, flux = _misfit(value, total, templates)
-    sharper = _misfit(value, total, _sharp_templates())[0]
-    pixels = np.count_nonzero(weight, axis=1)
-    limit = chi2.isf(_RARE, np.maximum(pixels - 3, 1))
-    strength = flux * np.sqrt((weight * np.square(templates[24])).sum(axis=1))
-    whole = pixels > len(_X) // 2
-    return whole & (misfit < limit) & (misfit < sharper) & (strength > _LEAST_SIGMAS)
-
-
-def _flux(value, weight, templates):
-    """Return the fluxes (m, offsets) of templates that fit stamps best."""
-    norms = weight @ np.square(templates).T
-    return (weight * value) @ templates.T / np.maximum(norms, 1e-30)
-
-
-def _misfit(value, weight, templates):
-    """Return the least chi square (m,) of templates, and their flux."""
-    norms = weight @ np.square(templates).T
-    product = (weight * value) @ templates.T
-    gain = np.square(np.maximum(product, 0)) / np.maximum(norms, 1e-30)
-    best = np.argmax(gain, axis=1)
-    each = np.arange(len(value))
-    total = (weight * np.square(value)).sum(axis=1)
-    flux = product[each, best] / np.maximum(norms[each, best], 1e-30)
-    return total - gain[each, best], flux
-
-
-def _sharp_templates():
+def _sharp_templates(stamps):
     """Return a hit in one place at the offsets (offsets, pixels)."""
     dy, dx = (grid.ravel() for grid in np.meshgrid(_OFFSETS, _OFFSETS))
 
@@ -233,4 +397,4 @@ def _sharp_templates():
         edges = places - offset[:, np.newaxis]
         return norm.cdf((edges + 0.5) / _SHARP) - norm.cdf((edges - 0.5) / _SHARP)
 
-    return shares(_Y, dy) * shares(_X, dx)
+    return shares(stamps.y, dy) * shares(stamps.x, dx)

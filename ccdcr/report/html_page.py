@@ -9,7 +9,6 @@ import numpy as np
 from scipy import ndimage
 
 from ccdcr._version import __version__
-from ccdcr.masks.diagnostics import POINT_LIKE
 from ccdcr.masks.mask_checks import describe_values
 from ccdcr.plotting.figure_style import CLASSES
 from ccdcr.utils.neighbours import label_groups
@@ -102,20 +101,21 @@ def _masks(content):
         "<p>Pixels and groups of connected pixels in each mask, "
         "and how many are expected by chance:</p>"
         + _table(masks.summary())
-        + _point_like(masks.diagnostics.flags.get("MEANCRT"))
+        + _point_like(masks.point_like)
         + (f"<p>Edits:</p><ul>{history}</ul>" if edits else "")
     )
 
 
-def _point_like(flags):
-    """Return the places of point-like groups as HTML, from the flags (ny, nx)."""
-    if flags is None or not (found := flags == POINT_LIKE).any():
+def _point_like(planes):
+    """Return the places of point sources as HTML, from their pixels (n, ny, nx)."""
+    if planes is None:
         return ""
+    found = planes.any(axis=0)
     labels, number = label_groups(found)
     centres = ndimage.center_of_mass(found, labels, np.arange(1, number + 1))
     places = "; ".join(f"{x + 1:.0f}, {y + 1:.0f}" for y, x in centres)
     return (
-        "<p>Masked groups of one exposure only that have the shape of a point source "
+        "<p>Masked in one exposure only, with the shape of a point source "
         f"(an asteroid, a flare or a supernova?), at x, y: {places}.</p>"
     )
 

@@ -79,9 +79,9 @@ def detection_table(ccds, masks, name="MEDIANCR"):
     -------
     table : `~astropy.table.Table`
         Sorted by class, and by ``peak_sigma``, the highest first. Columns:
-        number, class, pixels, x, y (of the highest pixel), xmin, xmax, ymin, ymax,
-        exposures, peak_excess and peak_sigma. Coordinates are FITS pixels, the
-        first is (1, 1).
+        number, class, pixels, x, y (of the highest pixel, of a point source if the
+        group holds one), xmin, xmax, ymin, ymax, exposures, peak_excess and
+        peak_sigma. Coordinates are FITS pixels, the first is (1, 1).
 
     Raises
     ------
@@ -92,13 +92,13 @@ def detection_table(ccds, masks, name="MEDIANCR"):
 
     Notes
     -----
-    The class is ``point-like`` where a group of one exposure only has the shape of a
-    point source, which may be an asteroid, a flare or a supernova rather than a hit:
-    take ``name="MEANCRT"`` or the mask of an exposure to see all of them. It is ``both
-    detectors`` where both found pixels of the group, not necessarily the same. The
-    excess is that of the median over the minimum for MEDIANCR (with more than three
-    exposures as the boundary compares them), and that of the highest exposure or of
-    the mean for the others. Without gain and read noise ``peak_sigma`` is NaN.
+    The class is ``point-like`` where pixels of a group have the shape of a point
+    source in one exposure only, which may be an asteroid, a flare or a supernova, and
+    no hit: take ``name="MEANCRT"`` or the mask of an exposure to see all of them. It is
+    ``both detectors`` where both found pixels of the group, not necessarily the same.
+    The excess is that of the median over the minimum for MEDIANCR (with more than three
+    exposures as the boundary compares them), and that of the highest exposure or of the
+    mean for the others. Without gain and read noise ``peak_sigma`` is NaN.
 
     Examples
     --------
@@ -125,8 +125,11 @@ def detection_table(ccds, masks, name="MEDIANCR"):
     reference, statistic = (plane[y, x] for plane in inspection.statistic(name))
     excess = statistic - reference
     sigma = excess / inspection.compute_noise(reference)
-    classes = _classes(inspection.flags(name)[y, x], group, n)
-    peak = _highest(excess, group, n)
+    flags = inspection.flags(name)[y, x]
+    classes = _classes(flags, group, n)
+    # The place of a source, not that of a track that crosses it.
+    other = (flags != POINT_LIKE) & (classes[group] == POINT_LIKE)
+    peak = _highest(np.where(other, -np.inf, excess), group, n)
     columns = {
         "pixels": np.bincount(group, minlength=n),
         "x": x[peak] + 1,
