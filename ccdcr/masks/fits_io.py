@@ -120,11 +120,11 @@ def to_hdulist(masks, *, auxclean=False):
     for name, (_, extension) in MAPS.items():
         if np.ndim(getattr(masks, name)) == 2:
             hdus.append(fits.ImageHDU(np.asarray(getattr(masks, name)), name=extension))
-    if masks.expected is not None:
-        hdus.append(_expected_hdu(masks.expected))
     for name, rows in ((LOW, masks.low_values), (POINT, masks.point_sources)):
         if rows is not None:
             hdus.append(fits.BinTableHDU(Table(rows, names=PIXEL_COLUMNS), name=name))
+    if masks.expected is not None:
+        hdus.append(_expected_hdu(masks.expected))
     if masks.local_median_pixels is not None:
         columns = Table(masks.local_median_pixels, names=TABLE_COLUMNS)
         hdus.append(fits.BinTableHDU(columns, name=TABLE))

@@ -37,6 +37,7 @@ _STRONG = 16.0  # sigmas of structure where nothing is left out
 # exposures, a hit of the other one looks the same: a lower one is safer.
 _QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.8, 3.06)
 _TYPICAL = (0.95, 2.0)  # leftovers of cosmic rays do not reach it; for 3 to 9 exposures
+_LIKELY = 0.05  # of the level: mismatch that matching leaves, if nothing is proven
 _ERROR, _SIGMAS = 1.9, 2.0  # relative error of a quantile times the root of the number
 
 
@@ -142,8 +143,9 @@ class Dispersion:
         """
         The standard deviation left by mismatch, in units of the level.
 
-        Levels with few values take what measured ones below prove: near the noise a
-        quantile that is high by chance would hide any hit on a higher level.
+        Levels with few values take what measured ones below prove, or up to 5 % that
+        they allow: near the noise a quantile that is high by chance would hide any hit
+        on a higher level, and without a mismatch cores of stars would look hit.
         """
         error = _errors(self.number)
         strength, least, most = (
@@ -155,7 +157,7 @@ class Dispersion:
             if np.isnan(value):
                 strength[k] = carried
             else:
-                carried = max(least[k], min(carried, most[k]))
+                carried = max(least[k], min(carried, most[k]), min(value, _LIKELY))
         return strength
 
     def _strength(self, quantile):
