@@ -14,6 +14,7 @@ _HIT = 5.0  # sigma: a pixel that should be found
 _TRACE = 1.0  # sigma: a pixel that may be flagged
 _RESIDUAL = 8.0  # sigma: a pixel that spoils a combination
 _CLEAN = 0.1  # sigma: an exposure with less is not hit
+_BRIGHTEST = (1.0, 0.05, 0.01)  # parts of the pixels
 _NEAR = 2  # pixels: flags this near to a trace are not false
 
 
@@ -168,13 +169,24 @@ class Evaluation:
         unit of the data) and efficiency (squared ratio of the RMS, in units of
         the pixel's noise, of the mean over truly clean exposures, hit by less
         than 0.1 sigma, to that of the combination; 1 is ideal).
+    masked : `~astropy.table.Table`
+        Each combination at the pixels that are masked in some exposures and clean in
+        others, of which none is hit by more than 1 sigma: of all of them and of those
+        among the brightest 5% and 1%. Columns: image, brightest (part of the pixels),
+        pixels, error (RMS of the deviations from the mean of the exposures without
+        noise, in units of the noise of the mean of exposures that were never hit),
+        pull (RMS of the deviations over the claimed uncertainty), difference (median
+        of the signed deviations from that mean of the same exposures without cosmic
+        rays, in units of its noise) and difference pull (its RMS over what the claimed
+        uncertainty leaves for it).
     """
 
     masks: Table
     images: Table
+    masked: Table
 
     def __str__(self):
-        tables = (self.masks, self.images)
+        tables = (self.masks, self.images, self.masked)
         return "\n\n".join("\n".join(t.pformat(max_lines=-1)) for t in tables)
 
 
@@ -194,7 +206,7 @@ def evaluate(masks, combined, truth):
     Returns
     -------
     evaluation : `Evaluation`
-        Two tables, which ``print`` shows.
+        Three tables, which ``print`` shows.
 
     Raises
     ------
@@ -217,6 +229,8 @@ def evaluate(masks, combined, truth):
     ['mask', 'flagged', 'hit', 'recall', 'false']
     >>> evaluation.images.colnames
     ['image', 'residual', 'rms', 'efficiency']
+    >>> evaluation.masked.colnames[:5]
+    ['image', 'brightest', 'pixels', 'error', 'pull']
     """
     shape = truth.cosmic_rays.shape
     if (len(masks), *masks.shape) != shape:
@@ -243,7 +257,7 @@ def evaluate(masks, combined, truth):
     )
     images["rms"].info.format = ".3f"
     images["efficiency"].info.format = ".3f"
-    return Evaluation(judged, images)
+    return Evaluation(judged, images, _judge_masked(masks.crmasks, combined, truth))
 
 
 def _coincidences(truth):
@@ -274,6 +288,44 @@ def _judge_images(combined, truth):
             np.sqrt(np.mean(error[good] ** 2)),
             best / np.mean((error / noise)[good] ** 2),
         )
+
+
+def _judge_masked(crmasks, combined, truth):
+    """Return the table of combinations at masked pixels."""
+    missed = (truth.hits(_TRACE) & ~crmasks).any(axis=0)
+    use = crmasks.any(axis=0) & ~crmasks.all(axis=0) & ~missed
+    level = truth.expected.mean(axis=0)
+    noise = np.sqrt((truth.noise**2).sum(axis=0)) / len(crmasks)
+    data = np.stack([ccd.data for ccd in truth.exposures])
+    never_hit = (data - truth.cosmic_rays).mean(axis=0, dtype=float)
+    names = ("image", "brightest", "pixels", "error", "pull", "difference")
+    rows = []
+    for name, image in combined.items():
+        good = use if image.mask is None else use & ~image.mask
+        sigma = np.full(good.shape, np.nan)
+        if image.uncertainty is not None:
+            sigma = np.asarray(image.uncertainty.array)
+        error = np.asarray(image.data, dtype=float) - level - truth.bias
+        difference = np.asarray(image.data, dtype=float) - never_hit
+        with np.errstate(invalid="ignore"):
+            left = np.sqrt(sigma**2 - noise**2)  # the clean exposures are in both
+        for part in _BRIGHTEST:
+            here = good & (level >= np.quantile(level, 1 - part))
+            ratios = ((error / noise)[here], (error / sigma)[here])
+            median = np.median((difference / noise)[here]) if here.any() else np.nan
+            pull = _rms((difference / left)[here & (left > 0)])
+            numbers = part, np.count_nonzero(here), *map(_rms, ratios), median, pull
+            rows.append((name, *numbers))
+    names += ("difference pull",)
+    kinds = ("U16", float, int, *[float] * 4)
+    table = Table(rows=rows or None, names=names, dtype=None if rows else kinds)
+    for name in names[3:]:
+        table[name].info.format = ".3f"
+    return table
+
+
+def _rms(values):
+    return np.sqrt(np.mean(values**2)) if values.size else np.nan
 
 
 def _clean_mean(truth):
