@@ -13,6 +13,10 @@ exposures that are truly clean). A pixel is false if it is more than 2 pixels fr
 cosmic ray of more than 1 sigma. Pixels that are hit in every exposure count as not
 found where they are not, but have no efficiency. The real exposures have none, either,
 and their counts are pixels. numina runs in its own Python.
+
+With ``--expected`` each row has the mean at masked pixels instead, with and without
+expected values: error, pull and signed difference to the same exposures without cosmic
+rays (see `ccdcr.simulation.Evaluation`), of all pixels and of the brightest 5% and 1%.
 """
 
 import argparse
@@ -22,6 +26,7 @@ import sys
 import tempfile
 import warnings
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import ccdproc
@@ -32,13 +37,15 @@ from astropy.nddata import CCDData
 from astropy.stats import mad_std
 from scipy import ndimage
 
-from ccdcr import detect_cosmic_rays
-from ccdcr.simulation import simulate_exposures
+from ccdcr import CRCombiner, detect_cosmic_rays
+from ccdcr.simulation import evaluate, simulate_exposures
 
 SCENES = ("fibres", "stars", "longslit")
 CASES = ("eq", "flux", "shift", "see", "line", "all")
 METHODS = ("matched", "mm_lacosmic", "sigma_clip", "clip_extrema")
 COLUMNS = ("recall", "false", "own", "own false", "efficiency")
+MASKED = ("error", "pull", "difference")
+_POWERS = np.array([2.0, 2.0, 1.0])  # mean squares, but of the difference
 KAST_DETECTOR, DARK_DETECTOR = (1.9, 3.8), (1.49, 12.6 * 1.49)
 
 _NUMINA = """
@@ -178,6 +185,36 @@ def simulated(method, scene, case, n, options):
         own_false / area,
         float(np.mean(efficiency)),
     )
+
+
+def expected(scene, case, n, options):
+    """Print how good the mean is at masked pixels, with and without expected values."""
+    sums = {}
+    for seed in range(options.seed, options.seed + options.seeds):
+        sim = simulate_exposures(
+            (options.size, options.size),
+            n_exposures=n,
+            scene=scene,
+            cr_rate=1.0 if n < 4 else 2.0,
+            seed=seed,
+            **knobs(case, n),
+        )
+        masks = detect_cosmic_rays(
+            sim.exposures, gain=sim.gain, readnoise=sim.readnoise
+        )
+        combiner = CRCombiner(sim.exposures, masks)
+        images = {
+            "with": combiner.meancr_combine(),
+            "without": combiner.meancr_combine(use_expected=False),
+        }
+        for row in evaluate(masks, images, sim).masked:
+            values = np.array([row[name] for name in MASKED]) ** _POWERS
+            total = sums.setdefault((row["image"], row["brightest"]), np.zeros(4))
+            total += row["pixels"] * np.append(values, 1)
+    for (image, part), (*total, pixels) in sums.items():
+        values = (np.array(total) / pixels) ** (1 / _POWERS)
+        text = "".join(f"{value:11.3f}" for value in values)
+        print(f"{scene}-{case}-{n:<4}{image:10}{part:6}{pixels:8.0f}{text}", flush=True)
 
 
 def efficiency_of(masks, data, sim):
@@ -375,11 +412,8 @@ def darks(method, folder):
 
 def cells(options):
     """Yield the name of each data set, and what judges a method on it."""
-    for n in options.exposures:
-        for scene in SCENES:
-            for case in CASES:
-                name = f"{scene}-{case}" + ("" if n == 3 else f"-{n}")
-                yield name, (lambda m, a=(scene, case, n): simulated(m, *a, options))
+    for name, *what in _simulations(options):
+        yield name, (lambda m, a=what: simulated(m, *a, options))
     if options.kast:
         yield "kast", lambda m: kast(m, options.kast)
         if options.stamps:
@@ -399,11 +433,23 @@ def cells(options):
         yield "darks", lambda m: darks(m, options.darks)
 
 
+def _simulations(options):
+    """Yield name, scene, case and number of exposures of simulated data sets."""
+    for n, scene, case in product(options.exposures, SCENES, CASES):
+        yield f"{scene}-{case}" + ("" if n == 3 else f"-{n}"), scene, case, n
+
+
 def main(args=None):
     """Run the comparison and print it."""
     options = _parser().parse_args(args)
     warnings.simplefilter("ignore")
     log.setLevel("ERROR")
+    if options.expected:
+        print(f"{'':32}" + "".join(f"{name:>11}" for name in MASKED))
+        for name, scene, case, n in _simulations(options):
+            if not options.only or any(name.startswith(p) for p in options.only):
+                expected(scene, case, n, options)
+        return 0
     methods = [*options.methods, *(f"numina:{python}" for python in options.numina)]
     print(f"{'':16}{'':14}" + "".join(f"{name:>11}" for name in COLUMNS))
     results = {}
@@ -450,6 +496,7 @@ def _parser():
     parser.add_argument("--kast", type=Path)
     parser.add_argument("--stamps", type=Path)
     parser.add_argument("--darks", type=Path)
+    parser.add_argument("--expected", action="store_true", help="of masked pixels")
     parser.add_argument("--table", type=Path, help="file of CSV to write")
     return parser
 

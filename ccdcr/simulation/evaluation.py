@@ -175,10 +175,9 @@ class Evaluation:
         among the brightest 5% and 1%. Columns: image, brightest (part of the pixels),
         pixels, error (RMS of the deviations from the mean of the exposures without
         noise, in units of the noise of the mean of exposures that were never hit),
-        pull (RMS of the deviations over the claimed uncertainty), difference (median
+        pull (RMS of the deviations over the claimed uncertainty) and difference (median
         of the signed deviations from that mean of the same exposures without cosmic
-        rays, in units of its noise) and difference pull (its RMS over what the claimed
-        uncertainty leaves for it).
+        rays, in units of its noise).
     """
 
     masks: Table
@@ -186,7 +185,8 @@ class Evaluation:
     masked: Table
 
     def __str__(self):
-        tables = (self.masks, self.images, self.masked)
+        tables = [self.masks, self.images]
+        tables += [self.masked] if len(self.masked) else []
         return "\n\n".join("\n".join(t.pformat(max_lines=-1)) for t in tables)
 
 
@@ -307,17 +307,15 @@ def _judge_masked(crmasks, combined, truth):
             sigma = np.asarray(image.uncertainty.array)
         error = np.asarray(image.data, dtype=float) - level - truth.bias
         difference = np.asarray(image.data, dtype=float) - never_hit
-        with np.errstate(invalid="ignore"):
-            left = np.sqrt(sigma**2 - noise**2)  # the clean exposures are in both
         for part in _BRIGHTEST:
             here = good & (level >= np.quantile(level, 1 - part))
+            if not here.any():
+                continue
             ratios = ((error / noise)[here], (error / sigma)[here])
-            median = np.median((difference / noise)[here]) if here.any() else np.nan
-            pull = _rms((difference / left)[here & (left > 0)])
-            numbers = part, np.count_nonzero(here), *map(_rms, ratios), median, pull
+            median = np.median((difference / noise)[here])
+            numbers = part, np.count_nonzero(here), *map(_rms, ratios), median
             rows.append((name, *numbers))
-    names += ("difference pull",)
-    kinds = ("U16", float, int, *[float] * 4)
+    kinds = ("U16", float, int, *[float] * 3)
     table = Table(rows=rows or None, names=names, dtype=None if rows else kinds)
     for name in names[3:]:
         table[name].info.format = ".3f"

@@ -5,10 +5,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from astropy.nddata import CCDData
+from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_allclose
 
-from ccdcr import CRCombiner, CRMaskSet
+from ccdcr import CRCombiner, CRMaskSet, detect_cosmic_rays
 from ccdcr.simulation import Evaluation, Simulation, evaluate, simulate_exposures
 
 SHAPE = (12, 12)
@@ -278,3 +278,63 @@ class TestEvaluation:
         message = r"combined\['it'\] must have the shape \(2, 2\), got \(2, 3\)"
         with pytest.raises(ValueError, match=message):
             evaluate(empty((2, 2)), {"it": image}, truth_of(np.zeros((3, 2, 2))))
+
+
+class TestMasked:
+    """Combinations at masked pixels."""
+
+    def test_by_hand(self):
+        """Errors in sigmas, pulls, and differences to the image never hit."""
+        rays = np.zeros((3, *SHAPE))
+        rays[0, 2, 2:6] = 1000
+        rays[1, 2, 5] = 30  # missed by its mask: this pixel says nothing of values
+        crmasks = rays > 500
+        crmasks[:, 7, 7] = True  # nowhere clean
+        masks = CRMaskSet(crmasks.all(axis=0), crmasks.any(axis=0), crmasks)
+        truth = truth_of(rays, errors=(3, 0, 0))  # never hit: 1 too bright
+        error = np.full(SHAPE, 99.0)
+        error[2, 2:5] = 4, 7, 13
+        image = image_of(error)
+        image.uncertainty = StdDevUncertainty(np.full(SHAPE, 8.0))
+        table = evaluate(masks, {"x": image}, truth).masked
+        assert list(table["brightest"]) == [1.0, 0.05, 0.01]
+        row = table[0]
+        assert row["image"] == "x"
+        assert row["pixels"] == 3
+        noise = 10 / np.sqrt(3)
+        rms = np.sqrt((16 + 49 + 169) / 3)
+        assert_allclose(row["error"], rms / noise)
+        assert_allclose(row["pull"], rms / 8)
+        assert_allclose(row["difference"], 6 / noise)
+
+    def test_brightest(self):
+        """Only the brightest pixels count in their rows; nothing is NaN."""
+        rays = np.zeros((3, *SHAPE))
+        rays[0, 2, 2:4] = 1000
+        truth = truth_of(rays)
+        truth.expected[:, 2, 3:] = 10_000
+        crmasks = rays > 500
+        masks = CRMaskSet(crmasks.all(axis=0), crmasks.any(axis=0), crmasks)
+        error = np.ones(SHAPE)
+        error[2, 2] = 0
+        error[2, 3:] = 10_000 - SIGNAL
+        table = evaluate(masks, {"x": image_of(error)}, truth).masked
+        assert list(table["pixels"]) == [2, 1, 1]
+        assert_allclose(table["error"], 0)
+        assert np.isnan(table["pull"]).all()
+        assert len(evaluate(masks, {}, truth).masked) == 0
+
+    def test_expected_values(self):
+        """Expected values come near to the image that was never hit."""
+        sim = simulate_exposures((200, 200), scene="fibres", flux=(0.8, 1, 1.2), seed=1)
+        masks = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0)
+        combiner = CRCombiner(sim.exposures, masks)
+        images = {
+            "with": combiner.meancr_combine(),
+            "without": combiner.meancr_combine(use_expected=False),
+        }
+        table = evaluate(masks, images, sim).masked
+        assert table["error"][0] == pytest.approx(np.sqrt(1.5), abs=0.1)
+        assert table["pull"][0] == pytest.approx(1, abs=0.05)
+        assert abs(table["difference"][0]) < 0.1
+        assert table["error"][3] > 1.5
