@@ -29,6 +29,7 @@ _HUBER, _BEYOND = 1.3, 3.5  # sigmas: where a pixel counts less, and not at all
 _CONVEX, _TRIMMED = 4, 3  # steps of the fit
 _LEAST_SIGMAS, _LEAST_PART = 7.0, 0.65  # of the flux; of a source that is not hit
 _CORE = 0.2  # of the peak
+_ALIKE, _PEAK = 4, np.float32(3.0)  # templates; of the median of a core: hits are more
 _COARSE = np.array([9 * i + j for i in (2, 4, 6) for j in (2, 4, 6)])  # templates
 _NEAR = np.array([9 * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)])  # and around one
 _SHARPEST = 4.0  # pixels that no hit in one place is larger than
@@ -318,11 +319,24 @@ def _likely(data, psf):
     part = *(plane[:, core] for plane in data[:-1]), data[-1]
     coarse = np.add.outer(range(0, len(psf.templates), len(psf.hits)), _COARSE).ravel()
     templates = psf.templates[coarse][:, core]
-    loss, _, best = _robust_fit(part, templates, psf.error[core])
+    alike = _most_alike(part, templates)
+    loss, _, best = _robust_fit(part, templates[alike], psf.error[core])
     gain = _loss(part) - loss
     sharp = psf.hits[_COARSE][:, core]
-    sharper = _robust_fit(part, sharp)[0] - loss
+    sharper = _robust_fit(part, sharp[_most_alike(part, sharp)])[0] - loss
+    best = alike[np.arange(len(alike)), best]
     return (gain > _LEAST_GAIN) & (sharper > 0), coarse[best]
+
+
+def _most_alike(data, templates):
+    """Return the indices (m, 4) of the templates most like stamps (m, pixels)."""
+    excess, variance, use, _ = data
+    most = _PEAK * np.maximum(np.median(excess, axis=1, keepdims=True), 0)
+    weight = use / variance
+    product = np.maximum((weight * np.minimum(excess, most)) @ templates.T, 0)
+    gain = np.square(product) / np.maximum(weight @ np.square(templates).T, 1e-30)
+    number = min(_ALIKE, len(templates))
+    return np.argpartition(gain, -number, axis=1)[:, -number:]
 
 
 def _fit(data, offset, psf):
