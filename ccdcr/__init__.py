@@ -14,6 +14,7 @@ _MODULES = {
     "CRWarning": "exceptions",
     "CoincidenceWarning": "exceptions",
     "Equivalence": "matching.equivalence",
+    "FluxScaleWarning": "exceptions",
     "ImplausibleMaskWarning": "exceptions",
     "LocalMedianWarning": "exceptions",
     "MatchingFailedWarning": "exceptions",

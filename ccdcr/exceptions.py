@@ -14,6 +14,7 @@ __all__ = [
     "CRMasksFileError",
     "CRWarning",
     "CoincidenceWarning",
+    "FluxScaleWarning",
     "ImplausibleMaskWarning",
     "LocalMedianWarning",
     "MatchingFailedWarning",
@@ -69,6 +70,10 @@ class MissingUUIDWarning(CRWarning):
 
 class MissingUnitWarning(CRWarning):
     """Files of exposures do not say their unit, which is taken as adu."""
+
+
+class FluxScaleWarning(CRWarning):
+    """The exposures differ in flux scale in a way that nothing corrects."""
 
 
 class NoUncertaintyWarning(CRWarning):

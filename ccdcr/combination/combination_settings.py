@@ -11,12 +11,18 @@ from astropy import units as u
 
 from ccdcr.combination.clipping import check_extrema
 from ccdcr.combination.methods import METHODS
-from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
+from ccdcr.exceptions import (
+    FluxScaleWarning,
+    NoUncertaintyWarning,
+    short_repr,
+    warn_user,
+)
 from ccdcr.exposures.ccd_parameters import (
     find_ccd_parameters,
     find_noise_source,
     model_variance,
 )
+from ccdcr.exposures.load_exposures import exposure_times
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.masks.mask_checks import as_map, typical
@@ -24,15 +30,19 @@ from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
     "CombinationSettings",
+    "bias_in_unit",
     "check_dtype",
     "check_factors",
     "check_fit",
     "check_weights",
     "given_noise",
+    "is_applied",
     "make_keywords",
     "masks_for",
     "read_masks",
 ]
+
+_SAME_FLUX = 1.02
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class CombinationSettings:
     """
     Settings of a combination that are the same for all pixels.
 
-    ``factors`` are those of the exposures (n,) or None. ``kinds`` are class and unit
+    ``factors`` are those of the exposures (n,) or None, after ``offset`` is subtracted;
+    ``applied`` says whether flux factors are among them. ``kinds`` are class and unit
     of the uncertainties of the exposures, None where they are not used; ``model`` is
     gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` are
     the factor, the power of the gain and the offset that bring LAMEDIAN to the unit of
@@ -58,6 +69,8 @@ class CombinationSettings:
     lamedian: tuple | None = None
     clips: tuple = ()
     expected: int | None = None
+    offset: float = 0.0
+    applied: bool = False
 
     @classmethod
     def from_options(
@@ -68,7 +81,7 @@ class CombinationSettings:
         *,
         use_lamedian=False,
         use_expected=None,
-        apply_flux_factor=False,
+        apply_flux_factor=None,
         uncertainty="propagate",
         scaling=None,
         clips=(),
@@ -80,9 +93,12 @@ class CombinationSettings:
         masks_for(masks, method)
         check_extrema(clips, len(exposures))
         _check_uncertainty(uncertainty)
-        factors = _factors(len(exposures), masks, scaling, apply_flux_factor)
+        applied = is_applied(apply_flux_factor, masks)
+        factors = _factors(len(exposures), masks, scaling, applied)
+        scaled = applied and np.any(masks.flux_factor != 1)
+        offset = bias_in_unit(masks, unit) if scaled else 0.0
         model = _noise_model(masks if given is None else given, unit)
-        lamedian = _lamedian_units(masks, unit) if use_lamedian else None
+        lamedian = _lamedian_units(masks, unit, offset) if use_lamedian else None
         expected = _expected_power(masks, unit, use_expected)
         warn = uncertainty is not None and model is not None
         kinds = _uncertainty_kinds(exposures, noise, warn=warn)
@@ -90,7 +106,9 @@ class CombinationSettings:
         if uncertainty is not None and not known:
             _complain(exposures, unit, uncertainty)
         scatter = uncertainty == "scatter"
-        rules = known, scatter, lamedian, tuple(clips), expected
+        if scaling is None and not applied:
+            _warn_of_flux(masks, method, expected)
+        rules = known, scatter, lamedian, tuple(clips), expected, offset, applied
         return cls(method, unit, factors, kinds, model, *rules)
 
     def variances(self, stack):
@@ -186,12 +204,39 @@ def _check_uncertainty(uncertainty):
         raise ValueError(msg)
 
 
-def _factors(n, masks, scaling, apply_flux_factor):
+def is_applied(apply_flux_factor, masks):
+    """Return whether flux factors are applied, by default those of exposure times."""
+    if apply_flux_factor is None:
+        return masks.flux_source == "EXPTIME"
+    if not isinstance(apply_flux_factor, (bool, np.bool_)):
+        msg = (
+            "apply_flux_factor must be True, False or None, "
+            f"got {short_repr(apply_flux_factor)}"
+        )
+        raise TypeError(msg)
+    return bool(apply_flux_factor)
+
+
+def _factors(n, masks, scaling, applied):
     """Return the factor of each exposure, or None if all are 1."""
-    if scaling is None and not apply_flux_factor:
+    if scaling is None and not applied:
         return None
     scale = np.ones(n) if scaling is None else check_factors(scaling, n, "scale_to")
-    return scale / masks.flux_factor if apply_flux_factor else scale
+    return scale / masks.flux_factor if applied else scale
+
+
+def _warn_of_flux(masks, method, expected):
+    """Warn if medians, minima or masked pixels mix flux scales."""
+    flux = masks.flux_factor
+    if "CRMASKS" in METHODS[method][1] and expected is not None:
+        return
+    if flux.max() > _SAME_FLUX * flux.min():
+        msg = (
+            f"the flux factors differ by up to {flux.max() / flux.min() - 1:.0%} and "
+            f"are not applied: {method} mixes different flux scales; use "
+            "apply_flux_factor=True (--apply-flux-factor)"
+        )
+        warn_user(msg, FluxScaleWarning)
 
 
 def check_factors(scale, n, name):
@@ -228,7 +273,7 @@ def _expected_power(masks, unit, use_expected):
     return expected_power(masks, unit)
 
 
-def _lamedian_units(masks, unit):
+def _lamedian_units(masks, unit, offset):
     """Return factor, power of the gain and offset that LAMEDIAN needs."""
     image = masks.lamedian
     if image is None:
@@ -238,10 +283,14 @@ def _lamedian_units(masks, unit):
     if {other, unit} == {u.electron, u.adu} and masks.gain is not None:
         power = 1 if other == u.adu else -1
         if np.ndim(masks.gain) == 2:  # multiplied by the map of the rows
-            return 1.0, power, _bias(masks, unit)
-        return float(np.median(masks.gain)) ** power, 0, _bias(masks, unit)
+            return 1.0, power, bias_in_unit(masks, unit) - offset
+        return (
+            float(np.median(masks.gain)) ** power,
+            0,
+            bias_in_unit(masks, unit) - offset,
+        )
     try:
-        return other.to(unit), 0, _bias(masks, unit)
+        return other.to(unit), 0, bias_in_unit(masks, unit) - offset
     except u.UnitConversionError as err:
         msg = (
             f"LAMEDIAN is in {other} and the exposures are in {unit}; "
@@ -250,7 +299,7 @@ def _lamedian_units(masks, unit):
         raise ValueError(msg) from err
 
 
-def _bias(masks, unit):
+def bias_in_unit(masks, unit):
     """Return the recorded bias in the unit of the exposures."""
     bias = masks.bias or 0.0
     in_electrons = unit == u.electron and masks.gain is not None
@@ -264,7 +313,7 @@ def _noise_model(masks, unit):
     if unit not in {u.adu, u.electron}:
         return None
     gain = masks.gain if unit == u.adu else 1.0
-    return gain, masks.readnoise, _bias(masks, unit)
+    return gain, masks.readnoise, bias_in_unit(masks, unit)
 
 
 @dataclass(frozen=True)
@@ -338,16 +387,25 @@ def check_weights(weights):
         raise ValueError(msg)
 
 
-def make_keywords(n, masks, settings, *, apply_flux_factor, replaced):
-    """Return the header keywords of a combined image."""
+def make_keywords(exposures, masks, settings, *, scaled, replaced):
+    """Return the header keywords of a combined image, ``scaled`` by other factors."""
     keywords = {
-        "NCOMBINE": n,
+        "NCOMBINE": len(exposures),
         "CRMETHOD": settings.method,
         "CRUUID": masks.uuid,
-        "CRFLUXF": bool(apply_flux_factor),
+        "CRFLUXF": settings.applied,
         "CRLAMED": settings.lamedian is not None,
         "CRNREPL": int(replaced),
     }
     if masks.expected_unit is not None:
         keywords["CREXPECT"] = settings.expected is not None
+    if settings.offset:
+        keywords["CRBIASUB"] = float(settings.offset)
+    times = exposure_times([e.meta or {} for e in exposures])
+    if times is not None:
+        keywords["TEXPTIME"] = float(times.sum())
+        scale = times / masks.flux_factor if settings.applied else times
+        if not scaled and not np.allclose(scale, times[0], rtol=1e-9):
+            middle = np.median if settings.method == "mediancr" else np.mean
+            keywords["EXPTIME"] = float(middle(scale))
     return keywords

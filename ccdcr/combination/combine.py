@@ -35,7 +35,7 @@ def combine(
     crmasks=None,
     use_lamedian=False,
     use_expected=None,
-    apply_flux_factor=False,
+    apply_flux_factor=None,
     uncertainty="propagate",
     gain=None,
     readnoise=None,
@@ -87,7 +87,8 @@ def combine(
         Replace masked values of the exposures by what they would be without their
         hits, `CRMaskSet.expected`. Default is None: if the mask set has them.
     apply_flux_factor : bool, optional
-        Divide exposures by the flux factors of the mask set. Default is False.
+        Divide exposures by the flux factors of the mask set, after the bias that it
+        records is subtracted. Default is None: if they are those of the exposure times.
     uncertainty : {'propagate', 'scatter'} or None, optional
         As for `CRCombiner.mediancr_combine`.
     gain, readnoise : optional
@@ -142,8 +143,8 @@ def combine(
     Returns
     -------
     combined : `~astropy.nddata.CCDData`
-        The combined image. Its EXPTIME is that of the first exposure: the
-        methods return the signal of one exposure.
+        The combined image. Its EXPTIME is that of its flux scale, as the methods
+        return the signal of one exposure; TEXPTIME is the sum of all.
 
     Raises
     ------
@@ -231,7 +232,7 @@ def _check_method(method, options, combine_uncertainty_function):
             "crmasks": None,
             "use_lamedian": False,
             "use_expected": None,
-            "apply_flux_factor": False,
+            "apply_flux_factor": None,
             "uncertainty": "propagate",
             "gain": None,
             "readnoise": None,

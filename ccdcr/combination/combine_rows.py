@@ -189,12 +189,13 @@ class RowStack:
         variances, nothing = zip(*found, strict=True)
         return replace(self, bad=self.bad | np.array(nothing), variances=variances)
 
-    def clipped(self, clips, factors):
+    def clipped(self, settings):
         """Return the stack with values that are clipped, after scaling, set bad."""
-        if not clips:
+        if not settings.clips:
             return self
-        data = _scaled(self.data, factors)
-        return replace(self, bad=self.bad | reject(data, self.bad, self.flagged, clips))
+        data = _scaled(self.data, settings)
+        rejected = reject(data, self.bad, self.flagged, settings.clips)
+        return replace(self, bad=self.bad | rejected)
 
 
 @dataclass(frozen=True)
@@ -256,13 +257,13 @@ def combine_rows(stack, settings, *, number=False):
     """Return Images (rows, nx) of a `RowStack`, if asked with the number used."""
     function, _ = METHODS[settings.method]
     stack = stack.informed(settings.kinds, settings.unit)
-    stack = stack.clipped(settings.clips, settings.factors)
+    stack = stack.clipped(settings)
     masks = {n: m.reshape(*m.shape[:-2], -1) for n, m in stack.masks.items()}
     flat = _flat(stack, settings)
     combined = function(flat, masks)
     numbers = number_of_rows(stack, settings.method) if number else None
     if stack.expected is not None and stack.expected.value.size:
-        index, filled = _fill(stack, flat, settings.factors)
+        index, filled = _fill(stack, flat, settings)
         masks = {name: mask[..., index] for name, mask in masks.items()}
         used, found = combine_filled(settings.method, filled, masks)
         combined.put(index[used], found)
@@ -273,15 +274,16 @@ def combine_rows(stack, settings, *, number=False):
     return images
 
 
-def _fill(stack, flat, factors):
+def _fill(stack, flat, settings):
     """Return the pixels with expected values, and `Filled` of them."""
     n, _, nx = stack.data.shape
     expected = stack.expected
     index, column = np.unique(expected.y * nx + expected.x, return_inverse=True)
     place = expected.exposure, column
     part = flat.at(index)
+    factors = settings.factors
     scale = 1.0 if factors is None else factors[expected.exposure]
-    part.data[place] = expected.value * scale
+    part.data[place] = (expected.value - settings.offset) * scale
     sigmas = np.zeros(part.data.shape)
     sigmas[place] = expected.sigma * np.abs(scale)
     filled = np.zeros(part.data.shape, dtype=bool)
@@ -292,18 +294,21 @@ def _fill(stack, flat, factors):
     return index, Filled(replace(part, bad=~(clean | filled)), clean, flagged, sigmas)
 
 
-def _scaled(data, factors):
-    """Return data (n, rows, nx) times factors (n,), or as they are for None."""
-    if factors is None:
+def _scaled(data, settings):
+    """Return data (n, rows, nx) without offset times factors, or as they are."""
+    if settings.factors is None:
         return data
+    scale = settings.factors.astype(data.dtype)[:, np.newaxis, np.newaxis]
     # Values of bad pixels may be anything.
     with np.errstate(over="ignore", invalid="ignore"):
-        return data * factors.astype(data.dtype)[:, np.newaxis, np.newaxis]
+        if settings.offset:
+            data = data - data.dtype.type(settings.offset)
+        return data * scale
 
 
 def _flat(stack, settings):
     """Return a `RowStack` scaled and flattened to a `Stack` (n, pixels)."""
-    data, n = _scaled(stack.data, settings.factors), len(stack.data)
+    data, n = _scaled(stack.data, settings), len(stack.data)
     noise = settings.variances(stack)
     noise = noise and [variance.ravel() for variance in noise]
     if settings.factors is not None:

@@ -207,13 +207,8 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
             folder=folder,
             **settings,
         )
-        keywords = make_keywords(
-            len(exposures),
-            masks,
-            chosen,
-            apply_flux_factor=options["apply_flux_factor"],
-            replaced=images.replaced,
-        )
+        more = {"scaled": scaling is not None, "replaced": images.replaced}
+        keywords = make_keywords(exposures, masks, chosen, **more)
         boxes = masks.local_median_pixels
     images.replace_by_local_median(boxes)
     return images.whole().to_ccd(exposures[0], exposures[0].unit, keywords), images

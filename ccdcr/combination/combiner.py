@@ -36,8 +36,9 @@ _OPTIONS = """
             changes beyond the noise. The values are those of the exposures that
             they were made from. Default is None: if the mask set has them.
         apply_flux_factor : bool, optional
-            Divide each exposure by its flux factor in the mask set. Default
-            is False.
+            Divide each exposure, without the bias that the mask set records, by
+            its flux factor in the mask set. Default is None: if the factors are
+            those of the exposure times.
         uncertainty : {{'propagate', 'scatter'}} or None, optional
             ``'propagate'``, the default: by the ``noise`` of the combiner.
             ``'scatter'``: ccdproc's convention over the exposures used, and the
@@ -61,6 +62,9 @@ _OPTIONS = """
         -----
         NoUncertaintyWarning
             If nothing is known from which the uncertainty could be computed.
+        FluxScaleWarning
+            If flux factors that differ by more than 2 % are not applied, although
+            the method mixes exposures.
         LocalMedianWarning
             If pixels to be replaced by their local median have no neighbour.
 """
@@ -163,7 +167,7 @@ class CRCombiner(LateCombiner):
         *,
         use_lamedian=False,
         use_expected=None,
-        apply_flux_factor=False,
+        apply_flux_factor=None,
         uncertainty="propagate",
         scale_to=None,
     ):
@@ -191,7 +195,7 @@ class CRCombiner(LateCombiner):
         *,
         use_lamedian=False,
         use_expected=None,
-        apply_flux_factor=False,
+        apply_flux_factor=None,
         uncertainty="propagate",
         scale_to=None,
     ):
@@ -217,7 +221,7 @@ class CRCombiner(LateCombiner):
         *,
         use_lamedian=False,
         use_expected=None,
-        apply_flux_factor=False,
+        apply_flux_factor=None,
         uncertainty="propagate",
         scale_to=None,
     ):
@@ -245,7 +249,7 @@ class CRCombiner(LateCombiner):
         *,
         use_lamedian=False,
         use_expected=None,
-        apply_flux_factor=False,
+        apply_flux_factor=None,
         uncertainty="propagate",
         scale_to=None,
     ):
@@ -311,13 +315,8 @@ class CRCombiner(LateCombiner):
         settings, planes = self._prepare(method, scaling, **options)
         images = combine_planes(planes, self.dtype, settings)
         images.replace_by_local_median(self.crmasks.local_median_pixels)
-        keywords = make_keywords(
-            len(self._ccds),
-            self.crmasks,
-            settings,
-            apply_flux_factor=options["apply_flux_factor"],
-            replaced=images.replaced,
-        )
+        more = {"scaled": scaling is not None, "replaced": images.replaced}
+        keywords = make_keywords(self._exposures, self.crmasks, settings, **more)
         return images.to_ccd(self._ccds[0], self.unit, keywords)
 
     def _prepare(self, method, scaling, **options):

@@ -9,9 +9,9 @@ import numpy as np
 from astropy import log
 from astropy import units as u
 
-from ccdcr.exposures.load_exposures import measure_flux_factors
+from ccdcr.exposures.load_exposures import measure_flux_factors, scale_factors
 from ccdcr.masks.diagnostics import BOTH, DILATION, LOW, MM_ONLY, SINGLE_ONLY, USER
-from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.masks.mask_set import FLUX_SOURCE, CRMaskSet
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.single_image.detectors import DETECTORS
 from ccdcr.utils.files import card_text
@@ -241,17 +241,13 @@ def timed(timing, stage):
 
 
 def find_flux_factors(requirements, exposures):
-    """Return the flux factors, given or measured, one per exposure."""
-    given = requirements.flux_factor
-    if given is None:  # exposures of other gain are alike in electrons
-        flux = 1 / exposures.depths
-        return flux / np.median(flux)
-    if given != "auto":
-        return np.broadcast_to(given, len(exposures))
+    """Return the flux factors, one per exposure, and their source or None."""
+    if requirements.flux_factor != "auto":
+        return scale_factors(exposures, requirements.flux_factor)
     regions = region_mask(requirements, "flux_factor_regions", exposures.shape)
-    return measure_flux_factors(
-        exposures.data, exposures.bad, exposures.detector.compute_noise, regions
-    )
+    compute_noise = exposures.detector.compute_noise
+    stack, bad = exposures.data, exposures.bad
+    return measure_flux_factors(stack, bad, compute_noise, regions), "auto"
 
 
 def single_image_detector(requirements):
@@ -269,8 +265,9 @@ def log_counts(found, requirements):
         log_(f"{name}: {np.count_nonzero(mask)} pixels by the single-image detector")
 
 
-def mask_set(masks, exposures, requirements, **parts):
-    """Return the mask set of a detection."""
+def mask_set(masks, exposures, requirements, factors, **parts):
+    """Return the mask set of a detection with factors and their source."""
+    flux_factor, source = factors
     names = [f"CRMASK{i}" for i in range(1, len(exposures) + 1)]
     measured = exposures.measured
     return CRMaskSet(
@@ -284,11 +281,13 @@ def mask_set(masks, exposures, requirements, **parts):
         readnoise=None if measured else exposures.detector.every_readnoise,
         noise="detector" if exposures.variance is None else "uncertainty",
         bias=exposures.detector.bias,
+        flux_factor=flux_factor,
         meta={
             f"FILE{i}": card_text(n)
             for i, n in enumerate(exposures.names, start=1)
             if n
-        },
+        }
+        | ({} if source is None else {FLUX_SOURCE: source}),
         **parts,
     )
 

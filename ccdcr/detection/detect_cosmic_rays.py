@@ -308,7 +308,7 @@ def _match_expected(exposures, masks):
     """Return the table of expected values of exposures that fit masks, or None."""
     given = None if (masks.flux_factor == 1).all() else masks.flux_factor
     requirements = masks.requirements or Requirements()
-    factors = scale_factors(exposures, given)
+    factors, _ = scale_factors(exposures, given)
     frames = scaled_frames(exposures, factors, requirements.ma_satlevel)
     frames = frames.without(masks.low)
     frames = with_level_skies(frames, measure_sky_levels(frames))
@@ -341,7 +341,7 @@ def check_equivalence(
         As for `~ccdcr.detect_cosmic_rays`.
     flux_factor : sequence of float, optional
         Relative flux of each exposure. Default is their exposure times
-        (``EXPTIME``) where all headers have them.
+        (``EXPTIME``) where all headers have them, unless the pixels contradict.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
@@ -385,7 +385,7 @@ def check_equivalence(
         noise=noise,
         needs_detector=False,
     )
-    factors = scale_factors(exposures, flux_factor)
+    factors, _ = scale_factors(exposures, flux_factor)
     frames = scaled_frames(exposures, factors)
     sky = measure_sky_levels(frames)
     frames = with_level_skies(frames, sky)

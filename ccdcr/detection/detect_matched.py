@@ -23,7 +23,6 @@ from ccdcr.detection.mask_warnings import (
     warn_of_mismatch,
     warn_of_noise,
 )
-from ccdcr.exposures.load_exposures import scale_factors
 from ccdcr.masks.diagnostics import (
     LOW,
     POINT_LIKE,
@@ -255,7 +254,7 @@ def _observed(frames):
 def detect_matched(exposures, requirements, lists, progress_bar):
     """Return the mask set of exposures compared after matching."""
     timing = {}
-    factors, scale, sky, frames = _prepare(exposures, requirements, timing)
+    factors, sky, frames = _prepare(exposures, requirements, timing)
     with timed(timing, "matching"):
         hits = find_hits(frames, make_options(requirements))
         noise = hits.matched.frames.noise
@@ -270,7 +269,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         found, everywhere = second_opinion(
             single_image_detector(requirements),
             frames,
-            effective_parameters(exposures, scale)
+            effective_parameters(exposures, factors[0])
             if requirements.crmethod != "matched"
             else exposures.detector,
             progress_bar,
@@ -290,7 +289,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     )
     matching = MatchingDiagnostics(
         deviations=hits.deviations,
-        scale=scale,
+        scale=factors[0],
         sky=sky,
         noise=hits.noise,
         gain_ratio=exposures.gain_ratio,
@@ -300,11 +299,11 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         masks,
         exposures,
         requirements,
-        expected=expected_in_unit(expected, exposures, scale),
+        factors,
+        expected=expected_in_unit(expected, exposures, factors[0]),
         low_values=_list_pixels(flags, len(frames), LOW),
         point_sources=_list_pixels(flags, len(frames), POINT_LIKE),
         lamedian=make_lamedian(found, exposures, requirements),
-        flux_factor=factors,
         equivalence=report,
         bright=bright,
         diagnostics=Diagnostics(flags=flags, timing=timing, matching=matching),
@@ -315,16 +314,14 @@ def detect_matched(exposures, requirements, lists, progress_bar):
 
 
 def _prepare(exposures, requirements, timing):
-    """Return flux factors, scale, skies and the frames (n, ny, nx) to be matched."""
+    """Return factors and their source, skies, and frames (n, ny, nx) to be matched."""
     with timed(timing, "flux factors"):
         factors = find_flux_factors(requirements, exposures)
-        given = None if requirements.flux_factor is None else factors
-        scale = scale_factors(exposures, given)
-        frames = scaled_frames(exposures, scale, requirements.ma_satlevel)
+        frames = scaled_frames(exposures, factors[0], requirements.ma_satlevel)
     with timed(timing, "skies"):
         sky = measure_sky_levels(frames)
         frames = with_level_skies(frames, sky)
-    return factors, scale, sky, frames
+    return factors, sky, frames
 
 
 def report_equivalence(frames, matched, masks, sky, point_like=None):

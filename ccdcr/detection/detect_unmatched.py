@@ -33,7 +33,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
     """Return the `CRMaskSet` of L.A. Cosmic and the like, Median-Minimum, or both."""
     timing = {}
     with timed(timing, "flux factors"):
-        factors = find_flux_factors(requirements, exposures)
+        factors, source = find_flux_factors(requirements, exposures)
     with timed(timing, "planes"):
         observed = _observe(exposures, requirements, factors)
         images = observed.images
@@ -68,8 +68,8 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
         masks,
         exposures,
         requirements,
+        (factors, source),
         lamedian=make_lamedian(found, exposures, requirements),
-        flux_factor=factors,
         boundaries=_exact_boundaries(criteria, requirements),
         bright=_bright(masks, observed),
         diagnostics=Diagnostics(

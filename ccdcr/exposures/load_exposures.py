@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 from astropy import units as u
 
+from ccdcr.exceptions import FluxScaleWarning, warn_user
 from ccdcr.exposures.ccd_parameters import (
     MOST_SIGNAL,
     CCDParameters,
@@ -20,7 +21,13 @@ from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import cut_bands, dilate
 
-__all__ = ["Exposures", "load_exposures", "measure_flux_factors", "scale_factors"]
+__all__ = [
+    "Exposures",
+    "exposure_times",
+    "load_exposures",
+    "measure_flux_factors",
+    "scale_factors",
+]
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,12 @@ def _check(sums, error):
 
 
 def scale_factors(exposures, given=None):
-    """Return the factors (n,): the given ones, else the exposure times, else 1."""
+    """
+    Return the factors (n,), median 1, and their source, FLUXFSRC of a file, or None.
+
+    They are the given ones, else those of exposure times that differ by more than 1 %
+    and are not contradicted by the pixels, else 1; of other gain alike in electrons.
+    """
     n = len(exposures)
     if given is not None:
         factors = np.asarray(given, dtype=float)
@@ -227,14 +239,83 @@ def scale_factors(exposures, given=None):
                 f"got {given!r}"
             )
             raise ValueError(msg)
-        return np.broadcast_to(factors, n)
-    times = [header.get(_KEYWORD) for header in exposures.headers]
-    if len(times) != n or not all(map(_is_time, times)):
-        times = np.ones(n)
-    flux = np.array(times, dtype=float) / exposures.depths
-    return flux / np.median(flux)
+        return np.broadcast_to(factors, n), "given"
+    times, flux = exposure_times(exposures.headers), 1 / exposures.depths
+    if times is None or len(times) != n or np.ptp(times) <= _SAME * times.min():
+        return flux / np.median(flux), None
+    if _contradicted(exposures, flux, np.log(times / np.median(times))):
+        listed = ", ".join(f"{time:g}" for time in times)
+        msg = (
+            f"the exposure times differ (EXPTIME {listed}) and the pixels do not, as "
+            "if the exposures were scaled already; EXPTIME is not used. Give "
+            "flux_factor=1 to confirm this, or flux_factor='auto'"
+        )
+        warn_user(msg, FluxScaleWarning)
+        return flux / np.median(flux), None
+    return times * flux / np.median(times * flux), "EXPTIME"
+
+
+def exposure_times(headers):
+    """Return the exposure times in headers (n,), or None if one is unknown."""
+    times = [header.get(_KEYWORD) for header in headers]
+    return np.array(times, dtype=float) if all(map(_is_time, times)) else None
 
 
 def _is_time(value):
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     return is_number and np.isfinite(value) and value > 0
+
+
+_SAME = 0.01  # relative difference of exposure times that is ignored
+_BLOCK, _MOST_BLOCKS, _LEAST_BLOCKS = 4, 1 << 16, 20
+_SIGMAS, _RELIABLE = 5.0, 4.0  # of structure, of the difference between the ratios
+
+
+def _contradicted(exposures, flux, expected):
+    """Return whether pixels / flux (n,) are nearer to 1 than to expected logs (n,)."""
+    blocks = _block_medians(exposures) / flux[:, np.newaxis]
+    if blocks.shape[1] < _LEAST_BLOCKS:
+        return False
+    steps = np.abs(np.diff(blocks, axis=1))
+    sigmas = 1.48 / np.sqrt(2) * np.median(steps, axis=1)
+    levels = np.median(blocks, axis=1)
+    structure = blocks - levels[:, np.newaxis]
+    mean = structure.mean(axis=0)
+    some = mean > _SIGMAS * np.sqrt((sigmas**2).sum()) / len(sigmas)
+    if np.count_nonzero(some) >= _LEAST_BLOCKS:
+        ratios = np.median(structure[:, some] / mean[some], axis=1)
+        shares = np.sqrt(np.mean((sigmas[:, np.newaxis] / mean[some]) ** 2, axis=1))
+        return _nearer_to_one(ratios, shares / np.sqrt(some.sum()), expected)
+    mean = max(levels.mean(), np.finfo(float).tiny)
+    errors = sigmas / mean / np.sqrt(blocks.shape[1])
+    return _nearer_to_one(levels / mean, errors, expected)
+
+
+def _nearer_to_one(ratios, errors, expected):
+    """Return whether ratios (n,) are surely nearer to 1 than to expected logs."""
+    if not (ratios > 0).all():
+        return False
+    if not _RELIABLE * 1.25 * np.max(errors / ratios) < np.ptp(expected):
+        return False
+    # Moonlight makes them differ from both.
+    logs = np.log(ratios / np.median(ratios))
+    return bool(np.abs(logs).sum() < np.abs(expected).sum() / 2)
+
+
+def _block_medians(exposures):
+    """Return medians (n, blocks) of 4 x 4 pixels without bad ones, of 65536 at most."""
+    ny, nx = (length - length % _BLOCK for length in exposures.shape)
+    rows = ny // _BLOCK
+    step = max(rows * (nx // _BLOCK) // _MOST_BLOCKS, 1)
+    blocks = []
+    for y in range(0, ny, step * _BLOCK):
+        part = np.s_[:, y : y + _BLOCK, :nx]
+        data = exposures.data[part]
+        if exposures.bad is not None:
+            data = np.where(exposures.bad[part].any(axis=0), np.nan, data)
+        data = data.reshape(len(data), _BLOCK, -1, _BLOCK)
+        blocks.append(np.median(data, axis=(1, 3)))
+    if not blocks:
+        return np.empty((len(exposures), 0))
+    blocks = np.concatenate(blocks, axis=1).astype(float)
+    return blocks[:, np.isfinite(blocks).all(axis=0)]

@@ -7,11 +7,12 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
+from ccdcr.combination.combination_settings import bias_in_unit, is_applied
 from ccdcr.combination.combiner import CRCombiner
-from ccdcr.exceptions import NoUncertaintyWarning, ignored_warnings
+from ccdcr.exceptions import FluxScaleWarning, NoUncertaintyWarning, ignored_warnings
 from ccdcr.inspection.inspected import Inspection
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import label_groups
+from ccdcr.utils.neighbours import dilate, label_groups
 from ccdcr.utils.planes import scaled
 
 __all__ = ["MethodComparison", "compare_methods"]
@@ -28,7 +29,7 @@ _DESCRIPTIONS = {
     "fewer": "pixels that are the mean of fewer exposures",
     "noise": "scatter of the pixels that no mask touches, measured in the image",
     "expected": "what gain and read noise explain of it",
-    "positive": "pixels above the lowest exposure: left of cosmic rays",
+    "positive": "pixels with or beside hits above clean exposures: left of cosmic rays",
     "negative": "pixels below an exposure that is not masked: taken off too much",
     "flux": "flux of bright sources relative to the median, middle of all",
     "flux_low": "the same, exceeded by all but 5 % of the sources",
@@ -73,7 +74,7 @@ def compare_methods(
     *,
     nsigma=5.0,
     use_lamedian=False,
-    apply_flux_factor=False,
+    apply_flux_factor=None,
 ):
     """
     Combine by all methods and compare the results.
@@ -152,9 +153,10 @@ def compare_methods(
         raise ValueError(msg)
     inspection = Inspection.from_ccds(ccds, masks)
     combiner = CRCombiner(inspection.ccds, inspection.masks)
-    options = {"use_lamedian": use_lamedian, "apply_flux_factor": apply_flux_factor}
+    applied = is_applied(apply_flux_factor, inspection.masks)
+    options = {"use_lamedian": use_lamedian, "apply_flux_factor": applied}
     images = _combine(combiner, options)
-    judge = _Judge(inspection, nsigma, apply_flux_factor=apply_flux_factor)
+    judge = _Judge(inspection, nsigma, apply_flux_factor=applied)
     table = judge.table(images)
     return MethodComparison(table, images, _position(images), nsigma)
 
@@ -163,17 +165,44 @@ def _combine(combiner, options):
     masks = combiner.crmasks
     factors = masks.flux_factor if options["apply_flux_factor"] else None
     scale = None if factors is None else 1 / factors[:, np.newaxis, np.newaxis]
+    same = scale is None or not masks.bias or np.all(factors == 1)
+    other = combiner if same else CRCombiner(_without_bias(combiner))
     plain = {
-        "median": combiner.median_combine(scale_to=scale),
-        "average": combiner.average_combine(scale_to=scale),
+        "median": other.median_combine(scale_to=scale),
+        "average": other.average_combine(scale_to=scale),
     }
     names = ["mediancr", "meancrt", "meancr"]
     names += [] if masks.meancr is None else ["meancr2"]
     # The table has NaN instead.
-    with ignored_warnings(NoUncertaintyWarning):
+    with (
+        ignored_warnings(NoUncertaintyWarning),
+        ignored_warnings(FluxScaleWarning),  # what they mix is what is compared
+    ):
         return plain | {
             name: getattr(combiner, f"{name}_combine")(**options) for name in names
         }
+
+
+def _without_bias(combiner):
+    """Return copies of the exposures of a combiner without the recorded bias."""
+    ccds = combiner.ccd_list
+    bias = bias_in_unit(combiner.crmasks, ccds[0].unit)
+    copies = []
+    for ccd in ccds:
+        copy = ccd.copy()
+        copy.data = ccd.data - bias
+        copies.append(copy)
+    return copies
+
+
+def _clean_mean(stack, inspection, low):
+    """Return the mean (ny, nx) of clean values of a stack; the lowest without any."""
+    unused = inspection.masks.crmasks
+    if inspection.bad is not None:
+        unused = unused | inspection.bad
+    with np.errstate(invalid="ignore"):
+        mean = kernels.mean(stack, unused)
+    return np.where(np.isfinite(mean), mean, low)
 
 
 def _touched(masks):
@@ -189,11 +218,18 @@ class _Judge:
         factors = inspection.factors
         level = np.float32(1 if apply_flux_factor else np.mean(factors))
         stack = scaled(inspection.stack, factors) * level
+        if apply_flux_factor and np.any(inspection.masks.flux_factor != 1):
+            self._bias = 0.0  # is subtracted
         self._low = kernels.lowest(stack, inspection.bad)[0]
+        touched = _touched(inspection.masks)
+        # Beside hits others may be missed, which are in the mean.
+        self._near = dilate(touched, 1)
+        mean = _clean_mean(stack, inspection, self._low)
+        self._reference = np.where(touched, mean, self._low)
         self._high = _highest(stack, inspection)
         self._noise = inspection.compute_noise(self._low)
         self._fewer = _fewer(inspection)
-        self._clean = ~_touched(inspection.masks) & np.isfinite(self._low)
+        self._clean = ~touched & np.isfinite(self._low)
         # The filter of the noise reaches one pixel beyond.
         self._calm = ndimage.binary_erosion(self._clean, np.ones((3, 3)))
 
@@ -221,7 +257,8 @@ class _Judge:
         filtered = ndimage.convolve(data, _NOISE_KERNEL)[self._calm]
         noise = _TO_SIGMA * np.median(np.abs(filtered)) if filtered.size else np.nan
         data = data - self._bias
-        positive = np.count_nonzero(self._score(data - self._low) > self._nsigma)
+        above = self._score(data - self._reference) > self._nsigma
+        positive = np.count_nonzero(above & self._near)
         negative = np.count_nonzero(self._score(data - self._high) < -self._nsigma)
         replaced = int(image.header.get("CRNREPL", 0))
         expected = self._expected(image)

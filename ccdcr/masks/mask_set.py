@@ -42,7 +42,9 @@ from ccdcr.masks.mask_checks import (
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import chance_of_all, chance_of_half
 
-__all__ = ["CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
+__all__ = ["FLUX_SOURCE", "CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
+
+FLUX_SOURCE = "FLUXFSRC"  # keyword in meta
 
 # Attributes that do not depend on the masked pixels.
 _KEPT = (
@@ -296,6 +298,11 @@ class CRMaskSet:
         return self._flux_factor
 
     @property
+    def flux_source(self):
+        """Source of the flux factors: 'given', 'auto', 'EXPTIME', or None."""
+        return self.meta.get(FLUX_SOURCE)
+
+    @property
     def low_values(self):
         """Rows of EXPOSURE, X, Y, all from 1, of low values, (m, 3); or None."""
         return self._low_values
@@ -439,7 +446,8 @@ class CRMaskSet:
             f"uuid: {self.uuid}",
             f"exposures: {len(self)}",
             f"shape: {self.shape}",
-            f"flux factors: {', '.join(f'{f:g}' for f in self.flux_factor)}",
+            f"flux factors: {', '.join(f'{f:g}' for f in self.flux_factor)}"
+            + (f" ({self.flux_source})" if self.flux_source else ""),
             *([] if self.noise is None else [f"noise: {NOISE_TEXTS[self.noise]}"]),
             *(
                 f"{name}: {np.count_nonzero(mask)} pixels"

@@ -142,7 +142,7 @@ extnum: none
 requirements:
   method: meancr  # {methods}
   method_kwargs:
-    apply_flux_factor: false  # divide frames by the flux factors of the masks
+    apply_flux_factor: none  # divide by flux factors; none = those of exposure times
     use_lamedian: false  # take LAMEDIAN instead of the minimum
     use_expected: none  # masked values become those without hits; none = if known
   crmasks: crmasks.fits  # of the detection above, of data/, or any path

@@ -45,7 +45,9 @@ class Requirements:
     interactive : bool, optional
         Show the plots and pause; for the command line. Default is False.
     flux_factor : None, 'auto', float or list of float, optional
-        Relative flux of each exposure. Default is None.
+        Relative flux of each exposure. Default is None: their exposure times
+        (``EXPTIME``) where all headers have them and they differ by more than 1 %,
+        unless the pixels contradict; 1 switches it off.
     flux_factor_regions : list of [xmin, xmax, ymin, ymax], optional
         Where ``'auto'`` measures it. Default is the whole image.
     apply_flux_factor_to : {'simulated', 'original'}, optional

@@ -14,6 +14,9 @@ from ccdcr import CRCombiner, CRMaskSet
 from ccdcr.combination.ccdproc_adapter import get_stack
 from ccdcr.combination.methods import METHODS
 
+# Flux factors are not applied in many cases, which is what they are about.
+pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.FluxScaleWarning")
+
 SHAPE = (5, 7)
 
 

@@ -31,6 +31,9 @@ from ccdcr import (
 from ccdcr.combination import combine_tiles as tiled
 from ccdcr.masks.mask_rows import open_masks
 
+# Flux factors are not applied in many cases, which is what they are about.
+pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.FluxScaleWarning")
+
 SHAPE = (37, 11)
 N = 5
 METHODS = ["mediancr", "meancrt", "meancr", "meancr2"]

@@ -32,6 +32,9 @@ from scipy import stats
 import ccdcr.combination.combiner
 from ccdcr import CRCombiner, CRMaskSet, LocalMedianWarning, NoUncertaintyWarning
 
+# Flux factors are not applied in many cases, which is what they are about.
+pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.FluxScaleWarning")
+
 METHODS = ["mediancr", "meancrt", "meancr", "meancr2"]
 DTYPES = ["float32", "float64"]
 # Rounding: of the data type, times a few operations.
