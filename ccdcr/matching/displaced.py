@@ -19,8 +19,9 @@ _LEAST_PIXELS, _ENOUGH = 4, 20_000  # of a piece, and of all pieces
 _LARGEST = 1024  # pixels along a side of the images that are correlated
 _CANDIDATES = 30  # shifts
 _COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
-_BY_CHANCE = 0.3  # of the pieces that fall on others, as bright as these
-_LEAST_PIECES, _LEAST_SHARE, _RARE = 6, 0.15, 1e-10
+_NEAR = [(a, b) for a in range(-8, 9) for b in range(-8, 9)]  # shifts
+_LEAST_CHANCE, _DRAWN = 0.002, 60  # of a piece to fit; shifts that tell it
+_LEAST_PIECES, _LEAST_SHARE, _RARE = 6, 0.05, 1e-10  # many pieces are of hits
 
 
 @dataclass(frozen=True)
@@ -102,27 +103,43 @@ def _compare(first, second, number):
     y, x, piece = _pieces(first > 0)
     if len(y) == 0 or not second.any():
         return None
-    size, total = np.bincount(piece), np.bincount(piece, weights=first[y, x])
-    best, most = None, 0.0
-    for dy, dx in _likely_shifts((y, x, 1 / size[piece]), second > 0):
-        inside, value = _values(y + dy, x + dx, second)
-        whole, covered, other = (
-            np.bincount(piece, weights=weights, minlength=len(size))
-            for weights in (inside, value > 0, value)
-        )
-        whole = whole == size
-        alike = np.abs(np.log(np.maximum(other, 1e-9) / total)) < _ALIKE
-        fits = whole & (covered >= _COVERED * size) & alike
-        score = (covered[fits] / size[fits]).sum()
-        if score > most:
-            most = score
-            counts = int(np.count_nonzero(fits)), int(np.count_nonzero(whole))
-            best = Displacement(number, number + 1, dx, dy, *counts)
-    if best is None:
+    pieces = (y, x), piece, np.bincount(piece), np.bincount(piece, first[y, x])
+    shifts = _likely_shifts((y, x, 1 / pieces[2][piece]), second > 0) + _NEAR
+    found = [_fit(pieces, second, *shift) for shift in shifts]
+    best = int(np.argmax([score for score, *_ in found]))
+    _, fitting, whole = found[best]
+    chance = whole * max(_chance(pieces, second), _LEAST_CHANCE)
+    few = fitting < max(_LEAST_PIECES, _LEAST_SHARE * whole)
+    if few or poisson.sf(fitting - 1, chance) > _RARE:
         return None
-    chance = _BY_CHANCE * best.number * np.count_nonzero(second) / second.size
-    few = best.fitting < max(_LEAST_PIECES, _LEAST_SHARE * best.number)
-    return None if few or poisson.sf(best.fitting - 1, chance) > _RARE else best
+    dy, dx = shifts[best]
+    return Displacement(number, number + 1, dx, dy, fitting, whole)
+
+
+def _fit(pieces, second, dy, dx):
+    """Return how well pieces fit, how many do, and of how many in the image."""
+    (y, x), piece, size, total = pieces
+    inside, value = _values(y + dy, x + dx, second)
+    whole, covered, other = (
+        np.bincount(piece, weights=weights, minlength=len(size))
+        for weights in (inside, value > 0, value)
+    )
+    whole = whole == size
+    alike = np.abs(np.log(np.maximum(other, 1e-9) / total)) < _ALIKE
+    fits = whole & (covered >= _COVERED * size) & alike
+    score = float((covered[fits] / size[fits]).sum())
+    return score, int(np.count_nonzero(fits)), int(np.count_nonzero(whole))
+
+
+def _chance(pieces, second):
+    """Return the fraction of pieces that fit at a shift by chance."""
+    rng = np.random.default_rng(0)
+    half = np.array(second.shape) // 2
+    found = [
+        _fit(pieces, second, *rng.integers(-half, half + 1)) for _ in range(_DRAWN)
+    ]
+    _, fitting, whole = np.sum(found, axis=0)
+    return fitting / max(whole, 1)
 
 
 def _pieces(mask):

@@ -145,6 +145,8 @@ def _measure_all(frames, matched, masks):
     if len(places) < _LEAST_STARS:
         return [None] * n
     width = _width(Stamps.from_half(_LARGEST).cut(profile, places))
+    if width * _FAR > _LARGEST:  # nothing is as sharp as a point source
+        return [None] * n
     stamps = Stamps.from_half(
         int(np.clip(np.ceil(_HALVES * width), _SMALLEST, _LARGEST))
     )

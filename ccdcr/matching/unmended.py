@@ -12,7 +12,7 @@ __all__ = ["Patches", "find_reasons", "measure_patches"]
 
 _BOX, _FILLED = 7, 0.7  # pixels, and the part that no track of a cosmic ray fills
 _LEAST_PIXELS, _LEAST_FRACTION, _LEAST_SHARE = 100, 0.002, 0.15
-_MOST = 1.5  # times its share
+_MOST = 1.2  # times its share
 
 
 @dataclass(frozen=True)

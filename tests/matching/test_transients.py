@@ -173,3 +173,16 @@ def test_no_stars():
     masks = detect_cosmic_rays(ccds, readnoise=3.0)
     assert masks.crmasks[0, 51, 51]
     assert "POINT_LIKE" not in masks.summary()["mask"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wide_structure(seed):
+    """Where all structure is wider than point sources nothing is said."""
+    rng = np.random.default_rng(seed)
+    scene = ndimage.gaussian_filter(rng.normal(0, 1, (120, 120)), 6)
+    data = rng.poisson(900 + 200 * scene / scene.std(), (3, 120, 120))
+    data[0, 50:53, 50:53] += 500
+    ccds = [CCDData(plane.astype(np.float32), unit="electron") for plane in data]
+    masks = detect_cosmic_rays(ccds, readnoise=3.0)
+    assert masks.crmasks[0, 51, 51]
+    assert masks.point_sources is None
