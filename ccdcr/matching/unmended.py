@@ -70,5 +70,6 @@ def find_reasons(frames, matched, masks):
     displacement = find_displacement(frames, matched.reference - matched.profile)
     if displacement is not None:
         return [str(displacement)]
-    patches = measure_patches(masks)
+    low = matched.frames.low
+    patches = measure_patches(masks if low is None else masks | low)
     return [str(patches)] if patches.large.any() else []
