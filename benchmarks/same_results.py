@@ -49,17 +49,19 @@ def hash_of(*arrays):
 def images_of(ccds, masks, files=None):
     """Yield names and hashes of all combinations."""
     combiner = CRCombiner(ccds, masks)
+    given = {"crmasks": masks, "use_expected": False}
     for method in METHODS:
         images = {
-            method: getattr(combiner, f"{method}_combine")(),
+            f"{method} expected": getattr(combiner, f"{method}_combine")(),
+            method: getattr(combiner, f"{method}_combine")(use_expected=False),
             f"{method} scaled": getattr(combiner, f"{method}_combine")(
-                apply_flux_factor=True, uncertainty="scatter"
+                apply_flux_factor=True, uncertainty="scatter", use_expected=False
             ),
             f"{method} tiles": combine(
-                files or ccds, method=method, crmasks=masks, mem_limit=3e6
+                files or ccds, mem_limit=3e6, **given | {"method": method}
             ),
             f"{method} clipped": combine(
-                ccds, method=method, crmasks=masks, sigma_clip=True, dtype="float32"
+                ccds, sigma_clip=True, dtype="float32", **given | {"method": method}
             ),
         }
         for name, image in images.items():

@@ -50,8 +50,9 @@ def explain_pixel(ccds, masks, x, y):
     table : `~astropy.table.Table`
         Columns item, value, noise, limit and verdict, in the unit of the
         exposures without bias, or in sigma where the item says so. Rows are the
-        exposures, minimum, median and mean, the statistics of the detectors in
-        each image with their limits, and the values by each combination method.
+        exposures, with the value that is expected where one is masked, minimum,
+        median and mean, the statistics of the detectors in each image with their
+        limits, and the values by each combination method.
         ``table.meta`` has x, y, unit, and ``missing``, a list of what the masks do
         not say.
 
@@ -108,6 +109,11 @@ class _Pixel:
         self._inspection, self._here = inspection, here
         self._rows, self._missing = [], []
         self.matched = None
+        rows, (y, x) = inspection.expected, here
+        self._expected = {}
+        if rows is not None:
+            for k in np.flatnonzero((rows.y == y) & (rows.x == x)):
+                self._expected[int(rows.exposure[k])] = rows.value[k], rows.sigma[k]
 
     def table(self, x, y):
         """Return the table of a FITS pixel."""
@@ -137,6 +143,10 @@ class _Pixel:
             if inspection.bad is not None and inspection.bad[i][here]:
                 verdict = "bad: takes no part"
             self._add(f"exposure {i + 1}", plane[here], verdict, noise=self._noise)
+            if i in self._expected:
+                value, sigma = self._expected[i]
+                verdict = "takes the place of the measured value"
+                self._add(f"exposure {i + 1}: expected", value, verdict, noise=sigma)
 
     def _verdict(self, name):
         """Return whether a mask has the pixel, and what found it, as text."""
@@ -257,6 +267,12 @@ class _Pixel:
             used &= ~self._inspection.unused[(slice(None), *here)]
         numbers = " ".join(str(i + 1) for i in np.flatnonzero(used))
         minimum = "replaced by the minimum"
+        if self._expected and not (method == "meancr2" and masks.meancr[here]):
+            median = method == "mediancr" or (
+                method == "meancrt" and masks.meancrt[here]
+            )
+            name = "median" if median else "mean"
+            return f"the {name} of measured and expected values"
         if method == "mediancr":
             return minimum if masks.mediancr[here] else "the median"
         if method == "meancrt":

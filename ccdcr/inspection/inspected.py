@@ -8,12 +8,17 @@ from functools import cached_property
 import numpy as np
 from astropy import units as u
 
-from ccdcr.combination.combination_settings import masks_for, read_masks
-from ccdcr.combination.methods import METHODS, Stack
+from ccdcr.combination.combination_settings import (
+    CombinationSettings,
+    masks_for,
+    read_masks,
+)
+from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
 from ccdcr.masks.diagnostics import LOW, POINT_LIKE, UNKNOWN
 from ccdcr.masks.edit_masks import load_mask_exposures
+from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.median_minimum.exact_statistics import compared_planes
 from ccdcr.median_minimum.simulated_boundary import low_reference
@@ -216,16 +221,28 @@ class Inspection:
         k = self.requirements.mm_cr_coincidences
         return compared_planes(stack, self.unused, planes, k, equal=equal)
 
+    @cached_property
+    def expected(self):
+        """The `ExpectedRows` as values of the stack, or None."""
+        masks = self.masks
+        if masks.expected is None:
+            return None
+        given = masks.gain, expected_power(masks, self.unit)
+        rows = ExpectedRows.from_table(masks.expected, masks.crmasks.shape, *given)
+        bias = (masks.bias or 0.0) if self.detector is None else self.detector.bias
+        scale = (self.factors / masks.flux_factor)[rows.exposure]
+        value, sigma = (rows.value - bias) * scale, rows.sigma * scale
+        return replace(rows, value=value, sigma=sigma)
+
     def combined(self, method):
         """Return the image (ny, nx) of a combination method, without bias."""
-        n, *shape = self.stack.shape
-        bad = None if self.unused is None else self.unused.reshape(n, -1)
-        masks = {
-            name: plane.reshape((n, -1) if plane.ndim == 3 else -1)
-            for name, plane in masks_for(self.masks, method).items()
-        }
-        stack = Stack(self.stack.reshape(n, -1), bad)
-        return METHODS[method][0](stack, masks).value.reshape(shape)
+        masks = masks_for(self.masks, method)
+        if self.expected is not None:
+            masks |= {"FLAGGED": self.masks.crmasks, "EXPECTED": self.expected}
+        bad = [None] * len(self.stack) if self.bad is None else self.bad
+        exposures = [(plane, b, None) for plane, b in zip(self.stack, bad, strict=True)]
+        settings = CombinationSettings(method, self.unit)
+        return combine_planes(ImagePlanes(exposures, masks), None, settings).value
 
     def corrected(self, name):
         """Return the image that a mask is made for: mediancr or meancr."""

@@ -304,7 +304,13 @@ class TestMatched:
         verdict = "others: the mean of exposure 3 and of pixels around"
         assert difference["verdict"] == verdict
         assert rows["exposure 2"]["verdict"] == "in CRMASK2: comparison only"
-        assert rows["result of meancr"]["value"] == pytest.approx(level)
+        expected = rows["exposure 2: expected"]
+        assert expected["value"] == pytest.approx(level, abs=0.2 * sigma)
+        assert expected["noise"] == pytest.approx(sigma / np.sqrt(2), rel=0.03)
+        result = rows["result of meancr"]
+        assert result["value"] == pytest.approx(level, abs=0.1 * sigma)
+        assert result["verdict"] == "the mean of measured and expected values"
+        assert rows["result of mediancr"]["verdict"][:10] == "the median"
         (median,) = (row for i, row in rows.items() if i.startswith("matched MED"))
         assert (median["value"], median["limit"]) == (1, 2)
         assert median["verdict"] == "too few"
