@@ -20,6 +20,7 @@ from ccdcr.detection.common import (
 )
 from ccdcr.detection.mask_warnings import (
     flagged_fractions,
+    warn_of_check,
     warn_of_mismatch,
     warn_of_noise,
 )
@@ -36,6 +37,7 @@ from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
+from ccdcr.matching.noise_check import NoiseCheck, check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
 from ccdcr.matching.unmended import find_reasons
@@ -309,7 +311,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         diagnostics=Diagnostics(flags=flags, timing=timing, matching=matching),
     )
     warn_of_mismatch(report)
-    _warn_of_noise(hits.noise, frames.noise)
+    _warn_of_noise(hits.noise, frames, failed=bool(report.failures))
     return result
 
 
@@ -359,10 +361,14 @@ def _list_pixels(flags, n, origin):
     return np.argwhere(planes)[:, [0, 2, 1]] + 1
 
 
-def _warn_of_noise(levels, noise):
-    if noise.own is not None:
-        warn_of_noise(levels, "uncertainty" if is_off(levels).any() else None)
+def _warn_of_noise(levels, frames, *, failed):
+    """Warn if the noise is not that of the noise model or of the uncertainties."""
+    if frames.noise.own is not None:
+        warn_of_noise(levels, *["uncertainty"] * is_off(levels).any())
         return
-    gain = 1 / noise.slope.mean()
-    readnoise = gain * np.sqrt(noise.typical.floor.mean())
-    warn_of_noise(levels, likeliest_cause(levels, gain, readnoise, equivalent=True))
+    gain = 1 / frames.noise.slope.mean()
+    readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
+    likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
+    # Of exposures that do not match, differences are not noise.
+    check = NoiseCheck(levels) if failed else check_noise(frames)
+    warn_of_check(check, levels, likeliest)

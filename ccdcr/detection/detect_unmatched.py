@@ -17,9 +17,14 @@ from ccdcr.detection.common import (
     single_image_detector,
     timed,
 )
-from ccdcr.detection.detect_matched import effective_parameters
-from ccdcr.detection.mask_warnings import flagged_fractions, warn_of_noise
+from ccdcr.detection.detect_matched import effective_parameters, scaled_frames
+from ccdcr.detection.mask_warnings import (
+    flagged_fractions,
+    warn_of_check,
+    warn_of_noise,
+)
 from ccdcr.masks.diagnostics import Diagnostics
+from ccdcr.matching.noise_check import check_noise
 from ccdcr.median_minimum.criteria import make_simulated_criteria, measure_offsets
 from ccdcr.median_minimum.exact_criteria import make_exact_criteria
 from ccdcr.requirements.requirement_table import STAGES
@@ -49,7 +54,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
                 observed, requirements, offsets, found
             )
     if noise_model is not None:
-        warn_of_noise(noise_model.levels, noise_model.likeliest)
+        _warn_of_noise(noise_model, exposures, factors)
     with timed(timing, "masks"):
         hits = _hits(images, found, observed, criteria)
         either = {name: hits[0][name] | hits[1][name] for name in images}
@@ -81,6 +86,18 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
             noise_model=noise_model,
         ),
     )
+
+
+def _warn_of_noise(report, exposures, factors):
+    """Warn if the noise is not that of the noise model."""
+    if report.likeliest == "equivalence" or exposures.variance is not None:
+        causes = [report.likeliest] * (report.likeliest is not None)
+        if exposures.variance is not None:
+            causes = ["uncertainty"] * bool(causes)
+        warn_of_noise(report.levels, *causes)
+        return
+    check = check_noise(scaled_frames(exposures, factors))
+    warn_of_check(check, report.levels, report.likeliest)
 
 
 def make_criteria(observed, requirements, offsets, found):

@@ -21,6 +21,7 @@ from ccdcr.utils.stacks import chance_of_half
 
 __all__ = [
     "flagged_fractions",
+    "warn_of_check",
     "warn_of_implausible",
     "warn_of_mismatch",
     "warn_of_noise",
@@ -38,6 +39,11 @@ _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
 _REMEDIES = {
     "readnoise": "check readnoise",
     "gain": "check gain",
+    "bias": "a bias seems to be left in the exposures: give bias, or subtract it",
+    "sky": "a sky seems to have been subtracted: give the exposures uncertainties, or "
+    "detect before",
+    "resampled": "the exposures seem to have been resampled, so that neighbouring "
+    "pixels share their noise: detect before, or give them uncertainties",
     "uncertainty": "check the uncertainties of the exposures, or use noise='detector'",
     "equivalence": "the exposures seem not to be equivalent: register them, or use "
     "flux_factor='auto'",
@@ -144,21 +150,32 @@ def warn_of_mismatch(equivalence):
         log.info(f"the exposures were matched: {equivalence.describe()}")
 
 
-def warn_of_noise(levels, cause):
-    """Warn of the level whose noise is off most, unless there is no cause."""
-    if cause is None:
+def warn_of_noise(levels, *causes):
+    """Warn of the level whose noise is off most, and of its likeliest causes."""
+    if not causes:
         return
     ratio = np.asarray(levels["noise"])
     worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
     explains = "gain and readnoise explain"
-    if cause == "uncertainty":
+    if causes[0] == "uncertainty":
         explains = "their uncertainties say"
     msg = (
         f"the noise of the exposures is {ratio[worst]:.2f} times what {explains} at a "
         f"signal of {levels['x'][worst]:.4g}; "
-        f"{_REMEDIES[cause]}"
+        f"{'; or '.join(_REMEDIES[cause] for cause in causes)}"
     )
     warn_user(msg, NoiseModelWarning)
+
+
+def warn_of_check(check, levels, likeliest):
+    """
+    Warn of the noise by a `NoiseCheck`, or by levels of another measurement.
+
+    ``likeliest`` is the cause by the latter, or None.
+    """
+    names = [name for name, _ in check.causes]
+    levels = check.levels if names else levels
+    warn_of_noise(levels, *(names or [likeliest] * (likeliest is not None)))
 
 
 def flagged_fractions(masks, image, compute_noise):

@@ -1,0 +1,169 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the check of the noise model, by exposures whose fault is known."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.nddata import CCDData
+from scipy import ndimage
+
+from ccdcr import detect_cosmic_rays
+from ccdcr.detection.detect_matched import make_frames
+from ccdcr.exceptions import NoiseModelWarning
+from ccdcr.exposures import CCDParameters
+from ccdcr.matching.noise_check import check_noise
+from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
+from ccdcr.simulation import simulate_exposures
+
+SHAPE = (200, 200)
+GAIN, READNOISE = 1.6, 4.0
+SCENES = ["flat", "fibres", "longslit", "stars"]
+
+
+def draw(scene, seed, n=3, **options):
+    """Return exposures (n, ny, nx), with cosmic rays unless they are flat."""
+    if scene == "flat":
+        rng = np.random.default_rng(seed)
+        photons = rng.poisson(500, (n, *SHAPE))
+        return (photons + rng.normal(0, READNOISE, photons.shape)) / GAIN
+    sim = simulate_exposures(
+        SHAPE,
+        n_exposures=n,
+        scene=scene,
+        seed=seed,
+        gain=GAIN,
+        readnoise=READNOISE,
+        cr_rate=0.5,
+        **options,
+    )
+    return np.array([ccd.data for ccd in sim.exposures], dtype=float)
+
+
+def check(data, gain=GAIN, readnoise=READNOISE):
+    """Return the check of exposures, with the names of the causes."""
+    ccd = CCDParameters(gain, readnoise, 0.0)
+    frames = make_frames(data.astype(np.float32), ccd, np.ones(len(data)))
+    found = check_noise(with_level_skies(frames, measure_sky_levels(frames)))
+    return found, [name for name, _ in found.causes]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_right(scene, n):
+    """Nothing is wrong with right exposures."""
+    for seed in range(4):
+        found, causes = check(draw(scene, seed, n), readnoise=READNOISE * 1.05)
+        assert causes == []
+        assert len(found.levels)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shift": [(-0.3, 0.1), (0, 0), (0.4, -0.2)], "seeing": [2.3, 2.6, 3.0]},
+        {"flux": [0.85, 1, 1.1], "background": [0, 30, 100]},
+        {"sky_lines": [0.8, 1, 1.3]},
+    ],
+)
+@pytest.mark.parametrize("scene", ["fibres", "longslit"])
+def test_mismatch(scene, options):
+    """Exposures that differ have no other noise."""
+    for seed in range(3):
+        assert check(draw(scene, seed, **options))[1] == []
+
+
+class TestCauses:
+    """The likeliest causes hold the true one, and it is the first where it is clear."""
+
+    @pytest.mark.parametrize("factor", [0.4, 2.0, 10.0])
+    @pytest.mark.parametrize("scene", SCENES)
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_gain(self, factor, scene, n):
+        """A wrong gain; its true value is found where the signal has a range."""
+        found, causes = check(draw(scene, n, n), gain=factor * GAIN)
+        assert "gain" in causes
+        if scene in {"fibres", "longslit"}:
+            assert causes[0] == "gain"
+            assert dict(found.causes)["gain"] == pytest.approx(GAIN, rel=0.1)
+
+    @pytest.mark.parametrize("factor", [0.4, 2.5])
+    @pytest.mark.parametrize("scene", ["fibres", "longslit"])
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_readnoise(self, factor, scene, n):
+        """A wrong read noise, where it matters."""
+        found, causes = check(draw(scene, n, n), readnoise=factor * READNOISE)
+        assert "readnoise" in causes
+        assert dict(found.causes)["readnoise"] == pytest.approx(READNOISE, rel=0.2)
+
+    @pytest.mark.parametrize("bias", [100.0, 1000.0])
+    @pytest.mark.parametrize("scene", ["fibres", "longslit", "stars"])
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_bias(self, bias, scene, n):
+        """A bias that was not subtracted is no wrong read noise."""
+        causes = check(draw(scene, n, n) + bias)[1]
+        assert "bias" in causes
+        assert scene == "stars" or causes[0] == "bias"
+
+    @pytest.mark.parametrize("scene", SCENES)
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_sky(self, scene, n):
+        """A sky that was subtracted has left its noise."""
+        data, rng = draw(scene, n, n), np.random.default_rng(n)
+        data += rng.poisson(200, data.shape) / GAIN
+        data -= np.quantile(data, 0.1)
+        assert "sky" in check(data)[1]
+
+    @pytest.mark.parametrize("scene", SCENES)
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_resampled(self, scene, n):
+        """Interpolated exposures have less noise, which neighbours share."""
+        data = draw(scene, n, n)
+        shifts = [(0.5 + 0.1 * i, 0.4) for i in range(n)]
+        data = [ndimage.shift(x, s, order=1) for x, s in zip(data, shifts, strict=True)]
+        assert check(np.array(data)[:, 2:-2, 2:-2])[1] == ["resampled"]
+
+
+class TestWarning:
+    """What a detection says."""
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_flat(self, seed, n):
+        """Where all is flagged because of a wrong gain, it is said."""
+        ccds = [CCDData(x, unit="adu") for x in draw("flat", seed, n)]
+        with pytest.warns(NoiseModelWarning, match=r"3\.\d+ times .* check gain"):
+            detect_cosmic_rays(ccds, gain=10 * GAIN, readnoise=READNOISE)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
+    @pytest.mark.parametrize("crmethod", ["matched", "mmcosmic"])
+    def test_bias(self, crmethod):
+        """The remedy is that of the cause."""
+        ccds = [CCDData(x + 300, unit="adu") for x in draw("fibres", 1)]
+        options = {"gain": GAIN, "readnoise": READNOISE, "crmethod": crmethod}
+        message = "a bias seems to be left in the exposures: give bias"
+        with pytest.warns(NoiseModelWarning, match=message):
+            detect_cosmic_rays(ccds, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NoiseModelWarning)
+            detect_cosmic_rays(ccds, bias=300, **options)
+
+
+def test_few():
+    """Small images, and pixels that are all bad, tell nothing."""
+    assert check(draw("flat", 1)[:, :9, :30])[1] == []
+    data = draw("flat", 1)
+    ccd = CCDParameters(10 * GAIN, READNOISE, 0.0)
+    bad = np.ones(data.shape, dtype=bool)
+    frames = make_frames(data.astype(np.float32), ccd, np.ones(3), bad=bad)
+    assert check_noise(frames).causes == ()
+
+
+def test_large():
+    """Of large images some rows are enough."""
+    rng = np.random.default_rng(1)
+    data = rng.poisson(100, (2, 1200, 600)) / GAIN
+    found, causes = check(data, gain=3 * GAIN, readnoise=0.6)
+    assert found.levels["pixels"].sum() < 4e5
+    assert "gain" in causes
