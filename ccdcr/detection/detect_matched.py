@@ -60,6 +60,7 @@ __all__ = [
     "second_opinion",
 ]
 
+_FAR_OFF = 2.5  # times the noise: mismatch does not make it
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FULL = 65535.0  # adu, what 16 bits hold
 
@@ -369,6 +370,9 @@ def _warn_of_noise(levels, frames, *, failed):
     gain = 1 / frames.noise.slope.mean()
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
     likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
-    # Of exposures that do not match, differences are not noise.
-    check = NoiseCheck(levels) if failed else check_noise(frames)
+    check = check_noise(frames)
+    # Of exposures that do not match, the differences are not all noise.
+    off = np.abs(np.log(np.maximum(check.levels["noise"], 1e-3)))
+    if failed and check.causes and off.min() < np.log(_FAR_OFF):
+        check = NoiseCheck(check.levels)
     warn_of_check(check, levels, likeliest)

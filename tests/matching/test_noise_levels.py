@@ -180,7 +180,7 @@ class TestWarning:
         )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            detect_cosmic_rays(sim.exposures, gain=4.0, readnoise=3.0)
+            detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0)
         found = {w.category for w in caught}
         assert MatchingFailedWarning in found
         assert NoiseModelWarning not in found
