@@ -37,7 +37,7 @@ from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
 from ccdcr.matching.match import Options, find_hits
-from ccdcr.matching.noise_check import NoiseCheck, check_noise
+from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
 from ccdcr.matching.unmended import find_reasons
@@ -60,7 +60,7 @@ __all__ = [
     "second_opinion",
 ]
 
-_FAR_OFF = 2.5  # times the noise: mismatch does not make it
+_LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FULL = 65535.0  # adu, what 16 bits hold
 
@@ -371,8 +371,7 @@ def _warn_of_noise(levels, frames, *, failed):
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
     likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
     check = check_noise(frames)
-    # Of exposures that do not match, the differences are not all noise.
-    off = np.abs(np.log(np.maximum(check.levels["noise"], 1e-3)))
-    if failed and check.causes and off.min() < np.log(_FAR_OFF):
-        check = NoiseCheck(check.levels)
+    lowest = min(check.levels["noise"], default=1.0)
+    if failed and _LESS < lowest < _FAR_OFF:
+        return  # the differences of exposures that do not match are not all noise
     warn_of_check(check, levels, likeliest)
