@@ -135,6 +135,37 @@ class TestPatches:
         assert "of exposure 2; exposure 2 has" in str(patches)
 
 
+@pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
+@pytest.mark.parametrize("scene", ["fibres", "longslit"])
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("factor", [10, 30])
+class TestScaled:
+    """One exposure whose object and sky are fainter alike."""
+
+    def simulate(self, scene, n, factor):
+        """Return simulated exposures, the last one is fainter."""
+        flux = [1.0] * (n - 1) + [1 / factor]
+        return simulate_exposures(
+            SHAPE, n_exposures=n, scene=scene, flux=flux, cr_rate=0.5, seed=70
+        )
+
+    def test_unknown(self, scene, n, factor):
+        """Without exposure times it is a failure that says to scale them."""
+        sim = self.simulate(scene, n, factor)
+        ccds = as_ccds(np.array([ccd.data for ccd in sim.exposures]))
+        with pytest.warns(MatchingFailedWarning, match="scale the exposures"):
+            detect_cosmic_rays(ccds, readnoise=3.0)
+
+    def test_exposure_times(self, scene, n, factor):
+        """With their exposure times they are equivalent."""
+        sim = self.simulate(scene, n, factor)
+        for ccd, flux in zip(sim.exposures, sim.flux, strict=True):
+            ccd.header["EXPTIME"] = 600 * flux
+        masks = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0)
+        assert not masks.equivalence.failures
+        assert masks.crmasks.mean(axis=(1, 2)).max() < 0.03
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real exposures are not at hand")
 @pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
 class TestReal:
