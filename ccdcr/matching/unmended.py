@@ -1,17 +1,212 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Signs that exposures differ by more than matching mends, in what is flagged."""
+"""Signs that exposures differ by more than matching mends: nods and patches."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
+from scipy.stats import poisson
 
-from ccdcr.matching.displaced import find_displacement
+from ccdcr.matching.clean_reference import lowest_others
+from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
 
-__all__ = ["Patches", "find_reasons", "measure_patches"]
+__all__ = [
+    "Displacement",
+    "Patches",
+    "find_displacement",
+    "find_reasons",
+    "measure_patches",
+]
 
-_BOX, _FILLED = 7, 0.7  # pixels, and the part that no track of a cosmic ray fills
-_LEAST_PIXELS, _LEAST_FRACTION, _LEAST_SHARE = 100, 0.002, 0.15
+_BOX = 3  # pixels
+_SIGMAS, _MISSING = np.float32(7.0), np.float32(0.75)  # of the signal
+_PIECE = 16  # pixels: a trace is cut into pieces of this length
+_LEAST_PIXELS, _ENOUGH = 4, 20_000  # of a piece, and of all pieces
+_LARGEST = 1024  # pixels along a side of the images that are correlated
+_CANDIDATES = 30  # shifts
+_COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
+_NEAR = [(a, b) for a in range(-8, 9) for b in range(-8, 9)]  # shifts
+_LEAST_CHANCE, _DRAWN = 0.002, 60  # of a piece to fit; shifts that tell it
+_LEAST_PIECES, _LEAST_SHARE, _RARE = 6, 0.05, 1e-10  # many pieces are of hits
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """
+    The same excess at two places: exposures (from 1), and the shift in pixels.
+
+    Of ``number`` pieces of what is flagged in the ``first`` exposure only, ``fitting``
+    ones are flagged in the ``second`` only, at (x + dx, y + dy).
+    """
+
+    first: int
+    second: int
+    dx: int
+    dy: int
+    fitting: int
+    number: int
+
+    def __str__(self):
+        return (
+            "the target is probably elsewhere in one of them, by a nod or a drift of "
+            f"the field: {self.fitting} of {self.number} pieces of what is only in "
+            f"exposure {self.first} are in exposure {self.second}, displaced by "
+            f"({self.dx:+d}, {self.dy:+d}) pixels along x and y; register the "
+            "exposures first, or detect in those of each position separately"
+        )
+
+
+def find_displacement(frames, background):
+    """
+    Return the most certain `Displacement` of successive exposures, or None.
+
+    ``frames`` are not matched yet: matching adds a trace that is missing.
+    ``background`` (ny, nx) is the local one.
+    """
+    excess = _measure_excess(frames, background)
+    found = [
+        _compare(
+            np.where(excess[i + 1] == 0, excess[i], 0),
+            np.where(excess[i] == 0, excess[i + 1], 0),
+            i + 1,
+        )
+        for i in range(len(excess) - 1)
+    ]
+    found = [displacement for displacement in found if displacement is not None]
+    return max(found, key=lambda displacement: displacement.fitting, default=None)
+
+
+def _measure_excess(frames, background):
+    """
+    Return the excess (n, ny, nx) over the lowest other exposure, smoothed.
+
+    It is 0 where it is noise, or where not most of the signal is missing there.
+    """
+    excess = np.empty_like(frames.data)
+
+    def work(rows):
+        wide, inside = with_halo(rows, _BOX // 2, frames.shape[0])
+        stack, noise = frames.data[:, wide], frames.noise.at(wide)
+        unused = None if frames.unused is None else frames.unused[:, wide]
+        level = background[wide]
+        for i, low in enumerate(lowest_others(stack, unused)):
+            known = np.isfinite(low)
+            if unused is not None:
+                known &= ~unused[i]
+            lower = np.where(known, low, stack[i])
+            variance = noise.variance(lower, i) + noise.variance_of_others(lower, i)
+            mean = ndimage.uniform_filter(stack[i] - lower, _BOX)
+            height = ndimage.uniform_filter(stack[i] - level, _BOX)
+            least = np.maximum(_SIGMAS / _BOX * np.sqrt(variance), _MISSING * height)
+            excess[i, rows] = np.where((mean > least) & known, mean, 0)[inside]
+
+    in_threads(work, bands_in_cache(frames.shape))
+    return excess
+
+
+def _compare(first, second, number):
+    """Return the `Displacement` between the excess of two exposures, or None."""
+    y, x, piece = _pieces(first > 0)
+    if len(y) == 0 or not second.any():
+        return None
+    pieces = (y, x), piece, np.bincount(piece), np.bincount(piece, first[y, x])
+    shifts = _likely_shifts((y, x, 1 / pieces[2][piece]), second > 0) + _NEAR
+    found = [_fit(pieces, second, *shift) for shift in shifts]
+    best = int(np.argmax([score for score, *_ in found]))
+    _, fitting, whole = found[best]
+    chance = whole * max(_chance(pieces, second), _LEAST_CHANCE)
+    few = fitting < max(_LEAST_PIECES, _LEAST_SHARE * whole)
+    if few or poisson.sf(fitting - 1, chance) > _RARE:
+        return None
+    dy, dx = shifts[best]
+    return Displacement(number, number + 1, dx, dy, fitting, whole)
+
+
+def _fit(pieces, second, dy, dx):
+    """Return how well pieces fit, how many do, and of how many in the image."""
+    (y, x), piece, size, total = pieces
+    inside, value = _values(y + dy, x + dx, second)
+    whole, covered, other = (
+        np.bincount(piece, weights=weights, minlength=len(size))
+        for weights in (inside, value > 0, value)
+    )
+    whole = whole == size
+    alike = np.abs(np.log(np.maximum(other, 1e-9) / total)) < _ALIKE
+    fits = whole & (covered >= _COVERED * size) & alike
+    score = float((covered[fits] / size[fits]).sum())
+    return score, int(np.count_nonzero(fits)), int(np.count_nonzero(whole))
+
+
+def _chance(pieces, second):
+    """Return the fraction of pieces that fit at a shift by chance."""
+    rng = np.random.default_rng(0)
+    half = np.array(second.shape) // 2
+    found = [
+        _fit(pieces, second, *rng.integers(-half, half + 1)) for _ in range(_DRAWN)
+    ]
+    _, fitting, whole = np.sum(found, axis=0)
+    return fitting / max(whole, 1)
+
+
+def _pieces(mask):
+    """Return rows, columns and piece of the pixels of a mask (m,), some if many."""
+    y, x = np.nonzero(mask)
+    across = -(-mask.shape[1] // _PIECE)
+    block = y // _PIECE * across + x // _PIECE
+    numbers = np.bincount(block)
+    wanted = np.flatnonzero(numbers >= _LEAST_PIXELS)
+    wanted = wanted[:: -(-int(numbers[wanted].sum()) // _ENOUGH) or 1]
+    label = np.full(len(numbers), -1)
+    label[wanted] = np.arange(len(wanted))
+    kept = label[block] >= 0
+    return y[kept], x[kept], label[block[kept]]
+
+
+def _values(y, x, image):
+    """Return which places are in the image, and its values there, 0 outside."""
+    inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
+    values = np.zeros(len(y), dtype=image.dtype)
+    values[inside] = image[y[inside], x[inside]]
+    return inside, values
+
+
+def _likely_shifts(weighted, mask):
+    """Return shifts [dy, dx] at which weighted pixels overlap most with a mask."""
+    y, x, weight = weighted
+    step = max(-(-max(mask.shape) // _LARGEST), 1)
+    shape = tuple(-(-length // step) for length in mask.shape)
+    given = [_binned((y, x), weight, shape, step)]
+    given.append(_binned(np.nonzero(mask), None, shape, step))
+    first, second = (fft.rfft2(image) for image in given)
+    overlap = fft.irfft2(np.conj(first) * second, shape).ravel()
+    number = min(-(-_CANDIDATES // step), len(overlap))
+    best = np.argpartition(overlap, -number)[-number:]
+    dy, dx = np.unravel_index(best, shape)
+    # Beyond the edge the correlation goes on at the other side.
+    shifts = [
+        (sy, sx)
+        for a, b in zip(dy, dx, strict=True)
+        for sy in (a, a - shape[0])
+        for sx in (b, b - shape[1])
+    ]
+    fine = range(-(step // 2), step // 2 + 1)
+    return [
+        (int(sy * step + a), int(sx * step + b))
+        for sy, sx in shifts
+        for a in fine
+        for b in fine
+    ]
+
+
+def _binned(pixels, weight, shape, step):
+    """Return an image (ny, nx) of the sums of pixels in blocks of ``step`` pixels."""
+    place = pixels[0] // step * shape[1] + pixels[1] // step
+    sums = np.bincount(place, weight, shape[0] * shape[1])
+    return sums.reshape(shape).astype(np.float32)
+
+
+_PATCH, _FILLED = 7, 0.7  # pixels, and the part that no track of a cosmic ray fills
+_LEAST_PATCHES, _LEAST_FRACTION, _LEAST_OF_ALL = 100, 0.002, 0.15
 _MOST = 1.2  # times its share
 
 
@@ -48,15 +243,17 @@ class Patches:
 def measure_patches(masks):
     """Return the `Patches` of masks (n, ny, nx)."""
     fractions, flagged = np.zeros((2, len(masks)))
-    least = _LEAST_PIXELS / masks[0].size
+    least = _LEAST_PATCHES / masks[0].size
     for i, mask in enumerate(masks):
         flagged[i] = np.count_nonzero(mask) / mask.size
         if flagged[i] < least:
             continue
-        filled = ndimage.uniform_filter(mask.astype(np.float32), _BOX, mode="constant")
+        filled = ndimage.uniform_filter(
+            mask.astype(np.float32), _PATCH, mode="constant"
+        )
         fractions[i] = np.count_nonzero(mask & (filled > _FILLED)) / mask.size
     large = fractions >= max(least, _LEAST_FRACTION)
-    large &= fractions > _LEAST_SHARE * flagged
+    large &= fractions > _LEAST_OF_ALL * flagged
     return Patches(fractions, flagged, large)
 
 

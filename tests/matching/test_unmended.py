@@ -15,9 +15,8 @@ from ccdcr import (
     check_equivalence,
     detect_cosmic_rays,
 )
-from ccdcr.matching.displaced import find_displacement
 from ccdcr.matching.frames import Frames, Noise, find_structure
-from ccdcr.matching.unmended import measure_patches
+from ccdcr.matching.unmended import find_displacement, measure_patches
 from ccdcr.simulation import simulate_exposures
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "field" / "real"
