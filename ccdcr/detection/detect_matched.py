@@ -365,7 +365,7 @@ def _list_pixels(flags, n, origin):
 def _warn_of_noise(levels, frames, *, failed):
     """Warn if the noise is not that of the noise model or of the uncertainties."""
     if frames.noise.own is not None:
-        warn_of_noise(levels, *["uncertainty"] * is_off(levels).any())
+        warn_of_noise(levels, *["uncertainty"] * int(is_off(levels).any()))
         return
     gain = 1 / frames.noise.slope.mean()
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
