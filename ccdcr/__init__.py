@@ -32,6 +32,7 @@ _MODULES = {
     "UnusedRequirementWarning": "exceptions",
     "add_expected": "detection.detect_cosmic_rays",
     "ccd_map": "exposures.ccd_values",
+    "align_exposures": "exposures.align_exposures",
     "check_equivalence": "detection.detect_cosmic_rays",
     "combine": "combination.combine",
     "compare_methods": "inspection",

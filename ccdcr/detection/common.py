@@ -9,6 +9,7 @@ import numpy as np
 from astropy import log
 from astropy import units as u
 
+from ccdcr.exposures.align_exposures import alignment_cards
 from ccdcr.exposures.load_exposures import measure_flux_factors, scale_factors
 from ccdcr.masks.diagnostics import BOTH, DILATION, LOW, MM_ONLY, SINGLE_ONLY, USER
 from ccdcr.masks.mask_set import FLUX_SOURCE, CRMaskSet
@@ -287,7 +288,8 @@ def mask_set(masks, exposures, requirements, factors, **parts):
             for i, n in enumerate(exposures.names, start=1)
             if n
         }
-        | ({} if source is None else {FLUX_SOURCE: source}),
+        | ({} if source is None else {FLUX_SOURCE: source})
+        | alignment_cards(exposures.headers),
         **parts,
     )
 

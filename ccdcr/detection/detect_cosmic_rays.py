@@ -15,10 +15,16 @@ from ccdcr.detection.detect_matched import (
     scaled_frames,
 )
 from ccdcr.detection.detect_unmatched import detect_unmatched
-from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
+from ccdcr.detection.mask_warnings import (
+    warn_of_implausible,
+    warn_of_mismatch,
+    warn_of_registration,
+)
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
+from ccdcr.exposures.align_exposures import find_places
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
+from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.expected_table import expected_table
 from ccdcr.masks.mask_checks import typical
 from ccdcr.masks.mask_set import CRMaskSet
@@ -114,7 +120,9 @@ def detect_cosmic_rays(
         If requirements were set that ``crmethod`` does not use.
     NotEquivalentWarning
         If exposures still differ after matching; `~ccdcr.MatchingFailedWarning` if
-        they differ by more than matching can correct, if the target is elsewhere in
+        they are not registered (any ``crmethod``; offsets of more than half a pixel
+        from their mean position), if they differ by more than matching can correct, if
+        the target is elsewhere in
         an exposure (a nod, or a drift of the field), or if patches are flagged that
         are too large for cosmic rays.
     NoiseModelWarning
@@ -179,9 +187,16 @@ def detect_cosmic_rays(
     matched = requirements.crmethod in STAGES["matched"]
     detect = detect_matched if matched else detect_unmatched
     masks = detect(exposures, requirements, lists, progress_bar)
+    if not matched and not _has_offsets(requirements):
+        warn_of_registration(measure_registration(exposures.data, exposures.bad))
     if masks.equivalence is None or not masks.equivalence.failures:
         warn_of_implausible(masks, exposures.bad)
     return masks
+
+
+def _has_offsets(requirements):
+    given = requirements.mm_xy_offsets, requirements.mm_crosscorr_region
+    return given != (None, None)
 
 
 def _find_requirements(requirements, overrides):
@@ -358,8 +373,8 @@ def check_equivalence(
     Warns
     -----
     MatchingFailedWarning
-        If the exposures differ by more than matching can correct, or if the target is
-        elsewhere in one of them.
+        If the exposures are not registered, if they differ by more than matching can
+        correct, or if the target is elsewhere in one of them.
 
     Examples
     --------
@@ -390,7 +405,11 @@ def check_equivalence(
     sky = measure_sky_levels(frames)
     frames = with_level_skies(frames, sky)
     matched = match_exposures(frames, Options(passes=1))
-    report = report_equivalence(frames, matched, matched.masks, sky)
+    registration = measure_registration(exposures.data, exposures.bad)
+    places = find_places(exposures.headers)
+    report = report_equivalence(
+        frames, matched, matched.masks, sky, registration, places=places
+    )
     if report.failures:
         warn_of_mismatch(report)
     return report

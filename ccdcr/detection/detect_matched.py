@@ -24,6 +24,8 @@ from ccdcr.detection.mask_warnings import (
     warn_of_mismatch,
     warn_of_noise,
 )
+from ccdcr.exposures.align_exposures import find_places
+from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.diagnostics import (
     LOW,
     POINT_LIKE,
@@ -32,7 +34,7 @@ from ccdcr.masks.diagnostics import (
     MatchingDiagnostics,
 )
 from ccdcr.masks.expected_table import make_expected_table
-from ccdcr.matching.equivalence import make_report
+from ccdcr.matching.equivalence import NOT_REGISTERED, make_report
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
@@ -257,6 +259,8 @@ def _observed(frames):
 def detect_matched(exposures, requirements, lists, progress_bar):
     """Return the mask set of exposures compared after matching."""
     timing = {}
+    with timed(timing, "registration"):
+        registration = measure_registration(exposures.data, exposures.bad)
     factors, sky, frames = _prepare(exposures, requirements, timing)
     with timed(timing, "matching"):
         hits = find_hits(frames, make_options(requirements))
@@ -265,7 +269,15 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     with timed(timing, "point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
     with timed(timing, "equivalence"):
-        report = report_equivalence(frames, hits.matched, hits.masks, sky, point_like)
+        report = report_equivalence(
+            frames,
+            hits.matched,
+            hits.masks,
+            sky,
+            registration,
+            point_like=point_like,
+            places=find_places(exposures.headers),
+        )
         if report.failures:  # sources that have moved are not new ones
             point_like = None
     with timed(timing, "single image"):
@@ -327,12 +339,20 @@ def _prepare(exposures, requirements, timing):
     return factors, sky, frames
 
 
-def report_equivalence(frames, matched, masks, sky, point_like=None):
-    """Return the `Equivalence`, with reasons in masks why matching is not enough."""
+def report_equivalence(frames, matched, masks, sky, registration, **known):
+    """
+    Return the `Equivalence`, with reasons why matching is not enough.
+
+    ``known`` may be ``point_like`` pixels and the ``places`` of aligned exposures.
+    """
+    report = make_report(matched, sky)
+    if not registration.registered:
+        return report.with_reasons([f"{NOT_REGISTERED}: {registration}"])
     # Point sources are not what was left unmended.
+    point_like = known.get("point_like")
     left = masks if point_like is None else masks & ~point_like
-    reasons = find_reasons(frames.without(None), matched, left)
-    return make_report(matched, sky).with_reasons(reasons)
+    reasons = find_reasons(frames.without(None), matched, left, known.get("places"))
+    return report.with_reasons(reasons)
 
 
 def expected_in_unit(expected, exposures, scale):

@@ -14,7 +14,7 @@ from ccdcr.exceptions import (
     NotEquivalentWarning,
     warn_user,
 )
-from ccdcr.matching.equivalence import MENDED
+from ccdcr.matching.equivalence import MENDED, NOT_REGISTERED
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import chance_of_half
@@ -25,6 +25,7 @@ __all__ = [
     "warn_of_implausible",
     "warn_of_mismatch",
     "warn_of_noise",
+    "warn_of_registration",
 ]
 
 _LEAST = 1000  # pixels of an image whose fractions are judged
@@ -148,6 +149,12 @@ def warn_of_mismatch(equivalence):
         warn_user(msg, NotEquivalentWarning)
     elif equivalence.needed:
         log.info(f"the exposures were matched: {equivalence.describe()}")
+
+
+def warn_of_registration(registration):
+    """Warn if exposures are not registered."""
+    if not registration.registered:
+        warn_user(f"{NOT_REGISTERED}: {registration}", MatchingFailedWarning)
 
 
 def warn_of_noise(levels, *causes):

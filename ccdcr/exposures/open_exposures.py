@@ -38,6 +38,7 @@ __all__ = [
     "check_alike",
     "check_arrays",
     "list_exposures",
+    "list_labels",
     "load_ccds",
     "open_exposures",
 ]
@@ -80,7 +81,7 @@ def array_kind(array):
 
 def check_arrays(ccds, names=None, allowed=("numpy",)):
     """Refuse CCDData whose arrays are not of the allowed packages."""
-    for label, ccd in zip(_labels(names or [""] * len(ccds)), ccds, strict=True):
+    for label, ccd in zip(list_labels(names or [""] * len(ccds)), ccds, strict=True):
         uncertainty = None if ccd.uncertainty is None else ccd.uncertainty.array
         for what, array in (
             ("data", ccd.data),
@@ -100,13 +101,14 @@ def check_arrays(ccds, names=None, allowed=("numpy",)):
             raise TypeError(msg)
 
 
-def _labels(names):
+def list_labels(names):
+    """Return names of exposures, numbers for those without a file."""
     return [name or f"exposure {i}" for i, name in enumerate(names, start=1)]
 
 
 def check_alike(ccds, names):
     """Refuse exposures that are not real 2D images, or differ in shape or unit."""
-    labels = _labels(names)
+    labels = list_labels(names)
     for ccd, label in zip(ccds, labels, strict=True):
         dtype = ccd.data.dtype
         if len(ccd.shape) != 2 or 0 in ccd.shape or dtype.kind not in "iuf":

@@ -12,6 +12,13 @@ from astropy.nddata.bitmask import extend_bit_flag_map
 from astropy.table import MaskedColumn, Table
 
 from ccdcr.exceptions import CRMasksFileError, describe_error
+from ccdcr.exposures import load_ccds
+from ccdcr.exposures.align_exposures import (
+    align_exposures,
+    read_alignment,
+    take_part,
+    without_alignment,
+)
 from ccdcr.masks import fits_io
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
@@ -498,6 +505,7 @@ class CRMaskSet:
             if np.ndim(self.readnoise) == 2
             else self.readnoise,
             uuid=self.uuid,
+            meta=without_alignment(self.meta),
             diagnostics=cut_diagnostics(self.diagnostics, cut),
         )
 
@@ -606,7 +614,8 @@ class CRMaskSet:
         Parameters
         ----------
         ccds : iterable of `~astropy.nddata.CCDData`
-            The exposures, in the order of the masks.
+            The exposures, in the order of the masks: those of the detection, or the
+            original ones of those that `~ccdcr.align_exposures` made.
 
         Returns
         -------
@@ -634,12 +643,22 @@ class CRMaskSet:
         if len(ccds) != len(self):
             msg = f"ccds must be {len(self)} exposures, one per mask, got {len(ccds)}"
             raise ValueError(msg)
+        parts, shape = self._parts_of(ccds)
         for number, ccd in enumerate(ccds, start=1):
-            check_shape(f"exposure {number}", ccd.shape, self.shape)
+            check_shape(f"exposure {number}", ccd.shape, shape)
         masked = [ccd.copy() for ccd in ccds]
-        for ccd, mask in zip(masked, self.crmasks, strict=True):
+        for ccd, plane, part in zip(masked, self.crmasks, parts, strict=True):
+            mask = plane[part]
             ccd.mask = mask.copy() if ccd.mask is None else ccd.mask | mask
         return masked
+
+    def _parts_of(self, ccds):
+        """Return slices of the masks for each exposure, and the shape of exposures."""
+        places, shape = read_alignment(self.meta, len(self))
+        if places is None or ccds[0].shape != shape:
+            return [np.s_[:, :]] * len(self), self.shape
+        ny, nx = shape
+        return [np.s_[y : y + ny, x : x + nx] for x, y in places], shape
 
     def clean(self, ccds):
         """
@@ -652,7 +671,7 @@ class CRMaskSet:
         ----------
         ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
             The exposures that the expected values were made from, in the order of
-            the masks.
+            the masks; or the original ones of `~ccdcr.align_exposures`.
 
         Returns
         -------
@@ -679,7 +698,14 @@ class CRMaskSet:
         >>> bool(sim.exposures[0].data.max() > cleaned[0].data.max())
         True
         """
-        return clean_exposures(ccds, self)
+        ccds, _ = load_ccds(ccds)
+        parts, shape = self._parts_of(ccds)
+        if shape == self.shape or len(ccds) != len(self):
+            return clean_exposures(ccds, self)
+        places, _ = read_alignment(self.meta, len(self))
+        cleaned = clean_exposures(align_exposures(ccds, places[0] - places), self)
+        triples = zip(cleaned, parts, ccds, strict=True)
+        return [take_part(image, part, ccd) for image, part, ccd in triples]
 
     @cached_property
     def bit_flags(self):

@@ -10,6 +10,7 @@ __all__ = [
     "COLUMNS",
     "MENDED",
     "NEEDED",
+    "NOT_REGISTERED",
     "TERMS",
     "UNITS",
     "Equivalence",
@@ -32,6 +33,7 @@ _SHIFTS = ("shift_x", "shift_y")
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
 _NEEDED_RATIO = 1.25
+NOT_REGISTERED = "the exposures are not registered"
 MENDED = 1.3  # Q / Q0 that is small enough after matching
 _NEEDED_VALUES = 2000  # ten of them above the quantile
 
@@ -63,8 +65,9 @@ class Equivalence:
     number : int
         Values that could have been measured.
     reasons : sequence of str, optional
-        Why matching is not enough, as far as the flagged pixels tell: a target that
-        is elsewhere in an exposure, or patches too large for cosmic rays.
+        Why matching is not enough, as far as the exposures and the flagged pixels tell:
+        exposures that are not registered, a target that is elsewhere in an exposure,
+        or patches too large for cosmic rays.
 
     See Also
     --------
@@ -137,6 +140,8 @@ class Equivalence:
     def failures(self):
         """Why matching is not enough, a list of text with remedies; or empty."""
         found = list(self.reasons)
+        if any(reason.startswith(NOT_REGISTERED) for reason in found):
+            return found  # which explains all else
         shift = _largest(np.hypot(*(np.nan_to_num(self.terms[k]) for k in _SHIFTS)))
         if shift > _MAX_SHIFT:
             found.append(

@@ -257,16 +257,25 @@ def measure_patches(masks):
     return Patches(fractions, flagged, large)
 
 
-def find_reasons(frames, matched, masks):
+def find_reasons(frames, matched, masks, places=None):
     """
     Return why matching is not enough, a list of text with remedies; or empty.
 
     ``frames`` are not matched yet, ``matched`` are the same `Matched`, and ``masks``
-    (n, ny, nx) are what is flagged after matching.
+    (n, ny, nx) are what is flagged after matching. ``places`` (n, 2) is where the
+    detector was, x and y, if exposures were aligned: its defects are displaced.
     """
     displacement = find_displacement(frames, matched.reference - matched.profile)
-    if displacement is not None:
+    if displacement is not None and not _is_detector(displacement, places):
         return [str(displacement)]
     low = matched.frames.low
     patches = measure_patches(masks if low is None else masks | low)
     return [str(patches)] if patches.large.any() else []
+
+
+def _is_detector(displacement, places):
+    """Return whether a displacement is that of the detector."""
+    if places is None:
+        return False
+    moved = places[displacement.second - 1] - places[displacement.first - 1]
+    return bool(np.abs(moved - [displacement.dx, displacement.dy]).max() <= 1)

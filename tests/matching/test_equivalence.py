@@ -115,7 +115,7 @@ class TestFailures:
             (
                 "fibres",
                 {"shift": [(-0.7, 0), (0, 0), (0.7, 0)]},
-                r"shifts of 0\.[67]\d pixel are above 0\.5: register the exposures",
+                r"not registered: .* \(-0\.[67]\d, .* align them with ccdcr\.align_exp",
             ),
             (
                 "fibres",
@@ -125,7 +125,7 @@ class TestFailures:
             (
                 "fibres",
                 {"shift": [(-2, 0), (0, 0), (2, 2)]},
-                r"Q / Q0 = [\d.]+ is left on structure, above 3: check gain",
+                r"not registered: .* \([+]2\.0\d, [+]1\.3\d\) pixels along x and y",
             ),
         ],
     )
@@ -178,7 +178,7 @@ class TestFailures:
         sim = simulate_exposures(
             SHAPE, seed=3, shift=[(-0.7, 0), (0, 0), (0.7, 0)], cr_rate=0
         )
-        with pytest.warns(MatchingFailedWarning, match="register") as caught:
+        with pytest.warns(MatchingFailedWarning, match="not registered") as caught:
             detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
         assert len(caught) == 1
 

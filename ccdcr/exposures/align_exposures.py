@@ -1,0 +1,308 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Alignment of dithered exposures by whole pixels."""
+
+from copy import deepcopy
+from itertools import chain
+from numbers import Real
+
+import numpy as np
+from astropy.nddata import CCDData
+from astropy.wcs import Sip
+
+from ccdcr.exposures.open_exposures import list_labels, load_ccds
+from ccdcr.exposures.registration import measure_registration
+
+__all__ = [
+    "align_exposures",
+    "alignment_cards",
+    "find_places",
+    "read_alignment",
+    "take_part",
+    "without_alignment",
+]
+
+_WAYS = ("measure", "wcs", "wcs+measure")
+_LEAST_OVERLAP = 0.2  # of the pixels of an exposure
+_MOST_TURN, _MOST_ERROR = 0.5, 0.25  # pixels
+_PLACE = ("ALIGNX", "ALIGNY")  # pixels of the union before the first of an exposure
+_SIZE = ("ALIGNNX", "ALIGNNY")  # size of an exposure before it was aligned
+_ADVICE = (
+    "whole pixels cannot align it; detect in exposures of one orientation and scale "
+    "(interpolation would correlate the noise and smear hits), then reproject them"
+)
+
+
+def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=None):
+    """
+    Align dithered exposures by whole pixels.
+
+    Each exposure is put on the smallest grid that holds all of them, without
+    interpolation: noise stays uncorrelated and hits stay sharp. The fraction of a
+    pixel that is left is what ``crmethod="matched"`` corrects.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        Two or more exposures or their files, all of one shape (ny, nx) and unit.
+    offsets : {'measure', 'wcs', 'wcs+measure'} or sequence of (dx, dy), optional
+        Position of the scene in each exposure relative to the first one, in pixels
+        along x and y: measured in the images (the default; hits, hot pixels and bad
+        columns do not matter), from the WCS, from the WCS and then measured (for
+        offsets of more than half an image, or a WCS that is wrong by some tens of
+        pixels), or given.
+    axes : {'xy', 'x', 'y'}, optional
+        Axes along which exposures are moved, such as ``'y'`` for a target that is
+        nodded along a slit. Default is both.
+    extension, unit : optional
+        As for `~ccdcr.detect_cosmic_rays`.
+
+    Returns
+    -------
+    aligned : list of `~astropy.nddata.CCDData`
+        New exposures of one larger shape. Pixels that an exposure does not cover
+        are masked (True = bad). Mask, uncertainty, flags and WCS follow. The
+        header keywords ALIGNX and ALIGNY are the columns and rows before the first
+        pixel of the exposure, ALIGNNX and ALIGNNY its size; masks that are made of
+        the exposures keep them, so that `~ccdcr.CRMaskSet.apply_to` and
+        `~ccdcr.CRMaskSet.clean` take the original exposures, too.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not allowed, or if an exposure is rotated or scaled by more
+        than half a pixel, overlaps too little with all others or has too little
+        structure to be measured.
+
+    Examples
+    --------
+    >>> from ccdcr import align_exposures
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures(
+    ...     (150, 160), scene="stars", shift=[(0, 0), (5, -3), (-4, 6)], seed=1
+    ... )
+    >>> aligned = align_exposures(sim.exposures)
+    >>> [(ccd.header["ALIGNX"], ccd.header["ALIGNY"]) for ccd in aligned]
+    [(5, 6), (0, 9), (9, 0)]
+    >>> aligned[0].shape
+    (159, 169)
+    """
+    _check_options(offsets, axes)
+    loaded, names = load_ccds(ccds, minimum=2, extension=extension, unit=unit)
+    labels = list_labels(names)
+    if not isinstance(offsets, str):
+        shifts = _given(offsets, len(loaded))
+    elif offsets == "measure":
+        shifts = _measured(loaded, labels, axes)
+    else:
+        shifts = _from_wcs(loaded, labels)
+        if offsets == "wcs+measure":
+            near = _places(shifts)
+            rough = _on_union(loaded, near)
+            shifts = _measured(rough, labels, axes) - (near - near[0])
+    shifts = shifts * [axis in axes for axis in "xy"]
+    places = _places(shifts)
+    _check_overlap(places, loaded[0].shape, labels)
+    return _on_union(loaded, places)
+
+
+def _check_options(offsets, axes):
+    if isinstance(offsets, str) and offsets not in _WAYS:
+        msg = (
+            f"offsets must be one of {', '.join(_WAYS)} or a list of [dx, dy], one for "
+            f"each exposure, got {offsets!r}"
+        )
+        raise ValueError(msg)
+    if axes not in {"xy", "x", "y"}:
+        msg = f"axes must be 'xy', 'x' or 'y', got {axes!r}"
+        raise ValueError(msg)
+
+
+def _given(offsets, n):
+    """Return given offsets (n, 2)."""
+    try:
+        pairs = [tuple(map(_number, pair)) for pair in offsets]
+    except TypeError:
+        pairs = []
+    if len(pairs) != n or not all(len(p) == 2 and np.isfinite(p).all() for p in pairs):
+        msg = f"offsets must be {n} pairs [dx, dy], one per exposure, got {offsets!r}"
+        raise ValueError(msg)
+    return np.array(pairs)
+
+
+def _number(value):
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError
+    return float(value)
+
+
+def _measured(ccds, labels, axes):
+    """Return the measured offsets (n, 2) relative to the first exposure."""
+    bad = [~np.isfinite(c.data) if c.mask is None else c.mask for c in ccds]
+    bad = [b | ~np.isfinite(c.data) for b, c in zip(bad, ccds, strict=True)]
+    found = measure_registration([ccd.data for ccd in ccds], bad)
+    _check_turn(found.distortion - found.errors[:, 1], labels)
+    sure = np.isfinite(found.offsets) & (found.errors[:, :1] < _MOST_ERROR)
+    unknown = [
+        f"{label} along {axis}"
+        for label, row in zip(labels, sure, strict=True)
+        for axis, known in zip("xy", row, strict=True)
+        if axis in axes and not known
+    ]
+    if unknown:
+        msg = (
+            "offsets='measure' finds too little common structure or overlap for "
+            f"{', '.join(unknown)}; give offsets as numbers, 'wcs' or 'wcs+measure', "
+            "or axes='x' or 'y'"
+        )
+        raise ValueError(msg)
+    return np.nan_to_num(found.offsets)
+
+
+def _check_turn(turn, labels):
+    """Refuse exposures whose corners are displaced by rotation or scale (n,)."""
+    turned = [
+        f"{label} by {pixels:.2f} pixels at a corner"
+        for label, pixels in zip(labels, turn, strict=True)
+        if pixels > _MOST_TURN
+    ]
+    if turned:
+        msg = f"exposures must not be rotated or scaled, {', '.join(turned)}: {_ADVICE}"
+        raise ValueError(msg)
+
+
+def _from_wcs(ccds, labels):
+    """Return the offsets (n, 2) of the centre by the WCS of each exposure."""
+    missing = [
+        label
+        for label, ccd in zip(labels, ccds, strict=True)
+        if ccd.wcs is None or not ccd.wcs.has_celestial
+    ]
+    if missing:
+        msg = f"offsets='wcs' needs a celestial WCS, missing in {', '.join(missing)}"
+        raise ValueError(msg)
+    ny, nx = ccds[0].shape
+    x, y = (a.ravel() for a in np.meshgrid([0, nx / 2, nx], [0, ny / 2, ny]))
+    sky = ccds[0].wcs.celestial.pixel_to_world(x, y)
+    moved = np.array([ccd.wcs.celestial.world_to_pixel(sky) for ccd in ccds])
+    moved -= moved[0]
+    shifts = np.median(moved, axis=-1)
+    turn = np.hypot(*np.moveaxis(moved - shifts[..., np.newaxis], 1, 0)).max(axis=-1)
+    _check_turn(turn, labels)
+    return shifts
+
+
+def _places(shifts):
+    """Return the first pixels (n, 2), x and y, on the union, so that little is left."""
+    best, least = None, np.inf
+    for phase in np.linspace(-0.5, 0.5, 21)[:-1]:
+        whole = np.rint(shifts + phase)
+        left = np.ptp(shifts - whole, axis=0)
+        if best is None:
+            best, least = whole, left
+        best = np.where(left < least - 1e-9, whole, best)
+        least = np.minimum(left, least)
+    return (best.max(axis=0) - best).astype(int)
+
+
+def _check_overlap(places, shape, labels):
+    ny, nx = shape
+    for i, label in enumerate(labels):
+        dx, dy = np.abs(np.delete(places, i, axis=0) - places[i]).T
+        overlap = np.maximum(1 - dx / nx, 0) * np.maximum(1 - dy / ny, 0)
+        if overlap.max() < _LEAST_OVERLAP:
+            msg = (
+                f"exposures must overlap by {_LEAST_OVERLAP:.0%} of their pixels, "
+                f"{label} does by {overlap.max():.0%} at most; leave it out"
+            )
+            raise ValueError(msg)
+
+
+def _on_union(ccds, places):
+    ny, nx = ccds[0].shape
+    width, height = np.add(places.max(axis=0), (nx, ny))
+    pairs = zip(ccds, places.tolist(), strict=True)
+    return [_moved(ccd, place, (int(height), int(width))) for ccd, place in pairs]
+
+
+def _moved(ccd, place, shape):
+    """Return a CCDData on a grid (ny, nx) where its first pixel is at a place x, y."""
+    (x, y), (ny, nx) = place, ccd.shape
+
+    def put(array, fill):
+        grid = np.full(shape, fill, dtype=array.dtype)
+        grid[y : y + ny, x : x + nx] = array
+        return grid
+
+    def filled(array):
+        return put(array, np.nan if array.dtype.kind == "f" else 0)
+
+    header = ccd.header.copy()
+    for keyword, step in zip(("CRPIX1", "CRPIX2"), place, strict=True):
+        if keyword in header:
+            header[keyword] += step
+    header.update(zip((*_PLACE, *_SIZE), (x, y, nx, ny), strict=True))
+    uncertainty = ccd.uncertainty
+    if uncertainty is not None and uncertainty.array is not None:
+        array = filled(np.asarray(uncertainty.array))
+        uncertainty = type(uncertainty)(array, unit=uncertainty.unit)
+    mask = np.zeros(ccd.shape, bool) if ccd.mask is None else np.asarray(ccd.mask, bool)
+    moved = CCDData(
+        filled(ccd.data),
+        unit=ccd.unit,
+        mask=put(np.broadcast_to(mask, ccd.shape), fill=True),
+        uncertainty=uncertainty,
+        meta=header,
+        wcs=None if ccd.wcs is None else _moved_wcs(ccd.wcs, place),
+    )
+    if getattr(ccd.flags, "shape", None) == ccd.shape:
+        moved.flags = put(ccd.flags, 0)
+    return moved
+
+
+def _moved_wcs(wcs, place):
+    """Return the WCS of an image whose first pixel is at a place x, y."""
+    wcs = deepcopy(wcs)
+    wcs.wcs.crpix += place
+    if wcs.sip is not None:
+        sip = wcs.sip
+        wcs.sip = Sip(sip.a, sip.b, sip.ap, sip.bp, sip.crpix + place)
+    return wcs
+
+
+def take_part(aligned, part, original):
+    """Return the part of an aligned exposure that its original covers."""
+    ccd = aligned[part]
+    ccd.meta = original.meta.copy()
+    if aligned.flags is not None:
+        ccd.flags = aligned.flags[part]
+    return ccd
+
+
+def alignment_cards(headers):
+    """Return the FITS cards of a mask set of aligned exposures, a dict; or empty."""
+    if not headers or not all(key in h for h in headers for key in (*_PLACE, *_SIZE)):
+        return {}
+    cards = {key: int(headers[0][key]) for key in _SIZE}
+    for i, header in enumerate(headers, start=1):
+        cards |= {f"{key}{i}": int(header[key]) for key in _PLACE}
+    return cards
+
+
+def read_alignment(cards, n):
+    """Return the places (n, 2) of exposures on the union, x and y, and their shape."""
+    keys = [[f"{key}{i}" for key in _PLACE] for i in range(1, n + 1)]
+    if not all(key in cards for key in (*_SIZE, *chain(*keys))):
+        return None, None
+    places = np.array([[cards[key] for key in row] for row in keys])
+    return places, tuple(cards[key] for key in _SIZE[::-1])
+
+
+def find_places(headers):
+    """Return the places (n, 2) of aligned exposures on the union, None of others."""
+    return read_alignment(alignment_cards(headers), len(headers))[0]
+
+
+def without_alignment(cards):
+    """Return cards without those of an alignment, which do not hold for a part."""
+    ours = {*_PLACE, *_SIZE}
+    return {k: v for k, v in cards.items() if k.rstrip("0123456789") not in ours}

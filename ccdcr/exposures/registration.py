@@ -1,0 +1,350 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Registration of exposures: their offsets and what rotation and scale add."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import fft, ndimage
+
+from ccdcr.utils.neighbours import in_threads, running
+
+__all__ = ["Registration", "measure_registration"]
+
+_MOST = 0.5  # of the sides: largest offset
+_WINDOW, _SMOOTH, _EDGE = 25, 0.7, 0.7
+_FAINT, _LINEAR = 3.5, 3.0  # of the median deviation
+_RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
+_TILE, _MOST_TILES = 32, 16  # pixels, and tiles along a side
+_REACH, _SPAN = 12, 10  # pixels that tiles and corners may be displaced
+_ALIKE, _CLEAR, _APART = 0.4, 1.3, 4  # correlation; times other peaks, pixels
+_STEPS, _LEAST_TILES, _STRAY = 4, 4, 3.0
+_COMMON = 0.3
+_PRIOR = 3.0  # pixels at a corner
+_ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
+_MOST_SHIFT, _MOST_CORNER, _MARGIN = 0.5, 0.6, 1.5  # pixels, and errors
+
+
+@dataclass(frozen=True)
+class Registration:
+    """
+    Positions of the scene in exposures, relative to exposure 1.
+
+    ``offsets`` (n, 2) are x and y in pixels, NaN along an axis without structure.
+    ``corners`` (n, 4, 2) are the displacements of the corners of the image, without
+    rotation and scale where these are not known. ``errors`` (n, 2) are those of the
+    offsets and of the displacements by rotation and scale.
+    """
+
+    offsets: np.ndarray
+    corners: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def shifts(self):
+        """Offsets (n, 2) relative to the mean position, 0 along unknown axes."""
+        return _from_mean(self.offsets)
+
+    @property
+    def distortion(self):
+        """The displacements of the corners (n,) beside the shift, in pixels."""
+        corners = _from_mean(self.corners) - self.shifts[:, np.newaxis]
+        return np.hypot(*np.moveaxis(corners, -1, 0)).max(axis=1)
+
+    @property
+    def registered(self):
+        """Whether no exposure is displaced by more than matching mends."""
+        corners = np.hypot(*np.moveaxis(_from_mean(self.corners), -1, 0)).max(axis=1)
+        moved = np.hypot(*self.shifts.T) > _MOST_SHIFT + _MARGIN * self.errors[:, 0]
+        turned = self.distortion > _MOST_SHIFT + self.errors[:, 1]
+        either = corners > _MOST_CORNER + 2 * np.hypot(*self.errors.T)
+        return not (moved | turned | either).any()
+
+    def __str__(self):
+        pairs = ", ".join(f"({dx:+.2f}, {dy:+.2f})" for dx, dy in self.shifts)
+        text = f"exposures 1 to {len(self.shifts)} are shifted by {pairs} pixels along"
+        text += " x and y from their mean position"
+        turned = self.distortion.max()
+        if turned <= _MOST_SHIFT:
+            return f"{text}; align them with ccdcr.align_exposures first"
+        return (
+            f"{text}, and rotation or scale moves corners by {turned:.2f} pixels more; "
+            "detect in exposures of the same orientation and scale only"
+        )
+
+
+def _from_mean(values):
+    """Return values (n, ...) minus their mean, 0 where they are not known."""
+    known = np.isfinite(values)
+    mean = np.nan_to_num(values).sum(axis=0) / known.sum(axis=0)
+    return np.where(known, values - mean, 0.0)
+
+
+def measure_registration(stack, bad=None):
+    """
+    Return the `Registration` of exposures (n, ny, nx).
+
+    ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None.
+    """
+
+    def prepare(i):
+        return _features(stack[i], None if bad is None else bad[i])
+
+    def measure(image):
+        return _measure_pair(images[0], image)
+
+    images = in_threads(prepare, range(len(stack)), most=2)
+    pairs = [(np.zeros(2), np.zeros((4, 2)), np.zeros(2))]
+    pairs += in_threads(measure, images[1:], most=2)
+    return Registration(*map(np.array, zip(*pairs, strict=True)))
+
+
+def _features(image, bad):
+    """Return an image (ny, nx) of the structure, compressed, without thin defects."""
+    image = np.array(image, dtype=np.float32)
+    defect = _sharp_columns(image) | _sharp_columns(image.T).T
+    bad = defect if bad is None else bad | defect
+    image, known = _filled(image, bad)
+    # Hits, hot pixels and bad columns are narrower than three pixels.
+    smooth = running(np.maximum, running(np.minimum, image, 3), 3)
+    smooth = ndimage.gaussian_filter(smooth, _SMOOTH)
+    lowest = running(np.minimum, smooth, _WINDOW)
+    smooth -= ndimage.uniform_filter(lowest, _WINDOW)
+    sample = smooth[known > 0][::7] if known.any() else np.zeros(1)
+    middle = np.median(sample)
+    noise = np.float32(max(np.median(np.abs(sample - middle)), 1e-9))
+    smooth -= middle + _FAINT * noise
+    structure = np.log1p(np.maximum(smooth, 0) / (_LINEAR * noise)) * known
+    structure = ndimage.gaussian_filter(structure, _SMOOTH)
+    return structure - ndimage.gaussian_filter(structure, _WINDOW / 3)
+
+
+def _filled(image, bad):
+    """Return an image (ny, nx) without bad pixels, and where it is known, 0 or 1."""
+    known = np.ones_like(image)
+    if not bad.any() or bad.all():
+        return image, known * (not bad.all())
+    image = np.where(bad, np.float32(0), image)
+    near = ndimage.uniform_filter((~bad).astype(np.float32), 5)
+    local = ndimage.uniform_filter(image, 5) / np.maximum(near, np.float32(1e-3))
+    local[near < 0.1] = np.median(image[~bad])
+    known[near < _EDGE] = 0
+    return np.where(bad, local, image), known
+
+
+def _sharp_columns(image):
+    """Return pixels (ny, nx) of columns with edges sharper than any image has."""
+    ny, nx = image.shape
+    height = min(_RUN, ny)
+    rows = np.median(image[: ny // height * height].reshape(-1, height, nx), axis=1)
+    noise = 1.48 * np.median(np.abs(np.diff(rows, axis=1))) + 1e-9
+    defect = np.zeros(rows.shape, dtype=bool)
+    for width in range(1, _WIDEST + 1):
+        for sign in (1, -1):
+            parts = sliding_window_view(
+                np.pad(sign * rows, ((0, 0), (2, 2)), "edge"), width + 4, axis=1
+            )
+            inside, edges = parts[..., 2:-2], parts[..., [1, -2]].max(axis=-1)
+            step = inside.min(axis=-1) - edges
+            whole = inside.max(axis=-1) - parts[..., [0, -1]].min(axis=-1)
+            # Photon noise on a bright trace is small against its height.
+            height_above = inside.max(axis=-1) - np.median(
+                sign * rows, axis=1, keepdims=True
+            )
+            sharp = (step > _SHARP * whole) & (step > 6 * noise)
+            sharp &= step > 0.3 * height_above
+            for k in range(width):
+                defect[:, k : k + sharp.shape[1]] |= sharp
+    defect = np.repeat(defect, height, axis=0)
+    return np.pad(defect, ((0, ny - len(defect)), (0, 0)), "edge")
+
+
+def _measure_pair(first, second):
+    """Return offset (2,), displaced corners (4, 2) and errors (2,) of the second."""
+    shape, tiles = first.shape, _tiles(first.shape, _TILE, _MOST_TILES)
+    centres = [[(part.start + part.stop - 1) / 2 for part in tile] for tile in tiles]
+    model = _model(np.array(centres), shape)
+    # Offset along x and y; scale and rotation, in pixels at a corner.
+    terms = np.zeros(4)
+    start = _find_offset(first, second)
+    if start is None:
+        return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
+    terms[:2] = start
+    start = _find_rotation(first, second, terms, tiles, model)
+    terms, error = np.zeros((2, 4))
+    # What the image does not tell would spoil the rest.
+    for used in ([0, 1, 2, 3], [0, 1, 3], [0, 1]):
+        found = _iterate(first, second, start[used], tiles, model[..., used])
+        terms[:], error[:] = 0, 0
+        terms[used], error[used] = found
+        known = error < np.maximum(_ACCURATE, np.abs(terms) / _SURE)
+        if known[2:].all():
+            break
+    size = np.abs(terms)
+    turned = known & (size > _SURE * error)
+    offset = np.where(error < np.maximum(_ACCURATE, size / 10), terms, np.nan)[:2]
+    places = np.array([(y, x) for y in (0, shape[0] - 1) for x in (0, shape[1] - 1)])
+    corners = _model(places, shape)[..., 2:] @ (terms * turned)[2:]
+    errors = np.where([np.isfinite(offset), turned[2:]], error.reshape(2, 2), 0)
+    return offset, np.nan_to_num(offset) + corners, errors.max(axis=1)
+
+
+def _model(places, shape):
+    """Return what offset, scale and rotation do (t, 2, 4) at places (t, 2), y and x."""
+    middle = (np.array(shape) - 1) / 2
+    y, x = ((places - middle) / np.hypot(*middle)).T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    return np.stack([[one, zero, x, -y], [zero, one, y, x]]).transpose(2, 0, 1)
+
+
+def _find_rotation(first, second, terms, tiles, model):
+    """Return the terms (4,) with the rotation at which tiles agree best."""
+    height, width = (
+        max(s.stop - s.start for s in part) for part in zip(*tiles, strict=True)
+    )
+    size = [fft.next_fast_len(n + 2 * _REACH, real=True) for n in (height, width)]
+    a = np.zeros((len(tiles), *size), dtype=np.float32)
+    b = np.zeros_like(a)
+    dx, dy = terms[:2].astype(int)
+    for t, (rows, columns) in enumerate(tiles):
+        part = first[rows, columns]
+        a[t, : part.shape[0], : part.shape[1]] = part
+        part, (y, x) = _window(
+            second, rows.start + dy, columns.start + dx, height, width
+        )
+        b[t, y : y + part.shape[0], x : x + part.shape[1]] = part
+    product = np.conj(fft.rfft2(a)) * fft.rfft2(b)
+    cc = fft.irfft2(product, size)[:, : 2 * _REACH + 1, : 2 * _REACH + 1]
+    best, most = terms, -np.inf
+    steps = np.arange(-_SPAN, _SPAN + 1)
+    t = np.arange(len(tiles))
+    for turn in steps[np.argsort(np.abs(steps))]:
+        x, y = np.rint(model[..., 3] * turn).astype(int).T
+        # Sums for all small changes of the offset at once.
+        for ox in range(-2, 3):
+            for oy in range(-2, 3):
+                score = cc[t, y + oy + _REACH, x + ox + _REACH].sum()
+                if score > most:
+                    best, most = np.add(terms, (ox, oy, 0, turn)), score
+    return best
+
+
+def _window(image, top, left, height, width):
+    """Return a part of an image with a margin, and where it begins in it."""
+    y, x = max(top - _REACH, 0), max(left - _REACH, 0)
+    part = image[y : max(top + height + _REACH, 0), x : max(left + width + _REACH, 0)]
+    return part, (y - top + _REACH, x - left + _REACH)
+
+
+def _tiles(shape, size, most):
+    """Return slices (y, x) of tiles that cover an image."""
+    edges = [
+        np.linspace(0, length, min(max(length // size, 1), most) + 1).astype(int)
+        for length in shape
+    ]
+    return [
+        (slice(*rows), slice(*columns))
+        for rows in zip(edges[0][:-1], edges[0][1:], strict=True)
+        for columns in zip(edges[1][:-1], edges[1][1:], strict=True)
+    ]
+
+
+def _find_offset(first, second):
+    """Return the offset (x, y) in whole pixels, None if the images are not alike."""
+    cc, ky, kx = _correlate(first, second)
+    y, x = np.unravel_index(np.argmax(cc), cc.shape)
+    peak, dx, dy = cc[y, x], int(kx[x]), int(ky[y])
+    ny, nx = first.shape
+    whole = slice(max(-dy, 0), ny - max(dy, 0)), slice(max(-dx, 0), nx - max(dx, 0))
+    a, b = first[whole], second[_moved(whole, (dx, dy), first.shape)]
+    alike = np.vdot(a, b) > _ALIKE * np.sqrt(np.vdot(a, a) * np.vdot(b, b))
+    around = (slice(max(k - _APART, 0), k + _APART + 1) for k in (y, x))
+    cc[tuple(around)] = 0
+    return (dx, dy) if alike or peak > _CLEAR * cc.max() > 0 else None
+
+
+def _correlate(first, second):
+    """Return the correlation by offset, and the offsets along y and x."""
+    most = [int(_MOST * length) for length in first.shape]
+    size = [
+        fft.next_fast_len(n + m, real=True)
+        for n, m in zip(first.shape, most, strict=True)
+    ]
+    a, b = (fft.rfft2(image, size) for image in (first, second))
+    cc = fft.irfft2(np.conj(a) * b, size)
+    ky, kx = (np.arange(-m, m + 1) for m in most)
+    cc = cc[np.ix_(ky, kx)]
+    ny, nx = first.shape
+    cc /= np.sqrt(np.outer(ny - np.abs(ky), nx - np.abs(kx)))
+    return cc, ky, kx
+
+
+def _moved(tile, offset, shape):
+    """Return slices (y, x) of a tile moved by an offset (x, y), None if outside."""
+    rows, columns = tile
+    dx, dy = offset
+    moved = (
+        slice(rows.start + dy, rows.stop + dy),
+        slice(columns.start + dx, columns.stop + dx),
+    )
+    inside = all(
+        s.start >= 0 and s.stop <= n for s, n in zip(moved, shape, strict=True)
+    )
+    return moved if inside else None
+
+
+def _iterate(first, second, terms, tiles, model):
+    """Return the terms (k,) that a model (t, 2, k) has, refined, and their errors."""
+    start = terms
+    for _ in range(_STEPS):
+        found, before = [], terms
+        for tile, part in zip(tiles, model, strict=True):
+            whole = np.rint(part @ terms).astype(int)
+            moved = _moved(tile, whole, first.shape)
+            if moved is None:
+                continue
+            normal, right = _equations(first[tile], second[moved])
+            if np.trace(normal) > 0:
+                found.append((normal, right + normal @ whole, part))
+        if len(found) < _LEAST_TILES:
+            return terms, np.full(len(terms), np.inf)
+        terms, error = _solve(*map(np.array, zip(*found, strict=True)), terms)
+        # Along a trace the offset is arbitrary.
+        terms[:2] = np.clip(terms[:2], start[:2] - _STRAY, start[:2] + _STRAY)
+        if np.abs(terms - before).max() < _ACCURATE / 10:
+            break
+    return terms, error
+
+
+def _equations(a, b):
+    """Return normal matrix (2, 2) and right side (2,) of the rest of the shift."""
+    # Where only one has structure there is a hit.
+    both = ndimage.maximum_filter(np.minimum(a, b), 5) > _COMMON
+    mean = np.where(both, (a + b) / 2, 0)
+    rest = b - a
+    rest -= mean * (np.vdot(mean, rest) / max(np.vdot(mean, mean), 1e-9))
+    ay, ax = (both * g for g in np.gradient(a))
+    by, bx = np.gradient(b)
+    xy = (np.vdot(ax, by) + np.vdot(bx, ay)) / 2
+    normal = np.array([[np.vdot(ax, bx), xy], [xy, np.vdot(ay, by)]])
+    rest = np.where(both, rest, 0)
+    return normal, -np.array([np.vdot(ax + bx, rest), np.vdot(ay + by, rest)]) / 2
+
+
+def _solve(normal, right, model, terms):
+    """Return the terms (k,) and their errors from equations of tiles."""
+    size = np.trace(normal, axis1=1, axis2=2)
+    prior = np.diag([0, 0, 1, 1][: len(terms)]) / _PRIOR**2
+    for _ in range(5):
+        rest = right - np.einsum("tij,tja,a->ti", normal, model, terms)
+        chi = np.square(rest).sum(axis=1) / size
+        noise = np.median(chi) + 1e-12
+        weight = 1 / (1 + chi / (6 * noise))
+        left = np.einsum("t,tia,tij,tjb->ab", weight, model, normal, model)
+        left += noise * prior + np.eye(len(terms)) * 1e-6
+        side = np.einsum("t,tia,ti->a", weight, model, right)
+        terms = np.linalg.solve(left, side)
+    inverse = np.linalg.inv(left)
+    parts = np.einsum("t,tia,ti->ta", weight, model, rest)
+    error = np.sqrt(np.abs(np.diag(inverse @ (parts.T @ parts) @ inverse)))
+    return terms, error

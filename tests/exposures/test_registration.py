@@ -1,0 +1,106 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the registration of exposures."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy import ndimage
+
+from ccdcr import MatchingFailedWarning, detect_cosmic_rays
+from ccdcr.exposures.registration import measure_registration
+from ccdcr.simulation import simulate_exposures
+
+SHAPE = (260, 300)
+
+
+def exposures(scene, shift, seed=1, angles=None, **options):
+    """Return exposures with hits, hot pixels and bad columns; angles in degree."""
+    sim = simulate_exposures(
+        SHAPE, n_exposures=len(shift), scene=scene, shift=shift, seed=seed, **options
+    )
+    rng = np.random.default_rng(seed)
+    images = list(sim.expected)
+    for i, angle in enumerate(angles or []):
+        images[i] = ndimage.rotate(images[i], angle, reshape=False, mode="nearest")
+    noise = rng.normal(0, 3, (len(shift), *SHAPE))
+    data = rng.poisson(np.maximum(images, 0)) + noise + sim.cosmic_rays
+    y, x = rng.integers(0, SHAPE, (150, 2)).T
+    data[:, y, x] += rng.lognormal(6, 1, 150)
+    data[:, 40:, 77:79] += 3000
+    data[:, :200, 150] -= 80
+    return data.astype(np.float32)
+
+
+class TestOffsets:
+    """Offsets are right, with all defects of the detector, which do not move."""
+
+    @pytest.mark.parametrize("scene", ["stars", "fibres", "longslit"])
+    @pytest.mark.parametrize(
+        "shift", [[(0, 0), (0.9, -0.6)], [(0, 0), (12.3, -7.6), (-40.4, 21.2)]]
+    )
+    def test_offsets(self, scene, shift):
+        """Fractions of pixels and many pixels."""
+        data = exposures(
+            scene, shift, seeing=2.6, flux=np.linspace(0.8, 1.1, len(shift))
+        )
+        found = measure_registration(data)
+        # Spectra are not only shifted, their light goes on beyond the edges.
+        assert_allclose(found.offsets, shift, atol=0.2 if scene == "stars" else 0.35)
+        assert not found.registered
+
+    @pytest.mark.parametrize("scene", ["stars", "fibres", "longslit"])
+    @pytest.mark.parametrize("seed", [3, 4])
+    def test_registered(self, scene, seed):
+        """Small shifts, seeing and flux are no reason."""
+        shift = [(0.3, -0.1), (-0.2, 0.2), (0, -0.2)]
+        options = {"seeing": (2.4, 2.7, 2.6), "sky_lines": (1, 1.3, 0.9)}
+        assert measure_registration(exposures(scene, shift, seed, **options)).registered
+
+    @pytest.mark.parametrize("scene", ["stars", "fibres", "longslit"])
+    @pytest.mark.parametrize("corner", [0.8, 3.0])
+    def test_rotation(self, scene, corner):
+        """Corners of the last exposure are displaced from the mean position."""
+        angle = np.rad2deg(1.5 * corner / (np.hypot(*SHAPE) / 2))
+        data = exposures(scene, [(0, 0)] * 3, 5, [0, 0, angle])
+        found = measure_registration(data)
+        assert not found.registered
+        assert_allclose(found.distortion[2], corner, atol=0.3 + 0.1 * corner)
+        assert "rotation or scale" in str(found)
+
+    def test_one_axis(self):
+        """A smooth trace does not tell the position along it."""
+        rng = np.random.default_rng(6)
+        y = np.arange(200)[:, np.newaxis]
+        traces = [200 * np.exp(-0.5 * ((y - 90 - dy) / 1.3) ** 2) for dy in (0, 4.3)]
+        data = [rng.poisson(trace + 20, (200, 300)) for trace in traces]
+        found = measure_registration(np.array(data, dtype=np.float32))
+        assert_allclose(found.offsets[1], [np.nan, 4.3], atol=0.1)
+
+    def test_nothing(self):
+        """Noise and hits tell nothing."""
+        sim = simulate_exposures(SHAPE, seed=7)
+        noise = np.random.default_rng(7).normal(100, 10, (3, *SHAPE))
+        found = measure_registration((noise + sim.cosmic_rays).astype(np.float32))
+        assert found.registered
+        assert np.isnan(found.offsets[1:]).all()
+
+    def test_masked(self):
+        """What is masked is ignored."""
+        shift = [(0, 0), (6.2, 3.4)]
+        data = exposures("stars", shift)
+        bad = np.zeros(data.shape, dtype=bool)
+        bad[0, :60] = bad[1, :, -40:] = True
+        data[bad] = np.nan
+        assert_allclose(measure_registration(data, bad).offsets, shift, atol=0.25)
+
+
+@pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
+@pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")
+@pytest.mark.parametrize("method", ["matched", "mm_lacosmic"])
+def test_warning(method):
+    """Each method says so, unless offsets are given to one that can use them."""
+    shift = [(-2, 0), (0, 0), (2, 0)]
+    sim = simulate_exposures((160, 160), scene="stars", shift=shift, seed=2)
+    known = {"gain": 1.0, "readnoise": 3.0, "crmethod": method}
+    with pytest.warns(MatchingFailedWarning, match="not registered: exposures 1 to 3"):
+        detect_cosmic_rays(sim.exposures, **known)
