@@ -15,6 +15,7 @@ __all__ = [
     "is_yaml",
     "make_settings",
     "reviewer",
+    "yaml_option",
 ]
 
 
@@ -114,17 +115,22 @@ def _by_section(text):
     return {str(section): _parameter(str(value)) for section, value in sections.items()}
 
 
-def _change(text):
+def yaml_option(text):
+    """Return the value of an option in YAML."""
     from ccdcr.utils.files import load_value
 
+    try:
+        return load_value(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
+def _change(text):
     name, equals, value = text.partition("=")
     if not (name.strip() and equals):
         msg = f"must be NAME=VALUE, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    try:
-        return name.strip(), load_value(value)
-    except ValueError as err:
-        raise argparse.ArgumentTypeError(str(err)) from err
+    return name.strip(), yaml_option(value)
 
 
 def _parse_changes(options):
@@ -178,6 +184,7 @@ def make_settings(options, **output):
         detector={name: getattr(options, name) for name in names},
         extension=options.extension,
         unit=options.unit,
+        align=getattr(options, "align", None),
         overwrite=options.overwrite,
         changes=_parse_changes(options),
         remedy="use --overwrite",

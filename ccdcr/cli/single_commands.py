@@ -12,6 +12,7 @@ from ccdcr.cli.input_options import (
     expanded,
     is_yaml,
     make_settings,
+    yaml_option,
 )
 from ccdcr.cli.run_command import say_result
 
@@ -92,6 +93,13 @@ def add_detect(commands, common):
         default="crmasks.fits",
         metavar="FILE",
         help="the file of masks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--align",
+        type=yaml_option,
+        metavar="HOW",
+        help="align dithered exposures by whole pixels: measure, wcs, wcs+measure, "
+        "or their offsets, '[[0, 0], [12, -8]]'",
     )
     add_output_options(parser)
     add_exposure_options(parser)

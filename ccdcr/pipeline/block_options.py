@@ -130,6 +130,7 @@ gain: none  # electron/adu, or a header keyword; none = {gain}
 readnoise: none  # electron, or a header keyword; none = {readnoise}
 # rnoise: 2.0  # in place of readnoise: in adu
 bias: none  # adu, or a header keyword; level that the frames still contain
+align: none  # dithered frames: measure, wcs, wcs+measure or [[0, 0], [dx, dy], ...]
 requirements:
 {requirements}
 """

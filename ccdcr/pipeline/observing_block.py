@@ -29,6 +29,7 @@ _KINDS = {
     "instrument": (_NAME, "a name"),
     "frames": ((list, tuple), "a list of file names"),
     "extnum": ((int, str), "the number or the name of an extension"),
+    "align": ((str, list, tuple), "measure, wcs, wcs+measure or a list of [dx, dy]"),
     "method": (str, "the name of a method"),
     "method_kwargs": (dict, "a mapping"),
     "crmasks": (str, "a file name"),
@@ -73,6 +74,10 @@ class ObservingBlock:
         File names of the exposures, as they stand in the file.
     extnum : int or str or None
         FITS extension that holds the image.
+    align : str, list or None
+        Offsets by which dithered frames are aligned, as for
+        `~ccdcr.align_exposures`; None does not align. A combination aligns its
+        frames as those were that its masks are made of.
     requirements : `Requirements` or None
         Requirements of a detection; None in a combination block.
     method : str or None
@@ -121,6 +126,7 @@ class ObservingBlock:
     instrument: str | None = None
     frames: tuple = ()
     extnum: Any = None
+    align: Any = None
     requirements: Requirements | None = None
     method: str | None = None
     method_kwargs: dict = field(default_factory=dict)
@@ -200,7 +206,7 @@ class ObservingBlock:
                 f"got {short_repr(requirements)}"
             )
             raise TypeError(msg)
-        names = ("id", "mode", "instrument", "extnum")
+        names = ("id", "mode", "instrument", "extnum", "align")
         known = {name: _pop(content, name) for name in names}
         known |= {"frames": frames, "path": Path(path), **_detector(content)}
         parts = _split(requirements, content)

@@ -162,6 +162,7 @@ class Settings:
     datadir: Path | None = None
     detector: dict = field(default_factory=dict)
     extension: Any = None
+    align: Any = None
     unit: Any = None
     overwrite: bool = False
     resume: bool = False
@@ -266,6 +267,7 @@ def _draft(block, draft, settings):
         detector=detector if kind == "detection" else {},
         extension=extension,
         unit=settings.unit,
+        align=block.align if settings.align is None else settings.align,
         requirements=block.requirements,
         method=method,
         method_kwargs=method_kwargs,
@@ -348,6 +350,7 @@ def _fingerprint(task, made):
             "detector": task.detector,
             "extension": task.extension,
             "unit": task.unit,
+            "align": task.align,
             "requirements": task.requirements and task.requirements.to_dict(),
             "method": task.method,
             "method_kwargs": task.method_kwargs,

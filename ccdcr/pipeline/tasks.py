@@ -23,6 +23,7 @@ from ccdcr.detection.common import check_requirements
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exceptions import describe_error
 from ccdcr.exposures import find_ccd_parameters, load_ccds, open_exposures
+from ccdcr.exposures.align_exposures import align_exposures, read_alignment
 from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.requirements.requirements import Requirements
@@ -119,6 +120,7 @@ class Task:
     detector: dict = field(default_factory=dict)
     extension: Any = None
     unit: Any = None
+    align: Any = None
     requirements: Requirements | None = None
     method: str | None = None
     method_kwargs: dict = field(default_factory=dict)
@@ -235,16 +237,29 @@ def _staged(progress_bar, task, stage):
     return partial(progress_bar, desc=f"{task.id}: {stage}")
 
 
+def _aligned(task):
+    """Return the frames, aligned as the task says or as those of its masks were."""
+    offsets = task.align
+    if task.crmasks is not None:
+        meta = CRMaskSet.read(task.crmasks).meta
+        places, _ = read_alignment(meta, len(task.frames))
+        offsets = None if places is None else places[0] - places
+    if offsets is None:
+        return task.frames
+    return align_exposures(task.frames, offsets, **_reading(task))
+
+
 def _detect(task, progress_bar):
+    frames = _aligned(task)
     masks = detect_cosmic_rays(
-        task.frames,
+        frames,
         task.requirements,
         **_parameters(task),
         **_reading(task),
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
     if task.review is not None:
-        ccds, _ = load_ccds(task.frames, **_reading(task))
+        ccds, _ = load_ccds(frames, **_reading(task))
         masks = task.review(ccds, masks)
     names = {
         f"FILE{i}": card_text(path.name) for i, path in enumerate(task.frames, start=1)
@@ -272,7 +287,7 @@ def _parameters(task):
 
 def _combine(task, progress_bar):
     combine(
-        task.frames,
+        _aligned(task),
         task.output,
         task.method,
         crmasks=task.crmasks,
@@ -315,6 +330,8 @@ def _check_combination(task):
     if task.crmasks is None or not task.crmasks.exists():
         return  # a plain method, or masks that another block will make
     masks = CRMaskSet.read(task.crmasks)
+    if read_alignment(masks.meta, n)[1] == shape:
+        shape = masks.shape
     check_fit(masks, n, shape, name=f"the masks {task.crmasks}")
     if task.method_kwargs.get("use_lamedian") and masks.lamedian is None:
         msg = f"use_lamedian needs the extension LAMEDIAN, {task.crmasks} has none"

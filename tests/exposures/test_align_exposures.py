@@ -3,16 +3,24 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.wcs import WCS, Sip
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
-from ccdcr import CRCombiner, CRMaskSet, align_exposures, detect_cosmic_rays
+from ccdcr import (
+    CRCombiner,
+    CRMaskSet,
+    ObservingBlock,
+    align_exposures,
+    detect_cosmic_rays,
+)
+from ccdcr.cli import main
 from ccdcr.simulation import simulate_exposures
 
 SHAPE = (240, 260)
-SHIFT = [(0, 0), (12.3, -7.6), (-6.4, 15.2)]
+SHIFT = [(0, 0), (12.3, -7.6), (-6.8, 15.2)]
 # Rounded so that all fractions that are left are within half a pixel.
 WHOLE = np.array([(0, 0), (12, -8), (-7, 15)])
 
@@ -232,3 +240,35 @@ class TestMasks:
         assert combined.shape == masks.shape == number.shape
         assert set(np.unique(number)) == {0, 1, 2, 3}
         assert combined.mask[number == 0].all()
+
+
+class TestCommands:
+    """The command line and observing blocks."""
+
+    @pytest.mark.parametrize("how", ["option", "yaml"])
+    def test_commands(self, tmp_path, monkeypatch, how):
+        """Detection and combination; the combined image is on the union."""
+        sim = dithered(seeing=2.8, seed=4)
+        names = [f"r{i}.fits" for i in range(3)]
+        for ccd, name in zip(sim.exposures, names, strict=True):
+            ccd.write(tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        how_many = {"option": ["--align", "measure", *names], "yaml": ["block.yaml"]}
+        (tmp_path / "block.yaml").write_text(
+            f"id: a\nframes: {names}\nalign: {[list(map(float, s)) for s in SHIFT]}\n"
+            "requirements: {crmethod: matched}\n"
+        )
+        assert main(["detect", *how_many[how]]) == 0
+        assert (
+            main(["combine", *names, "--crmasks", "crmasks.fits", "-o", "c.fits"]) == 0
+        )
+        with fits.open("c.fits") as hdus:
+            assert (
+                hdus[0].shape == hdus["NUSED"].shape == (SHAPE[0] + 23, SHAPE[1] + 19)
+            )
+            assert set(np.unique(hdus["NUSED"].data)) == {0, 1, 2, 3}
+
+    def test_wrong(self):
+        """A wrong kind is refused with the block."""
+        with pytest.raises(TypeError, match="align must be measure, wcs, wcs"):
+            ObservingBlock(frames=("a.fits",), align=3)
