@@ -25,7 +25,7 @@ _LEAST_PIXELS, _ENOUGH = 4, 20_000  # of a piece, and of all pieces
 _LARGEST = 1024  # pixels along a side of the images that are correlated
 _CANDIDATES = 30  # shifts
 _COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
-_NEAR = [(a, b) for a in range(-8, 9) for b in range(-8, 9)]  # shifts
+_REACH, _NEAR = 8, 60  # pixels of small shifts, and how many of these are tried
 _LEAST_CHANCE, _DRAWN = 0.002, 60  # of a piece to fit; shifts that tell it
 _LEAST_PIECES, _LEAST_SHARE, _RARE = 6, 0.05, 1e-10  # many pieces are of hits
 
@@ -110,7 +110,7 @@ def _compare(first, second, number):
     if len(y) == 0 or not second.any():
         return None
     pieces = (y, x), piece, np.bincount(piece), np.bincount(piece, first[y, x])
-    shifts = _likely_shifts((y, x, 1 / pieces[2][piece]), second > 0) + _NEAR
+    shifts = _likely_shifts((y, x, 1 / pieces[2][piece]), second > 0)
     found = [_fit(pieces, second, *shift) for shift in shifts]
     best = int(np.argmax([score for score, *_ in found]))
     _, fitting, whole = found[best]
@@ -178,24 +178,29 @@ def _likely_shifts(weighted, mask):
     given = [_binned((y, x), weight, shape, step)]
     given.append(_binned(np.nonzero(mask), None, shape, step))
     first, second = (fft.rfft2(image) for image in given)
-    overlap = fft.irfft2(np.conj(first) * second, shape).ravel()
-    number = min(-(-_CANDIDATES // step), len(overlap))
-    best = np.argpartition(overlap, -number)[-number:]
-    dy, dx = np.unravel_index(best, shape)
+    overlap = fft.irfft2(np.conj(first) * second, shape)
     # Beyond the edge the correlation goes on at the other side.
     shifts = [
         (sy, sx)
-        for a, b in zip(dy, dx, strict=True)
+        for a, b in _highest(overlap, -(-_CANDIDATES // step))
         for sy in (a, a - shape[0])
         for sx in (b, b - shape[1])
     ]
+    reach = _REACH // step
+    near = np.arange(-reach, reach + 1)
+    small = overlap[np.ix_(near % shape[0], near % shape[1])]
+    shifts += [(a - reach, b - reach) for a, b in _highest(small, _NEAR)]
     fine = range(-(step // 2), step // 2 + 1)
     return [
-        (int(sy * step + a), int(sx * step + b))
-        for sy, sx in shifts
-        for a in fine
-        for b in fine
+        (sy * step + a, sx * step + b) for sy, sx in shifts for a in fine for b in fine
     ]
+
+
+def _highest(image, number):
+    """Return the rows and columns of the highest pixels of an image."""
+    number = min(number, image.size)
+    flat = np.argpartition(image.ravel(), -number)[-number:]
+    return [tuple(map(int, np.unravel_index(k, image.shape))) for k in flat]
 
 
 def _binned(pixels, weight, shape, step):
