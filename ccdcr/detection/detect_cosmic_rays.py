@@ -327,8 +327,9 @@ def _match_expected(exposures, masks):
     frames = scaled_frames(exposures, factors, requirements.ma_satlevel)
     frames = frames.without(masks.low)
     frames = with_level_skies(frames, measure_sky_levels(frames))
-    matched = match_masked(frames, masks.crmasks, make_options(requirements))
-    expected = find_expected(frames, matched, masks.crmasks)
+    options = make_options(requirements)
+    matched, free = match_masked(frames, masks.crmasks, options)
+    expected = find_expected(frames, matched, masks.crmasks, free)
     table = expected_in_unit(expected, exposures, factors)
     return expected_table(table, masks.crmasks)
 

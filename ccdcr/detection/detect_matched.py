@@ -38,7 +38,7 @@ from ccdcr.matching.equivalence import NOT_REGISTERED, make_report
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
-from ccdcr.matching.match import Options, find_hits
+from ccdcr.matching.match import Options, find_hits, free_exposures
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
@@ -298,7 +298,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     with timed(timing, "expected values"):
         names = [f"CRMASK{i}" for i in range(1, len(frames) + 1)]
         crmasks = np.stack([masks[name] for name in names])
-        expected = find_expected(frames, hits.matched, crmasks)
+        free = free_exposures(frames, hits.matched, crmasks, make_options(requirements))
+        expected = find_expected(frames, hits.matched, crmasks, free)
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )

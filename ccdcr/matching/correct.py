@@ -120,12 +120,13 @@ class Limited:
         return free
 
 
-def match(frames, scene, fits, *, strips=True):
+def match(frames, scene, fits, *, strips=True, free_only=False):
     """
     Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
     No correction takes a pixel below -2 sigma: the other exposures would look hit
     there. The dispersion is measured without this limit. Unused pixels do not change.
+    With ``free_only`` the exposures alone are returned, without this limit.
     """
     matched, differences = (np.empty_like(frames.data) for _ in range(2))
 
@@ -151,13 +152,21 @@ def match(frames, scene, fits, *, strips=True):
                 _match_strips(difference, frames, scene, i, np.s_[:, wide], axis=0)
             difference = difference[:, inside]
             free[i] = reference + difference
+            if free_only:
+                continue
             matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
+        if free_only:
+            matched[:, :, columns] = free
+            return None
         limited = Limited.find(free, matched, columns)
         return _tails(free, matched[:, :, columns], frames, scene, part), limited
 
     in_threads(tiles_and_rows, fits.tiling.bands())
     of_columns = bands_in_cache(frames.shape[::-1], longer=2)
-    tails, limited = zip(*in_threads(columns, of_columns), strict=True)
+    parts = in_threads(columns, of_columns)
+    if free_only:
+        return matched
+    tails, limited = zip(*parts, strict=True)
     dispersion = Dispersion.measure(Tails.join(tails), len(frames))
     return matched, dispersion, Limited.join(limited)
 

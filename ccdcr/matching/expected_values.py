@@ -27,14 +27,15 @@ class Expected:
     sigmas: np.ndarray
 
 
-def find_expected(frames, matched, masks):
+def find_expected(frames, matched, masks, free):
     """
     Return the `Expected` of pixels in masks (n, ny, nx) of exposures `Matched`.
+
+    ``free`` (n, ny, nx) are the exposures with corrections that are not limited.
 
     It is the mean of the exposures that are clean there, each without its correction,
     with the correction of the flagged one. Pixels without a clean exposure have none.
     """
-    free = matched.limited.freed(matched.frames.data)
     some = masks.any(axis=0)
     planes = np.zeros((3, *frames.shape), dtype=np.float32)
 

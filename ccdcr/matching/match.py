@@ -45,6 +45,7 @@ __all__ = [
     "decide",
     "decision_at",
     "find_hits",
+    "free_exposures",
     "match_exposures",
     "match_masked",
     "surroundings",
@@ -139,7 +140,8 @@ class Matched:
     references. ``reference``, ``profile`` (its signal above the local background),
     ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
     (ny, nx). ``fits`` are the `TileFits`, ``before`` and ``after`` the dispersions
-    before and after matching, ``limited`` says where corrections were `Limited`.
+    before and after matching, ``limited`` says where corrections were `Limited`;
+    ``scene`` is the `Scene` of the last pass.
     """
 
     frames: Any
@@ -153,6 +155,7 @@ class Matched:
     after: Any
     known: Any
     limited: Any
+    scene: Any
 
 
 @dataclass(frozen=True)
@@ -247,11 +250,25 @@ def match_exposures(frames, options, known=None):
         record.dispersions[-1],
         record.known(tiling.size),
         limited,
+        scene,
     )
 
 
+def free_exposures(frames, matched, masks, options):
+    """
+    Return corrected exposures (n, ny, nx) without limits.
+
+    Masked pixels are in no strips: hits on bright structure would bend their own.
+    """
+    if not options.strips:
+        return matched.limited.freed(matched.frames.data)
+    bad = masks if frames.bad is None else frames.bad | masks
+    fitted = replace(frames, bad=bad)
+    return match(fitted, matched.scene, matched.fits, free_only=True)
+
+
 def match_masked(frames, masks, options):
-    """Return exposures `Matched` with given masks (n, ny, nx), which no fit uses."""
+    """Return exposures `Matched` with given masks (n, ny, nx), and free of limits."""
     tiling = Tiling.from_tile(frames.shape, options.tile)
     frames = _Record(None).measured(frames, masks)
     fitted = replace(frames, bad=masks if frames.bad is None else frames.bad | masks)
@@ -264,7 +281,8 @@ def match_masked(frames, masks, options):
     level, structure = _smooth(scene.reference), scene.structure
     extra = _extra_variance(after, scene, frames.noise)
     planes = scene.reference, structure.profile, level, extra
-    return Matched(current, masks, *planes, fits, None, after, None, limited)
+    matched = Matched(current, masks, *planes, fits, None, after, None, limited, scene)
+    return matched, limited.freed(data)
 
 
 class _Record:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import CCDData
+from scipy import ndimage
 
-from ccdcr import CRMaskSet, add_expected, detect_cosmic_rays
+from ccdcr import CRCombiner, CRMaskSet, add_expected, detect_cosmic_rays
 from ccdcr.simulation import simulate_exposures
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
@@ -145,3 +146,78 @@ class TestAddExpected:
         plain = CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks)
         with pytest.raises(ValueError, match="gain must be given"):
             add_expected(sim.exposures, plain)
+
+
+class TestStars:
+    """Stars that are hit in their core, each in one exposure."""
+
+    SIZE, STEP = 384, 32
+
+    def exposures(self, seed):
+        """Return expected images, data and hits (n, ny, nx), and the stars' pixels."""
+        rng = np.random.default_rng(seed)
+        grid = np.arange(self.STEP // 2, self.SIZE, self.STEP)
+        stars = np.stack(np.meshgrid(grid, grid, indexing="ij")).reshape(2, -1).T
+        places = stars + rng.uniform(-0.5, 0.5, stars.shape)
+        peaks = 3000 * 10 ** rng.uniform(-0.7, 0, len(stars))
+        pixels = np.mgrid[: self.SIZE, : self.SIZE]
+        expected, hits = (
+            np.full((3, self.SIZE, self.SIZE), 60.0),
+            np.zeros((3, 384, 384)),
+        )
+        settings = ((0.9, 2.4, -0.1), (1.0, 2.5, 0.0), (1.1, 2.6, 0.1))
+        for i, (flux, fwhm, shift) in enumerate(settings):
+            for (y, x), peak in zip(places, peaks, strict=True):
+                part = np.s_[int(y) - 12 : int(y) + 14, int(x) - 12 : int(x) + 14]
+                square = (pixels[0][part] - y) ** 2 + (pixels[1][part] - x - shift) ** 2
+                star = (
+                    peak * (2.5 / fwhm) ** 2 * np.exp(-4 * np.log(2) * square / fwhm**2)
+                )
+                expected[i][part] += star
+            expected[i] *= flux
+        for k, (y, x) in enumerate(stars):
+            for step in range(-2, 3):
+                hits[k % 3, y + step, x + step * (k % 2)] = rng.uniform(2000, 8000)
+        hits = ndimage.gaussian_filter(hits, (0, 0.4, 0.4))
+        data = rng.poisson(expected) + rng.normal(0, 3, expected.shape)
+        return expected, data, hits, stars
+
+    def measure(self, image, stars):
+        """Return flux and FWHM of the stars."""
+        offset = np.arange(-6, 7)
+        y, x = (s[:, np.newaxis, np.newaxis] for s in stars.T)
+        stamps = image[y + offset[:, np.newaxis], x + offset] - 60
+        flux = stamps.sum(axis=(1, 2))
+        square = offset[:, np.newaxis] ** 2 + offset**2
+        return flux, np.sqrt((stamps * square).sum(axis=(1, 2)) / flux)
+
+    def test_flux_and_width(self):
+        """Stars are as if never hit: flux and FWHM on average within 0.1 sigma."""
+        expected, data, hits, stars = self.exposures(1)
+        assert len(stars) > 100
+        noise = np.sqrt(expected + 9)
+        crmasks = hits > 0.05 * noise
+        masks = CRMaskSet(crmasks.sum(axis=0) > 1, crmasks.any(axis=0), crmasks)
+        ccds = [CCDData(plane, unit="adu") for plane in (data + hits).astype("f4")]
+        masks = add_expected(ccds, masks, **KNOWN)
+        never, ideal = (self.measure(x.mean(axis=0), stars) for x in (data, expected))
+        combiner, options = CRCombiner(ccds, masks), {"uncertainty": None}
+        flux, width = self.measure(combiner.meancr_combine(**options).data, stars)
+        sigma = np.std(never[0] - ideal[0])
+        difference = (flux - never[0]) / sigma
+        assert abs(difference.mean()) < 0.1
+        assert np.std(difference) < 0.7
+        assert abs((width - never[1]).mean()) < 0.1 * np.std(never[1] - ideal[1])
+        image = combiner.meancr_combine(use_expected=False, **options)
+        flux, _ = self.measure(image.data, stars)
+        assert np.std((flux - never[0]) / sigma) > 2
+
+    @pytest.mark.filterwarnings("ignore:the exposures differ too much")
+    def test_own_masks(self):
+        """Hits on stars do not bend the values of detected hits."""
+        expected, data, hits, stars = self.exposures(2)
+        ccds = [CCDData(plane, unit="adu") for plane in (data + hits).astype("f4")]
+        masks = detect_cosmic_rays(ccds, **KNOWN)
+        never, ideal = (self.measure(x.mean(axis=0), stars) for x in (data, expected))
+        flux, _ = self.measure(CRCombiner(ccds, masks).meancr_combine().data, stars)
+        assert np.std((flux - never[0]) / np.std(never[0] - ideal[0])) < 0.8
