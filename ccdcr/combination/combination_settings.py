@@ -22,6 +22,7 @@ from ccdcr.exposures.ccd_parameters import (
     find_noise_source,
     model_variance,
 )
+from ccdcr.exposures.ccd_values import is_counts, is_electrons, is_rate
 from ccdcr.exposures.load_exposures import exposure_times
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
@@ -71,6 +72,7 @@ class CombinationSettings:
     expected: int | None = None
     offset: float = 0.0
     applied: bool = False
+    times: np.ndarray | None = None
 
     @classmethod
     def from_options(
@@ -98,6 +100,9 @@ class CombinationSettings:
         scaled = applied and np.any(masks.flux_factor != 1)
         offset = bias_in_unit(masks, unit) if scaled else 0.0
         model = _noise_model(masks if given is None else given, unit)
+        times = exposure_times([e.meta for e in exposures]) if is_rate(unit) else None
+        if times is None and is_rate(unit):
+            model = None
         lamedian = _lamedian_units(masks, unit, offset) if use_lamedian else None
         expected = _expected_power(masks, unit, use_expected)
         warn = uncertainty is not None and model is not None
@@ -109,7 +114,7 @@ class CombinationSettings:
         if scaling is None and not applied:
             _warn_of_flux(masks, method, expected)
         rules = known, scatter, lamedian, tuple(clips), expected, offset, applied
-        return cls(method, unit, factors, kinds, model, *rules)
+        return cls(method, unit, factors, kinds, model, *rules, times=times)
 
     def variances(self, stack):
         """Return the variance (rows, nx) of each exposure of a RowStack, or None."""
@@ -146,7 +151,8 @@ class CombinationSettings:
         gain, readnoise, bias = self.model
         gain = stack.ccd.get("GAINMAP", gain)
         readnoise = stack.ccd.get("RNMAP", readnoise)
-        return (*(x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise)), bias)
+        gain, readnoise = (x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise))
+        return gain if self.times is None else gain * self.times[i], readnoise, bias
 
 
 def _uncertainty_kinds(exposures, noise, *, warn):
@@ -308,11 +314,12 @@ def bias_in_unit(masks, unit):
 
 def _noise_model(masks, unit):
     """Return gain, read noise and bias in the unit of the exposures, or None."""
-    if masks.readnoise is None or (masks.gain is None and unit == u.adu):
+    counts = is_counts(unit)
+    if masks.readnoise is None or (masks.gain is None and counts):
         return None
-    if unit not in {u.adu, u.electron}:
+    if not (counts or is_electrons(unit)):
         return None
-    gain = masks.gain if unit == u.adu else 1.0
+    gain = masks.gain if counts else 1.0
     return gain, masks.readnoise, bias_in_unit(masks, unit)
 
 
@@ -335,7 +342,7 @@ def given_noise(exposures, masks, gain=None, readnoise=None):
     """Return `GivenNoise`, completed by the masks; None if nothing is given."""
     if masks is None or (gain is None and readnoise is None):
         return None
-    if gain is None and exposures[0].unit != u.electron:
+    if gain is None and not is_electrons(exposures[0].unit):
         gain = masks.gain
     readnoise = masks.readnoise if readnoise is None else readnoise
     ccd = find_ccd_parameters(exposures, gain=gain, readnoise=readnoise, bias=None)

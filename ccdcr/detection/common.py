@@ -301,6 +301,7 @@ def make_lamedian(found, exposures, requirements):
         return None
     if exposures.gain_ratio is not None and not requirements.la_gain_apply:
         cleaned = cleaned / exposures.gain_ratio
-    if exposures.measured or not requirements.la_gain_apply:
+    in_unit = exposures.measured or exposures.unit not in {u.adu, u.electron}
+    if in_unit or not requirements.la_gain_apply:
         return u.Quantity(cleaned, exposures.unit)
     return u.Quantity(cleaned * np.float32(exposures.detector.gain), u.electron)

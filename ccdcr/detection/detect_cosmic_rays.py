@@ -56,10 +56,11 @@ def detect_cosmic_rays(
     Parameters
     ----------
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures or their files, in adu or electron, all of one shape
-        (ny, nx). Pixels that are masked (True = bad), not finite or beyond
-        1e12 electron are ignored and never flagged. Three or more; two are
-        enough with ``crmethod="matched"``.
+        The exposures or their files, in adu, electron, count, DN or photon, or one
+        of these per second (then EXPTIME must be in the headers), all of one shape
+        (ny, nx). Pixels that are masked (True = bad), not finite or beyond 1e12
+        electron are ignored and never flagged. Three or more; two are enough with
+        ``crmethod="matched"``.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or the YAML file that holds them.
     gain : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping, optional
@@ -67,8 +68,9 @@ def detect_cosmic_rays(
         Quantity of these, the name of a header keyword (also
         ``"ESO DET OUT1 CONAD"``), or numbers or keywords by amplifier, such as
         ``{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}``: see `~ccdcr.ccd_map`. Must
-        be given for exposures in adu, and not for those in electron. From 1e-6 to
-        1e6. Exposures of other gain are brought to one level by their flux factors.
+        be given for exposures in adu, count or DN, and not for those in electron or
+        photon. From 1e-6 to 1e6. Exposures of other gain are brought to one level
+        by their flux factors.
     readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping
         Read noise in electron, likewise; a Quantity may also be in adu. PyCosmic
         takes one number, the root mean square of the exposures or the median of

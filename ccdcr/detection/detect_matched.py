@@ -4,7 +4,6 @@
 from dataclasses import replace
 
 import numpy as np
-from astropy import units as u
 from scipy import ndimage
 
 from ccdcr.detection.common import (
@@ -25,6 +24,7 @@ from ccdcr.detection.mask_warnings import (
     warn_of_noise,
 )
 from ccdcr.exposures.align_exposures import find_places
+from ccdcr.exposures.ccd_values import is_counts, is_rate
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.diagnostics import (
     LOW,
@@ -53,11 +53,11 @@ __all__ = [
     "detect_matched",
     "effective_parameters",
     "expected_in_unit",
-    "full_level",
     "make_frames",
     "make_masks",
     "make_options",
     "report_equivalence",
+    "saturation_level",
     "scaled_frames",
     "second_opinion",
 ]
@@ -67,9 +67,18 @@ _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FULL = 65535.0  # adu, what 16 bits hold
 
 
-def full_level(unit):
-    """Return the saturation level of exposures that have none, bias included."""
-    return _FULL if unit == u.adu else np.inf
+def saturation_level(satlevel, unit, detector):
+    """
+    Return the saturation level in the unit of the data, one or of each exposure (n,).
+
+    ``satlevel`` is that of raw counts, bias included; None is 65535 for counts, and
+    none for electrons.
+    """
+    if satlevel is None:
+        satlevel = _FULL if is_counts(unit) else np.inf
+    if not is_rate(unit):
+        return satlevel
+    return np.inf if detector.times is None else satlevel / np.array(detector.times)
 
 
 def scaled_frames(exposures, factors, satlevel=None):
@@ -78,8 +87,7 @@ def scaled_frames(exposures, factors, satlevel=None):
 
     ``satlevel`` includes the bias; by default 65535 for adu and none for electron.
     """
-    if satlevel is None:
-        satlevel = full_level(exposures.unit)
+    satlevel = saturation_level(satlevel, exposures.unit, exposures.detector)
     return make_frames(
         exposures.data,
         exposures.detector,

@@ -8,7 +8,16 @@ from astropy import units as u
 from astropy.nddata import VarianceUncertainty
 
 from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
-from ccdcr.exposures.ccd_values import find_number, find_values, resolve, same_value
+from ccdcr.exposures.ccd_values import (
+    find_number,
+    find_values,
+    is_counts,
+    is_electrons,
+    is_known,
+    is_rate,
+    resolve,
+    same_value,
+)
 
 __all__ = [
     "MOST_SIGNAL",
@@ -37,7 +46,8 @@ class CCDParameters:
 
     ``gain`` is the median, ``readnoise`` stands for all exposures and pixels. ``gains``
     and ``readnoises`` have one value per exposure, ``gain_map`` and ``readnoise_map``
-    (ny, nx) one per pixel; each may be None.
+    (ny, nx) one per pixel; each may be None. Exposures that are rates have their
+    ``times`` (seconds), and gains in electron per unit of the rate.
     """
 
     gain: float
@@ -47,6 +57,7 @@ class CCDParameters:
     readnoise_map: np.ndarray | None = None
     gains: tuple | None = None
     gain_map: np.ndarray | None = None
+    times: tuple | None = None
 
     @property
     def noise(self):
@@ -56,7 +67,12 @@ class CCDParameters:
     @property
     def every_gain(self):
         """The gain: one number, one of each exposure (n,), or a map (ny, nx)."""
-        return _whole(self.gain, self.gains, self.gain_map)
+        if self.times is None:
+            return _whole(self.gain, self.gains, self.gain_map)
+        if self.gain_map is not None:
+            return self.gain_map / np.float32(np.median(self.times))
+        each = np.array(self.gains) / self.times
+        return float(each[0]) if np.ptp(each) < 1e-9 * each[0] else each
 
     @property
     def every_readnoise(self):
@@ -69,6 +85,16 @@ class CCDParameters:
         if self.gain_map is None:
             return None
         return (self.gain_map / self.gain).astype(np.float32)
+
+    def with_times(self, times):
+        """Return the parameters of rates of exposures with these times (n,)."""
+        typical = float(np.median(times))
+        gains = np.ones(len(times)) * (self.gains or self.gain)
+        scaled = None if self.gain_map is None else self.gain_map * np.float32(typical)
+        gains = tuple((gains * times).tolist())
+        gain = float(np.median(gains)) if scaled is None else float(np.median(scaled))
+        known = {"gain": gain, "gains": gains, "gain_map": scaled}
+        return replace(self, times=tuple(times.tolist()), **known)
 
     def depths(self, n):
         """Return the electrons per unit of n exposures relative to ``gain``, (n,)."""
@@ -97,17 +123,19 @@ def _whole(typical, each, per_pixel):
     return typical if each is None else np.array(each)
 
 
-def find_ccd_parameters(exposures, *, gain, readnoise, bias):
+def find_ccd_parameters(exposures, *, gain, readnoise, bias, timed=True):
     """
-    Return the `CCDParameters` of exposures in adu or electron.
+    Return the `CCDParameters` of exposures in counts or electrons, or rates of them.
 
-    ``gain``, ``readnoise`` and ``bias`` are those of `ccdcr.detect_cosmic_rays`.
+    ``gain``, ``readnoise`` and ``bias`` are those of `ccdcr.detect_cosmic_rays`. Rates
+    need exposure times unless ``timed`` is False.
     """
     unit = exposures[0].unit
-    if unit not in {u.adu, u.electron}:
+    if not is_known(unit):
         msg = (
-            f"exposures must be in adu or electron, got {unit}; set ccd.unit, or give "
-            "unit= (--unit) for files"
+            "exposures must be in adu, electron, count, DN or photon, or one of these "
+            f"per second, got {str(unit) or 'no unit'}; set ccd.unit, or give unit= "
+            "(--unit) for files"
         )
         raise ValueError(msg)
     known = _find_gain(exposures, gain, unit)
@@ -117,32 +145,49 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias):
             "or the name of a header keyword"
         )
         raise ValueError(msg)
-    known |= _find_readnoise(exposures, readnoise, known, unit)
+    known |= _find_readnoise(exposures, readnoise, known)
     bias = 0.0 if bias is None else same_value(exposures, "bias", bias)
     bias = find_number("bias", bias, unit)
     if abs(bias) > MOST_SIGNAL:
         msg = f"bias must be up to {MOST_SIGNAL:g} {unit}, got {bias:g}"
         raise ValueError(msg)
-    return CCDParameters(bias=bias, **known)
+    ccd = CCDParameters(bias=bias, **known)
+    return ccd.with_times(_times(exposures)) if timed and is_rate(unit) else ccd
+
+
+def _times(exposures):
+    """Return the exposure times (n,) that turn rates into counts."""
+    times = [exposure.meta.get("EXPTIME") for exposure in exposures]
+    for i, time in enumerate(times, start=1):
+        is_number = isinstance(time, (int, float)) and not isinstance(time, bool)
+        if not is_number or not 0 < time < np.inf:
+            msg = (
+                f"exposures in {exposures[0].unit} need the keyword EXPTIME (s) for "
+                f"their noise, got {time!r} in exposure {i}; add it to the header, or "
+                "multiply the exposures by their times"
+            )
+            raise ValueError(msg)
+    return np.array(times, dtype=float)
 
 
 def _find_gain(exposures, gain, unit):
     """Return the fields of `CCDParameters` of the gain."""
-    if gain is None and unit == u.adu:
+    if gain is None and is_counts(unit):
         msg = (
-            "gain must be given for exposures in adu: a number or Quantity in "
+            f"gain must be given for exposures in {unit}: a number or Quantity in "
             "electron/adu, or the name of a header keyword"
         )
         raise ValueError(msg)
-    if unit == u.electron:
+    if is_electrons(unit):
         values = 1.0 if gain is None else resolve(exposures, "gain", gain)
         if np.any(getattr(values, "value", values) != 1):
             msg = (
-                "gain must not be given for exposures in electron "
+                f"gain must not be given for exposures in {unit} "
                 f"(it is 1 already), got {short_repr(gain)}; leave it out"
             )
             raise ValueError(msg)
         return {"gain": 1.0}
+    gain = _per_count(resolve(exposures, "gain", gain))
     values = find_values(exposures, "gain", gain, _PER_ADU, above=True)
     if not (np.min(values) >= 1 / _MOST_GAIN and np.max(values) <= _MOST_GAIN):
         found = f"{np.min(values):g}" if np.ndim(values) == 0 else short_repr(gain)
@@ -151,10 +196,19 @@ def _find_gain(exposures, gain, unit):
     return _fields("gain", values, np.median)
 
 
-def _find_readnoise(exposures, readnoise, gain, unit):
+def _per_count(gain):
+    """Return a gain per count or DN as one per adu."""
+    unit = getattr(gain, "unit", _PER_ADU)
+    for other in (u.electron / u.count, u.electron / u.DN):
+        if unit.is_equivalent(other):
+            return gain.to(other).value * _PER_ADU
+    return gain
+
+
+def _find_readnoise(exposures, readnoise, gain):
     """Return the fields of `CCDParameters` of the read noise, given those of gain."""
     readnoise = resolve(exposures, "readnoise", readnoise)
-    if isinstance(readnoise, u.Quantity) and readnoise.unit.is_equivalent(u.adu):
+    if isinstance(readnoise, u.Quantity) and is_counts(readnoise.unit):
         gains = CCDParameters(**gain, readnoise=0, bias=0).every_gain
         if {np.ndim(gains), np.ndim(readnoise)} == {1, 2}:
             msg = (
@@ -162,7 +216,7 @@ def _find_readnoise(exposures, readnoise, gain, unit):
                 f"other one is that of each exposure, got {readnoise.unit}"
             )
             raise ValueError(msg)
-        readnoise = readnoise * (gains * u.electron / unit)
+        readnoise = readnoise.value * gains * u.electron
     values = find_values(exposures, "readnoise", readnoise, u.electron)
     if np.max(values) > _MOST_READNOISE:
         msg = (

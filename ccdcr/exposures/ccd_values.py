@@ -12,17 +12,23 @@ from ccdcr.exceptions import short_repr
 
 __all__ = [
     "GAIN_KEYWORDS",
+    "KNOWN_UNITS",
     "READNOISE_KEYWORDS",
     "ccd_map",
     "find_keywords",
     "find_number",
     "find_values",
+    "is_counts",
+    "is_electrons",
+    "is_known",
+    "is_rate",
     "resolve",
     "same_value",
 ]
 
 # Tried in this order if no value is given.
-GAIN_KEYWORDS = ("GAIN", "EGAIN")
+GAIN_KEYWORDS = ("EGAIN", "GAIN")
+_LEAST_SETTING = 50  # electron/adu
 READNOISE_KEYWORDS = ("RDNOISE", "READNOIS", "RON", "ENOISE")
 
 
@@ -203,19 +209,60 @@ def find_keywords(exposures, *, gain, readnoise):
     """
     Return gain and read noise as a dict, with usual keywords in place of None.
 
-    None remains where no keyword is in all headers.
+    None remains where no keyword is in all headers. EGAIN is electron/adu by
+    convention; GAIN is, too, unless its value can only be a setting of a camera. As
+    nobody has named the keyword of the gain, a warning is logged.
     """
-    if gain is None and exposures[0].unit != u.electron:
-        gain = _known_keyword(exposures, "gain", GAIN_KEYWORDS)
+    if gain is None and not is_electrons(exposures[0].unit):
+        gain = _known_keyword(exposures, GAIN_KEYWORDS, _is_gain)
+        if gain is not None:
+            value = exposures[0].meta[gain]
+            log.warning(f"gain is {value}, from the header keyword {gain}")
     if readnoise is None:
-        readnoise = _known_keyword(exposures, "readnoise", READNOISE_KEYWORDS)
+        readnoise = _known_keyword(exposures, READNOISE_KEYWORDS, lambda _: True)
+        if readnoise is not None:
+            value = exposures[0].meta[readnoise]
+            log.info(f"readnoise is {value}, from the header keyword {readnoise}")
     return {"gain": gain, "readnoise": readnoise}
 
 
-def _known_keyword(exposures, name, keywords):
+def _known_keyword(exposures, keywords, is_allowed):
     for keyword in keywords:
         if all(keyword in exposure.meta for exposure in exposures):
+            if is_allowed(exposures[0].meta[keyword]):
+                return keyword
             value = exposures[0].meta[keyword]
-            log.info(f"{name} is {value}, from the header keyword {keyword}")
-            return keyword
+            log.warning(f"{keyword} = {value} is a setting of the camera, not a gain")
     return None
+
+
+def _is_gain(value):
+    """Return whether a value can be electron/adu: settings are 0 or large integers."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 < value < _LEAST_SETTING or (value > 0 and value % 1 != 0)
+
+
+_COUNTS, _ELECTRONS = (u.adu, u.count, u.DN), (u.electron, u.photon)
+_RATES = tuple(unit / u.s for unit in (*_COUNTS, *_ELECTRONS))
+KNOWN_UNITS = (*_COUNTS, *_ELECTRONS, *_RATES)
+
+
+def is_known(unit):
+    """Return whether the noise of a unit is known from gain and read noise."""
+    return unit in KNOWN_UNITS
+
+
+def is_rate(unit):
+    """Return whether a unit is counts or electrons per second."""
+    return unit in _RATES
+
+
+def is_electrons(unit):
+    """Return whether a unit is electron or photon, or a rate of these."""
+    return unit in _ELECTRONS or unit in _RATES[len(_COUNTS) :]
+
+
+def is_counts(unit):
+    """Return whether a unit is one that a gain converts to electrons, or a rate."""
+    return unit in _COUNTS or unit in _RATES[: len(_COUNTS)]

@@ -16,7 +16,7 @@ from ccdcr.exposures.ccd_parameters import (
     known_variance,
     measure_parameters,
 )
-from ccdcr.exposures.ccd_values import find_keywords
+from ccdcr.exposures.ccd_values import find_keywords, is_electrons, is_rate
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import cut_bands, dilate
@@ -101,10 +101,10 @@ def load_exposures(
         measured = uses and not needs_detector and _is_unknown(opened, **given)
         if measured:  # the bias remains to be found
             given = {
-                "gain": None if opened[0].unit == u.electron else 1,
+                "gain": None if is_electrons(opened[0].unit) else 1,
                 "readnoise": 1,
             }
-        detector = find_ccd_parameters(opened, **given, bias=bias)
+        detector = find_ccd_parameters(opened, **given, bias=bias, timed=not measured)
         data = np.empty((len(opened), *shape), dtype=np.float32)
         bad = np.empty(data.shape, dtype=bool)
         variance = np.empty_like(data) if uses else None
@@ -123,7 +123,7 @@ def load_exposures(
 
 def _is_unknown(opened, gain, readnoise):
     """Return whether gain or read noise are missing."""
-    return readnoise is None or (gain is None and opened[0].unit != u.electron)
+    return readnoise is None or (gain is None and not is_electrons(opened[0].unit))
 
 
 def _check_informed(bad, exposure, name):
@@ -240,6 +240,8 @@ def scale_factors(exposures, given=None):
             )
             raise ValueError(msg)
         return np.broadcast_to(factors, n), "given"
+    if is_rate(exposures.unit):
+        return np.ones(n), None
     times, flux = exposure_times(exposures.headers), 1 / exposures.depths
     if times is None or len(times) != n or np.ptp(times) <= _SAME * times.min():
         return flux / np.median(flux), None

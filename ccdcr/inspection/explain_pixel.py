@@ -5,7 +5,7 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from ccdcr.combination.methods import METHODS
-from ccdcr.detection.detect_matched import full_level, make_frames, make_options
+from ccdcr.detection.detect_matched import make_frames, make_options, saturation_level
 from ccdcr.exposures.ccd_parameters import CCDParameters, known_variance
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
@@ -329,7 +329,8 @@ def _explain_matched(inspection, pixel):
 def _matched_frames(inspection, matching, bounds):
     """Return a part of the exposures as they were matched."""
     data, ratio = inspection.stack[:, *bounds], matching.gain_ratio
-    satlevel, ccd = inspection.requirements.ma_satlevel, inspection.detector
+    ccd = inspection.detector or CCDParameters(1.0, 1.0, 0.0)
+    satlevel = inspection.requirements.ma_satlevel
     bad = None if inspection.bad is None else inspection.bad[:, *bounds]
     variance = None
     if inspection.masks.noise == "uncertainty":
@@ -338,12 +339,12 @@ def _matched_frames(inspection, matching, bounds):
         variance = variance if ratio is None else variance * np.square(ratio[bounds])
     frames = make_frames(
         data if ratio is None else data * ratio[bounds],
-        CCDParameters(1.0, 1.0, 0.0) if ccd is None else ccd.at(bounds),
+        ccd.at(bounds),
         matching.scale,
         bad=bad,
-        satlevel=full_level(inspection.unit) if satlevel is None else satlevel,
+        satlevel=saturation_level(satlevel, inspection.unit, ccd),
         variance=variance,
-        is_measured=ccd is None,
+        is_measured=inspection.detector is None,
     )
     sky = matching.sky
     return with_level_skies(frames, None if sky is None else sky.cut(bounds))

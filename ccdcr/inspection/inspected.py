@@ -16,6 +16,8 @@ from ccdcr.combination.combination_settings import (
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
+from ccdcr.exposures.ccd_values import is_counts, is_electrons, is_rate
+from ccdcr.exposures.load_exposures import exposure_times
 from ccdcr.masks.diagnostics import LOW, POINT_LIKE, UNKNOWN
 from ccdcr.masks.edit_masks import load_mask_exposures
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
@@ -61,7 +63,7 @@ class Inspection:
         masks = read_masks(masks, "masks")
         exposures = load_mask_exposures(ccds, masks)
         unit = exposures.ccds[0].unit
-        gain = 1.0 if unit == u.electron else masks.gain
+        gain = 1.0 if is_electrons(unit) else masks.gain
         known = gain is not None and masks.readnoise is not None
         return cls(
             masks,
@@ -69,9 +71,7 @@ class Inspection:
             exposures.stack,
             exposures.bad,
             unit,
-            CCDParameters.from_values(gain, masks.readnoise, exposures.bias)
-            if known
-            else None,
+            _parameters(gain, masks, exposures) if known else None,
             exposures.factors,
         )
 
@@ -133,7 +133,7 @@ class Inspection:
         return detect_cosmic_rays(
             self.ccds,
             requirements,
-            gain=self.masks.gain if self.unit == u.adu else None,
+            gain=self.masks.gain if is_counts(self.unit) else None,
             readnoise=self.masks.readnoise,
             bias=self.detector.bias,
         )
@@ -247,6 +247,15 @@ class Inspection:
     def corrected(self, name):
         """Return the image that a mask is made for: mediancr or meancr."""
         return self.combined("mediancr" if name in {"MEDIANCR", EVERY} else "meancr")
+
+
+def _parameters(gain, masks, exposures):
+    """Return the `CCDParameters` of masks for their exposures; None without times."""
+    ccd = CCDParameters.from_values(gain, masks.readnoise, exposures.bias)
+    if not is_rate(exposures.ccds[0].unit):
+        return ccd
+    times = exposure_times([each.meta for each in exposures.ccds])
+    return None if times is None else ccd.with_times(times)
 
 
 def _check_order(ccds, masks):

@@ -10,6 +10,7 @@ from astropy.table import Table
 
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_parameters import model_variance
+from ccdcr.exposures.ccd_values import is_electrons, is_known, is_rate
 from ccdcr.exposures.open_exposures import load_ccds
 from ccdcr.masks.mask_checks import typical
 
@@ -46,8 +47,12 @@ def expected_table(value, crmasks):
         msg = f"expected must be a Table of {columns}, got {short_repr(value)}"
         raise TypeError(msg)
     units = {value[name].unit for name in ("VALUE", "SIGMA")}
-    if len(units) > 1 or not units <= {u.adu, u.electron}:
-        msg = f"VALUE and SIGMA of expected must be in adu or electron, got {units}"
+    known = all(unit is not None and is_known(unit) for unit in units)
+    if len(units) > 1 or not known:
+        msg = (
+            "VALUE and SIGMA of expected must be in one unit of counts or electrons, "
+            f"got {units}"
+        )
         raise ValueError(msg)
     places = _places(value, crmasks.shape)
     if not crmasks[places].all():
@@ -227,11 +232,11 @@ def _uncertainty(ccd, masks, i, place, sigma):
 def _noise_model(masks, i, unit):
     """Return gain, read noise and bias of exposure i, or None."""
     gain, readnoise = masks.gain, masks.readnoise
-    if readnoise is None or unit not in {u.adu, u.electron}:
+    if readnoise is None or not is_known(unit) or is_rate(unit):
         return None
-    if gain is None and unit == u.adu:
+    if gain is None and not is_electrons(unit):
         return None
     bias = masks.bias or 0.0
-    if unit == u.electron:
+    if is_electrons(unit):
         gain, bias = 1.0, bias * (1.0 if gain is None else typical("gain", gain))
     return (*(x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise)), bias)

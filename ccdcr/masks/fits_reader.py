@@ -12,6 +12,7 @@ from astropy.io.fits import VerifyError
 from astropy.table import Table
 
 from ccdcr.exceptions import CRMasksFileError, MissingUUIDWarning, short_repr, warn_user
+from ccdcr.exposures.ccd_values import KNOWN_UNITS
 from ccdcr.masks.expected_table import EXPECTED_COLUMNS
 from ccdcr.masks.mask_checks import pixel_boxes
 from ccdcr.matching.equivalence import COLUMNS, Equivalence
@@ -284,7 +285,8 @@ class Source:
             return None
         for name in ("VALUE", "SIGMA"):
             unit = str(self.hdus[EXPECTED].columns[name].unit).lower()
-            table[name].unit = {"adu": u.adu, "electron": u.electron}.get(unit)
+            known = {str(each).lower(): each for each in KNOWN_UNITS}
+            table[name].unit = known.get(unit)
         return table
 
     def boundaries(self):

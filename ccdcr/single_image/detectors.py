@@ -308,6 +308,10 @@ def run_detector(detector, images, parameters, *, keep=(), progress_bar=None):
     """
     masks, cleaned = {}, {}
     readnoise = parameters.readnoise
+    times = getattr(parameters, "times", None)
+    if times is not None and isinstance(detector, LACosmic):
+        level = detector.satlevel / float(np.median(times))
+        detector = replace(detector, satlevel=level)
     if parameters.readnoise_map is not None:
         readnoise = parameters.readnoise_map
     items = images.items() if progress_bar is None else progress_bar(images.items())

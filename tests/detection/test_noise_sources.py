@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from astropy import log
 from astropy import units as u
 from astropy.nddata import (
     CCDData,
@@ -24,6 +25,7 @@ from ccdcr import (
 )
 from ccdcr.exceptions import CRMasksFileError, NoiseModelWarning, NoUncertaintyWarning
 from ccdcr.exposures import CCDParameters
+from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.simulation import simulate_exposures
 from ccdcr.single_image.detectors import LACosmic
 
@@ -364,3 +366,138 @@ class TestUncertainty:
         assert row["noise"] == pytest.approx(sigma * np.sqrt(1.5), rel=0.15)
         value = case.sim.cosmic_rays[1, y, x] / case.flat[y, x]
         assert row["value"] == pytest.approx(value, abs=5 * sigma)
+
+
+TIMES = (200.0, 1000.0, 600.0)
+
+
+class TestUnits:
+    """Counts and electrons, and rates of them."""
+
+    @pytest.mark.parametrize("unit", ["adu", "count", "DN"])
+    def test_counts(self, unit):
+        """All counts have a gain, which may be per adu or per their own unit."""
+        sim = simulate(gain=1.5, readnoise=4.0)
+        ccds = [CCDData(ccd.data, unit=unit) for ccd in sim.exposures]
+        noise = {"gain": 1.5 * u.electron / u.Unit(unit), "readnoise": 4.0}
+        masks = detect_cosmic_rays(ccds, **noise)
+        plain = detect_cosmic_rays(sim.exposures, gain=1.5, readnoise=4.0)
+        assert_array_equal(masks.crmasks, plain.crmasks)
+        result = CRCombiner(ccds, masks).meancr_combine()
+        assert result.unit == u.Unit(unit)
+        assert pulls(result, sim.truth, masks) == pytest.approx([1, 1], abs=0.05)
+
+    @pytest.mark.parametrize("unit", ["electron", "photon"])
+    def test_electrons(self, unit):
+        """They need no gain, and take none."""
+        sim = simulate(gain=1.0, readnoise=4.0)
+        ccds = [CCDData(ccd.data, unit=unit) for ccd in sim.exposures]
+        masks = detect_cosmic_rays(ccds, readnoise=4.0)
+        result = CRCombiner(ccds, masks).meancr_combine()
+        assert pulls(result, sim.truth, masks) == pytest.approx([1, 1], abs=0.05)
+        with pytest.raises(ValueError, match="gain must not be given for exposures"):
+            detect_cosmic_rays(ccds, gain=2.0, readnoise=4.0)
+
+    def rates(self, unit, gain, **header):
+        """Return a simulation of unequal times and its exposures per second."""
+        gain = ccd_map(SHAPE, gain) if isinstance(gain, dict) else gain
+        sim = simulate(gain=gain, readnoise=4.0, exptime=TIMES)
+        ccds = [
+            CCDData(ccd.data / time, unit=unit, meta={"EXPTIME": time} | header)
+            for ccd, time in zip(sim.exposures, TIMES, strict=True)
+        ]
+        return sim, ccds
+
+    @pytest.mark.parametrize(
+        ("unit", "gain"),
+        [("electron / s", 1.0), ("adu / s", 1.5), ("DN / s", 1.5), ("adu / s", GAIN)],
+    )
+    @pytest.mark.parametrize("crmethod", ["matched", "mmcosmic"])
+    def test_rates(self, unit, gain, crmethod):
+        """The noise is that of the exposure times; the flux factors are 1."""
+        sim, ccds = self.rates(unit, gain)
+        given = {} if unit == "electron / s" else {"gain": gain}
+        masks = detect_cosmic_rays(ccds, readnoise=4.0, crmethod=crmethod, **given)
+        assert_array_equal(masks.flux_factor, 1)
+        if crmethod == "mmcosmic":
+            counts = {"gain": gain, "readnoise": 4.0, "crmethod": crmethod}
+            plain = detect_cosmic_rays(sim.exposures, **counts)
+            assert_array_equal(masks.crmasks, plain.crmasks)
+        else:
+            planes = sim.cosmic_rays
+            near = [ndimage.binary_dilation(c > 0.1, iterations=3) for c in planes]
+            assert (masks.crmasks & ~np.array(near)).sum(axis=(1, 2)).max() <= 2
+        hits = sim.hits(6)
+        assert np.count_nonzero(masks.crmasks & hits) >= 0.99 * hits.sum()
+        result = CRCombiner(ccds, masks).meancr_combine()
+        truth = sim.truth / np.median(TIMES)
+        assert pulls(result, truth, masks) == pytest.approx([1, 1], abs=0.05)
+        again = combine(ccds, crmasks=masks)
+        assert_array_equal(again.uncertainty.array, result.uncertainty.array)
+
+    @pytest.mark.parametrize("unit", ["adu / s", "DN / s", "ct / s"])
+    def test_file(self, unit, tmp_path):
+        """The mask set has the gain that was given, and is read as it was written."""
+        _, ccds = self.rates(unit, 1.5)
+        masks = detect_cosmic_rays(ccds, gain=1.5, readnoise=4.0)
+        assert masks.gain == 1.5
+        masks.write(tmp_path / "crmasks.fits")
+        again = CRMaskSet.read(tmp_path / "crmasks.fits")
+        assert again == masks
+        assert again.expected_unit == masks.expected_unit == u.Unit(unit)
+
+    def test_no_time(self):
+        """Without EXPTIME the remedy is said; uncertainties need none."""
+        _, ccds = self.rates("electron / s", 1.0)
+        del ccds[1].meta["EXPTIME"]
+        message = "need the keyword EXPTIME .* got None in exposure 2"
+        with pytest.raises(ValueError, match=message):
+            detect_cosmic_rays(ccds, readnoise=4.0)
+        for ccd, time in zip(ccds, TIMES, strict=True):
+            variance = np.maximum(ccd.data * time, 0) + 16
+            ccd.uncertainty = StdDevUncertainty(np.sqrt(variance) / time)
+        assert detect_cosmic_rays(ccds).noise == "uncertainty"
+
+    def test_saturation(self):
+        """The level is that of raw counts: here 60000 adu in each exposure."""
+        _, ccds = self.rates("adu / s", 1.5)
+        for ccd, time in zip(ccds, TIMES, strict=True):
+            ccd.data[90:110, 90:110] = 60000 / time
+        options = {"gain": 1.5, "readnoise": 4.0, "ma_satlevel": 59000}
+        masks = detect_cosmic_rays(ccds, **options)
+        assert masks.equivalence.terms["flux"] == pytest.approx([1, 1, 1], abs=0.1)
+
+    @pytest.mark.parametrize("unit", ["", "m", "adu / min"])
+    def test_unknown(self, unit):
+        """Other units are refused with the remedy."""
+        ccds = [CCDData(np.ones(SHAPE), unit=unit) for _ in range(3)]
+        message = r"in adu, electron, count, DN or photon.* give unit= \(--unit\)"
+        with pytest.raises(ValueError, match=message):
+            detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
+
+
+class TestKeywords:
+    """Gain and read noise of headers, where nobody has named a keyword."""
+
+    @pytest.mark.parametrize(
+        ("header", "gain"),
+        [
+            ({"GAIN": 1.9}, 1.9),
+            ({"GAIN": 120, "EGAIN": 1.2}, 1.2),
+            ({"GAIN": 1.9, "EGAIN": 1.2}, 1.2),
+            ({"GAIN": 120}, None),
+            ({"GAIN": 0}, None),
+            ({}, None),
+        ],
+    )
+    def test_gain(self, header, gain):
+        """EGAIN is electron/adu; a GAIN may be a setting."""
+        ccds = [CCDData(np.ones((3, 4)), unit="adu", meta=header)] * 2
+        with log.log_to_list() as messages:
+            found = find_keywords(ccds, gain=None, readnoise=3.0)["gain"]
+        assert (None if found is None else header[found]) == gain
+        warned = [m.getMessage() for m in messages if m.levelname == "WARNING"]
+        if gain is not None:
+            assert warned == [f"gain is {gain}, from the header keyword {found}"]
+        elif header:
+            assert "is a setting of the camera" in warned[0]
