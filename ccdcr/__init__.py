@@ -15,6 +15,7 @@ _MODULES = {
     "CoincidenceWarning": "exceptions",
     "Equivalence": "matching.equivalence",
     "FluxScaleWarning": "exceptions",
+    "ForeignMasksWarning": "exceptions",
     "ImplausibleMaskWarning": "exceptions",
     "LocalMedianWarning": "exceptions",
     "MatchingFailedWarning": "exceptions",

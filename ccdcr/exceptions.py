@@ -15,6 +15,7 @@ __all__ = [
     "CRWarning",
     "CoincidenceWarning",
     "FluxScaleWarning",
+    "ForeignMasksWarning",
     "ImplausibleMaskWarning",
     "LocalMedianWarning",
     "MatchingFailedWarning",
@@ -74,6 +75,10 @@ class MissingUnitWarning(CRWarning):
 
 class FluxScaleWarning(CRWarning):
     """The exposures differ in flux scale in a way that nothing corrects."""
+
+
+class ForeignMasksWarning(CRWarning):
+    """Masks do not seem to be those of the exposures."""
 
 
 class NoUncertaintyWarning(CRWarning):

@@ -31,7 +31,8 @@ from ccdcr.combination.combine_rows import (
 )
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.exposure_files import FileRows, Scratch
-from ccdcr.exposures.open_exposures import open_exposures
+from ccdcr.exposures.open_exposures import list_exposures, open_exposures
+from ccdcr.masks.mask_checks import check_order
 from ccdcr.masks.mask_rows import open_masks
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.utils.neighbours import cut_bands, number_of_threads
@@ -181,6 +182,7 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         exposures = stack.enter_context(opened)
         masks = open_masks(stack, crmasks, mem_limit * _MASKS, folder)
         check_fit(masks, len(exposures), exposures[0].shape)
+        check_order(masks, exposures, list_exposures(items)[1])
         check_dtype(settings["dtype"])
         _check_weights(settings["weights"], exposures)
         scaling = _factors(settings.pop("scale"), exposures, mem_limit)

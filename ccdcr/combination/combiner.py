@@ -17,6 +17,7 @@ from ccdcr.combination.combination_settings import (
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.exposures.ccd_parameters import find_noise_source
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
+from ccdcr.masks.mask_checks import check_order
 
 __all__ = ["CRCombiner"]
 
@@ -159,6 +160,7 @@ class CRCombiner(LateCombiner):
         if value is not None:
             value = read_masks(value, "crmasks")
             check_fit(value, len(self._ccds), self._ccds[0].shape)
+            check_order(value, self._exposures, None)
         self._crmasks = value
 
     @_with_options(" at every MEDIANCR pixel", "median of all, there too")

@@ -9,10 +9,11 @@ import numpy as np
 from astropy import units as u
 
 from ccdcr.exposures import load_ccds
+from ccdcr.exposures.open_exposures import Exposure
 from ccdcr.masks.diagnostics import USER
 from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
-from ccdcr.masks.mask_checks import typical
+from ccdcr.masks.mask_checks import check_order, typical
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils import stacks as kernels
@@ -214,13 +215,14 @@ class MaskExposures:
 
 def load_mask_exposures(ccds, masks):
     """Return the `MaskExposures` of CCDData or files and a `~ccdcr.CRMaskSet`."""
-    ccds, _ = load_ccds(ccds, name="ccds")
+    ccds, names = load_ccds(ccds, name="ccds")
     if len(ccds) != len(masks) or ccds[0].shape != masks.shape:
         msg = (
             f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
             f"masks, got {len(ccds)} of shape {ccds[0].shape}"
         )
         raise ValueError(msg)
+    check_order(masks, [Exposure.from_ccd(ccd) for ccd in ccds], names, "masks")
     in_electrons = ccds[0].unit == u.electron and masks.gain is not None
     scale = typical("gain", masks.gain) if in_electrons else 1.0
     bias = (masks.bias or 0.0) * scale

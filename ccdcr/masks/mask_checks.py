@@ -7,12 +7,14 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import NDData
 from astropy.table import Table
+from scipy.optimize import linear_sum_assignment
 
-from ccdcr.exceptions import short_repr
+from ccdcr.exceptions import ForeignMasksWarning, short_repr, warn_user
 from ccdcr.matching.equivalence import Equivalence
 from ccdcr.median_minimum.exact_boundary import ExactBoundary
 from ccdcr.requirements.requirement_table import boxes
 from ccdcr.requirements.requirements import Requirements
+from ccdcr.utils.files import card_text
 
 __all__ = [
     "NOISE_TEXTS",
@@ -22,6 +24,7 @@ __all__ = [
     "as_meta",
     "as_requirements",
     "ccd_values",
+    "check_order",
     "check_shape",
     "clean_image",
     "describe_values",
@@ -285,3 +288,160 @@ def as_meta(value):
             msg = f"meta must have names of keywords as keys, got {short_repr(key)}"
             raise TypeError(msg)
     return dict(value)
+
+
+_LEAST_PIXELS, _ENOUGH_PIXELS = 20, 300  # hit in one exposure only, of each mask
+_BAND, _CLEAR_HIT = 64, np.float32(5.0)
+_BETTER, _FEW, _CHANCE, _SIGMAS_OF_ORDER = 3.0, 2, 0.05, 4.0
+
+
+def check_order(masks, exposures, names, what="crmasks"):
+    """
+    Refuse masks in another order than the exposures; warn of those of others.
+
+    Masks (n, ny, nx) and exposures are read by rows, as far as needed: where one
+    exposure alone is hit it must be the highest. Names of files that are all known
+    decide instead.
+    """
+    order = _order_of_names(masks, names)
+    if order is None:
+        order = _order_of_pixels(masks, exposures)
+    if order is None:
+        msg = (
+            f"{what} seem to be masks of other exposures: pixels that are flagged in "
+            "one exposure are not higher in it, and others are; detect again, or give "
+            "the masks of these exposures"
+        )
+        warn_user(msg, ForeignMasksWarning)
+    elif list(order) != list(range(len(masks))):
+        listed = ", ".join(str(i + 1) for i in order)
+        msg = (
+            f"the exposures are not in the order of {what}; the right order of what "
+            f"was given is {listed}: {', '.join(_label(names, i) for i in order)}"
+        )
+        raise ValueError(msg)
+
+
+def _label(names, i):
+    return (names[i] if names else "") or f"exposure {i + 1}"
+
+
+def _order_of_names(masks, names):
+    """Return the places of the exposures of each mask by file names, or None."""
+    known = [masks.meta.get(f"FILE{i}") for i in range(1, len(masks) + 1)]
+    given = [card_text(name) for name in names or ()]
+    if None in known or len(set(known)) < len(known) or set(known) != set(given):
+        return None
+    return [given.index(name) for name in known]
+
+
+def _order_of_pixels(masks, exposures):
+    """Return the places of the exposures of each mask by pixels, or None for none."""
+    n, same = len(masks), range(len(masks))
+    if n < 2:
+        return same
+    total = sum(_count_highest(masks, exposures))
+    number, positive, clear, missed = total[0, :, 0], *total[1:3], total[3, 0]
+    known = number >= _LEAST_PIXELS
+    if not known.any():
+        return same
+    share = np.where(known[:, np.newaxis], number[:, np.newaxis], np.inf)
+    shares, own = clear / share, np.diag(clear / share)
+    _, order = linear_sum_assignment(-shares)
+    moved = known & (order != np.arange(n))
+    best = shares[np.arange(n), order]
+    if moved.any() and _is_better(
+        best[moved], own[moved], shares[known], number[moved]
+    ):
+        return order
+    number = number[known]
+    expected = _BETTER * missed.mean() + _FEW / number.sum()
+    chance = 0.5 + _CHANCE + 2 / np.sqrt(number.sum())
+    by_chance = np.diag(positive / share)[known].mean() < chance
+    clear = np.average(own[known], weights=number)
+    return None if by_chance and clear <= expected else same
+
+
+def _is_better(best, own, shares, number):
+    """Return whether shares in another order are clearly better, not by chance."""
+    n = shares.shape[1]
+    others = (shares.sum() - shares.max(axis=1).sum()) / max(
+        shares.size - len(shares), 1
+    )
+    before = max(own.mean(), others if n > 2 else 0.0)
+    if best.mean() <= max(_BETTER * before, before + _CHANCE):
+        return False
+    found, left = (best * number).sum(), (own * number).sum()
+    return found - left > _SIGMAS_OF_ORDER * np.sqrt(found + left)
+
+
+def _count_highest(masks, exposures):
+    """
+    Yield (4, n, n) by bands until enough are counted.
+
+    Of pixels of each mask only: their number, those in which each exposure is above the
+    median of the others, and clearly so; and the share of unflagged pixels in which it
+    clearly is.
+    """
+    starts = np.arange(0, masks.shape[0], _BAND)
+    number = np.zeros(len(masks))
+    for start in np.random.default_rng(1).permutation(starts):
+        rows = slice(int(start), min(int(start) + _BAND, masks.shape[0]))
+        part = masks[rows]
+        planes = [np.asarray(exposure.data[rows]) for exposure in exposures]
+        with np.errstate(over="ignore"):  # beyond float32 is not finite either
+            stack = np.stack([plane.astype(np.float32) for plane in planes])
+        usable = np.isfinite(stack).all(axis=0)
+        for exposure in exposures:
+            if exposure.mask is not None:
+                usable &= ~np.asarray(exposure.mask[rows], dtype=bool)
+        found = _highest_of_rows(part, stack, usable & ~_user_pixels(masks, rows))
+        if found is not None:
+            yield found
+            number += found[0, :, 0]
+        if (number >= _ENOUGH_PIXELS).all():
+            return
+    yield np.zeros((4, len(masks), len(masks)))
+
+
+def _user_pixels(masks, rows):
+    """Return the pixels (rows, nx) that the user has listed as hits."""
+    listed = np.zeros((masks.shape[0], masks.shape[1]), dtype=bool)
+    given = masks.requirements and masks.requirements.pixels_to_be_flagged_as_cr
+    for x, y, *_ in given or ():
+        listed[y - 1, x - 1] = True
+    return listed[rows]
+
+
+def _highest_of_rows(part, stack, usable):
+    """Return what `_count_highest` yields of a band, or None."""
+    n = len(stack)
+    hit = part.crmasks if part.low is None else part.crmasks & ~part.low
+    clean = usable & ~part.crmasks.any(axis=0)
+    if np.count_nonzero(clean) < _LEAST_PIXELS:
+        return None
+    data = _levelled(stack, clean)
+    count = np.zeros((4, n, n))
+    number = hit.sum(axis=0)
+    for i in range(n):
+        above = data[i] - np.median(np.delete(data, i, axis=0), axis=0)
+        sigma = 1.48 * np.median(np.abs(above[clean] - np.median(above[clean])))
+        clear = above > _CLEAR_HIT * max(sigma, np.finfo(np.float32).tiny)
+        for j in range(n):
+            own = usable & hit[j] & (number == 1)
+            count[0, j, :] = np.count_nonzero(own)
+            count[1:3, j, i] = np.count_nonzero(own & (above > 0)), (own & clear).sum()
+        count[3, 0, i] = np.count_nonzero(clean & clear) / clean.sum()
+    return count
+
+
+def _levelled(stack, clean):
+    """Return (n, rows, nx) without their levels, at the scale of their structure."""
+    data = stack - np.median(stack[:, clean], axis=1)[:, np.newaxis, np.newaxis]
+    mean = data.mean(axis=0)
+    bright = clean & (mean > np.quantile(mean[clean], 0.95))
+    sums = data[:, bright].sum(axis=1, dtype=float)
+    scatter = 1.48 * np.median(np.abs(data[:, clean]), axis=1)
+    if bright.any() and (sums > 10 * scatter * np.sqrt(bright.sum())).all():
+        data /= np.float32(sums / np.median(sums))[:, np.newaxis, np.newaxis]
+    return data

@@ -75,11 +75,17 @@ def find_crmasks(block, task, settings, made):
         if _is_detection(made.get(place)):
             return place
     found = _of_this_run(name.name, task, made) if by_name else []
-    for place in places:
-        if place.is_file():
-            for path in found:
-                log.warning(f"{task.id}: the masks {place} are used, not {path}")
-            return place
+    existing = [place for place in places if place.is_file()]
+    own = [path for path in found if made[path].source == task.source]
+    if own and existing:
+        log.warning(
+            f"{task.id}: the masks {own[0]} of this file are used, not {existing[0]}; "
+            "give its absolute path to use it"
+        )
+    if existing and not own:
+        for path in found:
+            log.warning(f"{task.id}: the masks {existing[0]} are used, not {path}")
+        return existing[0]
     if by_name and not found:
         found = _of_earlier_runs(name.name, task, settings)
     if len(found) == 1:

@@ -32,7 +32,10 @@ from ccdcr.combination import combine_tiles as tiled
 from ccdcr.masks.mask_rows import open_masks
 
 # Flux factors are not applied in many cases, which is what they are about.
-pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.FluxScaleWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ccdcr.FluxScaleWarning"),
+    pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning"),  # random masks
+]
 
 SHAPE = (37, 11)
 N = 5
@@ -204,7 +207,7 @@ class TestSame:
         masks = mask_set(gain=None, readnoise=None)
         with pytest.warns(NoUncertaintyWarning) as record:
             result = combine(exposures(), crmasks=masks, mem_limit=60_000)
-        assert len(record) == 1
+        assert [w.category for w in record].count(NoUncertaintyWarning) == 1
         assert result.uncertainty is None
 
     def test_weights_of_a_tile(self):
@@ -458,7 +461,7 @@ class TestMasksInFile:
                     hdu.header.remove(keyword, ignore_missing=True)
         with pytest.warns(MissingUUIDWarning) as record:
             rows, _, uuid = self.open(path)
-        assert len(record) == 1
+        assert [w.category for w in record].count(MissingUUIDWarning) == 1
         assert rows.uuid == uuid
 
     @pytest.mark.parametrize(
