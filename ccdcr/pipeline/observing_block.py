@@ -4,6 +4,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,11 @@ _KINDS = {
 }
 _WORD = "[A-Z0-9_-]"
 _KEYWORD = re.compile(rf"[A-Z]{_WORD}{{0,7}}|[A-Z]{_WORD}*( {_WORD}+)+")
+_TOP_LEVEL = ("id", "mode", "instrument", "extnum", "frames", "images", "requirements")
+_TOP_LEVEL += ("gain", "readnoise", "rnoise", "bias")
+_OTHER_DETECTORS = ("pc_", "dc_", "nn_")  # of numina: PyCosmic, deepCR, Cosmic-CoNN
 _PIPELINE = {
+    "save_preprocessed",
     "diffuse_light_image",
     "extraction_offset",
     "ignored_sky_bundles",
@@ -209,6 +214,7 @@ class ObservingBlock:
         names = ("id", "mode", "instrument", "extnum", "align")
         known = {name: _pop(content, name) for name in names}
         known |= {"frames": frames, "path": Path(path), **_detector(content)}
+        _warn_of_misplaced(content, path)
         parts = _split(requirements, content)
         if parts["other"]:
             names = ", ".join(parts["other"])
@@ -264,11 +270,29 @@ def _one(value, key, unit, kind, *, keyword=True):
     return kind(value, key) * unit
 
 
+def _is_of_pipeline(name):
+    """Return whether a requirement is one of numina's that has no meaning here."""
+    return name in _PIPELINE or str(name).startswith(_OTHER_DETECTORS)
+
+
+def _warn_of_misplaced(names, path):
+    """Warn of top-level keys that are misspelt or belong below ``requirements``."""
+    below = {*REQUIREMENTS, *ALIASES, *_COMBINATION}
+    top = {*_TOP_LEVEL, *below}
+    for name in map(str, names):
+        if name in below:
+            log.warning(
+                f"{path}: {name} is not used: it must be indented below requirements"
+            )
+        elif found := get_close_matches(name, top, 1, cutoff=0.8):
+            log.warning(f"{path}: {name} is not used; did you mean {found[0]}?")
+
+
 def _split(requirements, other):
     """Return the requirements of a combination or of a detection, and all others."""
     given = {name: _pop(requirements, name) for name in _COMBINATION}
     if given["method"] is None and given["crmasks"] is None:
-        for name in [name for name in requirements if name in _PIPELINE]:
+        for name in [name for name in requirements if _is_of_pipeline(name)]:
             other[name] = requirements.pop(name)
         return {"requirements": Requirements.from_mapping(requirements), "other": other}
     if stray := [name for name in requirements if name in {*REQUIREMENTS, *ALIASES}]:

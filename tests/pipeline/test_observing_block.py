@@ -447,3 +447,52 @@ class TestFile:
         block = read(DETECTION)
         with pytest.raises(dataclasses.FrozenInstanceError, match="frames"):
             block.frames = ()
+
+
+class TestOtherKeys:
+    """Keys that are not used here."""
+
+    TEXT = "id: a\nmode: MegaraCrDetection\nframes: [a.fits, b.fits, c.fits]\n"
+
+    def write(self, tmp_path, more):
+        """Return a file of a detection with more lines."""
+        path = tmp_path / "block.yaml"
+        path.write_text(self.TEXT + more)
+        return path
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "pc_sigma_det: [5.0, 3.0]",
+            "dc_threshold: 0.5",
+            "nn_model: ground_imaging",
+            "save_preprocessed: True",
+        ],
+    )
+    def test_numina(self, tmp_path, line):
+        """Those of numina's documentation are accepted."""
+        text = f"requirements:\n  crmethod: mm_lacosmic\n  {line}\n"
+        block = ObservingBlock.from_yaml(self.write(tmp_path, text))
+        assert block.requirements.crmethod == "mm_lacosmic"
+        assert line.partition(":")[0] in block.other
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("gains: 1.9", "gains is not used; did you mean gain?"),
+            ("readnoize: 3", "readnoize is not used; did you mean readnoise?"),
+            ("dilation: 3", "dilation is not used: it must be indented below"),
+            ("crmethod: mmcosmic", "crmethod is not used: it must be indented below"),
+        ],
+    )
+    def test_misplaced(self, tmp_path, caplog, line, message):
+        """A misspelt or wrongly indented key is a warning with the likely name."""
+        ObservingBlock.from_yaml(self.write(tmp_path, f"{line}\n"))
+        (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+        assert message in record.getMessage()
+
+    @pytest.mark.parametrize("line", ["enabled: true", "children: []", "comment: x"])
+    def test_other(self, tmp_path, caplog, line):
+        """Other keys of the control system are no warning."""
+        ObservingBlock.from_yaml(self.write(tmp_path, f"{line}\n"))
+        assert not [r for r in caplog.records if r.levelname == "WARNING"]
