@@ -21,13 +21,20 @@ TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
 COLUMNS = {
     "terms": ("exposure", *TERMS, "noise"),
     "levels": ("level", "values", "before", "after"),
-    "tiles": ("exposure", "y", "x", *TERMS),
+    "tiles": ("exposure", "y", "x", *TERMS, "error_x", "error_y"),
 }
-UNITS = {"shift_x": "pixel", "shift_y": "pixel", "seeing": "pixel2"}
+UNITS = {
+    "shift_x": "pixel",
+    "shift_y": "pixel",
+    "seeing": "pixel2",
+    "error_x": "pixel",
+    "error_y": "pixel",
+}
 
 # Limits of matching.
 _MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.5, 2.0, 3.0
 _LEAST_MEASURED = 0.5
+_SURE, _LEAST_TILES = 3.0, 2  # errors, and tiles that tell a local shift
 _SHIFTS = ("shift_x", "shift_y")
 # Differences that need matching.
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
@@ -61,7 +68,8 @@ class Equivalence:
         mean of the exposures. NaN = there is too little structure to tell.
     tiles : `~astropy.table.Table`
         The same terms for each tile of each exposure, with its centre x, y;
-        the first pixel is (1, 1).
+        the first pixel is (1, 1), and the errors of its shifts, ``error_x`` and
+        ``error_y`` (pixel).
     number : int
         Values that could have been measured.
     reasons : sequence of str, optional
@@ -148,6 +156,8 @@ class Equivalence:
                 f"shifts of {shift:.2f} pixel are above {_MAX_SHIFT}: "
                 "register the exposures first"
             )
+        elif local := self._local_shifts():
+            found.append(local)
         flux = self._flux_ratio()
         if flux > _MAX_FLUX:
             found.append(
@@ -171,6 +181,30 @@ class Equivalence:
                 "focus, and leave out exposures that differ"
             )
         return found
+
+    def _local_shifts(self):
+        """Return a text if some tiles tell shifts above the limit, or ''."""
+        n = len(self.terms)
+        names = (*_SHIFTS, "error_x", "error_y", "x", "y")
+        x, y, error_x, error_y, *centre = (
+            np.asarray(self.tiles[name], dtype=float).reshape(n, -1) for name in names
+        )
+        sure = np.abs(x) - _SURE * error_x > _MAX_SHIFT
+        sure |= np.abs(y) - _SURE * error_y > _MAX_SHIFT
+        tiles = sure.any(axis=0)
+        if np.count_nonzero(tiles) < _LEAST_TILES:
+            return ""
+        text = []
+        for name, values in zip(_SHIFTS, (x, y), strict=True):
+            shifts = np.median(values[:, tiles], axis=1)
+            if np.abs(shifts).max() > _MAX_SHIFT:
+                text.append(f"{name} {', '.join(f'{v:+.2f}' for v in shifts)} pixel")
+        place = ", ".join(f"{np.median(c[0, tiles]):.0f}" for c in centre)
+        return (
+            f"shifts above {_MAX_SHIFT} pixel in {np.count_nonzero(tiles)} tiles "
+            f"around x, y = {place} ({'; '.join(text)}): register the exposures on "
+            "what is there"
+        )
 
     def _flux_ratio(self):
         flux = np.asarray(self.terms["flux"])
@@ -225,16 +259,13 @@ def _deviation(terms, name):
     return np.asarray(terms[name]) - (name == "flux")
 
 
-_LEAST_FLUX = 0.1  # of the mean exposure, relative to the reference
-
-
 def make_report(matched, sky=None):
     """Return the `Equivalence` of `Matched` exposures and removed `SkyLevels`."""
-    before, after, fits = matched.before, matched.after, matched.fits
+    before, after, found = matched.before, matched.after, matched.terms
+    background = found.background
     if sky is not None:
-        coefficients = fits.coefficients.copy()
-        coefficients[..., TERMS.index("background")] += sky.at_tiles(fits.tiling)
-        fits = replace(fits, coefficients=coefficients)
+        background = background + sky.at_tiles(found.tiling)
+    found = replace(found, background=background - background.mean(axis=0))
     columns = {
         "level": after.level,
         "values": after.number,
@@ -244,8 +275,8 @@ def make_report(matched, sky=None):
     noise = matched.frames.noise.typical.mean_variance(np.median(matched.reference))
     return Equivalence(
         Table(columns),
-        _summarize(fits, float(np.sqrt(noise))),
-        _tile_table(fits),
+        _summarize(found, float(np.sqrt(noise))),
+        _tile_table(found),
         _usable_values(matched.frames),
     )
 
@@ -255,41 +286,24 @@ def _usable_values(frames):
     return frames.data.size - unused
 
 
-def _relative(terms):
-    """
-    Return terms (n, ..., 5) relative to the mean exposure, by name.
-
-    Relative to the reference they would contain its noise, the same in all exposures.
-    """
-    flux = 1 + terms[..., 0]
-    flux = flux / np.maximum(flux.mean(axis=0), _LEAST_FLUX)
-    values = terms - terms.mean(axis=0)
-    _, shift_x, shift_y, seeing, background = np.moveaxis(values, -1, 0)
-    # A source at x + shift is seen as the derivative times -shift; a Laplacian
-    # adds twice its factor to the variance of a profile.
-    named = (flux, -shift_x, -shift_y, 2 * seeing, background)
-    return dict(zip(TERMS, named, strict=True))
-
-
-def _summarize(fits, noise):
-    terms, errors = fits.whole_image()
-    columns = {"exposure": np.arange(1, len(terms) + 1)} | _relative(terms)
-    for name, error in zip(TERMS, errors.T, strict=True):
-        size = np.abs(columns[name] - (name == "flux"))
-        known = error < np.maximum(NEEDED.get(name, np.inf) / 4, size / 5)
-        if not known.any():
-            columns[name] = np.full(len(terms), np.nan)
+def _summarize(found, noise):
+    columns = {"exposure": np.arange(1, len(found.image) + 1)}
+    parts = zip(TERMS, found.image.T, found.image_errors.T, strict=False)
+    for name, values, error in parts:
+        size = np.abs(values - (name == "flux"))
+        known = error < np.maximum(NEEDED[name] / 4, size / 5)
+        columns[name] = values if known.any() else np.full(len(values), np.nan)
     # The fit to structure hardly determines the background.
-    columns["background"] = np.median(
-        _relative(fits.coefficients)["background"], axis=(1, 2)
-    )
+    columns["background"] = np.median(found.background, axis=(1, 2))
     columns["noise"] = columns["background"] / noise
     return Table(columns)
 
 
-def _tile_table(fits):
-    maps, tiling = _relative(fits.coefficients), fits.tiling
-    number = len(fits.coefficients)
+def _tile_table(found):
+    tiling, number = found.tiling, len(found.tiles)
+    maps = dict(zip(TERMS, np.moveaxis(found.tiles, -1, 0), strict=False))
+    maps["background"] = found.background
+    maps["error_x"], maps["error_y"] = np.moveaxis(found.tile_errors[..., 1:3], -1, 0)
     centres = [
         (np.arange(k) + 0.5) * size + 0.5
         for k, size in zip(tiling.number, tiling.size, strict=True)

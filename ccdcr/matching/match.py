@@ -25,6 +25,7 @@ from ccdcr.matching.frames import find_structure
 from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels
+from ccdcr.matching.terms import measure_terms
 from ccdcr.utils.neighbours import (
     FOUR,
     bands_in_cache,
@@ -141,7 +142,7 @@ class Matched:
     ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
     (ny, nx). ``fits`` are the `TileFits`, ``before`` and ``after`` the dispersions
     before and after matching, ``limited`` says where corrections were `Limited`;
-    ``scene`` is the `Scene` of the last pass.
+    ``scene`` is the `Scene` of the last pass, ``terms`` are the `Terms` if measured.
     """
 
     frames: Any
@@ -156,6 +157,7 @@ class Matched:
     known: Any
     limited: Any
     scene: Any
+    terms: Any = None
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,7 @@ def match_exposures(frames, options, known=None):
     for k in range(options.passes):
         if k > 0 or frames.low is not None:
             scene = _scene(current, masks)
-        last = k == options.passes - 1
-        fits = fit_tiles(frames, scene, tiling, mean=record.term(k), whole=last)
+        fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
         data, after, limited = match(frames, scene, fits, strips=options.strips)
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
@@ -238,6 +239,9 @@ def match_exposures(frames, options, known=None):
         frames = replace(frames.without(current.low), noise=current.noise)
         if current.low is not None:
             masks = first_masks(current, options.limits, level, extra)
+    terms = None
+    if known is None:
+        terms = measure_terms(frames, current, scene, masks, fits)
     return Matched(
         current,
         masks,
@@ -251,6 +255,7 @@ def match_exposures(frames, options, known=None):
         record.known(tiling.size),
         limited,
         scene,
+        terms,
     )
 
 
@@ -275,7 +280,7 @@ def match_masked(frames, masks, options):
     current = frames
     for _ in range(options.passes):
         scene = _scene(current, masks)
-        fits = fit_tiles(fitted, scene, tiling, whole=False)
+        fits = fit_tiles(fitted, scene, tiling)
         data, after, limited = match(fitted, scene, fits, strips=options.strips)
         current = frames.replace(data)
     level, structure = _smooth(scene.reference), scene.structure

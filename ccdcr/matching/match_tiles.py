@@ -31,9 +31,6 @@ _ANNEALING = (0.5, 0.12, 0.03)
 _REAL = np.float32(9.0)  # squared sigmas of structure that does not count
 _STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
 _MOST_HIT = 0.5
-_CLEAR = np.float32(36.0)  # squared sigmas of structure that noise does not reach
-# Whole image: width over _PRIOR, and least information over that of the prior.
-_WIDE, _LEAST = 10.0, 10.0
 _CUT = np.float32(1 / 16)  # Tukey's biweight ends at 4 sigma
 
 
@@ -101,38 +98,15 @@ class Tiling:
 @dataclass(frozen=True)
 class TileFits:
     """
-    Fitted terms and their normal equations.
+    Fitted terms.
 
     ``coefficients`` are (n, tiles along y, tiles along x, 5), ``mean`` (n, 5) those of
-    tiles without structure. ``normal`` (..., 5, 5) and ``right`` (..., 5) are the
-    equations of the first step on clear structure, ``scatter`` (..., 5, 5) is the
-    variance of ``right``.
+    tiles without structure.
     """
 
     tiling: Tiling
     mean: np.ndarray
     coefficients: np.ndarray
-    normal: np.ndarray
-    right: np.ndarray
-    scatter: np.ndarray
-
-    def whole_image(self):
-        """
-        Return the terms of the whole image and their errors, each (n, 5).
-
-        They are from the first step, whose tolerance keeps also exposures that cannot
-        be matched.
-        """
-        normal, right, scatter = (
-            part.sum(axis=(1, 2)) for part in (self.normal, self.right, self.scatter)
-        )
-        prior = (_WIDE * _PRIOR) ** -2
-        inverse = np.linalg.inv(normal + np.diag(prior))
-        variance = np.diagonal(inverse @ scatter @ inverse, axis1=1, axis2=2)
-        # Terms without structure to measure them are unknown.
-        known = np.diagonal(normal, axis1=1, axis2=2) > _LEAST * prior
-        error = np.sqrt(np.where(known & (variance > 0), variance, np.inf))
-        return (inverse @ right[..., np.newaxis])[..., 0], error
 
     def correction(self, i, rows, terms):
         """Return the excess of exposure i over the reference, (rows, nx)."""
@@ -183,18 +157,17 @@ def weights(residual, variance, usable=None):
     return weight
 
 
-def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
+def fit_tiles(frames, scene, tiling, *, mean=None):
     """
     Return the `TileFits` of the exposures.
 
     Weighted least squares with Gaussian priors, repeated with decreasing tolerance of
     mismatch on structure. Tiles without structure take ``mean`` (n, 5), by default that
-    of the image. `TileFits.whole_image` needs ``whole``.
+    of the image.
     """
     structure = scene.structure
     shape, k = (len(frames), *tiling.number), len(TERMS)
-    sizes = ((k, k), (k,)) * 2 + ((k, k),)
-    results = [np.zeros((*shape, *size)) for size in sizes]
+    results = [np.zeros((*shape, *size)) for size in ((k, k), (k,))]
 
     def work(rows):
         place = tiling.rows_of_tiles(rows)
@@ -210,20 +183,20 @@ def fit_tiles(frames, scene, tiling, *, mean=None, whole=True):
         for i in range(len(frames)):
             difference, floor, usable = _parts(frames, scene, tiling, rows, i)
             usable &= ~left
-            found = _fit(terms, level, difference, floor, usable, whole=whole)
-            for target, value in zip(results, found, strict=False):
+            found = _fit(terms, level, difference, floor, usable)
+            for target, value in zip(results, found, strict=True):
                 rows_of_tiles = value.reshape(-1, tiling.number[1], *value.shape[1:])
                 target[i, place] = rows_of_tiles
 
     in_threads(work, tiling.bands())
     if mean is None:
-        normal, right = (part.sum(axis=(1, 2)) for part in results[:2])
+        normal, right = (part.sum(axis=(1, 2)) for part in results)
         mean = _solve(normal + np.diag(_PRIOR**-2), right)
-    coefficients = _solve_near(mean, *results[:2])
+    coefficients = _solve_near(mean, *results)
     if len(frames) % 2 == 0 and len(frames) > 2:
         # The reference, the lower one of two, is below the mean exposure.
         coefficients[..., -1] -= coefficients[..., -1].mean(axis=0)
-    return TileFits(tiling, mean, coefficients, *results[2:])
+    return TileFits(tiling, mean, coefficients)
 
 
 def _solve_near(mean, normal, right):
@@ -255,21 +228,16 @@ def match_variance(m, noise, i):
     return noise.variance(m, i) + np.float32(0.44) * noise.mean_variance(m)
 
 
-def _fit(terms, level, difference, floor, usable, *, whole):
-    """Return the last and the first equations of tiles of one exposure."""
-    residual, first = difference, ()
+def _fit(terms, level, difference, floor, usable):
+    """Return the last equations of tiles of one exposure."""
+    residual = difference
     usable = None if usable.all() else usable
     for q in _ANNEALING:
         weight = weights(residual, floor + np.float32(q**2) * level, usable)
         normal, right = _normal_equations(terms, weight, difference)
-        if whole and not first:
-            weight *= level > _CLEAR * floor
-            first = _normal_equations(terms, weight, difference)
-            weight *= weight * floor
-            first += _normal_equations(terms, weight, difference)[:1]
         solution = _solve(normal + np.diag(_PRIOR**-2), right).astype(terms.dtype)
         residual = difference - np.matmul(solution[:, np.newaxis], terms)[:, 0]
-    return normal, right, *first
+    return normal, right
 
 
 def _normal_equations(terms, weight, difference):

@@ -1,0 +1,242 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Flux, shift, seeing and background of exposures relative to their mean.
+
+An exposure is the mean times a factor, shifted and widened. Widened by s and shifted by
+d, a profile is exp(-d D + s D^2 / 2) of it, D the derivative: a sum of derivatives of
+the mean. Both are smoothed before, as noise in derivatives would attenuate the terms.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.ndimage import binary_opening, gaussian_filter1d
+
+from ccdcr.matching.frames import find_structure
+from ccdcr.matching.match_tiles import Tiling, match_variance, weights
+from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
+
+__all__ = ["Terms", "measure_terms"]
+
+_SMOOTH, _HALO = 1.0, 5  # pixels
+_ORDERS = [(a, b) for a in range(5) for b in range(5) if a + b < 4 or a + b == a * b]
+_ORDERS += [(4, 0), (0, 4)]
+_THRESHOLD, _GROW = np.float32(5.0), 4  # sigmas of structure; pixels: wings
+_TOLERANCE, _CLEAR = np.float32(0.04), np.float32(9.0)  # squared mismatch, sigmas
+# Flux, shift x, shift y, seeing, constant: usual sizes.
+_SIZES = np.array([0.3, 0.5, 0.5, 0.6, 1000.0])
+_WIDE, _ALIKE = 10.0, 0.2  # of this: the whole image, and differences between tiles
+_STEPS, _SMALL = 6, 1e-4
+_LEAST_FLUX = 0.1
+
+
+@dataclass(frozen=True)
+class Terms:
+    """
+    Terms of exposures relative to their mean, and their errors.
+
+    ``image`` and ``image_errors`` are (n, 4): flux, shift_x, shift_y and seeing.
+    ``tiles`` and ``tile_errors`` are (n, tiles along y, tiles along x, 4),
+    ``background`` (n, tiles along y, tiles along x). Errors are infinite where nothing
+    is known.
+    """
+
+    tiling: Tiling
+    image: np.ndarray
+    image_errors: np.ndarray
+    tiles: np.ndarray
+    tile_errors: np.ndarray
+    background: np.ndarray
+
+
+def measure_terms(frames, matched, scene, masks, fits):
+    """
+    Return the `Terms` of exposures.
+
+    ``matched`` are the exposures that `TileFits` made like that of a `Scene`.
+    """
+    fit = _Fit(frames, matched, scene, masks, fits)
+    tiles = fit.equations()
+    whole = [part.sum(axis=(1, 2)) for part in tiles]
+    start = np.array([1.0, 0, 0, 0, 0])
+    image, covariance = _solve(*whole, start, (_WIDE * _SIZES) ** -2)
+    centre = image[:, np.newaxis, np.newaxis]
+    local, local_covariance = _solve(*tiles, centre, (_ALIKE * _SIZES) ** -2)
+    background = fit.background[..., 0] + local[..., 4]
+    return Terms(
+        fits.tiling,
+        *_relative(image, covariance),
+        *_relative(local, local_covariance),
+        background - background.mean(axis=0),
+    )
+
+
+def _relative(terms, covariance):
+    """Return terms (n, ..., 4) relative to the mean exposure, and their errors."""
+    flux = terms[..., :1] / np.maximum(terms[..., :1].mean(axis=0), _LEAST_FLUX)
+    others = terms[..., 1:4] - terms[..., 1:4].mean(axis=0)
+    errors = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)[..., :4])
+    return np.concatenate([flux, others], axis=-1), errors
+
+
+def _solve(normal, right, scatter, centre, prior):
+    """Return terms (..., 5) near a centre and their covariance (..., 5, 5)."""
+    terms = np.broadcast_to(centre, (*right.shape[:-1], 5)).copy()
+    for _ in range(_STEPS):
+        slope = _slopes(terms)
+        matrix = np.swapaxes(slope, -1, -2) @ normal @ slope + np.diag(prior)
+        left = right - (normal @ _factors(terms)[..., np.newaxis])[..., 0]
+        step = (left[..., np.newaxis, :] @ slope)[..., 0, :] + prior * (centre - terms)
+        terms += np.linalg.solve(matrix, step[..., np.newaxis])[..., 0]
+    inverse = np.linalg.inv(matrix)
+    noise = np.swapaxes(slope, -1, -2) @ scatter @ slope + np.diag(prior)
+    return terms, inverse @ noise @ inverse
+
+
+def _factors(terms):
+    """Return the factors (..., k) of the derivatives of the mean, minus itself."""
+    flux, x, y, seeing, constant = np.moveaxis(terms, -1, 0)
+    along_y, along_x = _series(y, seeing), _series(x, seeing)
+    factors = [flux * along_y[a] * along_x[b] for a, b in _ORDERS]
+    factors[0] = factors[0] - 1
+    return np.stack([*factors, constant], axis=-1)
+
+
+def _series(d, s):
+    """Return the factors of derivatives of order 0 to 4 along an axis."""
+    d = -d
+    return (
+        np.ones_like(d),
+        d,
+        (d**2 + s) / 2,
+        d**3 / 6 + d * s / 2,
+        d**4 / 24 + d**2 * s / 4 + s**2 / 8,
+    )
+
+
+def _slopes(terms):
+    """Return the derivatives (..., k, 5) of the factors by the terms."""
+    steps = np.eye(5) * _SMALL
+    pairs = (_factors(terms + step) - _factors(terms - step) for step in steps)
+    return np.stack(list(pairs), axis=-1) / (2 * _SMALL)
+
+
+def _find_fitted(image, profile, noise):
+    """Return the pixels (ny, nx) of structure in an image, and around."""
+    fitted = np.empty(image.shape, dtype=bool)
+
+    def work(rows):
+        wide, inside = with_halo(rows, _GROW + 2, len(fitted))
+        sigma = np.sqrt(noise.at(wide).mean_variance(image[wide]))
+        found = profile[wide] > _THRESHOLD * sigma
+        found = binary_opening(found, np.ones((2, 2), dtype=bool))
+        fitted[rows] = dilate(found, _GROW)[inside]
+
+    in_threads(work, bands_in_cache(fitted.shape))
+    return fitted
+
+
+class _Fit:
+    """Exposures with hits filled and their mean, and the pixels that are fitted."""
+
+    def __init__(self, frames, matched, scene, masks, fits):
+        self.frames, self.matched, self.scene, self.masks = (
+            frames,
+            matched,
+            scene,
+            masks,
+        )
+        self.tiling, self.background = fits.tiling, fits.coefficients[..., -1:]
+        mean = np.zeros_like(scene.reference)
+        for i in range(len(frames)):
+            mean += self._filled(i, np.s_[:])
+        self.mean = mean / np.float32(len(frames))
+        noise, self.structure = frames.noise, find_structure(self.mean, frames.noise)
+        self.fitted = _find_fitted(self.mean, self.structure.profile, noise)
+
+    def _filled(self, i, rows):
+        """Return exposure i (rows, nx), where it is hit what it was matched to."""
+        data = self.frames.data[i, rows]
+        residual, tolerance = self._residual(i, rows)
+        # What is small compared with the structure may be a mismatch.
+        left_out = self.masks[i, rows] & (np.square(residual) > _CLEAR * tolerance)
+        if self.frames.unused is not None:
+            left_out |= self.frames.unused[i, rows]
+        return np.where(left_out, data - residual, data)
+
+    def _residual(self, i, rows):
+        """Return what matching left (rows, nx), and the square that is tolerated."""
+        m, noise = self.scene.reference[rows], self.frames.noise.at(rows)
+        tolerance = np.square(self.scene.structure.height[rows])
+        tolerance += np.square(self.scene.structure.contrast[rows])
+        tolerance *= _TOLERANCE
+        tolerance += match_variance(m, noise, i)
+        return self.matched.data[i, rows] - m, tolerance
+
+    def equations(self):
+        """Return normal, right and the variance of right, each (n, ty, tx, k, ...)."""
+        shape, k = (len(self.frames), *self.tiling.number), len(_ORDERS) + 1
+        results = [np.zeros((*shape, *size)) for size in ((k, k), (k,), (k, k))]
+
+        def work(rows):
+            if not self.fitted[rows].any():
+                return
+            wide, inside = with_halo(rows, _HALO, len(self.mean))
+            terms = self._derivatives(wide)[:, inside]
+            planes = [self._planes(i, rows) for i in range(shape[0])]
+            for a, b in product(
+                range(*self.tiling.rows_of_tiles(rows).indices(shape[1])),
+                range(shape[2]),
+            ):
+                here = self._pixels(a, b, rows)
+                if len(here[0]) == 0:
+                    continue
+                part = terms[:, here[0], here[1]]
+                for i, exposure in enumerate(planes):
+                    found = _equations(part, *(plane[here] for plane in exposure))
+                    for result, value in zip(results, found, strict=True):
+                        result[i, a, b] = value
+
+        in_threads(work, self.tiling.bands())
+        return results
+
+    def _pixels(self, a, b, rows):
+        """Return rows and columns of fitted pixels of a tile in a band."""
+        ty, tx = self.tiling.size
+        part = self.fitted[a * ty : min((a + 1) * ty, rows.stop), b * tx : (b + 1) * tx]
+        y, x = np.nonzero(part)
+        return y + a * ty - rows.start, x + b * tx
+
+    def _derivatives(self, rows):
+        """Return the derivatives of the smooth mean and 1, (k, rows, nx)."""
+        profile = self.structure.profile[rows]
+        along = [
+            gaussian_filter1d(profile, _SMOOTH, 0, a, mode="nearest") for a in range(5)
+        ]
+        planes = [
+            gaussian_filter1d(along[a], _SMOOTH, 1, b, mode="nearest")
+            for a, b in _ORDERS
+        ]
+        return np.stack([*planes, np.ones_like(profile)])
+
+    def _planes(self, i, rows):
+        """Return the smooth difference, its variance and weight of an exposure."""
+        wide, inside = with_halo(rows, _HALO, len(self.mean))
+        difference = self._filled(i, wide) - self.mean[wide]
+        difference -= self.tiling.interpolate(self.background[i], wide)[0]
+        for axis in (0, 1):
+            difference = gaussian_filter1d(difference, _SMOOTH, axis, mode="nearest")
+        variance = match_variance(self.mean[rows], self.frames.noise.at(rows), i)
+        residual, tolerance = self._residual(i, rows)
+        residual[self.masks[i, rows] & (np.square(residual) > _CLEAR * tolerance)] = 0
+        usable = None if self.frames.unused is None else ~self.frames.unused[i, rows]
+        weight = weights(residual, tolerance, usable)
+        return difference[inside], variance, weight
+
+
+def _equations(terms, difference, variance, weight):
+    """Return normal (k, k), right (k,) and its variance (k, k) of a tile."""
+    weighted = terms * weight
+    noisy = weighted * variance
+    return weighted @ terms.T, weighted @ difference, noisy @ weighted.T
