@@ -190,7 +190,8 @@ def detect_cosmic_rays(
     detect = detect_matched if matched else detect_unmatched
     masks = detect(exposures, requirements, lists, progress_bar)
     if not matched and not _has_offsets(requirements):
-        warn_of_registration(measure_registration(exposures.data, exposures.bad))
+        registration = measure_registration(exposures.data, exposures.bad)
+        warn_of_registration(registration, find_places(exposures.headers))
     if masks.equivalence is None or not masks.equivalence.failures:
         warn_of_implausible(masks, exposures.bad)
     return masks

@@ -355,12 +355,13 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
     ``known`` may be ``point_like`` pixels and the ``places`` of aligned exposures.
     """
     report = make_report(matched, sky)
-    if not registration.registered:
+    places = known.get("places")
+    if not registration.is_fine(places):
         return report.with_reasons([f"{NOT_REGISTERED}: {registration}"])
     # Point sources are not what was left unmended.
     point_like = known.get("point_like")
     left = masks if point_like is None else masks & ~point_like
-    reasons = find_reasons(frames.without(None), matched, left, known.get("places"))
+    reasons = find_reasons(frames.without(None), matched, left, places)
     return report.with_reasons(reasons)
 
 

@@ -151,9 +151,9 @@ def warn_of_mismatch(equivalence):
         log.info(f"the exposures were matched: {equivalence.describe()}")
 
 
-def warn_of_registration(registration):
-    """Warn if exposures are not registered."""
-    if not registration.registered:
+def warn_of_registration(registration, places):
+    """Warn if exposures are not registered; ``places`` are those of aligned ones."""
+    if not registration.is_fine(places):
         warn_user(f"{NOT_REGISTERED}: {registration}", MatchingFailedWarning)
 
 

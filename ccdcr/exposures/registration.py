@@ -22,6 +22,7 @@ _STEPS, _LEAST_TILES, _STRAY = 4, 4, 3.0
 _COMMON = 0.3
 _PRIOR = 3.0  # pixels at a corner
 _ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
+_LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
 _MOST_SHIFT, _MOST_CORNER, _MARGIN = 0.5, 0.6, 1.5  # pixels, and errors
 
 
@@ -54,10 +55,17 @@ class Registration:
     @property
     def registered(self):
         """Whether no exposure is displaced by more than matching mends."""
+        return self._within(_MOST_SHIFT, _MOST_CORNER)
+
+    def is_fine(self, places=None):
+        """Return `registered`; of aligned exposures fractions of pixels may be left."""
+        return self.registered if places is None else self._within(_LEFT, _LEFT)
+
+    def _within(self, most_shift, most_corner):
         corners = np.hypot(*np.moveaxis(_from_mean(self.corners), -1, 0)).max(axis=1)
-        moved = np.hypot(*self.shifts.T) > _MOST_SHIFT + _MARGIN * self.errors[:, 0]
+        moved = np.hypot(*self.shifts.T) > most_shift + _MARGIN * self.errors[:, 0]
         turned = self.distortion > _MOST_SHIFT + self.errors[:, 1]
-        either = corners > _MOST_CORNER + 2 * np.hypot(*self.errors.T)
+        either = corners > most_corner + 2 * np.hypot(*self.errors.T)
         return not (moved | turned | either).any()
 
     def __str__(self):

@@ -31,8 +31,8 @@ UNITS = {
     "error_y": "pixel",
 }
 
-# Limits of matching.
-_MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.5, 2.0, 3.0
+# Limits of matching; alignment by whole pixels leaves up to 0.71.
+_MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.75, 2.0, 3.0
 _LEAST_MEASURED = 0.5
 _SURE, _LEAST_TILES = 3.0, 2  # errors, and tiles that tell a local shift
 _SHIFTS = ("shift_x", "shift_y")

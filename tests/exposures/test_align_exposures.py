@@ -17,6 +17,7 @@ from ccdcr import (
     detect_cosmic_rays,
 )
 from ccdcr.cli import main
+from ccdcr.exposures.registration import measure_registration
 from ccdcr.simulation import simulate_exposures
 
 SHAPE = (240, 260)
@@ -272,3 +273,13 @@ class TestCommands:
         """A wrong kind is refused with the block."""
         with pytest.raises(TypeError, match="align must be measure, wcs, wcs"):
             ObservingBlock(frames=("a.fits",), align=3)
+
+
+def test_fractions_left():
+    """What alignment leaves is no reason for a warning, without it it would be."""
+    shift = [(0.53, 0.52), (0, 0), (-0.53, -0.52)]
+    data = [ccd.data for ccd in dithered(shift, seeing=2.6).exposures]
+    found = measure_registration(data)
+    assert not found.registered
+    assert not found.is_fine()
+    assert found.is_fine(np.zeros((3, 2)))
