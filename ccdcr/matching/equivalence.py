@@ -282,8 +282,11 @@ def make_report(matched, sky=None):
 
 
 def _usable_values(frames):
-    unused = 0 if frames.unused is None else np.count_nonzero(frames.unused)
-    return frames.data.size - unused
+    """Return the number of good values where enough exposures are good to measure."""
+    if frames.unused is None:
+        return frames.data.size
+    good = len(frames) - np.count_nonzero(frames.unused, axis=0)
+    return int(good[good >= min(len(frames), 3)].sum())
 
 
 def _summarize(found, noise):

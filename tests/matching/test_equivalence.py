@@ -356,3 +356,19 @@ class TestOverFlagging:
         assert rows[1]["bright"] > 0.7
         assert rows[1]["bright"] > rows[1]["faint"] + 0.2
         assert np.ma.is_masked(matched.summary()["bright"][-1])
+
+
+@pytest.mark.parametrize("part", [40, 60, 80])
+def test_masked_exposure(part):
+    """One of three exposures that is masked in most of the image is no failure."""
+    rng = np.random.default_rng(1)
+    ccds = []
+    for _ in range(3):
+        data = rng.poisson(200, (80, 80)) + rng.normal(0, 3, (80, 80))
+        data.ravel()[rng.integers(0, 6400, 20)] += 2000
+        ccds.append(CCDData(data, unit="adu"))
+    ccds[1].mask = np.zeros((80, 80), bool)
+    ccds[1].mask[:, :part] = True
+    masks = detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0, la_verbose=False)
+    assert masks.equivalence.failures == []
+    assert not masks.crmasks[1, :, :part].any()
