@@ -46,6 +46,12 @@ def add_exposure_options(parser):
     group.add_argument(
         "--bias", type=_parameter, metavar="X", help=f"unit of the data: {keyword}"
     )
+    group.add_argument(
+        "--noise",
+        choices=("auto", "uncertainty", "detector"),
+        help="where the noise is known from: the uncertainties of the exposures, or "
+        "gain and read noise (default: auto, the former if each exposure has one)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -178,7 +184,7 @@ def make_settings(options, **output):
     """Return the `Settings` of the options, and of where the ``output`` goes."""
     from ccdcr.pipeline.plan import Settings
 
-    names = ("gain", "readnoise", "bias")
+    names = ("gain", "readnoise", "bias", "noise")
     return Settings(
         datadir=None if options.datadir is None else Path(options.datadir),
         detector={name: getattr(options, name) for name in names},

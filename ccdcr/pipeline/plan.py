@@ -261,6 +261,8 @@ def _draft(block, draft, settings):
             for name in ("gain", "readnoise", "bias")
         )
     }
+    if settings.detector.get("noise") is not None:
+        detector["noise"] = settings.detector["noise"]
     method, method_kwargs = None, {}
     if kind == "combination":
         method, method_kwargs = check_method(block)

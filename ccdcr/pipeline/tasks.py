@@ -24,8 +24,10 @@ from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exceptions import describe_error
 from ccdcr.exposures import find_ccd_parameters, load_ccds, open_exposures
 from ccdcr.exposures.align_exposures import align_exposures, read_alignment
+from ccdcr.exposures.ccd_parameters import find_noise_source
 from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import atomic_path, card_text
 
@@ -282,7 +284,8 @@ def _parameters(task):
     if None in given.values():
         with open_exposures(task.frames, name="frames", **_reading(task)) as exposures:
             given = find_keywords(exposures, **given)
-    return {**given, "bias": task.detector.get("bias")}
+    noise = task.detector.get("noise") or "auto"
+    return {**given, "bias": task.detector.get("bias"), "noise": noise}
 
 
 def _combine(task, progress_bar):
@@ -320,7 +323,10 @@ def check_task(task, progress_bar=None):  # noqa: ARG001 - as `run_task`
 def _check_detection(task):
     with open_exposures(task.frames, name="frames", **_reading(task)) as exposures:
         n, shape = len(exposures), exposures[0].shape
-        find_ccd_parameters(exposures, **_parameters(task))
+        given = _parameters(task)
+        source = find_noise_source(exposures, given.pop("noise"), warn=False)
+        if source == "detector" or task.requirements.crmethod in STAGES["mm"]:
+            find_ccd_parameters(exposures, **given)
     check_requirements(task.requirements, n, shape)
 
 

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of gain and read noise by amplifier, and uncertainties, with known truth."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy import log
@@ -23,6 +25,7 @@ from ccdcr import (
     detect_cosmic_rays,
     explain_pixel,
 )
+from ccdcr.cli import main
 from ccdcr.exceptions import CRMasksFileError, NoiseModelWarning, NoUncertaintyWarning
 from ccdcr.exposures import CCDParameters
 from ccdcr.exposures.ccd_values import find_keywords
@@ -501,3 +504,40 @@ class TestKeywords:
             assert warned == [f"gain is {gain}, from the header keyword {found}"]
         elif header:
             assert "is a setting of the camera" in warned[0]
+
+
+class TestCommandLine:
+    """Sections and the source of the noise on the command line."""
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        """Return the files of exposures with uncertainties."""
+        paths = []
+        for i, ccd in enumerate(Reduced().ccds):
+            paths.append(str(tmp_path / f"e{i}.fits"))
+            ccd.write(paths[-1])
+        return paths
+
+    def detect(self, files, *options):
+        """Return the status of ``ccdcr detect`` and the masks, if there are any."""
+        output = Path(files[0]).with_name("m.fits")
+        status = main(["detect", *files, "-o", str(output), "--overwrite", *options])
+        return status, CRMaskSet.read(output) if output.exists() else None
+
+    def test_uncertainty(self, files):
+        """Gain and read noise are not needed, in a dry run neither."""
+        assert self.detect(files, "--dry-run") == (0, None)
+        status, masks = self.detect(files)
+        assert status == 0
+        assert masks.noise == "uncertainty"
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
+    def test_sections(self, files):
+        """Sections are a mapping of YAML; they must cover the image."""
+        noise = ("--noise", "detector", "--gain", "1.5", "--readnoise")
+        sections = '{"[1:100, :]": 3.0, "[101:200, :]": 4.0}'
+        assert self.detect(files, *noise, sections.replace("200", "150"))[0] != 0
+        status, masks = self.detect(files, *noise, sections)
+        assert status == 0
+        assert masks.noise == "detector"
+        assert_array_equal(np.unique(masks.readnoise), [3, 4])
