@@ -49,6 +49,9 @@ def _write_template(options, console):
 
     folder = Path() if options.output is None else Path(options.output).parent
     inputs = expanded(options.frames)
+    if missing := [str(path) for path in inputs if not path.exists()]:
+        msg = f"frames must be files that exist, not found: {', '.join(missing)}"
+        raise FileNotFoundError(msg)
     frames = [os.path.relpath(path, folder) for path in inputs]
     text = write_template(frames, block_id=options.id, only=options.only)
     if options.output is None:

@@ -484,6 +484,13 @@ class TestTemplate:
             assert f"{row['meaning']}{unit}: {row['allowed']}" in words
         assert max(map(len, text.splitlines())) <= 88
 
+    def test_template_of_missing(self, tmp_path, monkeypatch, capsys):
+        """Files that do not exist are refused, and nothing is written."""
+        monkeypatch.chdir(tmp_path)
+        assert main(["template", "nope.fits", "-o", "t.yaml"]) == 1
+        assert "must be files that exist, not found:" in capsys.readouterr().err
+        assert not Path("t.yaml").exists()
+
     def test_run(self, capsys):
         """The file runs as it is when it names the exposures."""
         Path("x").mkdir()
