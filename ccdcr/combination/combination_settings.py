@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Options of a combination, checked against exposures and masks."""
 
-import os
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,6 @@ from ccdcr.exposures.load_exposures import exposure_times
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.masks.mask_checks import as_map, typical
-from ccdcr.masks.mask_set import CRMaskSet
 
 __all__ = [
     "CombinationSettings",
@@ -40,7 +38,6 @@ __all__ = [
     "is_applied",
     "make_keywords",
     "masks_for",
-    "read_masks",
 ]
 
 _SAME_FLUX = 1.02
@@ -160,16 +157,6 @@ def _uncertainty_kinds(exposures, noise, *, warn):
     if find_noise_source(exposures, noise, warn=warn) == "detector":
         return None
     return tuple((e.kind, e.sigma_unit) for e in exposures)
-
-
-def read_masks(masks, name):
-    """Return a mask set, read if it is a file."""
-    if isinstance(masks, (str, os.PathLike)):
-        return CRMaskSet.read(masks)
-    if not isinstance(masks, CRMaskSet):
-        msg = f"{name} must be a CRMaskSet or a file, got {type(masks).__name__}"
-        raise TypeError(msg)
-    return masks
 
 
 def masks_for(masks, method, *, clips=(), given=None, expected=None):

@@ -16,6 +16,7 @@ from ccdcr.combination.combine_rows import Images
 from ccdcr.combination.combine_tiles import combine_plain, combine_tiles
 from ccdcr.combination.methods import METHODS
 from ccdcr.exposures.open_exposures import list_exposures
+from ccdcr.masks.mask_rows import check_not_swapped
 from ccdcr.utils.files import check_output
 from ccdcr.utils.fits_structure import write_images
 
@@ -197,6 +198,7 @@ def combine(
             output_file, overwrite=overwrite_output, remedy=_REMEDY
         )
     reading = _reading_options(extension, unit, ccdkwargs)
+    check_not_swapped(img_list, crmasks, "img_list and crmasks")
     items = _listed(img_list, progress_bar)
     if output_file is not None:
         read = [x for x in (*items, crmasks) if isinstance(x, (str, os.PathLike))]

@@ -12,12 +12,12 @@ from ccdcr.combination.combination_settings import (
     given_noise,
     make_keywords,
     masks_for,
-    read_masks,
 )
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.exposures.ccd_parameters import find_noise_source
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
 from ccdcr.masks.mask_checks import check_order
+from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 
 __all__ = ["CRCombiner"]
 
@@ -138,6 +138,7 @@ class CRCombiner(LateCombiner):
         readnoise=None,
         noise="auto",
     ):
+        check_not_swapped(ccd_iter, crmasks, "ccd_iter and crmasks")
         ccds = None if ccd_iter is None else list(ccd_iter)
         if ccds == []:
             msg = "ccd_iter must hold at least one exposure, got none"

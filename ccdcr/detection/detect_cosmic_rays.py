@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from astropy import units as u
 
-from ccdcr.detection.common import check_requirements, least_exposures
+from ccdcr.detection.common import (
+    check_requirements,
+    find_flux_factors,
+    least_exposures,
+)
 from ccdcr.detection.detect_matched import (
     detect_matched,
     expected_in_unit,
@@ -27,7 +31,7 @@ from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.expected_table import expected_table
 from ccdcr.masks.mask_checks import typical
-from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.match import Options, match_exposures, match_masked
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
@@ -291,10 +295,8 @@ def add_expected(
     >>> add_expected(sim.exposures, masks).expected.colnames
     ['EXPOSURE', 'X', 'Y', 'VALUE', 'SIGMA']
     """
-    masks = CRMaskSet.read(masks) if isinstance(masks, (str, os.PathLike)) else masks
-    if not isinstance(masks, CRMaskSet):
-        msg = f"masks must be a CRMaskSet or a file, got {type(masks).__name__}"
-        raise TypeError(msg)
+    check_not_swapped(ccds, masks)
+    masks = read_masks(masks, "masks")
     items, _ = list_exposures(ccds)
     given = {"gain": gain, "readnoise": readnoise, "bias": bias}
     options = {"extension": extension, "unit": unit}
@@ -358,9 +360,9 @@ def check_equivalence(
         are masked (True = bad) or not finite are ignored.
     gain, readnoise, bias, noise : optional
         As for `~ccdcr.detect_cosmic_rays`.
-    flux_factor : sequence of float, optional
-        Relative flux of each exposure. Default is their exposure times
-        (``EXPTIME``) where all headers have them, unless the pixels contradict.
+    flux_factor : sequence of float or 'auto', optional
+        Relative flux of each exposure; 'auto' measures it. Default is their exposure
+        times (``EXPTIME``) where all headers have them, unless the pixels contradict.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
@@ -404,7 +406,11 @@ def check_equivalence(
         noise=noise,
         needs_detector=False,
     )
-    factors, _ = scale_factors(exposures, flux_factor)
+    if isinstance(flux_factor, str):
+        wanted = Requirements.from_mapping({"flux_factor": flux_factor})
+        factors, _ = find_flux_factors(wanted, exposures)
+    else:
+        factors, _ = scale_factors(exposures, flux_factor)
     frames = scaled_frames(exposures, factors)
     sky = measure_sky_levels(frames)
     frames = with_level_skies(frames, sky)

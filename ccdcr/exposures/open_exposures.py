@@ -30,6 +30,7 @@ from ccdcr.exposures.exposure_files import (
     temporary_folder,
     unpacked_path,
 )
+from ccdcr.utils.files import check_input
 from ccdcr.utils.fits_structure import check_file
 
 __all__ = [
@@ -238,6 +239,9 @@ def open_exposures(
     items, labels = list_exposures(items, minimum=minimum, name=name)
     ccds = {i: item for i, item in enumerate(items) if isinstance(item, CCDData)}
     given = [labels[i] or f"exposure {i + 1}" for i in ccds]
+    for i, item in enumerate(items):
+        if i not in ccds:
+            check_input(item, name)
     check_arrays(list(ccds.values()), given, allowed)
     with ExitStack() as stack:
         temporary = temporary_folder(stack, folder)

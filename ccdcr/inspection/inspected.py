@@ -1,18 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Masks together with their exposures."""
 
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from astropy import units as u
 
-from ccdcr.combination.combination_settings import (
-    CombinationSettings,
-    masks_for,
-    read_masks,
-)
+from ccdcr.combination.combination_settings import CombinationSettings, masks_for
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
@@ -21,6 +16,7 @@ from ccdcr.exposures.load_exposures import exposure_times
 from ccdcr.masks.diagnostics import LOW, POINT_LIKE, UNKNOWN
 from ccdcr.masks.edit_masks import load_mask_exposures
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
+from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.median_minimum.exact_statistics import compared_planes
 from ccdcr.median_minimum.simulated_boundary import low_reference
@@ -55,7 +51,7 @@ class Inspection:
     @classmethod
     def from_ccds(cls, ccds, masks):
         """Return an Inspection of exposures or their Inspection, and masks."""
-        _check_order(ccds, masks)
+        check_not_swapped(ccds, masks)
         if isinstance(ccds, Inspection):
             if ccds.masks is masks:
                 return ccds
@@ -256,15 +252,6 @@ def _parameters(gain, masks, exposures):
         return ccd
     times = exposure_times([each.meta for each in exposures.ccds])
     return None if times is None else ccd.with_times(times)
-
-
-def _check_order(ccds, masks):
-    """Refuse masks and exposures in the wrong order."""
-    files = (str, os.PathLike)
-    is_mask_set, is_file = isinstance(ccds, CRMaskSet), isinstance(ccds, files)
-    if (is_mask_set or is_file) and not isinstance(masks, (CRMaskSet, *files)):
-        msg = "ccds and masks are swapped: give the exposures first, then the masks"
-        raise TypeError(msg)
 
 
 def _searched(name):

@@ -7,7 +7,6 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import yaml
@@ -42,7 +41,7 @@ from ccdcr.masks.mask_checks import typical
 from ccdcr.requirements import requirement_table as kind
 from ccdcr.requirements.requirement_table import ALIASES, REQUIREMENTS
 from ccdcr.requirements.requirements import Requirements
-from ccdcr.utils.files import is_packed, unpack, write_hdulist
+from ccdcr.utils.files import check_input, is_packed, unpack, write_hdulist
 from ccdcr.utils.fits_structure import check_structure
 
 __all__ = ["from_hdulist", "read", "register", "to_hdulist", "write"]
@@ -76,7 +75,7 @@ def register(cls):
 
 def read(cls, path):
     """Return the mask set of class ``cls`` in a file."""
-    content = Path(path).expanduser().read_bytes()
+    content = check_input(path, "the masks").read_bytes()
     try:
         hdulist = _open(content)
     except Exception as err:

@@ -198,6 +198,13 @@ class Source:
                 self.fail(hdu.name, "found twice", "one")
             else:
                 self.hdus[hdu.name] = hdu
+        if not any(name in REQUIRED or CRMASK.match(name) for name in self.hdus):
+            found = ", ".join(hdu.name or "(no name)" for hdu in hdulist)
+            msg = (
+                f"{name} is not a file of masks, which has the extensions MEDIANCR, "
+                f"MEANCRT, CRMASK1 and so on; it has {found}"
+            )
+            raise CRMasksFileError(msg)
 
     def fail(self, extension, found, expected):
         msg = f"{self.name}[{extension}]: {found}, expected {expected}"

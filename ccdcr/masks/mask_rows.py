@@ -3,7 +3,6 @@
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -20,11 +19,32 @@ from ccdcr.masks.fits_reader import (
     Source,
 )
 from ccdcr.masks.mask_set import CRMaskSet
+from ccdcr.utils.files import check_input
 from ccdcr.utils.fits_structure import check_structure, ones_sum
 
-__all__ = ["MasksInFile", "open_masks"]
+__all__ = ["MasksInFile", "check_not_swapped", "open_masks", "read_masks"]
 
 _BLOCK = 1 << 22  # bytes whose checksum is made at once
+
+
+def check_not_swapped(ccds, masks, names="ccds and masks"):
+    """Refuse masks and exposures in the wrong order."""
+    files = (str, os.PathLike)
+    if isinstance(ccds, (CRMaskSet, *files)) and not isinstance(
+        masks, (CRMaskSet, *files, type(None))
+    ):
+        msg = f"{names} are swapped: give the exposures first, then the masks"
+        raise TypeError(msg)
+
+
+def read_masks(masks, name):
+    """Return a mask set, read if it is a file."""
+    if isinstance(masks, (str, os.PathLike)):
+        return CRMaskSet.read(check_input(masks, name))
+    if not isinstance(masks, CRMaskSet):
+        msg = f"{name} must be a CRMaskSet or a file, got {type(masks).__name__}"
+        raise TypeError(msg)
+    return masks
 
 
 def open_masks(stack, crmasks, limit, folder=None):
@@ -34,12 +54,9 @@ def open_masks(stack, crmasks, limit, folder=None):
     Both give some rows by ``masks[start:stop]``. ``stack`` closes the file; a
     compressed one is unpacked in ``folder``.
     """
-    if isinstance(crmasks, CRMaskSet):
-        return crmasks
     if not isinstance(crmasks, (str, os.PathLike)):
-        msg = f"crmasks must be a CRMaskSet or a file, got {type(crmasks).__name__}"
-        raise TypeError(msg)
-    path = Path(crmasks).expanduser()
+        return read_masks(crmasks, "crmasks")
+    path = check_input(crmasks, "crmasks")
     with ExitStack() as own:
         plain = unpacked_path(path, temporary_folder(own, folder))
         if plain.stat().st_size > limit:

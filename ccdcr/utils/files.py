@@ -18,6 +18,7 @@ from ccdcr.exceptions import short_repr
 __all__ = [
     "atomic_path",
     "card_text",
+    "check_input",
     "check_output",
     "is_packed",
     "load_mapping",
@@ -53,6 +54,19 @@ def unpack(path, file, target):
         raise ValueError(msg) from err
     file.seek(0)
     target.seek(0)
+
+
+def check_input(path, name):
+    """Return ``path``; refuse it if it is not a file, ``name`` says what it is of."""
+    path = Path(os.fspath(path)).expanduser()
+    if path.is_dir():
+        msg = f"{name} must be files, {path} is a folder; name the file in it"
+        raise IsADirectoryError(msg)
+    if not path.exists():
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        msg = f"{name}: the file {path} does not exist{where}; correct its name or path"
+        raise FileNotFoundError(msg)
+    return path
 
 
 def check_output(path, *, overwrite, remedy, inputs=()):

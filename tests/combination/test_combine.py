@@ -412,7 +412,7 @@ class TestInput:
             (5, TypeError, "img_list must be a list or generator .* got int"),
             ([], ValueError, "img_list must hold at least 1 exposures, got 0"),
             ([1, 2], TypeError, "file names, got int as exposure 1"),
-            (["none.fits"], FileNotFoundError, "none.fits"),
+            (["none.fits"], FileNotFoundError, "img_list: the file none.fits does not"),
         ],
     )
     @pytest.mark.parametrize("method", ["meancr", "median"])

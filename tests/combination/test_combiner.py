@@ -1313,6 +1313,14 @@ class TestCrmasks:
 class TestRefused:
     """Settings that cannot be honoured are named."""
 
+    def test_swapped(self):
+        """Masks in place of the exposures, and the other way round."""
+        masks = pixel_masks(3, meancr=0)
+        with pytest.raises(TypeError, match="ccd_iter and crmasks are swapped: give"):
+            CRCombiner(masks, column([1, 2, 3]))
+        with pytest.raises(TypeError, match="img_list and crmasks are swapped: give"):
+            ccdcr.combine("crmasks.fits", crmasks=column([1, 2, 3]))
+
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("dtype", ["int32", "uint16"])
     def test_dtype(self, method, dtype):

@@ -125,8 +125,11 @@ class TestLoadCCDs:
 
     def test_missing_file(self, files):
         """A file that does not exist."""
-        with pytest.raises(FileNotFoundError, match=r"absent\.fits"):
+        message = r"ccds: the file .*absent\.fits does not exist; correct its name"
+        with pytest.raises(FileNotFoundError, match=message):
             load_ccds([files[0], files[0].with_name("absent.fits")])
+        with pytest.raises(IsADirectoryError, match=r"ccds must be files, .* a folder"):
+            load_ccds([files[0], files[0].parent])
 
     def test_no_unit(self, tmp_path):
         """Files without a unit are in adu, with one warning that names the remedy."""

@@ -552,9 +552,9 @@ class TestWrongExtensions:
         fails(hdulist, path, rf"\[{name}\]: missing; found M.*CRMASK1.*, expected it")
 
     def test_nothing(self, path):
-        """A file with a primary header only."""
-        hdulist = fits.HDUList([fits.PrimaryHDU()])
-        fails(hdulist, path, r"\[MEDIANCR\]: missing; found none, expected it")
+        """A FITS file of another kind."""
+        hdulist = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(name="SCI")])
+        fails(hdulist, path, "is not a file of masks, .*; it has PRIMARY, SCI$")
 
     def test_no_extension_at_all(self):
         """A list of nothing."""
@@ -812,7 +812,7 @@ class TestWrongExtensions:
     @pytest.mark.parametrize("base", [OSError, ValueError])
     def test_class(self, base):
         """The error is one of files and one of values."""
-        with pytest.raises(base, match="missing"):
+        with pytest.raises(base, match="not a file of masks"):
             CRMaskSet.from_hdulist(fits.HDUList([fits.PrimaryHDU()]))
 
 
@@ -923,7 +923,8 @@ class TestDamagedFiles:
 
     def test_missing(self, tmp_path):
         """A file that does not exist is not called damaged."""
-        with pytest.raises(FileNotFoundError, match=r"absent\.fits"):
+        message = r"the masks: the file .*absent\.fits does not exist; correct its name"
+        with pytest.raises(FileNotFoundError, match=message):
             CRMaskSet.read(tmp_path / "absent.fits")
 
     def test_folder(self, tmp_path):

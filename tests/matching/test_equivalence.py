@@ -228,6 +228,10 @@ class TestReport:
         sim = simulate_exposures(SHAPE, seed=3, flux=(0.5, 1.0, 1.5))
         report = check_equivalence(sim.exposures, flux_factor=(0.5, 1, 1.5), **KNOWN)
         assert_allclose(report.terms["flux"], 1, atol=0.03)
+        report = check_equivalence(sim.exposures, flux_factor="auto", **KNOWN)
+        assert_allclose(report.terms["flux"], 1, atol=0.03)
+        with pytest.raises(ValueError, match=r"flux_factor must be .*'auto'.* 'odd'"):
+            check_equivalence(sim.exposures, flux_factor="odd", **KNOWN)
 
     @pytest.mark.parametrize("factor", [(1, 2), 0, (1, np.nan, 1), (1, -1, 1)])
     def test_wrong_factors(self, factor):
