@@ -20,6 +20,9 @@ _REACH, _SPAN = 12, 10  # pixels that tiles and corners may be displaced
 _ALIKE, _CLEAR, _APART = 0.4, 1.3, 4  # correlation; times other peaks, pixels
 _STEPS, _LEAST_TILES, _STRAY = 4, 4, 3.0
 _COMMON = 0.3
+_FEATURES, _STRONG = 0.35, 0.02  # slopes along a trace, of those of noise and across
+_BETTER = 0.8  # of the difference between two images
+_SLOPE = 0.1  # of a trace against an axis
 _PRIOR = 3.0  # pixels at a corner
 _ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
 _LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
@@ -145,7 +148,9 @@ def _sharp_columns(image):
     ny, nx = image.shape
     height = min(_RUN, ny)
     rows = np.median(image[: ny // height * height].reshape(-1, height, nx), axis=1)
-    noise = 1.48 * np.median(np.abs(np.diff(rows, axis=1))) + 1e-9
+    # Photon noise along a bright trace is larger than that of the sky.
+    noise = 1.48 * np.median(np.abs(np.diff(rows, axis=1)), axis=1, keepdims=True)
+    noise = np.maximum(noise, np.median(noise)) + 1e-9
     defect = np.zeros(rows.shape, dtype=bool)
     for width in range(1, _WIDEST + 1):
         for sign in (1, -1):
@@ -173,13 +178,15 @@ def _measure_pair(first, second):
     centres = [[(part.start + part.stop - 1) / 2 for part in tile] for tile in tiles]
     model = _model(np.array(centres), shape)
     # Offset along x and y; scale and rotation, in pixels at a corner.
-    terms = np.zeros(4)
+    terms, error = np.zeros((2, 4))
     start = _find_offset(first, second)
     if start is None:
         return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
+    start, across = _across_ridge(first, second, start)
+    if across is not None:
+        return _measure_across(first, second, (start, across), tiles, model)
     terms[:2] = start
     start = _find_rotation(first, second, terms, tiles, model)
-    terms, error = np.zeros((2, 4))
     # What the image does not tell would spoil the rest.
     for used in ([0, 1, 2, 3], [0, 1, 3], [0, 1]):
         found = _iterate(first, second, start[used], tiles, model[..., used])
@@ -191,10 +198,76 @@ def _measure_pair(first, second):
     size = np.abs(terms)
     turned = known & (size > _SURE * error)
     offset = np.where(error < np.maximum(_ACCURATE, size / 10), terms, np.nan)[:2]
-    places = np.array([(y, x) for y in (0, shape[0] - 1) for x in (0, shape[1] - 1)])
-    corners = _model(places, shape)[..., 2:] @ (terms * turned)[2:]
+    corners = _corners(shape) @ (terms * turned)[2:]
     errors = np.where([np.isfinite(offset), turned[2:]], error.reshape(2, 2), 0)
     return offset, np.nan_to_num(offset) + corners, errors.max(axis=1)
+
+
+def _measure_across(first, second, ridge, tiles, model):
+    """Return offset, corners and errors of a trace, which tells nothing along it."""
+    start, across = ridge
+    basis = np.stack([model[..., :2] @ across, model[..., 3]], axis=-1)
+    terms = np.array([start @ across, 0.0])
+    terms, error = _iterate(first, second, terms, tiles, basis)
+    if not error[0] < np.maximum(_ACCURATE, abs(terms[0]) / 10):
+        return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
+    turned = abs(terms[1]) > _SURE * error[1]
+    corners = _corners(first.shape)[..., 1] * (terms[1] * turned)
+    offset = terms[0] * across
+    axis = np.where(np.abs(across) > _SLOPE, offset, np.nan)
+    return axis, offset + corners, error * [1, turned]
+
+
+def _across_ridge(first, second, offset):
+    """
+    Return the offset (x, y), and the direction across a ridge or None.
+
+    Along a trace without features the images are as alike at any other offset.
+    """
+    offset = np.array(offset, dtype=float)
+    a, b = _overlap(first, second, offset)
+    tensor, own, other = _tensors(a, b)
+    values, vectors = np.linalg.eigh(tensor)
+    along, across = vectors.T
+    energy = np.sqrt((along @ own @ along) * (along @ other @ along))
+    features = values[0] > max(_FEATURES * energy, _STRONG * values[1])
+    if values[1] <= 0 or features:
+        nearest = across * (offset @ across)
+        if np.abs(offset - nearest).max() < 1 or values[1] <= 0:
+            return offset, None
+        rest, least = (1 - _likeness(first, second, o) for o in (nearest, offset))
+        if least < _BETTER * rest:
+            return offset, None
+    return across * (offset @ across), across * np.sign(across[np.abs(across).argmax()])
+
+
+def _overlap(first, second, offset):
+    """Return the parts of two images that overlap at an offset (x, y), rounded."""
+    dx, dy = np.rint(offset).astype(int)
+    ny, nx = first.shape
+    whole = slice(max(-dy, 0), ny - max(dy, 0)), slice(max(-dx, 0), nx - max(dx, 0))
+    return first[whole], second[_moved(whole, (dx, dy), first.shape)]
+
+
+def _likeness(first, second, offset):
+    """Return the correlation coefficient at an offset (x, y) in whole pixels."""
+    a, b = _overlap(first, second, offset)
+    return np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-9))
+
+
+def _tensors(a, b):
+    """Return products (2, 2) of the slopes of two images, and of each with itself."""
+    both = ndimage.maximum_filter(np.minimum(a, b), 5) > _COMMON
+    (ay, ax), (by, bx) = (np.gradient(image) for image in (a, b))
+    a, b = (np.stack([x[both], y[both]]) for x, y in ((ax, ay), (bx, by)))
+    tensor = a @ b.T
+    return (tensor + tensor.T) / 2, a @ a.T, b @ b.T
+
+
+def _corners(shape):
+    """Return what scale and rotation do to the corners of an image, (4, 2, 2)."""
+    places = np.array([(y, x) for y in (0, shape[0] - 1) for x in (0, shape[1] - 1)])
+    return _model(places, shape)[..., 2:]
 
 
 def _model(places, shape):
@@ -262,10 +335,7 @@ def _find_offset(first, second):
     cc, ky, kx = _correlate(first, second)
     y, x = np.unravel_index(np.argmax(cc), cc.shape)
     peak, dx, dy = cc[y, x], int(kx[x]), int(ky[y])
-    ny, nx = first.shape
-    whole = slice(max(-dy, 0), ny - max(dy, 0)), slice(max(-dx, 0), nx - max(dx, 0))
-    a, b = first[whole], second[_moved(whole, (dx, dy), first.shape)]
-    alike = np.vdot(a, b) > _ALIKE * np.sqrt(np.vdot(a, a) * np.vdot(b, b))
+    alike = _likeness(first, second, (dx, dy)) > _ALIKE
     around = (slice(max(k - _APART, 0), k + _APART + 1) for k in (y, x))
     cc[tuple(around)] = 0
     return (dx, dy) if alike or peak > _CLEAR * cc.max() > 0 else None
@@ -317,7 +387,6 @@ def _iterate(first, second, terms, tiles, model):
         if len(found) < _LEAST_TILES:
             return terms, np.full(len(terms), np.inf)
         terms, error = _solve(*map(np.array, zip(*found, strict=True)), terms)
-        # Along a trace the offset is arbitrary.
         terms[:2] = np.clip(terms[:2], start[:2] - _STRAY, start[:2] + _STRAY)
         if np.abs(terms - before).max() < _ACCURATE / 10:
             break

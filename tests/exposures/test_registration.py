@@ -76,6 +76,22 @@ class TestOffsets:
         found = measure_registration(np.array(data, dtype=np.float32))
         assert_allclose(found.offsets[1], [np.nan, 4.3], atol=0.1)
 
+    @pytest.mark.parametrize("across", [False, True])
+    @pytest.mark.parametrize("amplitude", [100, 1000, 30000])
+    @pytest.mark.parametrize("tilt", [0, -0.0072, 0.02])
+    @pytest.mark.parametrize("width", [1.3, 3.4])
+    def test_smooth_trace(self, across, amplitude, tilt, width):
+        """Noise of a trace that has no features is no displacement along it."""
+        rng = np.random.default_rng(8)
+        y, x = np.mgrid[:160, :256]
+        trace = amplitude * np.exp(-0.5 * ((y - 80 - tilt * x) / width) ** 2)
+        data = rng.poisson(trace * (1 + x / 512) + 20, (3, *trace.shape))
+        data = data + rng.normal(0, 4, data.shape)
+        data = data.swapaxes(1, 2) if across else data
+        found = measure_registration(data.astype(np.float32))
+        assert found.registered
+        assert np.nanmax(np.abs(found.offsets)) < 0.1
+
     def test_nothing(self):
         """Noise and hits tell nothing."""
         sim = simulate_exposures(SHAPE, seed=7)
