@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccdcr import __version__
-from ccdcr.cli.input_options import UsageError
+from ccdcr.cli.input_options import UsageError, to_options
 from ccdcr.cli.report_commands import (
     add_clean,
     add_demo,
@@ -32,9 +32,12 @@ class Console:
     """Output of a command, by its options quiet, log_level and log_file."""
 
     def __init__(self, options):
+        self.options = options
         self.command = options.command
         self.quiet = options.quiet
-        self.level = "ERROR" if options.quiet else options.log_level
+        self.level = options.log_level
+        if options.quiet and self.level in {"DEBUG", "INFO"}:
+            self.level = "WARNING"
         self.log_file = options.log_file
         self.progress = None
         # A closed stream is None.
@@ -52,12 +55,16 @@ class Console:
 
     def error(self, text):
         """Print an error in one line."""
-        self.write(f"ccdcr {self.command}: {text}")
+        self.write(f"ccdcr {self.command}: {self.translate(text)}")
 
     def warn(self, text):
         """Print a warning in one line."""
-        if not self.quiet:
-            self.write(f"WARNING: {text}")
+        if self.level != "ERROR":
+            self.write(f"WARNING: {self.translate(text)}")
+
+    def translate(self, text):
+        """Return a message of the library with the options of the command."""
+        return to_options(text, self.options)
 
     def write(self, text):
         """Print a line to the standard error."""
@@ -122,7 +129,7 @@ class _Handler(logging.Handler):
             if text in self._seen:
                 return
             self._seen.add(text)
-        self._console.write(f"{record.levelname}: {text}")
+        self._console.write(f"{record.levelname}: {self._console.translate(text)}")
 
 
 class ProgressLine:
@@ -237,7 +244,7 @@ def _common():
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("messages")
     group.add_argument(
-        "-q", "--quiet", action="store_true", help="only say what went wrong"
+        "-q", "--quiet", action="store_true", help="only warnings and errors"
     )
     group.add_argument(
         "--log-level",

@@ -27,10 +27,7 @@ def run_demo(
     names = [f"exposure{i}.fits" for i in (1, 2, 3)]
     names += ["crmasks.fits", *(f"{method}.fits" for method in _METHODS)]
     names += ["combinations.png"] if figure else []
-    paths = {
-        name: check_output(folder / name, overwrite=overwrite, remedy="use --overwrite")
-        for name in names
-    }
+    paths = {name: check_output(folder / name, overwrite=overwrite) for name in names}
     sim = simulate_exposures((512, 512), scene=scene, gain=1.5, seed=seed)
     for name, ccd in zip(names, sim.exposures, strict=False):
         write_hdulist(ccd.to_hdu(), paths[name], overwrite=overwrite)

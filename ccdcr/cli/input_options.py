@@ -3,6 +3,7 @@
 
 import argparse
 import glob
+import re
 import sys
 from pathlib import Path
 
@@ -15,12 +16,51 @@ __all__ = [
     "is_yaml",
     "make_settings",
     "reviewer",
+    "to_options",
     "yaml_option",
 ]
 
 
 class UsageError(Exception):
     """Wrong usage of options."""
+
+
+# name=value and rules, as messages of the library have them.
+_VALUE = r"(?<![\w.'/-])([a-z_]+)=(True|False|'[^']*'|[\d.]*)(?=[\s;,)]|$)"
+_RULE = r"(?<!the )(?<!a )(?<![\w.'/-])([a-z_]+)(?= must\b| needs\b|: the file)"
+_POSITIONAL = {"files", "frames", "images", "inputs", "masks"}
+
+
+def to_options(text, options):
+    """Return a message of the library with options in place of its parameters."""
+
+    def value(match):
+        name, text = match[1].removesuffix("_output"), match[2].strip("'")
+        flag = name.replace("_", "-")
+        if name in vars(options):
+            if text == "False":
+                return f"--no-{flag}"
+            return f"--{flag} {text.removeprefix('True')}".rstrip()
+        is_known = text and "changes" in vars(options) and _can_be_set(name)
+        return f"--set {name}={text}" if is_known else match[0]
+
+    def rule(match):
+        if match[1] in {"ccds", "img_list"}:
+            return "the exposures"
+        given = vars(options).get(match[1])
+        required = text.startswith(" must be given", match.end())
+        if match[1] in vars(options) and (required or given not in (None, False)):
+            return match[1] if match[1] in _POSITIONAL else f"--{match[1]}"
+        return match[1]
+
+    return re.sub(_RULE, rule, re.sub(_VALUE, value, text))
+
+
+def _can_be_set(name):
+    from ccdcr.pipeline.block_options import METHOD_KWARGS
+    from ccdcr.requirements.requirement_table import REQUIREMENTS
+
+    return name in REQUIREMENTS or name in METHOD_KWARGS
 
 
 def add_exposure_options(parser):
@@ -193,7 +233,6 @@ def make_settings(options, **output):
         align=getattr(options, "align", None),
         overwrite=options.overwrite,
         changes=_parse_changes(options),
-        remedy="use --overwrite",
         review=reviewer(options),
         **output,
     )

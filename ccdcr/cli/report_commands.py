@@ -73,7 +73,7 @@ def _clean(options, console):
     from ccdcr.detection.detect_cosmic_rays import add_expected
     from ccdcr.utils.files import check_output, write_hdulist
 
-    overwrite, remedy = options.overwrite, "use --overwrite"
+    overwrite = options.overwrite
     inputs = expanded([options.masks, *options.images])
     folder = Path(options.output_folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,13 +82,13 @@ def _clean(options, console):
         msg = "the exposures must have different names"
         raise UsageError(msg)
     for path in paths:
-        check_output(path, overwrite=overwrite, remedy=remedy, inputs=inputs)
+        check_output(path, overwrite=overwrite, inputs=inputs)
     ccds, masks = _read(options)
     if masks.expected is None:
         masks = add_expected(ccds, masks)
     for ccd, path in zip(masks.clean(ccds), paths, strict=True):
         ccd.flags = None  # astropy does not write them
-        write_hdulist(ccd.to_hdu(), path, overwrite=overwrite, remedy=remedy)
+        write_hdulist(ccd.to_hdu(), path, overwrite=overwrite)
         console.say(f"{path}")
     return 0
 
@@ -175,7 +175,7 @@ def _report(options, console):
         progress_bar=console.progress,
     )
     for line in report.missing:
-        console.say(f"missing: {line}")
+        console.say(console.translate(f"missing: {line}"))
     console.say(f"{len(report.detections)} detections, {report.paths['index.html']}")
     return 0
 
@@ -188,7 +188,6 @@ def _compare(options, console):
         check_output(
             options.output,
             overwrite=options.overwrite,
-            remedy="use --overwrite",
             inputs=expanded([options.masks, *options.images]),
         )
     comparison = compare_methods(*_read(options))

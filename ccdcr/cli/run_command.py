@@ -57,10 +57,8 @@ def _write_template(options, console):
     if options.output is None:
         print(text, end="", flush=True)
         return 0
-    remedy = "use --overwrite"
-    overwrite = options.overwrite
-    check_output(options.output, overwrite=overwrite, remedy=remedy, inputs=inputs)
-    with atomic_path(options.output, overwrite=overwrite, remedy=remedy) as temporary:
+    check_output(options.output, overwrite=options.overwrite, inputs=inputs)
+    with atomic_path(options.output, overwrite=options.overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console.say(f"{options.output}: edit it, then: ccdcr run {options.output}")
     return 0

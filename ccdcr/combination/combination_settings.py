@@ -227,7 +227,7 @@ def _warn_of_flux(masks, method, expected):
         msg = (
             f"the flux factors differ by up to {flux.max() / flux.min() - 1:.0%} and "
             f"are not applied: {method} mixes different flux scales; use "
-            "apply_flux_factor=True (--apply-flux-factor)"
+            "apply_flux_factor=True"
         )
         warn_user(msg, FluxScaleWarning)
 

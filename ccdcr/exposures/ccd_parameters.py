@@ -135,7 +135,7 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias, timed=True):
         msg = (
             "exposures must be in adu, electron, count, DN or photon, or one of these "
             f"per second, got {str(unit) or 'no unit'}; set ccd.unit, or give unit= "
-            "(--unit) for files"
+            "for files"
         )
         raise ValueError(msg)
     known = _find_gain(exposures, gain, unit)

@@ -96,7 +96,7 @@ def _only_image(hdus, path):
     if len(data) != 1:
         msg = (
             f"{path} must have one image, it has {len(data)} ({_listed(hdus)}); "
-            "name one by extension= (--extension)"
+            "name one by extension="
         )
         raise ValueError(msg)
     return data[0]
@@ -125,11 +125,9 @@ def find_unit(header, path, unit=None):
         return _parse_unit(text)
     except ValueError as err:
         if given:
-            msg = f"unit (--unit) must be a unit such as adu or electron, got {unit!r}"
+            msg = f"unit must be a unit such as adu or electron, got {unit!r}"
         else:
-            msg = (
-                f"{path} has BUNIT = {text!r}, which is not a unit; give unit= (--unit)"
-            )
+            msg = f"{path} has BUNIT = {text!r}, which is not a unit; give unit="
         raise ValueError(msg) from err
 
 

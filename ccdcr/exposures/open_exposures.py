@@ -286,7 +286,7 @@ def _settle_units(exposures, labels):
     if files:
         msg = (
             f"no unit (keyword BUNIT) in {', '.join(files)}, adu is assumed; give "
-            "unit= (--unit) to say what it is"
+            "unit= to say what it is"
         )
         warn_user(msg, MissingUnitWarning)
 

@@ -12,6 +12,7 @@ from astropy import log
 from astropy.io import fits
 
 from ccdcr.detection.common import least_exposures
+from ccdcr.masks.fits_reader import EDITED
 from ccdcr.pipeline.block_options import can_have, check_method, with_changes
 from ccdcr.pipeline.observing_block import ObservingBlock
 from ccdcr.pipeline.tasks import BlockResult, Task, failure, fingerprint, read_record
@@ -147,13 +148,18 @@ def _nearest(found, task):
 
 
 def _read_frames(path):
-    try:
-        header = fits.getheader(path)
-    except OSError:  # not a FITS file
-        return set()
+    header = _read_header(path)
     return {
         value for key, value in header.items() if re.fullmatch(r"FILE[1-9]\d*", key)
     }
+
+
+def _read_header(path):
+    """Return the primary header of a file, empty if it is not a FITS file."""
+    try:
+        return fits.getheader(path)
+    except OSError:
+        return fits.Header()
 
 
 DETECTION_MODE = "MegaraCrDetection"
@@ -174,7 +180,6 @@ class Settings:
     resume: bool = False
     changes: dict = field(default_factory=dict)
     output: Path | None = None  # in place of the folder, for a single block
-    remedy: str = "use overwrite=True"
     review: Any = None  # function of exposures and masks
 
 
@@ -380,7 +385,7 @@ def _may_be_skipped(task, settings):
     existing = [path for path in task.files if path.exists()]
     inputs = [*task.frames, *filter(None, (task.crmasks, task.source))]
     for path in existing:
-        check_output(path, overwrite=True, remedy=settings.remedy, inputs=inputs)
+        check_output(path, overwrite=True, inputs=inputs)
     record = read_record(task.record)
     done = record.get("status") == "done"
     same = record.get("fingerprint") == task.fingerprint
@@ -390,8 +395,21 @@ def _may_be_skipped(task, settings):
     if record and not done and (settings.resume or not _results(existing)):
         return False
     for path in existing:
-        check_output(path, overwrite=settings.overwrite, remedy=settings.remedy)
+        check_output(path, overwrite=settings.overwrite)
+    if task.kind == "detection" and task.output in existing:
+        _check_unedited(task.output)
     return False
+
+
+def _check_unedited(path):
+    """Refuse to replace masks that were edited or reviewed."""
+    lines = _read_header(path).get("HISTORY", ())
+    if any(str(line).startswith(EDITED) for line in lines):
+        msg = (
+            f"the masks {path} were edited or reviewed, which a new detection would "
+            "undo; move the file elsewhere to detect again"
+        )
+        raise FileExistsError(msg)
 
 
 def _results(paths):
@@ -401,7 +419,7 @@ def _results(paths):
 def _check_folder(task, settings):
     if settings.output is not None:
         for path in task.files:
-            check_output(path, overwrite=True, remedy=settings.remedy)
+            check_output(path, overwrite=True)
     elif not Path(settings.output_folder).is_dir():
         msg = f"the output folder {settings.output_folder} does not exist"
         raise FileNotFoundError(msg)

@@ -26,6 +26,7 @@ from ccdcr.exposures import find_ccd_parameters, load_ccds, open_exposures
 from ccdcr.exposures.align_exposures import align_exposures, read_alignment
 from ccdcr.exposures.ccd_parameters import find_noise_source
 from ccdcr.exposures.ccd_values import find_keywords
+from ccdcr.masks.fits_reader import EDITED
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
@@ -262,7 +263,11 @@ def _detect(task, progress_bar):
     )
     if task.review is not None:
         ccds, _ = load_ccds(frames, **_reading(task))
-        masks = task.review(ccds, masks)
+        reviewed = task.review(ccds, masks)
+        if reviewed.requirements != masks.requirements:
+            line = f"{EDITED}requirements changed in a review"
+            reviewed.meta["HISTORY"] = [*reviewed.meta.get("HISTORY", []), line]
+        masks = reviewed
     names = {
         f"FILE{i}": card_text(path.name) for i, path in enumerate(task.frames, start=1)
     }

@@ -25,7 +25,6 @@ from ccdcr.utils.files import atomic_path, check_output
 
 __all__ = ["Content", "Gallery", "Report", "write_report"]
 
-_REMEDY = "use overwrite=True"
 _DISPLAY = ("maxplots", "semiwindow", "color_scale")
 # Galleries: stem of the tables, and the PDF.
 _FILES = {
@@ -181,7 +180,7 @@ def write_report(
         names += [f"{stem}.csv", f"{stem}.ecsv", pdf]
     with _folder(folder) as path:
         for name in names:
-            check_output(path / name, overwrite=overwrite, remedy=_REMEDY)
+            check_output(path / name, overwrite=overwrite)
         comparison = compare_methods(inspection, masks)
         figures["comparison"] = comparison_figure(comparison)
         galleries = _collect_galleries(inspection, mask, options)
@@ -218,9 +217,7 @@ def _files(folder, names, *, overwrite):
     """Yield temporary paths that all become the files when the block succeeds."""
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(
-                atomic_path(folder / name, overwrite=overwrite, remedy=_REMEDY)
-            )
+            name: stack.enter_context(atomic_path(folder / name, overwrite=overwrite))
             for name in names
         }
 

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_REMEDY = "use overwrite=True"
 _BLOCK = 1 << 22  # bytes that are copied at once
 
 
@@ -69,7 +70,7 @@ def check_input(path, name):
     return path
 
 
-def check_output(path, *, overwrite, remedy, inputs=()):
+def check_output(path, *, overwrite, remedy=_REMEDY, inputs=()):
     """Return ``path``; refuse it if it cannot be written or is one of ``inputs``."""
     path = Path(path).expanduser()
     if not path.parent.is_dir():
@@ -100,7 +101,7 @@ def card_text(name):
 
 
 @contextmanager
-def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
+def atomic_path(path, *, overwrite, remedy=_REMEDY):
     """
     Yield a temporary path that becomes ``path`` when the block succeeds.
 
@@ -124,7 +125,7 @@ def atomic_path(path, *, overwrite, remedy="use overwrite=True"):
         temporary.unlink(missing_ok=True)
 
 
-def write_hdulist(hdulist, path, *, overwrite, remedy="use overwrite=True", **kwargs):
+def write_hdulist(hdulist, path, *, overwrite, remedy=_REMEDY, **kwargs):
     """Write an HDUList whole or not at all; ``kwargs`` are for astropy."""
     with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
         try:

@@ -31,7 +31,7 @@ from ccdcr import (
 )
 from ccdcr.cli import main
 from ccdcr.cli.command_line import ProgressLine
-from ccdcr.cli.input_options import reviewer
+from ccdcr.cli.input_options import reviewer, to_options
 from ccdcr.combination import combine_tiles
 from ccdcr.simulation import simulate_exposures
 
@@ -254,13 +254,17 @@ class TestRun:
     # Without a seed the boundary is another one each time.
     @pytest.mark.filterwarnings("ignore::ccdcr.ImplausibleMaskWarning")
     def test_options(self, capsys):
-        """Detector, requirements, folder; the file of numina is not used."""
+        """Detector, requirements, folder; --quiet leaves the warnings."""
         Path("out").mkdir()
         args = "run 8_generate_crmasks.yaml -r control.yaml -o out --gain 2 -q"
         args += " --readnoise 2adu --bias 0 --set la_sigclip=[6,3] --set mm_seed=none"
         args += " --set dilation=0"  # a random boundary flags up to 20 % otherwise
         assert main(args.split()) == 0
-        assert capsys.readouterr() == ("", "")
+        output, error = capsys.readouterr()
+        assert output == ""
+        first, second = error.splitlines()
+        assert first.startswith("WARNING: control.yaml is not used")
+        assert second.startswith("WARNING: interactive and verify_cr have no effect")
         masks = CRMaskSet.read("out/obsid8_LR-R_crmasks_results/crmasks.fits")
         assert (masks.gain, masks.readnoise) == (2, 4)
         assert masks.requirements.la_sigclip == (6, 3)
@@ -279,8 +283,8 @@ class TestRun:
         assert main([*args, "--log-file", "run.log"]) == 0
         error = capsys.readouterr().err
         assert error.startswith("WARNING: interactive")
-        assert "header keyword" not in error
-        assert "INFO gain is 1.5, from the header" in Path("run.log").read_text()
+        assert "readnoise is 3.0, from the header" not in error
+        assert "INFO readnoise is 3.0, from the header" in Path("run.log").read_text()
         assert main(["info", "x.fits", "--log-file", "no/run.log"]) == 1
 
     def test_logger_restored(self):
@@ -448,20 +452,64 @@ class TestDetectAndCombine:
         ("options", "message"),
         [
             ("--extension SCI", "exposure1.fits has no extension 'SCI'"),
-            ("--gain NOKEY", "gain='NOKEY' must name a header keyword"),
-            ("--gain 3m", "gain must be in electron / adu, got m"),
-            ("--unit furlong", "unit (--unit) must be a unit such as adu or electron"),
+            ("--gain NOKEY", "--gain NOKEY must name a header keyword"),
+            ("--gain 3m", "--gain must be in electron / adu, got m"),
+            ("--unit furlong", "--unit must be a unit such as adu or electron"),
+            ("--set ma_satlevel=abc", "ma_satlevel must be"),
             ("-o no/crmasks.fits", "the folder of the output file "),
         ],
     )
     def test_wrong_options(self, options, message, capsys):
-        """One line that says what and where."""
+        """One line that says what and where, with the names of options."""
         args = ["detect", *frames(), "--set", "crmethod=lacosmic", *options.split()]
         assert main([*args, "--log-level", "ERROR"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("ccdcr detect: crmasks: ")
         assert message in line
         assert not Path("crmasks.fits").exists()
+
+
+class TestMessages:
+    """Messages of the library with the names of options."""
+
+    OPTIONS = SimpleNamespace(
+        unit=None,
+        gain=3,
+        overwrite=False,
+        apply_flux_factor=None,
+        changes=[],
+        frames=[],
+    )
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("is no unit; give unit=", "is no unit; give --unit"),
+            ("give unit= to say it", "give --unit to say it"),
+            ("use overwrite=True to", "use --overwrite to"),
+            ("use overwrite_output=True", "use --overwrite"),
+            ("use apply_flux_factor=True", "use --apply-flux-factor"),
+            ("apply_flux_factor=False;", "--no-apply-flux-factor;"),
+            ("or flux_factor='auto'", "or --set flux_factor=auto"),
+            ("flux_factor=1 to", "--set flux_factor=1 to"),
+            ("use axes='x', odd=True", "use axes='x', odd=True"),
+            ("night/unit=1.fits is", "night/unit=1.fits is"),
+            ("gain must be > 0", "--gain must be > 0"),
+            ("x: unit must be given", "x: --unit must be given"),
+            ("unit must be one", "unit must be one"),
+            ("the gain must be", "the gain must be"),
+            ("frames must be files", "frames must be files"),
+            ("ccds must be 3", "the exposures must be 3"),
+        ],
+    )
+    def test_translated(self, text, expected):
+        """Assignments, and the beginning of rules about options that were given."""
+        assert to_options(text, self.OPTIONS) == expected
+
+    def test_no_set(self):
+        """A command without --set."""
+        text = "use flux_factor='auto'"
+        assert to_options(text, SimpleNamespace(unit=None)) == text
 
 
 @pytest.mark.usefixtures("night")
@@ -527,7 +575,7 @@ def test_info(capsys):
     assert "<Requirements(crmethod='lacosmic', dilation=2)>" in output
     assert "exposure 3: exposure3.fits" in output
     assert main(["info", "exposure1.fits"]) == 1
-    assert "exposure1.fits[MEDIANCR]: missing" in capsys.readouterr().err
+    assert "exposure1.fits is not a file of masks" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("night")
@@ -644,7 +692,7 @@ class TestReview:
     """Blocks that want to be looked at, in front of a terminal."""
 
     @pytest.mark.usefixtures("night")
-    def test_edited(self, monkeypatch):
+    def test_edited(self, monkeypatch, capsys):
         """What the review returns is written."""
         seen = []
 
@@ -657,6 +705,27 @@ class TestReview:
         assert main([*args, "--set", "crmethod=mmcosmic"]) == 0
         assert seen == [3]
         assert CRMaskSet.read("crmasks.fits").mediancr[5, 4]
+        assert main([*args, "--overwrite"]) == 1
+        error = capsys.readouterr().err
+        assert "edited or reviewed, which a new detection would undo; move" in error
+        assert CRMaskSet.read("crmasks.fits").mediancr[5, 4]
+
+    @pytest.mark.usefixtures("night")
+    def test_boundary(self, monkeypatch):
+        """Requirements that a review changed are an edit, too."""
+
+        def review(ccds, masks):  # noqa: ARG001
+            return CRMaskSet(
+                masks.mediancr,
+                masks.meancrt,
+                masks.crmasks,
+                requirements=masks.requirements.replace(mm_threshold=9),
+            )
+
+        monkeypatch.setattr("ccdcr.cli.input_options.reviewer", lambda _: review)
+        args = ["detect", *frames(), "--set", "interactive=True", "--overwrite"]
+        assert main(args) == 0
+        assert main(args) == 1
 
     @pytest.mark.usefixtures("night")
     def test_cancelled(self, monkeypatch, capsys):

@@ -474,7 +474,7 @@ class TestUnits:
     def test_unknown(self, unit):
         """Other units are refused with the remedy."""
         ccds = [CCDData(np.ones(SHAPE), unit=unit) for _ in range(3)]
-        message = r"in adu, electron, count, DN or photon.* give unit= \(--unit\)"
+        message = r"in adu, electron, count, DN or photon.* give unit= for"
         with pytest.raises(ValueError, match=message):
             detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
 
