@@ -104,9 +104,9 @@ def compare_methods(
           the mean of fewer exposures;
         - ``noise``: scatter of the pixels that no mask touches, in the unit of
           the exposures, and ``expected``, what gain and read noise explain;
-        - ``positive``: pixels that are above the lowest exposure by more than
-          ``nsigma``, where cosmic rays are left, and ``negative``: those below the
-          highest exposure that is not masked, where too much was taken off;
+        - ``positive``: pixels with or beside hits that are above the clean exposures
+          by more than ``nsigma``, where cosmic rays are left, and ``negative``: those
+          below the highest exposure that is not masked, where too much was taken off;
         - ``flux``: flux of bright sources relative to the median, the middle one
           of all sources, and ``flux_low``, which all but 5 % of them exceed.
 
