@@ -28,6 +28,7 @@ class UsageError(Exception):
 # name=value and rules, as messages of the library have them.
 _VALUE = r"(?<![\w.'/-])([a-z_]+)=(True|False|'[^']*'|[\d.]*)(?=[\s;,)]|$)"
 _RULE = r"(?<!the )(?<!a )(?<![\w.'/-])([a-z_]+)(?= must\b| needs\b|: the file)"
+_PYTHON_ONLY = r", or (give )?CCDData objects,?|set ccd\.unit, or "
 _POSITIONAL = {"files", "frames", "images", "inputs", "masks"}
 
 
@@ -48,12 +49,14 @@ def to_options(text, options):
         if match[1] in {"ccds", "img_list"}:
             return "the exposures"
         given = vars(options).get(match[1])
-        required = text.startswith(" must be given", match.end())
-        if match[1] in vars(options) and (required or given not in (None, False)):
-            return match[1] if match[1] in _POSITIONAL else f"--{match[1]}"
+        required = match.string.startswith(" must be given", match.end())
+        named = match[1] in vars(options).keys() - _POSITIONAL
+        if named and (required or given not in (None, False)):
+            return f"--{match[1].replace('_', '-')}"
         return match[1]
 
-    return re.sub(_RULE, rule, re.sub(_VALUE, value, text))
+    text = re.sub(_VALUE, value, re.sub(_PYTHON_ONLY, "", text))
+    return re.sub(_RULE, rule, text)
 
 
 def _can_be_set(name):

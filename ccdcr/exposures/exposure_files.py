@@ -96,7 +96,7 @@ def _only_image(hdus, path):
     if len(data) != 1:
         msg = (
             f"{path} must have one image, it has {len(data)} ({_listed(hdus)}); "
-            "name one by extension="
+            "name one by extension=, or give CCDData objects"
         )
         raise ValueError(msg)
     return data[0]

@@ -286,7 +286,7 @@ def _settle_units(exposures, labels):
     if files:
         msg = (
             f"no unit (keyword BUNIT) in {', '.join(files)}, adu is assumed; give "
-            "unit= to say what it is"
+            "unit=, or CCDData objects, to say what it is"
         )
         warn_user(msg, MissingUnitWarning)
 

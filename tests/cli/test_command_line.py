@@ -474,6 +474,7 @@ class TestMessages:
 
     OPTIONS = SimpleNamespace(
         unit=None,
+        extension=None,
         gain=3,
         overwrite=False,
         apply_flux_factor=None,
@@ -485,7 +486,8 @@ class TestMessages:
         ("text", "expected"),
         [
             ("is no unit; give unit=", "is no unit; give --unit"),
-            ("give unit= to say it", "give --unit to say it"),
+            ("give unit=, or CCDData objects, to say it", "give --unit to say it"),
+            ("one by extension=, or give CCDData objects", "one by --extension"),
             ("use overwrite=True to", "use --overwrite to"),
             ("use overwrite_output=True", "use --overwrite"),
             ("use apply_flux_factor=True", "use --apply-flux-factor"),

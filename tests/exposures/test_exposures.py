@@ -137,8 +137,8 @@ class TestLoadCCDs:
         for path in paths:
             fits.PrimaryHDU(np.ones(SHAPE)).writeto(path)
         message = (
-            r"no unit \(keyword BUNIT\) in a.fits, b.fits, adu is assumed; give unit= "
-            r"to say what it is"
+            r"no unit \(keyword BUNIT\) in a.fits, b.fits, adu is assumed; give unit=, "
+            r"or CCDData objects, to say what it is"
         )
         with pytest.warns(MissingUnitWarning, match=message) as record:
             ccds, _ = load_ccds(paths)
@@ -234,7 +234,7 @@ class TestExtension:
         write_extensions(tmp_path / "a.fits", "CCD1", "CCD2", "MASK")
         message = (
             r"a\.fits must have one image, it has 2 \(0 PRIMARY, 1 CCD1, 2 CCD2, 3 MASK"
-            r"\); name one by extension=$"
+            r"\); name one by extension=, or give CCDData objects"
         )
         with pytest.raises(ValueError, match=message):
             load_ccds([tmp_path / "a.fits"], extension=extension)
