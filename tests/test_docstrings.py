@@ -37,6 +37,7 @@ RESULTS = {
 # Not on the page of the interface.
 PRIVATE = {
     "ccdcr.median_minimum.exact_boundary.invert",
+    "ccdcr.median_minimum.exact_boundary.is_off",
     "ccdcr.median_minimum.exact_boundary.judge_noise_model",
     "ccdcr.median_minimum.exact_boundary.likeliest_cause",
     "ccdcr.masks.diagnostics.cut_diagnostics",

@@ -241,7 +241,7 @@ def open_exposures(
     given = [labels[i] or f"exposure {i + 1}" for i in ccds]
     for i, item in enumerate(items):
         if i not in ccds:
-            check_input(item, name)
+            check_input(item, f"exposure {i + 1} of {name}")
     check_arrays(list(ccds.values()), given, allowed)
     with ExitStack() as stack:
         temporary = temporary_folder(stack, folder)

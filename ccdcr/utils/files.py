@@ -61,7 +61,7 @@ def check_input(path, name):
     """Return ``path``; refuse it if it is not a file, ``name`` says what it is of."""
     path = Path(os.fspath(path)).expanduser()
     if path.is_dir():
-        msg = f"{name} must be files, {path} is a folder; name the file in it"
+        msg = f"{name} must be a file, {path} is a folder; name the file in it"
         raise IsADirectoryError(msg)
     if not path.exists():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
@@ -196,7 +196,7 @@ def load_mapping(path):
 
 def load_mappings(path):
     """Return the mappings of all documents of a YAML file but empty ones."""
-    content = Path(path).read_bytes()
+    content = check_input(path, "YAML").read_bytes()
     try:
         # _Loader is a SafeLoader: plain data only, nothing is evaluated.
         documents = list(yaml.load_all(content.decode(), Loader=_Loader))

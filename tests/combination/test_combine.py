@@ -412,7 +412,11 @@ class TestInput:
             (5, TypeError, "img_list must be a list or generator .* got int"),
             ([], ValueError, "img_list must hold at least 1 exposures, got 0"),
             ([1, 2], TypeError, "file names, got int as exposure 1"),
-            (["none.fits"], FileNotFoundError, "img_list: the file none.fits does not"),
+            (
+                ["none.fits"],
+                FileNotFoundError,
+                "1 of img_list: the file none.fits does",
+            ),
         ],
     )
     @pytest.mark.parametrize("method", ["meancr", "median"])

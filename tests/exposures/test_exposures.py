@@ -125,10 +125,12 @@ class TestLoadCCDs:
 
     def test_missing_file(self, files):
         """A file that does not exist."""
-        message = r"ccds: the file .*absent\.fits does not exist; correct its name"
+        message = r"exposure 2 of ccds: the file .*absent\.fits does not exist"
         with pytest.raises(FileNotFoundError, match=message):
             load_ccds([files[0], files[0].with_name("absent.fits")])
-        with pytest.raises(IsADirectoryError, match=r"ccds must be files, .* a folder"):
+        with pytest.raises(
+            IsADirectoryError, match=r"exposure 2 of ccds must be a file, .* a folder"
+        ):
             load_ccds([files[0], files[0].parent])
 
     def test_no_unit(self, tmp_path):

@@ -1069,5 +1069,5 @@ class TestYAML:
 
     def test_missing_file(self, tmp_path):
         """A file that does not exist."""
-        with pytest.raises(FileNotFoundError, match=r"absent\.yaml"):
+        with pytest.raises(FileNotFoundError, match=r"absent\.yaml does not exist"):
             Requirements.from_yaml(tmp_path / "absent.yaml")
