@@ -37,6 +37,9 @@ from ccdcr.exposures.exposure_files import Scratch
 CRMETHODS = ("lacosmic", "mmcosmic", "mm_lacosmic", "matched")
 KNOWN = {"gain": 1.0, "readnoise": 3.0, "la_verbose": False}
 
+# Random masks are not those of the exposures.
+pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning")
+
 
 def exposures(seed, shape=(30, 32)):
     """Return exposures with hits."""

@@ -16,6 +16,9 @@ METHODS = {
 
 every_method = pytest.mark.parametrize("method", METHODS)
 
+# Random masks are not those of the exposures.
+pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning")
+
 
 def hit_exposures(seed=3, shape=(40, 44)):
     """Three exposures with hits, one of them twice in one place."""

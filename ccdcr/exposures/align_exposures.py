@@ -23,7 +23,7 @@ __all__ = [
 
 _WAYS = ("measure", "wcs", "wcs+measure")
 _LEAST_OVERLAP = 0.2  # of the pixels of an exposure
-_MOST_TURN, _MOST_ERROR = 0.5, 0.25  # pixels
+_MOST_TURN, _MOST_ERROR = 0.5, 0.45  # pixels
 _PLACE = ("ALIGNX", "ALIGNY")  # pixels of the union before the first of an exposure
 _SIZE = ("ALIGNNX", "ALIGNNY")  # size of an exposure before it was aligned
 _ADVICE = (

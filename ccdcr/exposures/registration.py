@@ -14,16 +14,19 @@ __all__ = ["Registration", "measure_registration"]
 _MOST = 0.5  # of the sides: largest offset
 _WINDOW, _SMOOTH, _EDGE = 25, 0.7, 0.7
 _FAINT, _LINEAR = 3.5, 3.0  # of the median deviation
+_LEAST = 32  # pixels along a side that tell a position
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
 _TILE, _MOST_TILES = 32, 16  # pixels, and tiles along a side
 _REACH, _SPAN = 12, 10  # pixels that tiles and corners may be displaced
 _ALIKE, _CLEAR, _APART = 0.4, 1.3, 4  # correlation; times other peaks, pixels
-_STEPS, _LEAST_TILES, _STRAY = 4, 4, 3.0
+_STEPS, _STRAY = 4, 3.0
+_LEAST_TILES, _TILES_OF_TERM = 2, 3
 _COMMON = 0.3
 _FEATURES, _STRONG = 0.35, 0.02  # slopes along a trace, of those of noise and across
 _BETTER = 0.8  # of the difference between two images
 _SLOPE = 0.1  # of a trace against an axis
 _PRIOR = 3.0  # pixels at a corner
+_WHOLE = 0.4  # error of whole pixels
 _ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
 _LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
 _MOST_SHIFT, _MOST_CORNER, _MARGIN = 0.5, 0.6, 1.5  # pixels, and errors
@@ -52,8 +55,12 @@ class Registration:
     @property
     def distortion(self):
         """The displacements of the corners (n,) beside the shift, in pixels."""
-        corners = _from_mean(self.corners) - self.shifts[:, np.newaxis]
-        return np.hypot(*np.moveaxis(corners, -1, 0)).max(axis=1)
+        return np.hypot(*np.moveaxis(self._turns, -1, 0)).max(axis=1)
+
+    @property
+    def _turns(self):
+        """What rotation and scale do to the corners, (n, 4, 2)."""
+        return _from_mean(self.corners - np.nan_to_num(self.offsets)[:, np.newaxis])
 
     @property
     def registered(self):
@@ -65,7 +72,8 @@ class Registration:
         return self.registered if places is None else self._within(_LEFT, _LEFT)
 
     def _within(self, most_shift, most_corner):
-        corners = np.hypot(*np.moveaxis(_from_mean(self.corners), -1, 0)).max(axis=1)
+        corners = self.shifts[:, np.newaxis] + self._turns
+        corners = np.hypot(*np.moveaxis(corners, -1, 0)).max(axis=1)
         moved = np.hypot(*self.shifts.T) > most_shift + _MARGIN * self.errors[:, 0]
         turned = self.distortion > _MOST_SHIFT + self.errors[:, 1]
         either = corners > most_corner + 2 * np.hypot(*self.errors.T)
@@ -87,7 +95,7 @@ class Registration:
 def _from_mean(values):
     """Return values (n, ...) minus their mean, 0 where they are not known."""
     known = np.isfinite(values)
-    mean = np.nan_to_num(values).sum(axis=0) / known.sum(axis=0)
+    mean = np.nan_to_num(values).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.where(known, values - mean, 0.0)
 
 
@@ -97,6 +105,11 @@ def measure_registration(stack, bad=None):
 
     ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None.
     """
+    if min(np.shape(stack)[1:]) < _LEAST:
+        unknown = np.full((len(stack), 2), np.nan)
+        return Registration(
+            unknown, np.zeros((len(stack), 4, 2)), np.zeros((len(stack), 2))
+        )
 
     def prepare(i):
         return _features(stack[i], None if bad is None else bad[i])
@@ -195,6 +208,8 @@ def _measure_pair(first, second):
         known = error < np.maximum(_ACCURATE, np.abs(terms) / _SURE)
         if known[2:].all():
             break
+    if not np.isfinite(error[:2]).any():  # too little to refine it
+        return start[:2], start[:2] + np.zeros((4, 2)), np.array([_WHOLE, 0])
     size = np.abs(terms)
     turned = known & (size > _SURE * error)
     offset = np.where(error < np.maximum(_ACCURATE, size / 10), terms, np.nan)[:2]
@@ -305,6 +320,8 @@ def _find_rotation(first, second, terms, tiles, model):
         for ox in range(-2, 3):
             for oy in range(-2, 3):
                 score = cc[t, y + oy + _REACH, x + ox + _REACH].sum()
+                if turn:  # few stars agree by chance at one of many angles
+                    score /= _CLEAR
                 if score > most:
                     best, most = np.add(terms, (ox, oy, 0, turn)), score
     return best
@@ -384,7 +401,8 @@ def _iterate(first, second, terms, tiles, model):
             normal, right = _equations(first[tile], second[moved])
             if np.trace(normal) > 0:
                 found.append((normal, right + normal @ whole, part))
-        if len(found) < _LEAST_TILES:
+        # A few tiles agree with any rotation and scale.
+        if len(found) < _LEAST_TILES + _TILES_OF_TERM * (len(terms) - 2):
             return terms, np.full(len(terms), np.inf)
         terms, error = _solve(*map(np.array, zip(*found, strict=True)), terms)
         terms[:2] = np.clip(terms[:2], start[:2] - _STRAY, start[:2] + _STRAY)
@@ -424,4 +442,4 @@ def _solve(normal, right, model, terms):
     inverse = np.linalg.inv(left)
     parts = np.einsum("t,tia,ti->ta", weight, model, rest)
     error = np.sqrt(np.abs(np.diag(inverse @ (parts.T @ parts) @ inverse)))
-    return terms, error
+    return terms, error * len(model) / (len(model) - len(terms) / 2)

@@ -420,7 +420,7 @@ def _highest_of_rows(part, stack, usable):
     clean = usable & ~part.crmasks.any(axis=0)
     if np.count_nonzero(clean) < _LEAST_PIXELS:
         return None
-    data = _levelled(stack, clean)
+    data = _levelled(np.where(usable, stack, np.float32(0)), clean)
     count = np.zeros((4, n, n))
     number = hit.sum(axis=0)
     for i in range(n):

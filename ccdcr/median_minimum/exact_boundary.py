@@ -12,7 +12,6 @@ __all__ = [
     "ExactBoundary",
     "NoiseReport",
     "invert",
-    "is_off",
     "judge_noise_model",
     "likeliest_cause",
 ]

@@ -304,7 +304,9 @@ def _judge_masked(crmasks, combined, truth):
         good = use if image.mask is None else use & ~image.mask
         sigma = np.full(good.shape, np.nan)
         if image.uncertainty is not None:
-            sigma = np.asarray(image.uncertainty.array)
+            sigma = np.where(
+                image.uncertainty.array > 0, image.uncertainty.array, np.nan
+            )
         error = np.asarray(image.data, dtype=float) - level - truth.bias
         difference = np.asarray(image.data, dtype=float) - never_hit
         for part in _BRIGHTEST:

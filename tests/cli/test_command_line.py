@@ -284,6 +284,7 @@ class TestRun:
         error = capsys.readouterr().err
         assert error.startswith("WARNING: interactive")
         assert "readnoise is 3.0, from the header" not in error
+        assert "gain is 1.5, from the header keyword GAIN" in error
         assert "INFO readnoise is 3.0, from the header" in Path("run.log").read_text()
         assert main(["info", "x.fits", "--log-file", "no/run.log"]) == 1
 

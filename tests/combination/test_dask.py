@@ -12,6 +12,9 @@ SHAPE = (40, 12)
 N = 4
 METHODS = ["mediancr", "meancrt", "meancr"]
 
+# Random masks are not those of the exposures.
+pytestmark = pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning")
+
 
 def arrays():
     """Return data, masks and standard deviations."""

@@ -861,6 +861,7 @@ class TestOffsets:
             (200, 200), scene="fibres", seed=4, cr_rate=0, shift=cls.SHIFT
         )
 
+    @pytest.mark.filterwarnings("ignore:the exposures are not registered")
     @about("mm_xy_offsets")
     def test_xy_offsets(self, shifted):
         """With the offsets the boundary is higher and fewer pixels are flagged."""

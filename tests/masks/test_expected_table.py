@@ -84,7 +84,10 @@ class TestTable:
             (lambda t: t["VALUE"].__setitem__(0, np.nan), "must be finite"),
             (lambda t: t["SIGMA"].__setitem__(0, -1), "SIGMA >= 0"),
             (lambda t: t.__setitem__(1, t[0]), "each pixel of an exposure once"),
-            (lambda t: setattr(t["VALUE"], "unit", None), "in adu or electron"),
+            (
+                lambda t: setattr(t["VALUE"], "unit", None),
+                "in one unit of counts or electrons",
+            ),
         ],
     )
     def test_refused(self, change, match):
@@ -123,7 +126,9 @@ class TestFile:
             CRMaskSet.from_hdulist(hdulist, name="m.fits")
         hdulist = make_masks().to_hdulist()
         hdulist["EXPECTED"].columns["VALUE"].unit = "m"
-        with pytest.raises(CRMasksFileError, match="in adu or electron"):
+        with pytest.raises(
+            CRMasksFileError, match="in one unit of counts or electrons"
+        ):
             CRMaskSet.from_hdulist(hdulist, name="m.fits")
 
     def test_rows_of_a_file(self, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
+from numpy.testing import assert_allclose
 
 from ccdcr import (
     CRMaskSet,
@@ -71,9 +72,13 @@ class TestDisplaced:
     def test_throws(self, pattern, throw, peak):
         """Near and far nods of faint and bright traces are failures."""
         ccds = as_ccds(nodded(pattern, 35, peak, throw))
-        with pytest.warns(MatchingFailedWarning, match=r"displaced by \(") as caught:
+        with pytest.warns(MatchingFailedWarning) as caught:
             detect_cosmic_rays(ccds, readnoise=3.0)
         text = " ".join(str(warning.message) for warning in caught)
+        if "not registered" in text:
+            shifts = re.findall(r"\([+-][\d.]+, ([+-][\d.]+)\)", text)[:2]
+            assert_allclose(float(shifts[1]) - float(shifts[0]), throw, atol=0.3)
+            return
         found = re.search(r"displaced by \([+-]\d+, ([+-]\d+)\)", text)
         # Where they overlap, only the outer parts of the two are seen.
         assert abs(abs(int(found[1])) - throw) <= (2 if throw < 8 else 1)

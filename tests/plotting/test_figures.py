@@ -404,6 +404,7 @@ class TestEquivalence:
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.CoincidenceWarning")  # of fibres
+@pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning")  # without hits
 class TestExposures:
     """Flux factors and offsets."""
 
