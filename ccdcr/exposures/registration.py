@@ -26,7 +26,6 @@ _FEATURES, _STRONG = 0.35, 0.02  # slopes along a trace, of those of noise and a
 _BETTER = 0.8  # of the difference between two images
 _SLOPE = 0.1  # of a trace against an axis
 _PRIOR = 3.0  # pixels at a corner
-_WHOLE = 0.4  # error of whole pixels
 _ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
 _LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
 _MOST_SHIFT, _MOST_CORNER, _MARGIN = 0.5, 0.6, 1.5  # pixels, and errors
@@ -208,8 +207,6 @@ def _measure_pair(first, second):
         known = error < np.maximum(_ACCURATE, np.abs(terms) / _SURE)
         if known[2:].all():
             break
-    if not np.isfinite(error[:2]).any():  # too little to refine it
-        return start[:2], start[:2] + np.zeros((4, 2)), np.array([_WHOLE, 0])
     size = np.abs(terms)
     turned = known & (size > _SURE * error)
     offset = np.where(error < np.maximum(_ACCURATE, size / 10), terms, np.nan)[:2]
