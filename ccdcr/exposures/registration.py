@@ -23,8 +23,11 @@ _STEPS, _STRAY = 4, 3.0
 _LEAST_TILES, _TILES_OF_TERM = 2, 3
 _COMMON = 0.3
 _FEATURES, _STRONG = 0.35, 0.02  # slopes along a trace, of those of noise and across
-_BETTER = 0.8  # of the difference between two images
+_BETTER, _MUCH_BETTER, _UNLIKE = 0.9, 0.75, 0.75  # of the difference of two images
+_FAR = 1.5  # pixels
+_MUCH, _SHARED = 500, 0.25  # pixels with structure, and the part that both have
 _SLOPE = 0.1  # of a trace against an axis
+_MATTERS, _ENOUGH = 0.3, 1_000_000  # pixels
 _PRIOR = 3.0  # pixels at a corner
 _ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
 _LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
@@ -185,7 +188,56 @@ def _sharp_columns(image):
 
 
 def _measure_pair(first, second):
-    """Return offset (2,), displaced corners (4, 2) and errors (2,) of the second."""
+    """
+    Return offset (2,), displaced corners (4, 2) and errors (2,) of the second.
+
+    A displacement that matters must make the images more alike than its opposite.
+    """
+    offset, corners, errors = _find_displacement(first, second)
+    shift = np.nan_to_num(offset)
+    for corners_now in (corners, np.tile(shift, (4, 1))):
+        if np.abs(corners_now).max() < _MATTERS:
+            return offset, corners_now, errors * [1, corners_now is corners]
+        if _is_more_alike(first, second, corners_now):
+            return offset, corners_now, errors * [1, corners_now is corners]
+    if _differ(first, second):
+        return offset, corners, errors
+    return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
+
+
+def _differ(first, second):
+    """Return whether images have much structure, but in other places."""
+    either = np.count_nonzero(np.maximum(first, second) > _COMMON)
+    both = np.count_nonzero(np.minimum(first, second) > _COMMON)
+    return either > _MUCH and both < _SHARED * either
+
+
+def _is_more_alike(first, second, corners):
+    """Return whether images are more alike at a displacement than at the opposite."""
+    ny, nx = first.shape
+    step = max(round(first.size / _ENOUGH), 1)
+    y, x = np.mgrid[0:ny:step, :nx]
+    v, u = y / (ny - 1), x / (nx - 1)
+    shares = [(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u]
+    dx, dy = np.tensordot(corners.T, shares, axes=1)
+    size = np.hypot(dx, dy)
+    moves = size > size.max() / 2
+    y, x, dx, dy = (a[moves] for a in (y, x, dx, dy))
+    rest = []
+    for sign in (1, -1, 0):
+        places = y + sign * dy, x + sign * dx
+        moved = ndimage.map_coordinates(second, places, order=1, cval=np.nan)
+        inside = np.isfinite(moved)
+        a, b = first[y[inside], x[inside]], moved[inside]
+        norm = np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-9))
+        rest.append(1 - np.vdot(a, b) / norm)
+    # Interpolation smooths, but for no displacement at all.
+    least = _MUCH_BETTER * rest[2] if size.max() > _FAR else np.inf
+    return rest[0] < min(_BETTER * rest[1], least, _UNLIKE)
+
+
+def _find_displacement(first, second):
+    """Return offset (2,), displaced corners (4, 2) and errors (2,) that fit best."""
     shape, tiles = first.shape, _tiles(first.shape, _TILE, _MOST_TILES)
     centres = [[(part.start + part.stop - 1) / 2 for part in tile] for tile in tiles]
     model = _model(np.array(centres), shape)

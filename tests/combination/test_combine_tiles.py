@@ -432,7 +432,7 @@ class TestMasksInFile:
     @pytest.mark.parametrize(
         ("names", "shape", "message"),
         [
-            ((), (), r"\[MEDIANCR\]: missing; found none"),
+            ((), (), "is not a file of masks, which has the extensions MEDIANCR"),
             (("MEDIANCR",), (2, 3, 4), r"data of shape \(2, 3, 4\), expected an image"),
         ],
     )

@@ -129,9 +129,9 @@ class TestTrace:
             self.move(report.tiles, place, error)
             assert len(report.failures) == number
         self.move(report.tiles, first[:2], 0.05)
-        text = r"shifts above 0.5 pixel in 2 tiles around .*shift_y \+0.80, "
+        text = r"shifts above 0.75 pixel in 2 tiles around .*shift_y \+0.95, "
         assert re.search(text, report.failures[0])
 
     def move(self, tiles, place, error):
-        """Let tiles say that the exposure is shifted by .8 pixel."""
-        tiles["shift_y"][place], tiles["error_y"][place] = 0.8, error
+        """Let tiles say that the exposure is shifted by .95 pixel."""
+        tiles["shift_y"][place], tiles["error_y"][place] = 0.95, error
