@@ -147,11 +147,10 @@ def far_from(trace):
     return ndimage.distance_transform_edt(~trace) > 2
 
 
-def simulated(method, scene, case, n, options):
-    """Judge a method on simulated exposures."""
-    counts, efficiency = np.zeros(6), []
+def simulations(scene, case, n, options):
+    """Yield the simulated exposures of all seeds."""
     for seed in range(options.seed, options.seed + options.seeds):
-        sim = simulate_exposures(
+        yield simulate_exposures(
             (options.size, options.size),
             n_exposures=n,
             scene=scene,
@@ -159,6 +158,12 @@ def simulated(method, scene, case, n, options):
             seed=seed,
             **knobs(case, n),
         )
+
+
+def simulated(method, scene, case, n, options):
+    """Judge a method on simulated exposures."""
+    counts, efficiency = np.zeros(6), []
+    for sim in simulations(scene, case, n, options):
         data = np.stack([ccd.data for ccd in sim.exposures])
         masks, median = find(method, data, sim.gain, sim.readnoise)
         hit, trace = sim.coincidences(5), sim.coincidences(1)
@@ -190,15 +195,7 @@ def simulated(method, scene, case, n, options):
 def expected(scene, case, n, options):
     """Print how good the mean is at masked pixels, with and without expected values."""
     sums = {}
-    for seed in range(options.seed, options.seed + options.seeds):
-        sim = simulate_exposures(
-            (options.size, options.size),
-            n_exposures=n,
-            scene=scene,
-            cr_rate=1.0 if n < 4 else 2.0,
-            seed=seed,
-            **knobs(case, n),
-        )
+    for sim in simulations(scene, case, n, options):
         masks = detect_cosmic_rays(
             sim.exposures, gain=sim.gain, readnoise=sim.readnoise
         )

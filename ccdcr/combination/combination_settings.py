@@ -25,11 +25,10 @@ from ccdcr.exposures.ccd_values import is_counts, is_electrons, is_rate
 from ccdcr.exposures.load_exposures import exposure_times
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
-from ccdcr.masks.mask_checks import as_map, typical
+from ccdcr.masks.mask_checks import as_map, bias_in_unit
 
 __all__ = [
     "CombinationSettings",
-    "bias_in_unit",
     "check_dtype",
     "check_factors",
     "check_fit",
@@ -290,13 +289,6 @@ def _lamedian_units(masks, unit, offset):
             "the mask set records no gain to convert it"
         )
         raise ValueError(msg) from err
-
-
-def bias_in_unit(masks, unit):
-    """Return the recorded bias in the unit of the exposures."""
-    bias = masks.bias or 0.0
-    in_electrons = unit == u.electron and masks.gain is not None
-    return bias * typical("gain", masks.gain) if in_electrons else bias
 
 
 def _noise_model(masks, unit):

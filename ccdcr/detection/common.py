@@ -34,6 +34,7 @@ __all__ = [
     "region_mask",
     "residual_mask",
     "single_image_detector",
+    "stack_crmasks",
     "timed",
     "user_lists",
 ]
@@ -266,15 +267,19 @@ def log_counts(found, requirements):
         log_(f"{name}: {np.count_nonzero(mask)} pixels by the single-image detector")
 
 
+def stack_crmasks(masks, n):
+    """Return the masks (n, ny, nx) of n exposures, of masks by name."""
+    return np.stack([masks[f"CRMASK{i}"] for i in range(1, n + 1)])
+
+
 def mask_set(masks, exposures, requirements, factors, **parts):
     """Return the mask set of a detection with factors and their source."""
     flux_factor, source = factors
-    names = [f"CRMASK{i}" for i in range(1, len(exposures) + 1)]
     measured = exposures.measured
     return CRMaskSet(
         masks["MEDIANCR"],
         masks["MEANCRT"],
-        np.stack([masks[name] for name in names]),
+        stack_crmasks(masks, len(exposures)),
         meancr=masks["MEANCR"],
         local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
         requirements=requirements,

@@ -30,7 +30,7 @@ from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.expected_table import expected_table
-from ccdcr.masks.mask_checks import typical
+from ccdcr.masks.mask_checks import bias_in_unit, check_exposures
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.match import Options, match_exposures, match_masked
@@ -303,24 +303,17 @@ def add_expected(
     given = _recorded(items, masks, given, options)
     source = {"noise": masks.noise or "auto", "needs_detector": False}
     exposures = load_exposures(items, minimum=2, **given, **options, **source)
-    if (len(exposures), *exposures.shape) != masks.crmasks.shape:
-        msg = (
-            f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
-            f"masks, got {len(exposures)} of shape {exposures.shape}"
-        )
-        raise ValueError(msg)
+    check_exposures(masks, len(exposures), exposures.shape)
     return masks._with(expected=_match_expected(exposures, masks))  # noqa: SLF001
 
 
 def _recorded(items, masks, given, options):
     """Return gain, read noise and bias, those that are None as the masks record."""
     with open_exposures(items, **options) as opened:
-        electrons = opened[0].unit == u.electron
-    known = {"readnoise": masks.readnoise, "bias": masks.bias}
-    if not electrons:
+        unit = opened[0].unit
+    known = {"readnoise": masks.readnoise, "bias": bias_in_unit(masks, unit)}
+    if unit != u.electron:
         known["gain"] = masks.gain
-    elif masks.bias is not None and masks.gain is not None:
-        known["bias"] = masks.bias * typical("gain", masks.gain)
     return {n: known.get(n) if v is None else v for n, v in given.items()}
 
 

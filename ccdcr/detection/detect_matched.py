@@ -15,6 +15,7 @@ from ccdcr.detection.common import (
     mask_set,
     residual_mask,
     single_image_detector,
+    stack_crmasks,
     timed,
 )
 from ccdcr.detection.mask_warnings import (
@@ -304,8 +305,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         )
         _mark_point_like(flags, point_like)
     with timed(timing, "expected values"):
-        names = [f"CRMASK{i}" for i in range(1, len(frames) + 1)]
-        crmasks = np.stack([masks[name] for name in names])
+        crmasks = stack_crmasks(masks, len(frames))
         free = free_exposures(frames, hits.matched, crmasks, make_options(requirements))
         expected = find_expected(frames, hits.matched, crmasks, free)
     bright = flagged_fractions(

@@ -195,11 +195,10 @@ def _measure_pair(first, second):
     """
     offset, corners, errors = _find_displacement(first, second)
     shift = np.nan_to_num(offset)
-    for corners_now in (corners, np.tile(shift, (4, 1))):
-        if np.abs(corners_now).max() < _MATTERS:
-            return offset, corners_now, errors * [1, corners_now is corners]
-        if _is_more_alike(first, second, corners_now):
-            return offset, corners_now, errors * [1, corners_now is corners]
+    for moved, turned in ((corners, 1), (np.tile(shift, (4, 1)), 0)):
+        little = np.abs(moved).max() < _MATTERS
+        if little or _is_more_alike(first, second, moved):
+            return offset, moved, errors * [1, turned]
     if _differ(first, second):
         return offset, corners, errors
     return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
@@ -228,9 +227,7 @@ def _is_more_alike(first, second, corners):
         places = y + sign * dy, x + sign * dx
         moved = ndimage.map_coordinates(second, places, order=1, cval=np.nan)
         inside = np.isfinite(moved)
-        a, b = first[y[inside], x[inside]], moved[inside]
-        norm = np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-9))
-        rest.append(1 - np.vdot(a, b) / norm)
+        rest.append(1 - _correlation(first[y[inside], x[inside]], moved[inside]))
     # Interpolation smooths, but for no displacement at all.
     least = _MUCH_BETTER * rest[2] if size.max() > _FAR else np.inf
     return rest[0] < min(_BETTER * rest[1], least, _UNLIKE)
@@ -315,7 +312,11 @@ def _overlap(first, second, offset):
 
 def _likeness(first, second, offset):
     """Return the correlation coefficient at an offset (x, y) in whole pixels."""
-    a, b = _overlap(first, second, offset)
+    return _correlation(*_overlap(first, second, offset))
+
+
+def _correlation(a, b):
+    """Return the correlation coefficient of two arrays without their levels."""
     return np.vdot(a, b) / np.sqrt(max(np.vdot(a, a) * np.vdot(b, b), 1e-9))
 
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
-from astropy import units as u
 
 from ccdcr.exposures import load_ccds
 from ccdcr.exposures.open_exposures import Exposure
 from ccdcr.masks.diagnostics import USER
 from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
-from ccdcr.masks.mask_checks import check_order, typical
+from ccdcr.masks.mask_checks import bias_in_unit, check_exposures, check_order
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils import stacks as kernels
@@ -216,16 +215,9 @@ class MaskExposures:
 def load_mask_exposures(ccds, masks):
     """Return the `MaskExposures` of CCDData or files and a `~ccdcr.CRMaskSet`."""
     ccds, names = load_ccds(ccds, name="ccds")
-    if len(ccds) != len(masks) or ccds[0].shape != masks.shape:
-        msg = (
-            f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
-            f"masks, got {len(ccds)} of shape {ccds[0].shape}"
-        )
-        raise ValueError(msg)
+    check_exposures(masks, len(ccds), ccds[0].shape)
     check_order(masks, [Exposure.from_ccd(ccd) for ccd in ccds], names, "masks")
-    in_electrons = ccds[0].unit == u.electron and masks.gain is not None
-    scale = typical("gain", masks.gain) if in_electrons else 1.0
-    bias = (masks.bias or 0.0) * scale
+    bias = bias_in_unit(masks, ccds[0].unit)
     stack, bad = _stack(ccds, bias)
     factors = masks.flux_factor
     if _was_divided(masks) and not np.all(factors == 1):

@@ -12,7 +12,7 @@ from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_parameters import model_variance
 from ccdcr.exposures.ccd_values import is_electrons, is_known, is_rate
 from ccdcr.exposures.open_exposures import load_ccds
-from ccdcr.masks.mask_checks import typical
+from ccdcr.masks.mask_checks import check_exposures, typical
 
 __all__ = [
     "EXPECTED_COLUMNS",
@@ -165,12 +165,7 @@ def clean_exposures(ccds, masks):
         )
         raise ValueError(msg)
     ccds, _ = load_ccds(ccds)
-    if (len(ccds), *ccds[0].shape) != masks.crmasks.shape:
-        msg = (
-            f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
-            f"masks, got {len(ccds)} of shape {ccds[0].shape}"
-        )
-        raise ValueError(msg)
+    check_exposures(masks, len(ccds), ccds[0].shape)
     table, power = masks.expected, 0
     if table is None:
         table = make_expected_table(np.zeros((3, 0), int), *np.zeros((2, 0)), u.adu)

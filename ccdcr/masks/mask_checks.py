@@ -23,7 +23,9 @@ __all__ = [
     "as_map",
     "as_meta",
     "as_requirements",
+    "bias_in_unit",
     "ccd_values",
+    "check_exposures",
     "check_order",
     "check_shape",
     "clean_image",
@@ -288,6 +290,23 @@ def as_meta(value):
             msg = f"meta must have names of keywords as keys, got {short_repr(key)}"
             raise TypeError(msg)
     return dict(value)
+
+
+def bias_in_unit(masks, unit):
+    """Return the recorded bias in the unit of the exposures."""
+    bias = masks.bias or 0.0
+    in_electrons = unit == u.electron and masks.gain is not None
+    return bias * typical("gain", masks.gain) if in_electrons else bias
+
+
+def check_exposures(masks, number, shape):
+    """Refuse another number or shape (ny, nx) of exposures than that of the masks."""
+    if (number, *shape) != masks.crmasks.shape:
+        msg = (
+            f"ccds must be {len(masks)} exposures of shape {masks.shape}, as the "
+            f"masks, got {number} of shape {shape}"
+        )
+        raise ValueError(msg)
 
 
 _LEAST_PIXELS, _ENOUGH_PIXELS = 20, 300  # hit in one exposure only, of each mask

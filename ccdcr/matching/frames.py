@@ -297,6 +297,10 @@ class Frames:
         noise, curves = self.noise.measured(self.data, masks, self.unused, curves)
         return replace(self, noise=noise), curves
 
+    def ignoring(self, masks):
+        """Return the same with masks (n, ny, nx) ignored, too."""
+        return replace(self, bad=masks if self.bad is None else self.bad | masks)
+
     def without(self, low):
         """Return the same with these low values; None = nothing is low."""
         return self if low is self.low else replace(self, low=low)

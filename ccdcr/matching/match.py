@@ -267,16 +267,14 @@ def free_exposures(frames, matched, masks, options):
     """
     if not options.strips:
         return matched.limited.freed(matched.frames.data)
-    bad = masks if frames.bad is None else frames.bad | masks
-    fitted = replace(frames, bad=bad)
-    return match(fitted, matched.scene, matched.fits, free_only=True)
+    return match(frames.ignoring(masks), matched.scene, matched.fits, free_only=True)
 
 
 def match_masked(frames, masks, options):
     """Return exposures `Matched` with given masks (n, ny, nx), and free of limits."""
     tiling = Tiling.from_tile(frames.shape, options.tile)
     frames = _Record(None).measured(frames, masks)
-    fitted = replace(frames, bad=masks if frames.bad is None else frames.bad | masks)
+    fitted = frames.ignoring(masks)
     current = frames
     for _ in range(options.passes):
         scene = _scene(current, masks)

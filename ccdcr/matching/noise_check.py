@@ -193,7 +193,7 @@ def _deviations(frames):
 
 def _residuals(difference, sigma, good, terms):
     """Return residuals of a fit in sigmas, and where they count, (m, 256) each."""
-    middle = np.ma.median(np.ma.array(difference, mask=~good), axis=1).filled(0)
+    middle = np.nan_to_num(kernels.median(difference.T, ~good.T))
     away = np.abs(difference - middle[:, np.newaxis]) / sigma
     width = _MAD * np.median(away, axis=1, keepdims=True)
     use = good & (away < _CLIP * width)
