@@ -38,7 +38,7 @@ if find_spec("sphinx_copybutton") is None:
     extensions.remove("sphinx_copybutton")
 extensions += ["formulas", "measured_tables", "requirements_tables"]  # in _ext
 
-exclude_patterns += ["_ext"]
+exclude_patterns += ["_ext", "_templates"]
 needs_sphinx = "7.0"
 smartquotes = False  # values in tables can be copied
 plot_formats = [("png", 150)]
@@ -85,6 +85,11 @@ html_static_path = ["_static"]
 html_css_files = ["ccdcr.css"]
 html_math_renderer = "drawn"  # in _ext
 html_title = f"{project} {release.partition('+')[0]}"
-html_sidebars = {"*": []}  # all pages but those of the API stand in the menu
-html_theme_options |= {"github_url": metadata["urls"]["Source"]}
+templates_path = ["_templates"]
+html_sidebars = {"**": ["all-pages"]}  # at the left, so none at the top
+html_theme_options |= {
+    "github_url": metadata["urls"]["Source"],
+    "navbar_center": [],
+    "secondary_sidebar_items": ["page-toc", "sourcelink"],
+}
 htmlhelp_basename = f"{project}doc"

@@ -262,5 +262,9 @@ def _common():
 def main(args=None):
     """Run the command line, return 0 or 1 (failed); wrong usage exits with 2."""
     parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how a command line goes on
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     options = parser.parse_args(args)
     return report_errors(options, parser)

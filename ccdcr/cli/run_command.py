@@ -9,6 +9,7 @@ from pathlib import Path
 from ccdcr.cli.input_options import (
     add_exposure_options,
     add_output_options,
+    add_reading_options,
     expanded,
     make_settings,
 )
@@ -21,9 +22,9 @@ def add_template(commands, common):
     parser = commands.add_parser(
         "template",
         parents=[common],
-        help="write a YAML file with all requirements, to be edited",
-        description="Write a commented YAML file for ccdcr run: a detection with all "
-        "requirements and their defaults, and a combination.",
+        help="write a YAML file for ccdcr run, to be edited",
+        description="Write a commented YAML file for ccdcr run: a detection and a "
+        "combination of some exposures, which are checked.",
     )
     parser.add_argument(
         "frames", nargs="*", metavar="FILE", help="the exposures to be named in it"
@@ -36,6 +37,13 @@ def add_template(commands, common):
         choices=("detection", "combination"),
         help="only one of the two blocks",
     )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        dest="whole",
+        help="all options, with their defaults and meaning",
+    )
+    add_reading_options(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the file (default: standard output)"
     )
@@ -52,16 +60,33 @@ def _write_template(options, console):
     if missing := [str(path) for path in inputs if not path.exists()]:
         msg = f"frames must be files that exist, not found: {', '.join(missing)}"
         raise FileNotFoundError(msg)
-    frames = [os.path.relpath(path, folder) for path in inputs]
-    text = write_template(frames, block_id=options.id, only=options.only)
+    if options.output is not None:
+        check_output(options.output, overwrite=options.overwrite, inputs=inputs)
+    text = write_template(
+        [os.path.relpath(path, folder) for path in inputs],
+        block_id=options.id,
+        only=options.only,
+        whole=options.whole,
+        extnum=options.extension,
+        known=_known_values(inputs, options) if inputs else None,
+    )
     if options.output is None:
         print(text, end="", flush=True)
         return 0
-    check_output(options.output, overwrite=options.overwrite, inputs=inputs)
     with atomic_path(options.output, overwrite=options.overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console.say(f"{options.output}: edit it, then: ccdcr run {options.output}")
     return 0
+
+
+def _known_values(inputs, options):
+    """Check frames; return the keywords of gain and read noise (or None) by name."""
+    from ccdcr.exposures.ccd_values import find_keywords
+    from ccdcr.exposures.open_exposures import open_exposures
+
+    reading = {"extension": options.extension, "unit": options.unit}
+    with open_exposures(inputs, name="frames", minimum=2, **reading) as opened:
+        return find_keywords(opened, gain=None, readnoise=None)
 
 
 _EXAMPLES = """

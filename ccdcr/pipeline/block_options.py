@@ -12,6 +12,7 @@ from ccdcr.exceptions import UnknownRequirementError, short_repr
 from ccdcr.exposures.ccd_values import GAIN_KEYWORDS, READNOISE_KEYWORDS
 from ccdcr.requirements.requirement_table import (
     ALIASES,
+    CRMETHODS,
     REQUIREMENTS,
     STAGES,
     boolean,
@@ -116,70 +117,101 @@ def _known(name):
 _FRAMES = ("exposure1.fits", "exposure2.fits", "exposure3.fits")
 _TOP = """\
 # Observing blocks of ccdcr, separated by ---. Run them: ccdcr run THIS_FILE
+"""
+_SHORT = "# All options, with their meaning: ccdcr template --all\n"
+_LONG = """\
 # Pixels and regions are in FITS style: the first pixel is [1, 1], x comes first,
 # limits are inclusive. none: not given.
 """
 _DETECTION = """\
-id: {id}  # results are written to the folder obsid<id>_results
-mode: MegaraCrDetection  # that is a detection of cosmic rays
+id: {id}  # output: crmasks.fits in the folder obsid<id>_results
+mode: detection
 frames:  # in data/ beside this file, or beside it; wildcards are allowed
 {frames}
-extnum: none  # number or name of the FITS extension; none = the only image
-gain: none  # electron/adu, or a header keyword; none = {gain}
-# gain: {{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}}  # by amplifier
-readnoise: none  # electron, or a header keyword; none = {readnoise}
-# rnoise: 2.0  # in place of readnoise: in adu
-bias: none  # adu, or a header keyword; level that the frames still contain
-align: none  # dithered frames: measure, wcs, wcs+measure or [[0, 0], [dx, dy], ...]
-requirements:
+{extnum}gain: {gain}  # electron/adu, or a header keyword; none = {gains}
+{parts}readnoise: {readnoise}  # electron, or a header keyword; none = {readnoises}
+{more}requirements:
 {requirements}
 """
 _COMBINATION = """\
-id: {id}
-mode: Combination  # any but that of a detection
+id: {id}  # output: {{method}}.fits in the folder obsid<id>_results
+mode: combination
 frames:
 {frames}
-extnum: none
-requirements:
+{extnum}requirements:
   method: meancr  # {methods}
+{more}  crmasks: crmasks.fits  # of the detection above, of data/, or any path
+"""
+_AMPLIFIERS = '# gain: {"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}  # by amplifier\n'
+_ALIGN = """\
+# rnoise: 2.0  # in place of readnoise: in adu
+bias: none  # adu, or a header keyword; level that the frames still contain
+align: none  # dithered frames: measure, wcs, wcs+measure or [[0, 0], [dx, dy], ...]
+"""
+_KWARGS = """\
   method_kwargs:
     apply_flux_factor: none  # divide by flux factors; none = those of exposure times
     use_lamedian: false  # take LAMEDIAN instead of the minimum
     use_expected: none  # masked values become those without hits; none = if known
-  crmasks: crmasks.fits  # of the detection above, of data/, or any path
 """
+_METHOD = f"  crmethod: matched  # {', '.join(CRMETHODS[:3])}, ..."
+# The default method first; what only the command line uses, last.
+_ORDER = ("general", "matched", "unmatched", "lacosmic", "mm", "display")
 
 
-def write_template(frames=(), *, block_id="night1", only=None):
-    """Return the text of a YAML file with a detection, a combination, or both."""
-    listed = "\n".join(f"  - {yaml_value(name)}" for name in frames or _FRAMES)
+def write_template(
+    frames=(), *, block_id="night1", only=None, whole=False, extnum=None, known=None
+):
+    """
+    Return the text of a YAML file with a detection, a combination, or both.
+
+    ``whole`` adds all requirements; ``known`` are gain and read noise by name, where
+    something is known of them.
+    """
+    known = {name: value for name, value in (known or {}).items() if value is not None}
+    common = {
+        "frames": "\n".join(f"  - {yaml_value(name)}" for name in frames or _FRAMES),
+        "extnum": _extnum_line(extnum, whole=whole),
+    }
     detection = _DETECTION.format(
+        **{"gain": "none", "readnoise": "none"} | known,
         id=yaml_value(f"{block_id}_crmasks"),
-        frames=listed,
-        gain=" or ".join(GAIN_KEYWORDS),
-        readnoise=", ".join(READNOISE_KEYWORDS),
-        requirements="\n".join(_requirement_lines()),
+        gains=" or ".join(GAIN_KEYWORDS),
+        readnoises=", ".join(READNOISE_KEYWORDS),
+        parts=_AMPLIFIERS if whole else "",
+        more=_ALIGN if whole else "",
+        requirements="\n".join(_requirement_lines()) if whole else _METHOD,
+        **common,
     )
     combination = _COMBINATION.format(
-        id=yaml_value(block_id), frames=listed, methods=" | ".join([*METHODS, *PLAIN])
+        id=yaml_value(block_id),
+        methods=" | ".join([*METHODS, *PLAIN]),
+        more=_KWARGS if whole else "",
+        **common,
     )
     blocks = {"detection": detection, "combination": combination}
     chosen = blocks.values() if only is None else [blocks[only]]
-    return _TOP + "---\n".join(chosen)
+    return _TOP + (_LONG if whole else _SHORT) + "---\n".join(chosen)
+
+
+def _extnum_line(extnum, *, whole):
+    if extnum is None and not whole:
+        return ""
+    value = "none" if extnum is None else yaml_value(extnum)
+    what = "number or name of the FITS extension; none = the only image"
+    return f"extnum: {value}  # {what}\n"
 
 
 def _requirement_lines():
-    stage = None
-    for row in REQUIREMENTS.values():
-        if row.stage != stage:
-            stage = row.stage
-            always = STAGES[stage] == STAGES["general"]
-            used = "" if always else f", used by crmethod {', '.join(STAGES[stage])}"
-            yield from _wrapped(f"--- {stage}{used}")
-        unit = f" [{row.unit}]" if row.unit else ""
-        text = f"{row.meaning}{unit}: {row.kind.allowed}"
-        yield from _wrapped(text)
-        yield f"  {row.name}: {yaml_value(row.default)}"
+    for stage in _ORDER:
+        always = STAGES[stage] == STAGES["general"]
+        used = "" if always else f", used by crmethod {', '.join(STAGES[stage])}"
+        yield from _wrapped(f"--- {stage}{used}")
+        for row in REQUIREMENTS.values():
+            if row.stage == stage:
+                unit = f" [{row.unit}]" if row.unit else ""
+                yield from _wrapped(f"{row.meaning}{unit}: {row.kind.allowed}")
+                yield f"  {row.name}: {yaml_value(row.default)}"
 
 
 def _wrapped(text):

@@ -162,7 +162,7 @@ def _read_header(path):
         return fits.Header()
 
 
-DETECTION_MODE = "MegaraCrDetection"
+_DETECTION_MODES = ("MegaraCrDetection", "detection")  # numina's, ours
 _BAD_ID = re.compile(r"[/\\\x00-\x1f]")
 
 
@@ -290,13 +290,13 @@ def _draft(block, draft, settings):
 def find_kind(block):
     """Return whether a block is a 'detection' or a 'combination'."""
     combines = block.method is not None or block.crmasks is not None
-    if combines and block.mode != DETECTION_MODE:
+    if combines and block.mode not in _DETECTION_MODES:
         return "combination"
-    if not combines and block.mode in {None, DETECTION_MODE}:
+    if not combines and block.mode in {None, *_DETECTION_MODES}:
         return "detection"
     msg = (
-        f"mode {block.mode} must be {DETECTION_MODE} for a detection, or another one "
-        "with requirements method and crmasks for a combination"
+        f"mode {block.mode} must be {' or '.join(_DETECTION_MODES)} for a detection, "
+        "or another one with requirements method and crmasks for a combination"
     )
     raise ValueError(msg)
 

@@ -157,6 +157,17 @@ class TestProgram:
         assert process.communicate() == (f"ccdcr {__version__}\n", "")
         assert process.returncode == 0
 
+    def test_completion(self, tmp_path, monkeypatch):
+        """A shell completes commands and options where argcomplete is installed."""
+        pytest.importorskip("argcomplete")
+        line = "ccdcr template --a"
+        given = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        given["_ARGCOMPLETE_STDOUT_FILENAME"] = str(tmp_path / "found")
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        program().communicate()
+        assert (tmp_path / "found").read_text().split() == ["--all"]
+
     def test_closed_pipe(self):
         """Nothing is said when nobody reads on."""
         process = program("template")
@@ -521,7 +532,7 @@ class TestTemplate:
 
     def test_complete(self, capsys):
         """All requirements with default and meaning; the file can be read."""
-        assert main(["template"]) == 0
+        assert main(["template", "--all"]) == 0
         text = capsys.readouterr().out
         Path("t.yaml").write_text(text)
         detection, combination = ObservingBlock.list_from_yaml("t.yaml")
@@ -534,6 +545,49 @@ class TestTemplate:
             unit = f" [{row['unit']}]" if row["unit"] else ""
             assert f"{row['meaning']}{unit}: {row['allowed']}" in words
         assert max(map(len, text.splitlines())) <= 88
+        # The default method comes before the others.
+        assert 0 < text.index("  ma_passes:") < text.index("  la_sigclip:")
+
+    def test_short(self, capsys):
+        """Without --all, a file of 20 lines and a few that means the same."""
+        assert main(["template"]) == 0
+        text = capsys.readouterr().out
+        assert len(text.splitlines()) <= 22
+        assert max(map(len, text.splitlines())) <= 88
+        Path("t.yaml").write_text(text)
+        detection, combination = ObservingBlock.list_from_yaml("t.yaml")
+        assert (detection.mode, combination.mode) == ("detection", "combination")
+        assert detection.requirements == Requirements()
+        assert detection.gain is detection.readnoise is detection.extnum is None
+        assert (combination.method, combination.crmasks) == ("meancr", "crmasks.fits")
+
+    def test_frames(self, capsys):
+        """Frames are checked, and the keywords of their detector are written."""
+        assert main(["template", *frames(), "-o", "t.yaml"]) == 0
+        assert "gain is 1.5, from the header keyword GAIN" in capsys.readouterr().err
+        detection = ObservingBlock.list_from_yaml("t.yaml")[0]
+        assert (detection.gain, detection.readnoise) == ("GAIN", "RDNOISE")
+        fits.PrimaryHDU(np.ones((3, 4))).writeto("small.fits")
+        args = ["template", *frames(), "small.fits", "-o", "u.yaml", "--unit", "adu"]
+        assert main(args) == 1
+        assert "must have the same shape" in capsys.readouterr().err
+        assert not Path("u.yaml").exists()
+
+    def test_extension(self, capsys):
+        """The extension is written to both blocks, and they can be run."""
+        for number, name in enumerate(frames(), start=1):
+            with fits.open(name) as hdus:
+                image = fits.ImageHDU(hdus[0].data, hdus[0].header, name="SCI")
+            other = fits.ImageHDU(image.data, name="OTHER")
+            fits.HDUList([fits.PrimaryHDU(), image, other]).writeto(f"mef{number}.fits")
+        args = ["template", "mef?.fits", "-o", "t.yaml"]
+        assert main(args) == 1
+        assert "must have one image, it has 2" in capsys.readouterr().err
+        assert main([*args, "--extension", "SCI"]) == 0
+        assert [b.extnum for b in ObservingBlock.list_from_yaml("t.yaml")] == [
+            "SCI"
+        ] * 2
+        assert main(["run", "t.yaml", "--dry-run"]) == 0
 
     def test_template_of_missing(self, tmp_path, monkeypatch, capsys):
         """Files that do not exist are refused, and nothing is written."""
