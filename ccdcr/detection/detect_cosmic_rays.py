@@ -247,6 +247,7 @@ def add_expected(
     gain=None,
     readnoise=None,
     bias=None,
+    noise=None,
     extension=None,
     unit=None,
 ):
@@ -263,7 +264,7 @@ def add_expected(
         The exposures or their files, in the order of the masks.
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
-    gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
+    gain, readnoise, bias, noise : optional
         As for `~ccdcr.detect_cosmic_rays`. Default is what the masks record.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
@@ -301,7 +302,7 @@ def add_expected(
     given = {"gain": gain, "readnoise": readnoise, "bias": bias}
     options = {"extension": extension, "unit": unit}
     given = _recorded(items, masks, given, options)
-    source = {"noise": masks.noise or "auto", "needs_detector": False}
+    source = {"noise": noise or masks.noise or "auto", "needs_detector": False}
     exposures = load_exposures(items, minimum=2, **given, **options, **source)
     check_exposures(masks, len(exposures), exposures.shape)
     return masks._with(expected=_match_expected(exposures, masks))  # noqa: SLF001

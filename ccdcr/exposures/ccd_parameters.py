@@ -21,8 +21,8 @@ from ccdcr.exposures.ccd_values import (
 
 __all__ = [
     "MOST_SIGNAL",
-    "NOISE",
     "CCDParameters",
+    "check_noise_source",
     "compute_variance",
     "find_ccd_parameters",
     "find_noise_source",
@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 _PER_ADU = u.electron / u.adu
-# Limits whose squares are finite in float32, in any unit.
-NOISE = ("auto", "uncertainty", "detector")  # sources of the noise
+_NOISE = ("auto", "uncertainty", "detector")  # sources of the noise
 _SAMPLE = 1 << 20  # pixels that are enough for medians
 _FAINT, _BRIGHT, _NEGLIGIBLE = 0.5, 0.95, 1e3
+# Limits whose squares are finite in float32, in any unit.
 MOST_SIGNAL, _MOST_GAIN, _MOST_READNOISE = 1e12, 1e6, 1e6
 
 
@@ -270,6 +270,13 @@ def known_variance(sigma, kind, sigma_unit, unit):
     return np.where(variance > 0, variance, np.nan), nothing
 
 
+def check_noise_source(noise):
+    """Refuse a source of the noise that is not known."""
+    if noise not in _NOISE:
+        msg = f"noise must be one of {', '.join(_NOISE)}, got {short_repr(noise)}"
+        raise ValueError(msg)
+
+
 def find_noise_source(exposures, noise, *, warn=True):
     """
     Return 'uncertainty' or 'detector', whichever ``noise`` ('auto' or one) means.
@@ -277,9 +284,7 @@ def find_noise_source(exposures, noise, *, warn=True):
     ``exposures`` are `~ccdcr.exposures.Exposure` objects. A warning says if only some
     of them have an uncertainty, unless ``warn`` is False.
     """
-    if noise not in NOISE:
-        msg = f"noise must be one of {', '.join(NOISE)}, got {short_repr(noise)}"
-        raise ValueError(msg)
+    check_noise_source(noise)
     have = [exposure.has_variance for exposure in exposures]
     if noise == "uncertainty" and not all(have):
         missing = [str(i) for i, has in enumerate(have, start=1) if not has]

@@ -131,7 +131,8 @@ class Inspection:
             requirements,
             gain=self.masks.gain if is_counts(self.unit) else None,
             readnoise=self.masks.readnoise,
-            bias=self.detector.bias,
+            bias=self.detector.bias if self.detector else self.masks.bias,
+            noise=self.masks.noise or "auto",
         )
 
     def mask(self, name):

@@ -146,6 +146,7 @@ _AMPLIFIERS = '# gain: {"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}  # by amplifi
 _ALIGN = """\
 # rnoise: 2.0  # in place of readnoise: in adu
 bias: none  # adu, or a header keyword; level that the frames still contain
+noise: auto  # uncertainty (of the frames) or detector (gain, readnoise); auto = either
 align: none  # dithered frames: measure, wcs, wcs+measure or [[0, 0], [dx, dy], ...]
 """
 _KWARGS = """\

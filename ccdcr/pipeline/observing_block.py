@@ -12,6 +12,7 @@ from astropy import log
 from astropy import units as u
 
 from ccdcr.exceptions import short_repr
+from ccdcr.exposures.ccd_parameters import check_noise_source
 from ccdcr.requirements.requirement_table import (
     ALIASES,
     REQUIREMENTS,
@@ -38,7 +39,7 @@ _KINDS = {
 _WORD = "[A-Z0-9_-]"
 _KEYWORD = re.compile(rf"[A-Z]{_WORD}{{0,7}}|[A-Z]{_WORD}*( {_WORD}+)+")
 _TOP_LEVEL = ("id", "mode", "instrument", "extnum", "frames", "images", "requirements")
-_TOP_LEVEL += ("gain", "readnoise", "rnoise", "bias")
+_TOP_LEVEL += ("gain", "readnoise", "rnoise", "bias", "noise")
 _OTHER_DETECTORS = ("pc_", "dc_", "nn_")  # of numina: PyCosmic, deepCR, Cosmic-CoNN
 _PIPELINE = {
     "save_preprocessed",
@@ -100,6 +101,8 @@ class ObservingBlock:
         gives it, likewise.
     bias : `~astropy.units.Quantity`, str or None
         Bias in adu, or the name of a header keyword.
+    noise : {'auto', 'uncertainty', 'detector'} or None
+        Where the noise is known from, as for `~ccdcr.detect_cosmic_rays`.
     other : dict
         All other keys, such as requirements of an instrument's pipeline.
     path : `~pathlib.Path` or None
@@ -139,6 +142,7 @@ class ObservingBlock:
     gain: u.Quantity | str | None = None
     readnoise: u.Quantity | str | None = None
     bias: u.Quantity | str | None = None
+    noise: str | None = None
     other: dict = field(default_factory=dict)
     path: Path | None = None
 
@@ -148,6 +152,7 @@ class ObservingBlock:
             if value is not None and not isinstance(value, kinds):
                 msg = f"{name} must be {allowed}, got {short_repr(value)}"
                 raise TypeError(msg)
+        check_noise_source(self.noise or "auto")
 
     @classmethod
     def from_yaml(cls, path):
@@ -160,8 +165,8 @@ class ObservingBlock:
             The YAML file: ``id``, ``mode``, ``instrument``, ``frames`` and
             ``requirements``, or ``images``, ``extnum`` and ``requirements``;
             in both ``gain``, ``rnoise`` and ``bias`` (per adu and in adu) or
-            ``readnoise`` (in electron). Upper-case names in place of numbers
-            (but not of ``rnoise``) are header keywords.
+            ``readnoise`` (in electron), and ``noise``. Upper-case names in place
+            of numbers (but not of ``rnoise``) are header keywords.
 
         Returns
         -------
@@ -211,7 +216,7 @@ class ObservingBlock:
                 f"got {short_repr(requirements)}"
             )
             raise TypeError(msg)
-        names = ("id", "mode", "instrument", "extnum", "align")
+        names = ("id", "mode", "instrument", "extnum", "align", "noise")
         known = {name: _pop(content, name) for name in names}
         known |= {"frames": frames, "path": Path(path), **_detector(content)}
         _warn_of_misplaced(content, path)

@@ -263,11 +263,9 @@ def _draft(block, draft, settings):
         name: getattr(block, name) if value is None else value
         for name, value in (
             (name, settings.detector.get(name))
-            for name in ("gain", "readnoise", "bias")
+            for name in ("gain", "readnoise", "bias", "noise")
         )
     }
-    if settings.detector.get("noise") is not None:
-        detector["noise"] = settings.detector["noise"]
     method, method_kwargs = None, {}
     if kind == "combination":
         method, method_kwargs = check_method(block)

@@ -21,6 +21,7 @@ def run_blocks(
     gain=None,
     readnoise=None,
     bias=None,
+    noise=None,
     extension=None,
     unit=None,
     overwrite=False,
@@ -53,6 +54,8 @@ def run_blocks(
         As for `detect_cosmic_rays`; they win over those of the blocks. Where
         nobody gives them, usual header keywords are taken (GAIN, EGAIN;
         RDNOISE, READNOIS, RON, ENOISE) and named in the log.
+    noise : {'auto', 'uncertainty', 'detector'}, optional
+        As for `detect_cosmic_rays`; it wins over that of the blocks.
     extension : int or str, optional
         FITS extension of the images. Default is that of the block, or the
         primary image, else the only one that is not a mask or an uncertainty.
@@ -126,7 +129,7 @@ def run_blocks(
     settings = Settings(
         output_folder=Path(output_folder),
         datadir=datadir if datadir is None else Path(datadir),
-        detector={"gain": gain, "readnoise": readnoise, "bias": bias},
+        detector={"gain": gain, "readnoise": readnoise, "bias": bias, "noise": noise},
         extension=extension,
         unit=unit,
         overwrite=overwrite,

@@ -19,6 +19,7 @@ from scipy import ndimage
 from ccdcr import (
     CRCombiner,
     CRMaskSet,
+    add_expected,
     ccd_map,
     check_equivalence,
     combine,
@@ -358,6 +359,18 @@ class TestUncertainty:
         assert again.noise == again[:9].noise == "uncertainty"
         assert "noise: by the uncertainties of the exposures" in str(again)
 
+    def test_expected(self):
+        """Expected values have the noise of the masks, or the one that is given."""
+        case = Reduced()
+        masks = detect_cosmic_rays(case.ccds)
+        sigma = masks.expected["SIGMA"].data
+        again = add_expected(case.ccds, masks).expected["SIGMA"].data
+        assert np.median(again / sigma) == pytest.approx(1, abs=0.02)
+        noise = {"gain": 1.5, "readnoise": 60.0, "noise": "detector"}
+        other = add_expected(case.ccds, masks, **noise).expected["SIGMA"].data
+        # That of the mean of two exposures.
+        assert np.median(other) == pytest.approx(60 / 1.5 / np.sqrt(2), rel=0.03)
+
     def test_explained(self):
         """The deviation of a pixel is that of the detection."""
         case = Reduced()
@@ -541,3 +554,16 @@ class TestCommandLine:
         assert status == 0
         assert masks.noise == "detector"
         assert_array_equal(np.unique(masks.readnoise), [3, 4])
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
+    @pytest.mark.parametrize("option", [None, "uncertainty"])
+    @pytest.mark.usefixtures("files")
+    def test_yaml(self, option, tmp_path, monkeypatch):
+        """It is a key beside gain and read noise, and an option wins."""
+        monkeypatch.chdir(tmp_path)
+        text = "id: a\nframes: [e*.fits]\ngain: 1.5\nreadnoise: 4\nnoise: detector"
+        Path("a.yaml").write_text(text + "\nrequirements: {crmethod: lacosmic}\n")
+        assert main(["run", "a.yaml", *(["--noise", option] if option else [])]) == 0
+        assert CRMaskSet.read("obsida_results/crmasks.fits").noise == (
+            option or "detector"
+        )

@@ -297,6 +297,13 @@ class TestStandalone:
         with pytest.raises(error, match=f"^{key} must be {rule}"):
             read(f"{SHORT}{key}: {value}\n")
 
+    def test_noise(self, read):
+        """The source of the noise is one of three."""
+        assert read(f"{SHORT}noise: detector\n").noise == "detector"
+        assert read(f"{SHORT}noise: none\n").noise is None
+        with pytest.raises(ValueError, match=r"noise must be one of auto, .+ 'ccd'"):
+            read(f"{SHORT}noise: ccd\n")
+
     @pytest.mark.parametrize("key", ["gain", "readnoise", "bias"])
     def test_keyword(self, read, key):
         """Upper-case names are header keywords."""
