@@ -75,7 +75,8 @@ options = dict(
 known = inspect.signature(compute_crmasks).parameters
 options = {k: v for k, v in options.items() if k in known}
 sys.stdout = open(os.devnull, "w")
-compute_crmasks(list(data), **options).writeto(output, overwrite=True)
+masks = compute_crmasks(list(data), **options)
+masks.writeto(output, overwrite=True)
 """
 
 
