@@ -17,15 +17,15 @@ from ccdcr.exceptions import (
     warn_user,
 )
 from ccdcr.exposures.ccd_parameters import (
+    RecordedNoise,
+    bias_in_unit,
     find_ccd_parameters,
     find_noise_source,
-    model_variance,
 )
-from ccdcr.exposures.ccd_values import is_counts, is_electrons, is_rate
-from ccdcr.exposures.load_exposures import exposure_times
+from ccdcr.exposures.ccd_values import exposure_times, is_electrons
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
-from ccdcr.masks.mask_checks import as_map, bias_in_unit
+from ccdcr.masks.mask_checks import as_map
 
 __all__ = [
     "CombinationSettings",
@@ -50,7 +50,7 @@ class CombinationSettings:
     ``factors`` are those of the exposures (n,) or None, after ``offset`` is subtracted;
     ``applied`` says whether flux factors are among them. ``kinds`` are class and unit
     of the uncertainties of the exposures, None where they are not used; ``model`` is
-    gain, read noise and bias in the unit of the exposures, or None. ``lamedian`` are
+    the `RecordedNoise`, or None. ``lamedian`` are
     the factor, the power of the gain and the offset that bring LAMEDIAN to the unit of
     the exposures. ``clips`` are those of `make_clips`. ``expected`` is the power of the
     gain that brings expected values to the unit of the exposures, or None.
@@ -60,7 +60,7 @@ class CombinationSettings:
     unit: u.UnitBase
     factors: np.ndarray | None = None
     kinds: tuple | None = None
-    model: tuple | None = None
+    model: RecordedNoise | None = None
     has_variance: bool = False
     scatter: bool = False
     lamedian: tuple | None = None
@@ -68,7 +68,6 @@ class CombinationSettings:
     expected: int | None = None
     offset: float = 0.0
     applied: bool = False
-    times: np.ndarray | None = None
 
     @classmethod
     def from_options(
@@ -95,10 +94,9 @@ class CombinationSettings:
         factors = _factors(len(exposures), masks, scaling, applied)
         scaled = applied and np.any(masks.flux_factor != 1)
         offset = bias_in_unit(masks, unit) if scaled else 0.0
-        model = _noise_model(masks if given is None else given, unit)
-        times = exposure_times([e.meta for e in exposures]) if is_rate(unit) else None
-        if times is None and is_rate(unit):
-            model = None
+        headers = [exposure.meta for exposure in exposures]
+        recorded = masks if given is None else given
+        model = RecordedNoise.from_masks(recorded, unit, headers)
         lamedian = _lamedian_units(masks, unit, offset) if use_lamedian else None
         expected = _expected_power(masks, unit, use_expected)
         warn = uncertainty is not None and model is not None
@@ -110,7 +108,7 @@ class CombinationSettings:
         if scaling is None and not applied:
             _warn_of_flux(masks, method, expected)
         rules = known, scatter, lamedian, tuple(clips), expected, offset, applied
-        return cls(method, unit, factors, kinds, model, *rules, times=times)
+        return cls(method, unit, factors, kinds, model, *rules)
 
     def variances(self, stack):
         """Return the variance (rows, nx) of each exposure of a RowStack, or None."""
@@ -140,15 +138,8 @@ class CombinationSettings:
 
     def _modelled(self, i, stack):
         """Return the variance (rows, nx) of exposure i by the noise model."""
-        return model_variance(stack.data[i], *self._model_of(i, stack))
-
-    def _model_of(self, i, stack):
-        """Return gain, read noise and bias of exposure i, maps cut as the rows."""
-        gain, readnoise, bias = self.model
-        gain = stack.ccd.get("GAINMAP", gain)
-        readnoise = stack.ccd.get("RNMAP", readnoise)
-        gain, readnoise = (x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise))
-        return gain if self.times is None else gain * self.times[i], readnoise, bias
+        maps = {name: stack.ccd.get(extension) for name, (_, extension) in MAPS.items()}
+        return self.model.variance(stack.data[i], i, **maps)
 
 
 def _uncertainty_kinds(exposures, noise, *, warn):
@@ -291,17 +282,6 @@ def _lamedian_units(masks, unit, offset):
         raise ValueError(msg) from err
 
 
-def _noise_model(masks, unit):
-    """Return gain, read noise and bias in the unit of the exposures, or None."""
-    counts = is_counts(unit)
-    if masks.readnoise is None or (masks.gain is None and counts):
-        return None
-    if not (counts or is_electrons(unit)):
-        return None
-    gain = masks.gain if counts else 1.0
-    return gain, masks.readnoise, bias_in_unit(masks, unit)
-
-
 @dataclass(frozen=True)
 class GivenNoise:
     """Gain and read noise that are given in place of those of a mask set."""
@@ -325,7 +305,9 @@ def given_noise(exposures, masks, gain=None, readnoise=None):
         gain = masks.gain
     readnoise = masks.readnoise if readnoise is None else readnoise
     ccd = find_ccd_parameters(exposures, gain=gain, readnoise=readnoise, bias=None)
-    return GivenNoise(ccd.every_gain, ccd.every_readnoise, masks.bias)
+    # That of the masks tells how their bias became electrons.
+    gain = masks.gain if is_electrons(exposures[0].unit) else ccd.every_gain
+    return GivenNoise(gain, ccd.every_readnoise, masks.bias)
 
 
 def _complain(exposures, unit, uncertainty):

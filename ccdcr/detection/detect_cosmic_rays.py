@@ -4,8 +4,6 @@
 import os
 from collections.abc import Mapping
 
-from astropy import units as u
-
 from ccdcr.detection.common import (
     check_requirements,
     find_flux_factors,
@@ -26,11 +24,13 @@ from ccdcr.detection.mask_warnings import (
 )
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.align_exposures import find_places
+from ccdcr.exposures.ccd_parameters import bias_in_unit
+from ccdcr.exposures.ccd_values import is_electrons
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.expected_table import expected_table
-from ccdcr.masks.mask_checks import bias_in_unit, check_exposures
+from ccdcr.masks.mask_checks import check_exposures
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.match import Options, match_exposures, match_masked
@@ -313,7 +313,7 @@ def _recorded(items, masks, given, options):
     with open_exposures(items, **options) as opened:
         unit = opened[0].unit
     known = {"readnoise": masks.readnoise, "bias": bias_in_unit(masks, unit)}
-    if unit != u.electron:
+    if not is_electrons(unit):
         known["gain"] = masks.gain
     return {n: known.get(n) if v is None else v for n, v in given.items()}
 

@@ -9,12 +9,14 @@ from astropy.nddata import VarianceUncertainty
 
 from ccdcr.exceptions import NoUncertaintyWarning, short_repr, warn_user
 from ccdcr.exposures.ccd_values import (
+    exposure_times,
     find_number,
     find_values,
     is_counts,
     is_electrons,
     is_known,
     is_rate,
+    is_time,
     resolve,
     same_value,
 )
@@ -22,6 +24,8 @@ from ccdcr.exposures.ccd_values import (
 __all__ = [
     "MOST_SIGNAL",
     "CCDParameters",
+    "RecordedNoise",
+    "bias_in_unit",
     "check_noise_source",
     "compute_variance",
     "find_ccd_parameters",
@@ -159,8 +163,7 @@ def _times(exposures):
     """Return the exposure times (n,) that turn rates into counts."""
     times = [exposure.meta.get("EXPTIME") for exposure in exposures]
     for i, time in enumerate(times, start=1):
-        is_number = isinstance(time, (int, float)) and not isinstance(time, bool)
-        if not is_number or not 0 < time < np.inf:
+        if not is_time(time):
             msg = (
                 f"exposures in {exposures[0].unit} need the keyword EXPTIME (s) for "
                 f"their noise, got {time!r} in exposure {i}; add it to the header, or "
@@ -328,16 +331,68 @@ def measure_parameters(data, variance, bad):
     return CCDParameters(gain, gain * float(np.sqrt(floor)), 0.0)
 
 
+@dataclass(frozen=True)
+class RecordedNoise:
+    """
+    Gain, read noise (electron) and bias of masks, for exposures in a unit.
+
+    ``gain`` and ``readnoise`` are as masks record them, ``bias`` is in the unit that
+    the gain belongs to. Exposures that are rates have ``times`` (n,).
+    """
+
+    gain: float | np.ndarray | None
+    readnoise: float | np.ndarray
+    bias: float
+    in_electrons: bool
+    times: np.ndarray | None = None
+
+    @classmethod
+    def from_masks(cls, masks, unit, headers):
+        """Return what a mask set or the like records; None if that is not enough."""
+        electrons, times = is_electrons(unit), None
+        if masks.readnoise is None or (masks.gain is None and not electrons):
+            return None
+        if is_rate(unit):
+            times = exposure_times(headers)
+        if not is_known(unit) or (is_rate(unit) and times is None):
+            return None
+        return cls(masks.gain, masks.readnoise, masks.bias or 0.0, electrons, times)
+
+    def variance(self, data, i, *, gain=None, readnoise=None):
+        """Return the variance of exposure i, or of rows of it with maps of these."""
+        gain = _of_exposure(self.gain if gain is None else gain, i)
+        readnoise = _of_exposure(self.readnoise if readnoise is None else readnoise, i)
+        bias = self.bias
+        if self.in_electrons:
+            gain, bias = 1.0, bias * (1.0 if gain is None else gain)
+        if self.times is not None:
+            gain = gain * self.times[i]
+        return model_variance(data, gain, readnoise, bias)
+
+
+def _of_exposure(value, i):
+    return value[i] if np.ndim(value) == 1 else value
+
+
+def bias_in_unit(masks, unit):
+    """Return the recorded bias in the unit of the exposures, by the median gain."""
+    bias = masks.bias or 0.0
+    known = is_electrons(unit) and masks.gain is not None
+    return bias * float(np.median(masks.gain)) if known else bias
+
+
 def model_variance(data, gain, readnoise, bias):
     """
     Return max(data - bias, 0) / gain + (readnoise / gain)^2, float32 if the data are.
 
     It is the variance of one electron where this is 0. ``readnoise`` is in electron;
-    gain and read noise may be maps of the shape of the data.
+    gain, read noise and bias may be maps of the shape of the data.
     """
     kind = np.asarray(data).dtype
     dtype = np.result_type(kind, np.float32) if kind.kind == "f" else np.dtype(float)
-    signal = np.subtract(data, dtype.type(bias), dtype=dtype) if bias else data
+    signal = data
+    if np.any(bias):
+        signal = np.subtract(data, np.asarray(bias, dtype), dtype=dtype)
     # An array of zeros is twice as fast as the number 0.
     signal = np.maximum(signal, np.zeros(np.shape(data), dtype), dtype=dtype)
     if np.any(gain != 1):

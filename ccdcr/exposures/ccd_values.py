@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 from astropy import log
@@ -15,6 +16,7 @@ __all__ = [
     "KNOWN_UNITS",
     "READNOISE_KEYWORDS",
     "ccd_map",
+    "exposure_times",
     "find_keywords",
     "find_number",
     "find_values",
@@ -22,6 +24,7 @@ __all__ = [
     "is_electrons",
     "is_known",
     "is_rate",
+    "is_time",
     "resolve",
     "same_value",
 ]
@@ -266,3 +269,15 @@ def is_electrons(unit):
 def is_counts(unit):
     """Return whether a unit is one that a gain converts to electrons, or a rate."""
     return unit in _COUNTS or unit in _RATES[: len(_COUNTS)]
+
+
+def exposure_times(headers):
+    """Return the exposure times in headers (n,), or None if one is unknown."""
+    times = [header.get("EXPTIME") for header in headers]
+    return np.array(times, dtype=float) if all(map(is_time, times)) else None
+
+
+def is_time(value):
+    """Return whether a value can be an exposure time."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and 0 < value < np.inf

@@ -2,7 +2,6 @@
 """Exposures as arrays for the detection, and their flux factors."""
 
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 from astropy import units as u
@@ -16,14 +15,18 @@ from ccdcr.exposures.ccd_parameters import (
     known_variance,
     measure_parameters,
 )
-from ccdcr.exposures.ccd_values import find_keywords, is_electrons, is_rate
+from ccdcr.exposures.ccd_values import (
+    exposure_times,
+    find_keywords,
+    is_electrons,
+    is_rate,
+)
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import cut_bands, dilate
 
 __all__ = [
     "Exposures",
-    "exposure_times",
     "load_exposures",
     "measure_flux_factors",
     "scale_factors",
@@ -169,7 +172,6 @@ def _drop_impossible(image, bad, limit):
     image[bad] = np.nan
 
 
-_KEYWORD = "EXPTIME"
 _ITERATIONS = 4
 _CLIP = 4.0  # sigma, on both sides: clipping one side only would be biased
 _LEAST_ACCURACY = 0.02
@@ -255,17 +257,6 @@ def scale_factors(exposures, given=None):
         warn_user(msg, FluxScaleWarning)
         return flux / np.median(flux), None
     return times * flux / np.median(times * flux), "EXPTIME"
-
-
-def exposure_times(headers):
-    """Return the exposure times in headers (n,), or None if one is unknown."""
-    times = [header.get(_KEYWORD) for header in headers]
-    return np.array(times, dtype=float) if all(map(_is_time, times)) else None
-
-
-def _is_time(value):
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and np.isfinite(value) and value > 0
 
 
 _SAME = 0.01  # relative difference of exposure times that is ignored

@@ -10,8 +10,8 @@ from scipy import ndimage
 from ccdcr.combination.combination_settings import is_applied
 from ccdcr.combination.combiner import CRCombiner
 from ccdcr.exceptions import FluxScaleWarning, NoUncertaintyWarning, ignored_warnings
+from ccdcr.exposures.ccd_parameters import bias_in_unit
 from ccdcr.inspection.inspected import Inspection
-from ccdcr.masks.mask_checks import bias_in_unit
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import dilate, label_groups
 from ccdcr.utils.planes import scaled

@@ -11,8 +11,7 @@ from ccdcr.combination.combination_settings import CombinationSettings, masks_fo
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
-from ccdcr.exposures.ccd_values import is_counts, is_electrons, is_rate
-from ccdcr.exposures.load_exposures import exposure_times
+from ccdcr.exposures.ccd_values import exposure_times, is_counts, is_electrons, is_rate
 from ccdcr.masks.diagnostics import LOW, POINT_LIKE, UNKNOWN
 from ccdcr.masks.edit_masks import load_mask_exposures
 from ccdcr.masks.expected_table import ExpectedRows, expected_power

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from ccdcr.exposures import load_ccds
+from ccdcr.exposures.ccd_parameters import bias_in_unit
 from ccdcr.exposures.open_exposures import Exposure
 from ccdcr.masks.diagnostics import USER
 from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
-from ccdcr.masks.mask_checks import bias_in_unit, check_exposures, check_order
+from ccdcr.masks.mask_checks import check_exposures, check_order
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils import stacks as kernels

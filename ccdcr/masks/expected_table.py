@@ -9,10 +9,10 @@ from astropy.nddata import StdDevUncertainty, UnknownUncertainty
 from astropy.table import Table
 
 from ccdcr.exceptions import short_repr
-from ccdcr.exposures.ccd_parameters import model_variance
-from ccdcr.exposures.ccd_values import is_electrons, is_known, is_rate
+from ccdcr.exposures.ccd_parameters import RecordedNoise
+from ccdcr.exposures.ccd_values import is_counts, is_known, is_rate
 from ccdcr.exposures.open_exposures import load_ccds
-from ccdcr.masks.mask_checks import check_exposures, typical
+from ccdcr.masks.mask_checks import check_exposures
 
 __all__ = [
     "EXPECTED_COLUMNS",
@@ -172,7 +172,8 @@ def clean_exposures(ccds, masks):
     else:
         power = expected_power(masks, ccds[0].unit)
     rows = ExpectedRows.from_table(table, masks.crmasks.shape, masks.gain, power)
-    return [_cleaned(ccd, masks, i, rows) for i, ccd in enumerate(ccds)]
+    noise = RecordedNoise.from_masks(masks, ccds[0].unit, [ccd.meta for ccd in ccds])
+    return [_cleaned(ccd, masks, i, rows, noise) for i, ccd in enumerate(ccds)]
 
 
 def expected_power(masks, unit):
@@ -180,16 +181,19 @@ def expected_power(masks, unit):
     other = masks.expected_unit
     if other == unit:
         return 0
-    if unit not in {u.adu, u.electron} or masks.gain is None:
+    convertible = is_known(unit) and is_rate(unit) == is_rate(other)
+    if convertible and is_counts(unit) == is_counts(other):
+        return 0
+    if not convertible or masks.gain is None:
         msg = (
             f"expected values are in {other} and the exposures are in {unit}; "
             "the mask set records no gain to convert"
         )
         raise ValueError(msg)
-    return 1 if other == u.adu else -1
+    return 1 if is_counts(other) else -1
 
 
-def _cleaned(ccd, masks, i, rows):
+def _cleaned(ccd, masks, i, rows, noise):
     """Return a copy of exposure i with expected values."""
     bad = np.zeros(ccd.shape, bool) if ccd.mask is None else np.array(ccd.mask, bool)
     bad = np.broadcast_to(bad, ccd.shape)
@@ -201,20 +205,19 @@ def _cleaned(ccd, masks, i, rows):
     clean.data = ccd.data.astype(np.result_type(ccd.data, np.float32))
     clean.data[place] = rows.value[use]
     clean.mask = bad | (masks.crmasks[i] & ~found)
-    clean.uncertainty = _uncertainty(ccd, masks, i, place, rows.sigma[use])
+    clean.uncertainty = _uncertainty(ccd, noise, i, place, rows.sigma[use])
     flags = np.zeros(ccd.shape, np.uint8) if ccd.flags is None else np.array(ccd.flags)
     clean.flags = flags | (found * flags.dtype.type(1))
     return clean
 
 
-def _uncertainty(ccd, masks, i, place, sigma):
+def _uncertainty(ccd, noise, i, place, sigma):
     """Return the uncertainty of an exposure with sigma (m,) at some places, or None."""
     known = ccd.uncertainty
     if known is None:
-        noise = _noise_model(masks, i, ccd.unit)
         if noise is None:
             return None
-        known = StdDevUncertainty(np.sqrt(model_variance(ccd.data, *noise)))
+        known = StdDevUncertainty(np.sqrt(noise.variance(ccd.data, i)))
     elif isinstance(known, UnknownUncertainty):
         return known
     new = StdDevUncertainty(sigma, unit=ccd.unit).represent_as(type(known))
@@ -222,16 +225,3 @@ def _uncertainty(ccd, masks, i, place, sigma):
     array = np.array(known.array)
     array[place] = new.array * scale
     return type(known)(array, unit=known.unit, copy=False)
-
-
-def _noise_model(masks, i, unit):
-    """Return gain, read noise and bias of exposure i, or None."""
-    gain, readnoise = masks.gain, masks.readnoise
-    if readnoise is None or not is_known(unit) or is_rate(unit):
-        return None
-    if gain is None and not is_electrons(unit):
-        return None
-    bias = masks.bias or 0.0
-    if is_electrons(unit):
-        gain, bias = 1.0, bias * (1.0 if gain is None else typical("gain", gain))
-    return (*(x[i] if np.ndim(x) == 1 else x for x in (gain, readnoise)), bias)

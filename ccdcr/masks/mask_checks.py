@@ -23,7 +23,6 @@ __all__ = [
     "as_map",
     "as_meta",
     "as_requirements",
-    "bias_in_unit",
     "ccd_values",
     "check_exposures",
     "check_order",
@@ -290,13 +289,6 @@ def as_meta(value):
             msg = f"meta must have names of keywords as keys, got {short_repr(key)}"
             raise TypeError(msg)
     return dict(value)
-
-
-def bias_in_unit(masks, unit):
-    """Return the recorded bias in the unit of the exposures."""
-    bias = masks.bias or 0.0
-    in_electrons = unit == u.electron and masks.gain is not None
-    return bias * typical("gain", masks.gain) if in_electrons else bias
 
 
 def check_exposures(masks, number, shape):

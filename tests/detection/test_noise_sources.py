@@ -425,10 +425,14 @@ class TestUnits:
         return sim, ccds
 
     @pytest.mark.parametrize(
-        ("unit", "gain"),
-        [("electron / s", 1.0), ("adu / s", 1.5), ("DN / s", 1.5), ("adu / s", GAIN)],
+        ("unit", "gain", "crmethod"),
+        [
+            ("electron / s", 1.0, "matched"),
+            ("adu / s", 1.5, "matched"),
+            ("DN / s", 1.5, "mmcosmic"),
+            ("adu / s", GAIN, "matched"),
+        ],
     )
-    @pytest.mark.parametrize("crmethod", ["matched", "mmcosmic"])
     def test_rates(self, unit, gain, crmethod):
         """The noise is that of the exposure times; the flux factors are 1."""
         sim, ccds = self.rates(unit, gain)
@@ -490,6 +494,48 @@ class TestUnits:
         message = r"in adu, electron, count, DN or photon.* give unit= for"
         with pytest.raises(ValueError, match=message):
             detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
+
+
+class TestOtherUnits:
+    """Masks of exposures in adu or adu / s, with a bias, for these in other units."""
+
+    @pytest.mark.parametrize("unit", ["adu", "electron", "photon"])
+    @pytest.mark.parametrize("gain", [GAIN, (1.2, 1.7, 2.1)])
+    @pytest.mark.parametrize(
+        ("times", "given"),
+        [(None, {}), ((20.0, 10.0, 5.0), {}), ((20.0, 10.0, 5.0), {"readnoise": 7.0})],
+    )
+    def test_pull(self, unit, gain, times, given):
+        """The noise of combined and of cleaned exposures is right."""
+        rng, size = np.random.default_rng(5), (3, *SHAPE)
+        electrons = rng.poisson(100, size) + 7.0 * rng.standard_normal(size)
+        gain = ccd_map(SHAPE, gain) if isinstance(gain, dict) else np.array(gain)
+        own = gain[:, np.newaxis, np.newaxis] if gain.ndim == 1 else gain
+        seconds = 1 if times is None else np.reshape(times, (3, 1, 1))
+        to_unit = 1 if unit == "adu" else own
+        data, truth = ((30 + x / own / seconds) * to_unit for x in (electrons, 100))
+        truth = np.broadcast_to(truth, size)
+        ccds = [
+            CCDData(plane, unit=unit if times is None else f"{unit} / s")
+            for plane in data
+        ]
+        for ccd, time in zip(ccds, times or (), strict=times is not None):
+            ccd.meta["EXPTIME"] = time
+        none = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool), np.zeros(size, bool)
+        recorded = {"gain": gain, "readnoise": 60.0 if given else 7.0, "bias": 30.0}
+        masks = CRMaskSet(*none, **recorded)
+        result = CRCombiner(ccds, masks, **given).meancr_combine()
+        z = (result.data - truth.mean(axis=0)) / result.uncertainty.array
+        assert z.std() == pytest.approx(1, abs=0.03)
+        assert_array_equal(
+            combine(ccds, crmasks=masks, **given).uncertainty.array,
+            result.uncertainty.array,
+        )
+        for ccd, expected in zip(
+            [] if given else masks.clean(ccds), truth, strict=False
+        ):
+            z = (ccd.data - expected) / ccd.uncertainty.array
+            assert [z[LEFT].std(), z[RIGHT].std()] == pytest.approx([1, 1], abs=0.03)
 
 
 class TestKeywords:
