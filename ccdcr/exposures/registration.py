@@ -8,6 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage
 
 from ccdcr.utils.neighbours import in_threads, running
+from ccdcr.utils.stacks import median
 
 __all__ = ["Registration", "measure_registration"]
 
@@ -15,6 +16,7 @@ _MOST = 0.5  # of the sides: largest offset
 _WINDOW, _SMOOTH, _EDGE = 25, 0.7, 0.7
 _FAINT, _LINEAR = 3.5, 3.0  # of the median deviation
 _LEAST = 32  # pixels along a side that tell a position
+_LARGE, _BINNED = 600, 2  # larger images are binned
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
 _TILE, _MOST_TILES = 32, 16  # pixels, and tiles along a side
 _REACH, _SPAN = 12, 10  # pixels that tiles and corners may be displaced
@@ -94,6 +96,31 @@ class Registration:
         )
 
 
+@dataclass(frozen=True)
+class _Tiles:
+    """Tiles of a ``size`` (y, x) that begin at ``starts`` (t, 2), y and x."""
+
+    starts: np.ndarray
+    size: tuple
+
+    @classmethod
+    def from_shape(cls, shape):
+        """Return tiles that cover an image."""
+        numbers = [min(max(length // _TILE, 1), _MOST_TILES) for length in shape]
+        size = tuple(n // k for n, k in zip(shape, numbers, strict=True))
+        edges = [
+            np.linspace(0, length - side, k).astype(int)
+            for length, side, k in zip(shape, size, numbers, strict=True)
+        ]
+        return cls(
+            np.stack(np.meshgrid(*edges, indexing="ij"), -1).reshape(-1, 2), size
+        )
+
+    def cut(self, image, starts):
+        """Return the tiles (t, height, width) of an image that begin at ``starts``."""
+        return sliding_window_view(image, self.size)[tuple(starts.T)]
+
+
 def _from_mean(values):
     """Return values (n, ...) minus their mean, 0 where they are not known."""
     known = np.isfinite(values)
@@ -113,11 +140,14 @@ def measure_registration(stack, bad=None):
             unknown, np.zeros((len(stack), 4, 2)), np.zeros((len(stack), 2))
         )
 
+    binning = _BINNED if max(np.shape(stack)[1:]) > _LARGE else 1
+
     def prepare(i):
-        return _features(stack[i], None if bad is None else bad[i])
+        return _features(stack[i], None if bad is None else bad[i], binning)
 
     def measure(image):
-        return _measure_pair(images[0], image)
+        found = _measure_pair(images[0], image, _MATTERS / binning)
+        return [value * binning for value in found]
 
     images = in_threads(prepare, range(len(stack)), most=2)
     pairs = [(np.zeros(2), np.zeros((4, 2)), np.zeros(2))]
@@ -125,24 +155,36 @@ def measure_registration(stack, bad=None):
     return Registration(*map(np.array, zip(*pairs, strict=True)))
 
 
-def _features(image, bad):
-    """Return an image (ny, nx) of the structure, compressed, without thin defects."""
+def _features(image, bad, binning):
+    """Return a binned image of the structure, compressed, without thin defects."""
     image = np.array(image, dtype=np.float32)
-    defect = _sharp_columns(image) | _sharp_columns(image.T).T
-    bad = defect if bad is None else bad | defect
-    image, known = _filled(image, bad)
+    bad = np.zeros(image.shape, dtype=bool) if bad is None else bad
+    whole, _ = _filled(image, bad)
+    defect = _sharp_columns(whole) | _sharp_columns(whole.T).T
+    image, known = _filled(image, bad | defect)
     # Hits, hot pixels and bad columns are narrower than three pixels.
     smooth = running(np.maximum, running(np.minimum, image, 3), 3)
-    smooth = ndimage.gaussian_filter(smooth, _SMOOTH)
-    lowest = running(np.minimum, smooth, _WINDOW)
-    smooth -= ndimage.uniform_filter(lowest, _WINDOW)
+    if binning > 1:
+        smooth, known = _mean_of_blocks(smooth), _mean_of_blocks(known)
+    else:
+        smooth = ndimage.gaussian_filter(smooth, _SMOOTH)
+    window = _WINDOW // binning | 1
+    lowest = running(np.minimum, smooth, window)
+    smooth -= ndimage.uniform_filter(lowest, window)
     sample = smooth[known > 0][::7] if known.any() else np.zeros(1)
     middle = np.median(sample)
     noise = np.float32(max(np.median(np.abs(sample - middle)), 1e-9))
     smooth -= middle + _FAINT * noise
     structure = np.log1p(np.maximum(smooth, 0) / (_LINEAR * noise)) * known
     structure = ndimage.gaussian_filter(structure, _SMOOTH)
-    return structure - ndimage.gaussian_filter(structure, _WINDOW / 3)
+    return structure - ndimage.gaussian_filter(structure, window / 3)
+
+
+def _mean_of_blocks(image):
+    """Return the means of 2 x 2 pixels, without an odd last row or column."""
+    ny, nx = (length // 2 * 2 for length in image.shape)
+    rows = image[0:ny:2, :nx] + image[1:ny:2, :nx]
+    return (rows[:, 0::2] + rows[:, 1::2]) / 4
 
 
 def _filled(image, bad):
@@ -162,41 +204,46 @@ def _sharp_columns(image):
     """Return pixels (ny, nx) of columns with edges sharper than any image has."""
     ny, nx = image.shape
     height = min(_RUN, ny)
-    rows = np.median(image[: ny // height * height].reshape(-1, height, nx), axis=1)
+    rows = median([image[k : ny // height * height : height] for k in range(height)])
     # Photon noise along a bright trace is larger than that of the sky.
     noise = 1.48 * np.median(np.abs(np.diff(rows, axis=1)), axis=1, keepdims=True)
-    noise = np.maximum(noise, np.median(noise)) + 1e-9
+    noise = 6 * (np.maximum(noise, np.median(noise)) + 1e-9)
+    middle = np.median(rows, axis=1, keepdims=True)
     defect = np.zeros(rows.shape, dtype=bool)
-    for width in range(1, _WIDEST + 1):
-        for sign in (1, -1):
-            parts = sliding_window_view(
-                np.pad(sign * rows, ((0, 0), (2, 2)), "edge"), width + 4, axis=1
+    for sign in (1, -1):
+        edges = np.pad(sign * rows, ((0, 0), (2, 2)), "edge")
+        lowest, highest = sign * rows, sign * rows
+        for width in range(1, _WIDEST + 1):
+            if width > 1:
+                lowest = np.minimum(lowest[:, :-1], sign * rows[:, width - 1 :])
+                highest = np.maximum(highest[:, :-1], sign * rows[:, width - 1 :])
+            outer, inner = (
+                (
+                    edges[:, k : nx - width + 1 + k],
+                    edges[:, width + 3 - k :][:, : nx - width + 1],
+                )
+                for k in (0, 1)
             )
-            inside, edges = parts[..., 2:-2], parts[..., [1, -2]].max(axis=-1)
-            step = inside.min(axis=-1) - edges
-            whole = inside.max(axis=-1) - parts[..., [0, -1]].min(axis=-1)
+            step = lowest - np.maximum(*inner)
+            sharp = step > _SHARP * (highest - np.minimum(*outer))
             # Photon noise on a bright trace is small against its height.
-            height_above = inside.max(axis=-1) - np.median(
-                sign * rows, axis=1, keepdims=True
-            )
-            sharp = (step > _SHARP * whole) & (step > 6 * noise)
-            sharp &= step > 0.3 * height_above
+            sharp &= step > np.maximum(noise, 0.3 * (highest - sign * middle))
             for k in range(width):
                 defect[:, k : k + sharp.shape[1]] |= sharp
     defect = np.repeat(defect, height, axis=0)
     return np.pad(defect, ((0, ny - len(defect)), (0, 0)), "edge")
 
 
-def _measure_pair(first, second):
+def _measure_pair(first, second, matters):
     """
     Return offset (2,), displaced corners (4, 2) and errors (2,) of the second.
 
-    A displacement that matters must make the images more alike than its opposite.
+    A displacement that ``matters`` must make the images more alike than its opposite.
     """
     offset, corners, errors = _find_displacement(first, second)
     shift = np.nan_to_num(offset)
     for moved, turned in ((corners, 1), (np.tile(shift, (4, 1)), 0)):
-        little = np.abs(moved).max() < _MATTERS
+        little = np.abs(moved).max() < matters
         if little or _is_more_alike(first, second, moved):
             return offset, moved, errors * [1, turned]
     if _differ(first, second):
@@ -213,31 +260,42 @@ def _differ(first, second):
 
 def _is_more_alike(first, second, corners):
     """Return whether images are more alike at a displacement than at the opposite."""
-    ny, nx = first.shape
     step = max(round(first.size / _ENOUGH), 1)
-    y, x = np.mgrid[0:ny:step, :nx]
-    v, u = y / (ny - 1), x / (nx - 1)
-    shares = [(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u]
-    dx, dy = np.tensordot(corners.T, shares, axes=1)
+    first = first[::step]
+    y, x, dx, dy = _displacements(corners, second.shape, step)
     size = np.hypot(dx, dy)
-    moves = size > size.max() / 2
-    y, x, dx, dy = (a[moves] for a in (y, x, dx, dy))
+    moved = [
+        ndimage.map_coordinates(
+            second, (y + sign * dy, x + sign * dx), order=1, cval=np.nan
+        )
+        for sign in (1, -1, 0)
+    ]
+    # What only one of them has are hits.
+    common = np.nan_to_num(np.max(moved, axis=0), nan=-1)
+    common = ndimage.maximum_filter(np.minimum(first, common), 5) > _COMMON
+    common &= size > size.max() / 2
     rest = []
-    for sign in (1, -1, 0):
-        places = y + sign * dy, x + sign * dx
-        moved = ndimage.map_coordinates(second, places, order=1, cval=np.nan)
-        inside = np.isfinite(moved)
-        rest.append(1 - _correlation(first[y[inside], x[inside]], moved[inside]))
+    for image in moved:
+        used = common & np.isfinite(image)
+        rest.append(1 - _correlation(first[used], image[used]))
     # Interpolation smooths, but for no displacement at all.
     least = _MUCH_BETTER * rest[2] if size.max() > _FAR else np.inf
     return rest[0] < min(_BETTER * rest[1], least, _UNLIKE)
 
 
+def _displacements(corners, shape, step):
+    """Return y, x and displacements along x and y of every ``step`` th row."""
+    ny, nx = shape
+    y, x = np.mgrid[0:ny:step, :nx].astype(np.float32)
+    v, u = y / (ny - 1), x / (nx - 1)
+    shares = [(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u]
+    return y, x, *np.tensordot(corners.T, shares, axes=1)
+
+
 def _find_displacement(first, second):
     """Return offset (2,), displaced corners (4, 2) and errors (2,) that fit best."""
-    shape, tiles = first.shape, _tiles(first.shape, _TILE, _MOST_TILES)
-    centres = [[(part.start + part.stop - 1) / 2 for part in tile] for tile in tiles]
-    model = _model(np.array(centres), shape)
+    shape, tiles = first.shape, _Tiles.from_shape(first.shape)
+    model = _model(tiles.starts + (np.array(tiles.size) - 1) / 2, shape)
     # Offset along x and y; scale and rotation, in pixels at a corner.
     terms, error = np.zeros((2, 4))
     start = _find_offset(first, second)
@@ -306,8 +364,9 @@ def _overlap(first, second, offset):
     """Return the parts of two images that overlap at an offset (x, y), rounded."""
     dx, dy = np.rint(offset).astype(int)
     ny, nx = first.shape
-    whole = slice(max(-dy, 0), ny - max(dy, 0)), slice(max(-dx, 0), nx - max(dx, 0))
-    return first[whole], second[_moved(whole, (dx, dy), first.shape)]
+    here = slice(max(-dy, 0), ny - max(dy, 0)), slice(max(-dx, 0), nx - max(dx, 0))
+    there = slice(max(dy, 0), ny - max(-dy, 0)), slice(max(dx, 0), nx - max(-dx, 0))
+    return first[here], second[there]
 
 
 def _likeness(first, second, offset):
@@ -345,25 +404,18 @@ def _model(places, shape):
 
 def _find_rotation(first, second, terms, tiles, model):
     """Return the terms (4,) with the rotation at which tiles agree best."""
-    height, width = (
-        max(s.stop - s.start for s in part) for part in zip(*tiles, strict=True)
-    )
-    size = [fft.next_fast_len(n + 2 * _REACH, real=True) for n in (height, width)]
-    a = np.zeros((len(tiles), *size), dtype=np.float32)
-    b = np.zeros_like(a)
-    dx, dy = terms[:2].astype(int)
-    for t, (rows, columns) in enumerate(tiles):
-        part = first[rows, columns]
-        a[t, : part.shape[0], : part.shape[1]] = part
-        part, (y, x) = _window(
-            second, rows.start + dy, columns.start + dx, height, width
-        )
+    height, width = tiles.size
+    size = [fft.next_fast_len(n + 2 * _REACH, real=True) for n in tiles.size]
+    a, b = np.zeros((2, len(tiles.starts), *size), dtype=np.float32)
+    a[:, :height, :width] = tiles.cut(first, tiles.starts)
+    for t, (top, left) in enumerate(tiles.starts + terms[1::-1].astype(int)):
+        part, (y, x) = _window(second, top, left, height, width)
         b[t, y : y + part.shape[0], x : x + part.shape[1]] = part
     product = np.conj(fft.rfft2(a)) * fft.rfft2(b)
     cc = fft.irfft2(product, size)[:, : 2 * _REACH + 1, : 2 * _REACH + 1]
     best, most = terms, -np.inf
     steps = np.arange(-_SPAN, _SPAN + 1)
-    t = np.arange(len(tiles))
+    t = np.arange(len(tiles.starts))
     for turn in steps[np.argsort(np.abs(steps))]:
         x, y = np.rint(model[..., 3] * turn).astype(int).T
         # Sums for all small changes of the offset at once.
@@ -382,19 +434,6 @@ def _window(image, top, left, height, width):
     y, x = max(top - _REACH, 0), max(left - _REACH, 0)
     part = image[y : max(top + height + _REACH, 0), x : max(left + width + _REACH, 0)]
     return part, (y - top + _REACH, x - left + _REACH)
-
-
-def _tiles(shape, size, most):
-    """Return slices (y, x) of tiles that cover an image."""
-    edges = [
-        np.linspace(0, length, min(max(length // size, 1), most) + 1).astype(int)
-        for length in shape
-    ]
-    return [
-        (slice(*rows), slice(*columns))
-        for rows in zip(edges[0][:-1], edges[0][1:], strict=True)
-        for columns in zip(edges[1][:-1], edges[1][1:], strict=True)
-    ]
 
 
 def _find_offset(first, second):
@@ -424,37 +463,22 @@ def _correlate(first, second):
     return cc, ky, kx
 
 
-def _moved(tile, offset, shape):
-    """Return slices (y, x) of a tile moved by an offset (x, y), None if outside."""
-    rows, columns = tile
-    dx, dy = offset
-    moved = (
-        slice(rows.start + dy, rows.stop + dy),
-        slice(columns.start + dx, columns.stop + dx),
-    )
-    inside = all(
-        s.start >= 0 and s.stop <= n for s, n in zip(moved, shape, strict=True)
-    )
-    return moved if inside else None
-
-
 def _iterate(first, second, terms, tiles, model):
     """Return the terms (k,) that a model (t, 2, k) has, refined, and their errors."""
     start = terms
     for _ in range(_STEPS):
-        found, before = [], terms
-        for tile, part in zip(tiles, model, strict=True):
-            whole = np.rint(part @ terms).astype(int)
-            moved = _moved(tile, whole, first.shape)
-            if moved is None:
-                continue
-            normal, right = _equations(first[tile], second[moved])
-            if np.trace(normal) > 0:
-                found.append((normal, right + normal @ whole, part))
+        before, whole = terms, np.rint(model @ terms).astype(int)
+        moved = tiles.starts + whole[:, ::-1]
+        used = ((moved >= 0) & (moved + tiles.size <= first.shape)).all(axis=1)
+        parts = tiles.cut(first, tiles.starts[used]), tiles.cut(second, moved[used])
+        normal, right = _equations(*parts)
+        right += np.einsum("tij,tj->ti", normal, whole[used])
+        known = np.trace(normal, axis1=1, axis2=2) > 0
         # A few tiles agree with any rotation and scale.
-        if len(found) < _LEAST_TILES + _TILES_OF_TERM * (len(terms) - 2):
+        least = _LEAST_TILES + _TILES_OF_TERM * (len(terms) - 2)
+        if np.count_nonzero(known) < least:
             return terms, np.full(len(terms), np.inf)
-        terms, error = _solve(*map(np.array, zip(*found, strict=True)), terms)
+        terms, error = _solve(normal[known], right[known], model[used][known], terms)
         terms[:2] = np.clip(terms[:2], start[:2] - _STRAY, start[:2] + _STRAY)
         if np.abs(terms - before).max() < _ACCURATE / 10:
             break
@@ -462,18 +486,23 @@ def _iterate(first, second, terms, tiles, model):
 
 
 def _equations(a, b):
-    """Return normal matrix (2, 2) and right side (2,) of the rest of the shift."""
+    """Return normal matrices (t, 2, 2) and right sides (t, 2) of the rest of shifts."""
     # Where only one has structure there is a hit.
-    both = ndimage.maximum_filter(np.minimum(a, b), 5) > _COMMON
-    mean = np.where(both, (a + b) / 2, 0)
-    rest = b - a
-    rest -= mean * (np.vdot(mean, rest) / max(np.vdot(mean, mean), 1e-9))
-    ay, ax = (both * g for g in np.gradient(a))
-    by, bx = np.gradient(b)
-    xy = (np.vdot(ax, by) + np.vdot(bx, ay)) / 2
-    normal = np.array([[np.vdot(ax, bx), xy], [xy, np.vdot(ay, by)]])
-    rest = np.where(both, rest, 0)
-    return normal, -np.array([np.vdot(ax + bx, rest), np.vdot(ay + by, rest)]) / 2
+    both = ndimage.maximum_filter(np.minimum(a, b), (1, 5, 5)) > _COMMON
+    mean, rest = np.where(both, (a + b) / 2, 0), b - a
+    share = _sums(mean, rest) / np.maximum(_sums(mean, mean), 1e-9)
+    rest = np.where(both, rest - mean * share[:, np.newaxis, np.newaxis], 0)
+    ay, ax = (both * g for g in np.gradient(a, axis=(1, 2)))
+    by, bx = np.gradient(b, axis=(1, 2))
+    xy = (_sums(ax, by) + _sums(bx, ay)) / 2
+    normal = np.array([[_sums(ax, bx), xy], [xy, _sums(ay, by)]])
+    right = np.array([_sums(ax + bx, rest), _sums(ay + by, rest)])
+    return np.moveaxis(normal, -1, 0), -right.T / 2
+
+
+def _sums(a, b):
+    """Return the sums (t,) of the product of tiles (t, height, width)."""
+    return np.einsum("tyx,tyx->t", a, b, dtype=np.float64)
 
 
 def _solve(normal, right, model, terms):

@@ -150,7 +150,7 @@ class TestRefused:
 
     def test_rotated(self):
         """By the images and by the WCS."""
-        ccds = dithered([(0, 0)] * 2).exposures
+        ccds = dithered([(0, 0)] * 2, scene="fibres").exposures
         ccds[1].data = ndimage.rotate(ccds[1].data, 0.8, reshape=False, mode="nearest")
         match = r"not be rotated or scaled.* exposure 2 by [01]\.\d\d pixels.*detect in"
         with pytest.raises(ValueError, match=match):
