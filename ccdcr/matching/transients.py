@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.stats import chi2, norm
 
 from ccdcr.matching.clean_reference import means_of_others
-from ccdcr.utils.neighbours import dilate, median_of_nine
+from ccdcr.utils.neighbours import dilate
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
@@ -293,8 +293,7 @@ def _select(image, mask, psf):
         part = places[start : start + step]
         data = *(psf.stamps.cut(plane, part) for plane in planes), image.slope
         good, offset = _likely(data, psf)
-        data = *(plane[good] for plane in data[:-1]), image.slope
-        offset, part = offset[good], part[good]
+        data, offset, part = _those(data, good), offset[good], part[good]
         good, model = _fit(data, offset, psf)
         own = model > np.sqrt(data[1][good])
         y, x = part[good, :1] + psf.stamps.y, part[good, 1:] + psf.stamps.x
@@ -304,15 +303,28 @@ def _select(image, mask, psf):
 
 def _candidates(image, mask):
     """Return places (m, 2) of peaks beside flagged pixels that are wide."""
-    middle = median_of_nine(image.excess)
-    sigma = np.sqrt(image.variance)
-    peak = (middle >= ndimage.maximum_filter(middle, 3)) & dilate(mask, 1)
-    y, x = np.nonzero(peak & (middle > _LEAST_HEIGHT * sigma))
-    middle, excess, sigma = middle[y, x], image.excess[y, x], sigma[y, x]
-    sigma = np.sqrt(np.square(sigma) + image.slope * np.maximum(excess, 0))
+    middle = np.full(mask.shape, -np.inf, dtype=np.float32)
+    places = np.nonzero(dilate(mask, 2))
+    middle[places] = np.median(_around(image.excess, *places), axis=0)
+    y, x = places = np.nonzero(dilate(mask, 1))
+    peak = (middle[places] >= _around(middle, *places)).all(axis=0)
+    peak &= middle[places] > _LEAST_HEIGHT * np.sqrt(image.variance[places])
+    y, x = y[peak], x[peak]
+    middle, excess, variance = middle[y, x], image.excess[y, x], image.variance[y, x]
+    sigma = np.sqrt(variance + image.slope * np.maximum(excess, 0))
     # Of a hit, the pixels around are much lower.
     wide = middle > _WIDE * excess - _SLACK * sigma
     return np.column_stack([y, x])[wide]
+
+
+def _around(image, y, x):
+    """Return the 3 x 3 pixels (9, m) around places, those at edges repeated."""
+    steps = (
+        np.repeat([-1, 0, 1], 3)[:, np.newaxis],
+        np.tile([-1, 0, 1], 3)[:, np.newaxis],
+    )
+    ny, nx = image.shape
+    return image[np.clip(y + steps[0], 0, ny - 1), np.clip(x + steps[1], 0, nx - 1)]
 
 
 def _likely(data, psf):
@@ -323,11 +335,15 @@ def _likely(data, psf):
     templates = psf.templates[coarse][:, core]
     alike = _most_alike(part, templates)
     loss, _, best = _robust_fit(part, templates[alike], psf.error[core])
-    gain = _loss(part) - loss
-    sharp = psf.hits[_COARSE][:, core]
-    sharper = _robust_fit(part, sharp[_most_alike(part, sharp)])[0] - loss
-    best = alike[np.arange(len(alike)), best]
-    return (gain > _LEAST_GAIN) & (sharper > 0), coarse[best]
+    good = _loss(part) - loss > _LEAST_GAIN
+    part, sharp = _those(part, good), psf.hits[_COARSE][:, core]
+    good[good] = _robust_fit(part, sharp[_most_alike(part, sharp)])[0] > loss[good]
+    return good, coarse[alike[np.arange(len(alike)), best]]
+
+
+def _those(data, chosen):
+    """Return the data of the stamps that are chosen (m,)."""
+    return *(plane[chosen] for plane in data[:-1]), data[-1]
 
 
 def _most_alike(data, templates):
@@ -350,11 +366,6 @@ def _fit(data, offset, psf):
     near = offset[:, np.newaxis] + _NEAR
     loss, flux, best = _robust_fit(data, psf.templates[near], psf.error)
     best = near[np.arange(len(near)), best]
-    inner = psf.stamps.radius < _SHARPEST
-    part = *(plane[:, inner] for plane in data[:-1]), data[-1]
-    gain = _loss(data) - loss
-    sharper = _robust_fit(part, psf.hits[:, inner])[0]
-    sharper += gain - _loss(part)
     excess, variance, use, slope = data
     model = flux[:, np.newaxis] * psf.templates[best]
     shape = np.square(flux[:, np.newaxis] * psf.error)
@@ -366,8 +377,17 @@ def _fit(data, offset, psf):
     good = (agree * np.square(residual)).sum(axis=1) < limit
     good &= left > _LEAST_PART * weight.sum(axis=1)
     good &= flux * np.sqrt(left) > _LEAST_SIGMAS
-    good &= (sharper > _SURE) & (sharper > _CLEARER * gain)
+    good[good] = _is_no_hit(_those(data, good), loss[good], psf)
     return good, model[good]
+
+
+def _is_no_hit(data, loss, psf):
+    """Return whether a hit in one place explains stamps less well than a source."""
+    inner = psf.stamps.radius < _SHARPEST
+    part = *(plane[:, inner] for plane in data[:-1]), data[-1]
+    gain = _loss(data) - loss
+    sharper = _robust_fit(part, psf.hits[:, inner])[0] + gain - _loss(part)
+    return (sharper > _SURE) & (sharper > _CLEARER * gain)
 
 
 def _robust_fit(data, templates, error=0):
