@@ -20,6 +20,7 @@ from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
 __all__ = ["Terms", "measure_terms"]
 
 _SMOOTH, _HALO = 1.0, 5  # pixels
+_EVERY = 2  # rows and columns of smooth images
 _ORDERS = [(a, b) for a in range(5) for b in range(5) if a + b < 4 or a + b == a * b]
 _ORDERS += [(4, 0), (0, 4)]
 _THRESHOLD, _GROW = np.float32(5.0), 4  # sigmas of structure; pixels: wings
@@ -180,45 +181,55 @@ class _Fit:
         results = [np.zeros((*shape, *size)) for size in ((k, k), (k,), (k, k))]
 
         def work(rows):
-            if not self.fitted[rows].any():
+            fitted = self.fitted[rows][self._sampled(rows)]
+            if not fitted.any():
                 return
-            wide, inside = with_halo(rows, _HALO, len(self.mean))
-            terms = self._derivatives(wide)[:, inside]
+            terms = self._derivatives(rows)
             planes = [self._planes(i, rows) for i in range(shape[0])]
             for a, b in product(
                 range(*self.tiling.rows_of_tiles(rows).indices(shape[1])),
                 range(shape[2]),
             ):
-                here = self._pixels(a, b, rows)
-                if len(here[0]) == 0:
+                tile = self._pixels(a, b, rows)
+                here = fitted[tile]
+                if not here.any():
                     continue
-                part = terms[:, here[0], here[1]]
+                part = terms[:, *tile][:, here]
                 for i, exposure in enumerate(planes):
-                    found = _equations(part, *(plane[here] for plane in exposure))
-                    for result, value in zip(results, found, strict=True):
+                    values = (plane[tile][here] for plane in exposure)
+                    for result, value in zip(
+                        results, _equations(part, *values), strict=True
+                    ):
                         result[i, a, b] = value
 
         in_threads(work, self.tiling.bands())
         return results
 
+    def _sampled(self, rows):
+        """Return the even rows and columns of a band: they tell all that is smooth."""
+        return slice(rows.start % _EVERY, None, _EVERY), slice(None, None, _EVERY)
+
     def _pixels(self, a, b, rows):
-        """Return rows and columns of fitted pixels of a tile in a band."""
-        ty, tx = self.tiling.size
-        part = self.fitted[a * ty : min((a + 1) * ty, rows.stop), b * tx : (b + 1) * tx]
-        y, x = np.nonzero(part)
-        return y + a * ty - rows.start, x + b * tx
+        """Return the part of the sampled band that is in a tile."""
+        starts = rows.start + rows.start % _EVERY, 0
+        return tuple(
+            slice(*(max(-((start - i * side) // _EVERY), 0) for i in (k, k + 1)))
+            for k, side, start in zip((a, b), self.tiling.size, starts, strict=True)
+        )
 
     def _derivatives(self, rows):
-        """Return the derivatives of the smooth mean and 1, (k, rows, nx)."""
-        profile = self.structure.profile[rows]
+        """Return the derivatives of the smooth mean and 1, (k, rows, columns)."""
+        wide, inside = with_halo(rows, _HALO, len(self.mean))
+        profile, (every, along_x) = self.structure.profile[wide], self._sampled(rows)
         along = [
-            gaussian_filter1d(profile, _SMOOTH, 0, a, mode="nearest") for a in range(5)
+            gaussian_filter1d(profile, _SMOOTH, 0, a, mode="nearest")[inside][every]
+            for a in range(5)
         ]
         planes = [
-            gaussian_filter1d(along[a], _SMOOTH, 1, b, mode="nearest")
+            gaussian_filter1d(along[a], _SMOOTH, 1, b, mode="nearest")[:, along_x]
             for a, b in _ORDERS
         ]
-        return np.stack([*planes, np.ones_like(profile)])
+        return np.stack([*planes, np.ones_like(planes[0])])
 
     def _planes(self, i, rows):
         """Return the smooth difference, its variance and weight of an exposure."""
@@ -232,11 +243,14 @@ class _Fit:
         residual[self.masks[i, rows] & (np.square(residual) > _CLEAR * tolerance)] = 0
         usable = None if self.frames.unused is None else ~self.frames.unused[i, rows]
         weight = weights(residual, tolerance, usable)
-        return difference[inside], variance, weight
+        sampled = self._sampled(rows)
+        return [plane[sampled] for plane in (difference[inside], variance, weight)]
 
 
 def _equations(terms, difference, variance, weight):
     """Return normal (k, k), right (k,) and its variance (k, k) of a tile."""
-    weighted = terms * weight
+    weighted = _EVERY**2 * terms * weight
     noisy = weighted * variance
-    return weighted @ terms.T, weighted @ difference, noisy @ weighted.T
+    # Smooth differences have as much noise in a sum as those of all pixels.
+    noise = noisy @ weighted.T / _EVERY**2
+    return weighted @ terms.T, weighted @ difference, noise

@@ -114,9 +114,10 @@ def _compare(first, second, number):
     found = [_fit(pieces, second, *shift) for shift in shifts]
     best = int(np.argmax([score for score, *_ in found]))
     _, fitting, whole = found[best]
+    if fitting < max(_LEAST_PIECES, _LEAST_SHARE * whole):
+        return None
     chance = whole * max(_chance(pieces, second), _LEAST_CHANCE)
-    few = fitting < max(_LEAST_PIECES, _LEAST_SHARE * whole)
-    if few or poisson.sf(fitting - 1, chance) > _RARE:
+    if poisson.sf(fitting - 1, chance) > _RARE:
         return None
     dy, dx = shifts[best]
     return Displacement(number, number + 1, dx, dy, fitting, whole)
