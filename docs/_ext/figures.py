@@ -45,16 +45,23 @@ def clipped(exposures):
     }
 
 
-def problem():
-    """Draw what four combinations of three exposures leave behind."""
+def problem(columns=2):
+    """Draw what four combinations of three exposures leave; return the figure."""
     sim = simulate_exposures((400, 400), scene="longslit", seed=1)
     masks = _detect(sim)
     images = clipped(sim.exposures)
     images["ccdcr: meancr"] = CRCombiner(sim.exposures, masks).meancr_combine()
     noise = np.sqrt((sim.noise**2).mean(axis=0))
     expected = sim.expected.mean(axis=0)
+    size = (8, 8.6) if columns == 2 else (12, 3.5)
     fig, axes = plt.subplots(
-        2, 2, figsize=(8, 8.6), sharex=True, sharey=True, layout="constrained"
+        4 // columns,
+        columns,
+        figsize=size,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     for ax, (title, image) in zip(axes.flat, images.items(), strict=True):
         z = (image.data - expected) / noise
@@ -63,17 +70,18 @@ def problem():
         ax.plot(left[:, 1], left[:, 0], "o", ms=9, mfc="none", mec="tab:red", alpha=0.6)
         rms = np.sqrt(np.mean(z**2))
         ax.set_title(f"{title}\n{len(left)} pixels left, RMS {rms:.2f}")
-    for ax in axes[1]:
+    for ax in axes[-1]:
         ax.set_xlabel("x (pixel)")
     for ax in axes[:, 0]:
         ax.set_ylabel("y (pixel)")
     fig.colorbar(
         artist,
         ax=axes,
-        location="bottom",
-        label="combined - truth (noise of one exposure)",
+        location="bottom" if columns == 2 else "right",
+        label="combined - truth (sigma)",
         shrink=0.7,
     )
+    return fig
 
 
 def compare_masks(simulated, choices, *, exposure=-1):
