@@ -195,7 +195,7 @@ def _compare(options, console):
     if options.output is not None:
         from ccdcr.plotting import plot_comparison
 
-        figure = plot_comparison(comparison)["median"][0].get_figure()
+        figure = plot_comparison(comparison)
         ending = Path(options.output).suffix.lstrip(".") or "png"
         with atomic_path(options.output, overwrite=options.overwrite) as temporary:
             figure.savefig(temporary, format=ending)

@@ -14,6 +14,7 @@ from ccdcr.exposures.ccd_parameters import bias_in_unit
 from ccdcr.inspection.inspected import Inspection
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import dilate, label_groups
+from ccdcr.utils.notebook import html_table, html_text
 from ccdcr.utils.planes import scaled
 
 __all__ = ["MethodComparison", "compare_methods"]
@@ -64,6 +65,10 @@ class MethodComparison:
 
     def __repr__(self):
         return f"<{type(self).__name__}({', '.join(self.images)})>"
+
+    def _repr_html_(self):
+        title = f"Combinations compared; the largest correction is at {self.position}"
+        return html_text(title, html_table(self.table))
 
     def __str__(self):
         return "\n".join(self.table.pformat(max_lines=-1, max_width=-1))

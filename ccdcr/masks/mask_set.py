@@ -47,6 +47,7 @@ from ccdcr.masks.mask_checks import (
     text,
 )
 from ccdcr.utils.neighbours import label_groups
+from ccdcr.utils.notebook import html_facts, html_table, html_text
 from ccdcr.utils.stacks import chance_of_all, chance_of_half
 
 __all__ = ["FLUX_SOURCE", "CRMaskSet", "CRMaskSetRead", "CRMaskSetWrite"]
@@ -463,6 +464,12 @@ class CRMaskSet:
             *(f"{name}: {len(x)} rows" for name, x in extras.items() if x is not None),
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        facts = dict(line.split(": ", 1) for line in str(self).splitlines()[1:])
+        facts = {n: v for n, v in facts.items() if n not in self.planes}
+        title = f"{type(self).__name__} of {len(self)} exposures"
+        return html_text(title, html_facts(facts), html_table(self.summary()))
 
     def __eq__(self, other):
         if not isinstance(other, CRMaskSet):

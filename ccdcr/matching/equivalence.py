@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
+from ccdcr.utils.notebook import html_facts, html_table, html_text
+
 __all__ = [
     "COLUMNS",
     "MENDED",
@@ -219,8 +221,16 @@ class Equivalence:
 
     def __str__(self):
         tables = ("\n".join(t.pformat(max_lines=-1)) for t in (self.terms, self.levels))
-        verdict = ["matching was needed" if self.needed else "matching was not needed"]
-        return "\n\n".join(["\n".join(verdict + self.failures), *tables])
+        return "\n\n".join(["\n".join([self._verdict, *self.failures]), *tables])
+
+    @property
+    def _verdict(self):
+        return "matching was needed" if self.needed else "matching was not needed"
+
+    def _repr_html_(self):
+        failures = html_facts(dict.fromkeys(self.failures, ""))
+        tables = map(html_table, (self.terms, self.levels))
+        return html_text(f"Equivalence: {self._verdict}", failures, *tables)
 
     def describe(self):
         """

@@ -6,7 +6,11 @@ from ccdcr.plotting.plot_combinations import (
     plot_comparison,
     plot_stamps,
 )
-from ccdcr.plotting.plot_detections import plot_detections, plot_deviations
+from ccdcr.plotting.plot_detections import (
+    plot_detections,
+    plot_deviations,
+    plot_masks,
+)
 from ccdcr.plotting.plot_diagram import plot_boundary, plot_diagram
 from ccdcr.plotting.plot_exposures import (
     plot_equivalence,
@@ -23,6 +27,7 @@ __all__ = [
     "plot_diagram",
     "plot_equivalence",
     "plot_flux_factors",
+    "plot_masks",
     "plot_offsets",
     "plot_stamps",
 ]

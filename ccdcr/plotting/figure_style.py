@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Colours, scales and axes that figures share."""
 
+import io
+from functools import partial
+
 import numpy as np
 
 from ccdcr.masks.diagnostics import (
@@ -62,10 +65,20 @@ _INTERVALS = {"zscale": "ZScaleInterval", "minmax": "MinMaxInterval"}
 
 
 def get_figure(fig, size):
-    """Return a figure, or a new one that belongs to no window."""
+    """Return a figure, or a new one that belongs to no window and notebooks show."""
+    if fig is not None:
+        return fig
     from matplotlib.figure import Figure
 
-    return Figure(figsize=size, layout="constrained") if fig is None else fig
+    figure = Figure(figsize=size, layout="constrained")
+    figure._repr_png_ = partial(_png, figure)
+    return figure
+
+
+def _png(figure):
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, format="png")
+        return buffer.getvalue()
 
 
 def line_style(i):

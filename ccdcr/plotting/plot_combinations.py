@@ -53,6 +53,8 @@ def plot_stamps(
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict of `~matplotlib.image.AxesImage`
         By title: each exposure, ``median``, the mask, and ``corrected``, the
         median with the minimum where it is masked (for MEDIANCR), or the mean
@@ -74,9 +76,9 @@ def plot_stamps(
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> from ccdcr.plotting import plot_stamps
-    >>> artists = plot_stamps(sim.exposures, masks, x=60, y=50)
-    >>> "median" in artists, "corrected" in artists
-    (True, True)
+    >>> figure = plot_stamps(sim.exposures, masks, x=60, y=50)
+    >>> [ax.get_title() for ax in figure.axes[3:6]]
+    ['median', 'mask MEDIANCR', 'corrected']
     """
     inspection = Inspection.from_ccds(ccds, masks)
     requirements = inspection.requirements
@@ -87,16 +89,16 @@ def plot_stamps(
     norm = image_norm(images.values(), color_scale)
     columns = 3 if len(images) < 6 else 4
     rows = -(-(len(images) + 1) // columns)
-    fig = get_figure(fig, (3.0 * columns + 0.8, 3.0 * rows + 0.9))
-    grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure = get_figure(fig, (3.0 * columns + 0.8, 3.0 * rows + 0.9))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     artists = _draw(grid.flat, images, (name, flags), bounds, norm)
     for ax in grid.flat[len(artists) :]:
         ax.set_axis_off()
     first = artists["median"]
-    fig.colorbar(first, ax=grid, label=f"signal without bias ({inspection.unit})")
+    figure.colorbar(first, ax=grid, label=f"signal without bias ({inspection.unit})")
     frame_stamps(grid, x, y, semiwindow)
-    _add_legend(fig, flags)
-    return artists
+    _add_legend(figure, flags)
+    return figure if fig is None else artists
 
 
 def _cut_stamps(inspection, bounds, name):
@@ -158,6 +160,8 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : list of `~matplotlib.image.AxesImage`
         The images, in the order in which they were given.
 
@@ -171,8 +175,8 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
     >>> import numpy as np
     >>> from ccdcr.plotting import plot_combinations
     >>> image = np.arange(10000.0).reshape(100, 100)
-    >>> artists = plot_combinations({"a": image, "b": image}, x=50, y=40)
-    >>> [artist.axes.get_title() for artist in artists]
+    >>> figure = plot_combinations({"a": image, "b": image}, x=50, y=40)
+    >>> [ax.get_title() for ax in figure.axes]
     ['a', 'b']
     """
     from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
@@ -180,21 +184,21 @@ def plot_combinations(images, *, x, y, semiwindow=20, fig=None):
     stamps, extent = _stamps(images, x, y, semiwindow)
     columns = -(-len(images) // 2) if len(images) > 3 else len(images)
     rows = -(-len(images) // columns)
-    fig = get_figure(fig, (2.7 * columns, 2.9 * rows))
+    figure = get_figure(fig, (2.7 * columns, 2.9 * rows))
     norm = ImageNormalize(
         list(stamps.values())[-1], interval=ZScaleInterval(), stretch=AsinhStretch(0.3)
     )
     artists = []
-    grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax in grid.flat[len(images) :]:
         ax.set_axis_off()
     for ax, (title, stamp) in zip(grid.flat, stamps.items(), strict=False):
         artist = ax.imshow(stamp, origin="lower", extent=extent, cmap="gray", norm=norm)
         ax.set_title(title, fontsize="medium")
         artists.append(artist)
-    fig.supxlabel("x (pixel)", fontsize="medium")
-    fig.supylabel("y (pixel)", fontsize="medium")
-    return artists
+    figure.supxlabel("x (pixel)", fontsize="medium")
+    figure.supylabel("y (pixel)", fontsize="medium")
+    return figure if fig is None else artists
 
 
 def _stamps(images, x, y, semiwindow):
@@ -245,6 +249,8 @@ def plot_comparison(
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict of tuple of `~matplotlib.image.AxesImage`
         The image and its difference by title; that of the reference is None.
 
@@ -261,9 +267,9 @@ def plot_comparison(
     >>> import numpy as np
     >>> from ccdcr.plotting import plot_comparison
     >>> images = {name: np.ones((100, 100)) for name in ("median", "meancr")}
-    >>> artists = plot_comparison(images, x=50, y=40)
-    >>> artists["median"][1] is None
-    True
+    >>> figure = plot_comparison(images, x=50, y=40)
+    >>> [ax.get_title() for ax in figure.axes[:2]]
+    ['median', 'meancr']
     """
     images, (x, y), unit = _arrays(images, x, y, unit)
     stamps, extent = _stamps(images, x, y, semiwindow)
@@ -272,8 +278,8 @@ def plot_comparison(
         msg = f"reference must be one of the images ({known}), got {reference!r}"
         raise ValueError(msg)
     n = len(images)
-    fig = get_figure(fig, comparison_size(n))
-    grid = fig.subplots(2, n, sharex=True, sharey=True, squeeze=False)
+    figure = get_figure(fig, comparison_size(n))
+    grid = figure.subplots(2, n, sharex=True, sharey=True, squeeze=False)
     kwargs = {"origin": "lower", "extent": extent, "interpolation": "none"}
     grey = {"cmap": "gray", "norm": image_norm(stamps.values(), color_scale)}
     differences = {t: stamp - stamps[reference] for t, stamp in stamps.items()}
@@ -293,8 +299,8 @@ def plot_comparison(
         artists[title] = image, difference
     frame_stamps(grid, x, y, semiwindow)
     grid[1, list(images).index(reference)].set_facecolor("white")
-    _add_bars(fig, grid, artists, unit)
-    return artists
+    _add_bars(figure, grid, artists, unit)
+    return figure if fig is None else artists
 
 
 def _arrays(images, x, y, unit):

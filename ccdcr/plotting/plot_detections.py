@@ -9,6 +9,7 @@ from ccdcr.plotting.figure_style import (
     CLASSES,
     counts_norm,
     draw_counts,
+    get_extent,
     get_figure,
     image_norm,
     legend_below,
@@ -16,10 +17,12 @@ from ccdcr.plotting.figure_style import (
     nearest_point,
 )
 from ccdcr.plotting.plot_diagram import plot_boundary
+from ccdcr.utils.neighbours import dilate
 
-__all__ = ["plot_detections", "plot_deviations"]
+__all__ = ["plot_detections", "plot_deviations", "plot_masks"]
 
 _REACH = 15  # screen pixels within which a click finds a point
+_WIDEST = 1000  # pixels of an image in which single ones are seen
 
 
 def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None):
@@ -44,6 +47,8 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict
         ``diagram`` and ``image`` are dicts of lines by class: ``both detectors``,
         ``single image only``, ``comparison only``, ``dilation only``, ``your
@@ -74,13 +79,13 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
     ...     crmethod="mmcosmic",
     ... )
     >>> from ccdcr.plotting import plot_detections
-    >>> artists = plot_detections(sim.exposures, masks)
-    >>> sorted(artists)
-    ['diagram', 'image', 'selected']
+    >>> figure = plot_detections(sim.exposures, masks)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['in the diagram', 'in the median of the exposures']
     """
     inspection = Inspection.from_ccds(ccds, masks)
-    fig = get_figure(fig, (11, 6.2))
-    left, right = fig.subplots(1, 2)
+    figure = get_figure(fig, (11, 6.2))
+    left, right = figure.subplots(1, 2)
     flags = inspection.flags(name)
     y, x = np.nonzero(flags)
     classes = flags[y, x]
@@ -92,13 +97,13 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
     line = _draw_boundary(left, inspection, name, reference)
     _finish_diagram(left, inspection, line)
     _finish_image(right, inspection, color_scale)
-    fig.suptitle(f"pixels of {name} by detector")
+    figure.suptitle(f"pixels of {name} by detector")
     handles = [*artists["image"].values(), *([line] if line else [])]
     if handles:
-        legend_below(fig, handles, columns=3)
+        legend_below(figure, handles, columns=3)
     points = [(left, reference, statistic - reference), (right, x + 1, y + 1)]
-    artists["selected"] = _link(fig, points)
-    return artists
+    artists["selected"] = _link(figure, points)
+    return figure if fig is None else artists
 
 
 def _scatter(ax, x, y, classes):
@@ -160,21 +165,24 @@ def _finish_diagram(ax, inspection, line):
 
 
 def _finish_image(ax, inspection, color_scale):
-    color_scale = color_scale or inspection.requirements.color_scale
-    median = inspection.planes.median
-    ny, nx = median.shape
-    ax.imshow(
-        median,
-        origin="lower",
-        extent=(0.5, nx + 0.5, 0.5, ny + 0.5),
-        cmap="gray",
-        norm=image_norm([median], color_scale),
-        aspect="equal" if 1 / 3 < ny / nx < 3 else "auto",
-        alpha=0.6,
-        zorder=0,
-    )
+    _draw_image(ax, inspection.planes.median, inspection, color_scale, alpha=0.6)
     ax.set(
         xlabel="x (pixel)", ylabel="y (pixel)", title="in the median of the exposures"
+    )
+
+
+def _draw_image(ax, image, inspection, color_scale, **kwargs):
+    ny, nx = image.shape
+    color_scale = color_scale or inspection.requirements.color_scale
+    return ax.imshow(
+        image,
+        origin="lower",
+        extent=get_extent(np.s_[0:ny, 0:nx]),
+        cmap="gray",
+        norm=image_norm([image], color_scale),
+        aspect="equal" if 1 / 3 < ny / nx < 3 else "auto",
+        zorder=0,
+        **kwargs,
     )
 
 
@@ -201,6 +209,114 @@ def _link(fig, points):
     return marks
 
 
+def plot_masks(ccds, masks, names=None, *, exposure=None, color_scale=None, ax=None):
+    """
+    Draw masks over the exposures, each in a colour of its own.
+
+    Parameters
+    ----------
+    ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+        The exposures or their files, in the order of the masks.
+    masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The masks or their file.
+    names : sequence of str, optional
+        Names of the masks, later ones on top. Default is the mask of each exposure and
+        ``'MEDIANCR'``; with ``exposure``, the mask of this one.
+    exposure : int, optional
+        Number of the exposure that is drawn below, from 1. Default is the median of
+        all.
+    color_scale : {'zscale', 'minmax'}, optional
+        Limits of the grey scale. Default is that of the requirements.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes to draw on. Default is those of a new figure without a window.
+
+    Returns
+    -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on given ``ax``, the artists instead.
+    artists : dict of `~matplotlib.image.AxesImage`
+        ``image`` and the masks by name.
+
+    Raises
+    ------
+    TypeError
+        If ``ccds`` or ``masks`` are something else, or swapped.
+    ValueError
+        If masks and exposures do not fit, or if a name or number is unknown.
+
+    Notes
+    -----
+    In images of more than 1000 pixels, single pixels are drawn wider than they are, so
+    that they are seen.
+
+    Examples
+    --------
+    >>> from ccdcr import detect_cosmic_rays
+    >>> from ccdcr.simulation import simulate_exposures
+    >>> sim = simulate_exposures((100, 120), seed=1)
+    >>> masks = detect_cosmic_rays(
+    ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
+    ... )
+    >>> from ccdcr.plotting import plot_masks
+    >>> figure = plot_masks(sim.exposures, masks)
+    >>> figure.axes[0].get_title()
+    'masks over the median of the exposures'
+    """
+    from matplotlib.patches import Patch
+
+    inspection = Inspection.from_ccds(ccds, masks)
+    planes = _choose_planes(inspection.masks, names, exposure)
+    median = exposure is None
+    what = "the median of the exposures" if median else f"exposure {exposure}"
+    image = inspection.planes.median if median else inspection.stack[exposure - 1]
+    figure = get_figure(None, (8.5, 7)) if ax is None else None
+    ax = ax if figure is None else figure.subplots()
+    artists = {"image": _draw_image(ax, image, inspection, color_scale)}
+    artists |= {
+        name: _draw_mask(ax, name, mask, line_style(i)[0])
+        for i, (name, mask) in enumerate(planes.items())
+    }
+    ax.set(xlabel="x (pixel)", ylabel="y (pixel)", title=f"masks over {what}")
+    shown = [artists[name] for name in planes]
+    handles = [Patch(color=a.cmap(1.0), label=a.get_label()) for a in shown]
+    legend_below(ax.figure, handles)
+    return artists if figure is None else figure
+
+
+def _choose_planes(masks, names, exposure):
+    """Return the masks (ny, nx) to be drawn, by name."""
+    own = [f"CRMASK{i}" for i in range(1, len(masks) + 1)]
+    if exposure is not None and exposure not in range(1, len(masks) + 1):
+        msg = f"exposure must be from 1 to {len(masks)}, got {exposure!r}"
+        raise ValueError(msg)
+    if names is None:
+        names = [*own, "MEDIANCR"] if exposure is None else [own[exposure - 1]]
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in masks.planes]:
+        known = ", ".join(masks.planes)
+        msg = f"names must be among {known}, got {', '.join(map(str, unknown))}"
+        raise ValueError(msg)
+    return {name: masks.planes[name] for name in names}
+
+
+def _draw_mask(ax, name, mask, color):
+    from matplotlib.colors import ListedColormap
+
+    ny, nx = mask.shape
+    shown = dilate(mask, max(ny, nx) // _WIDEST)
+    return ax.imshow(
+        np.ma.masked_equal(shown.astype(np.uint8), 0),
+        origin="lower",
+        extent=get_extent(np.s_[0:ny, 0:nx]),
+        cmap=ListedColormap([color]),
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        aspect="equal" if 1 / 3 < ny / nx < 3 else "auto",
+        label=f"{name} ({np.count_nonzero(mask)})",
+    )
+
+
 _LIMITS = {
     "high": "ma_high: hit",
     "low": "ma_low: hit, if joined to one",
@@ -222,6 +338,8 @@ def plot_deviations(masks, *, unit="adu", fig=None):
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict
         ``expected`` and ``observed`` are the 2D histograms (a
         `~matplotlib.collections.QuadMesh` each), ``limits`` the lines in the two
@@ -249,14 +367,14 @@ def plot_deviations(masks, *, unit="adu", fig=None):
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> from ccdcr.plotting import plot_deviations
-    >>> artists = plot_deviations(masks)
-    >>> sorted(artists)
-    ['expected', 'limits', 'observed']
+    >>> figure = plot_deviations(masks)
+    >>> [ax.get_title() for ax in figure.axes[:2]]
+    ['expected from the noise', 'observed']
     """
     found = _find_deviations(masks)
     expected = found.number[:, np.newaxis] * np.diff(ndtr(found.y))
-    fig = get_figure(fig, (11, 5.6))
-    axes = fig.subplots(1, 2, sharex=True, sharey=True)
+    figure = get_figure(fig, (11, 5.6))
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     norm = counts_norm(expected, found.counts)
     pairs = {"expected": expected, "observed": found.counts}
     artists = {"limits": []}
@@ -267,11 +385,11 @@ def plot_deviations(masks, *, unit="adu", fig=None):
     axes[0].set_title("expected from the noise")
     axes[1].set_title("observed")
     axes[0].set_ylabel("exposure \N{MINUS SIGN} mean of the others (sigma)")
-    fig.colorbar(artists["observed"], ax=axes, label="pixels per cell", pad=0.02)
+    figure.colorbar(artists["observed"], ax=axes, label="pixels per cell", pad=0.02)
     part = "" if found.step == 1 else f", one row of {found.step}"
-    fig.suptitle(f"deviations of the matched exposures{part}")
-    legend_below(fig, artists["limits"][: len(_LIMITS)])
-    return artists
+    figure.suptitle(f"deviations of the matched exposures{part}")
+    legend_below(figure, artists["limits"][: len(_LIMITS)])
+    return figure if fig is None else artists
 
 
 def _find_deviations(masks):

@@ -35,6 +35,8 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict
         ``simulated`` and ``observed`` are the 2D histograms (a
         `~matplotlib.collections.QuadMesh` each), the others are lists of lines in
@@ -65,13 +67,13 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
     ...     crmethod="mmcosmic",
     ... )
     >>> from ccdcr.plotting import plot_diagram
-    >>> artists = plot_diagram(masks, "MEANCRT")
-    >>> [ax.get_title() for ax in artists["observed"].figure.axes[:2]]
+    >>> figure = plot_diagram(masks, "MEANCRT")
+    >>> [ax.get_title() for ax in figure.axes[:2]]
     ['expected from the noise', 'observed']
     """
     diagram, boundary = _find_diagram(masks, name)
-    fig = get_figure(fig, (11, 5.2))
-    axes = fig.subplots(1, 2, sharex=True, sharey=True)
+    figure = get_figure(fig, (11, 5.2))
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     left = diagram.simulated / diagram.n_simulations
     norm = counts_norm(left, diagram.observed)
     exact = isinstance(boundary, ExactBoundary)
@@ -89,11 +91,12 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
         ax.set_xlim(diagram.x_edges[[0, -1]])
         ax.set_ylim(diagram.y_edges[[0, -1]])
     axes[0].set_ylabel(_y_label(masks, name, unit))
-    fig.colorbar(meshes[0], ax=axes, label="pixels per cell", pad=0.02)
-    fig.suptitle(f"Median-Minimum diagram of {name}")
+    figure.colorbar(meshes[0], ax=axes, label="pixels per cell", pad=0.02)
+    figure.suptitle(f"Median-Minimum diagram of {name}")
     handles = [ax_lines[0] for ax_lines in lines.values() if ax_lines]
-    legend_below(fig, handles)
-    return {"simulated": meshes[0], "observed": meshes[1], **lines}
+    legend_below(figure, handles)
+    artists = {"simulated": meshes[0], "observed": meshes[1], **lines}
+    return figure if fig is None else artists
 
 
 def plot_boundary(boundary, *, limits=None, ax, **kwargs):

@@ -39,6 +39,8 @@ def plot_flux_factors(ccds, masks, *, ax=None):
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on given ``ax``, the artists instead.
     artists : list of tuple
         A histogram and a vertical line at the flux factor, or at the flux that
         matching has measured, for each exposure.
@@ -68,12 +70,13 @@ def plot_flux_factors(ccds, masks, *, ax=None):
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> from ccdcr.plotting import plot_flux_factors
-    >>> len(plot_flux_factors(sim.exposures, masks))
-    3
+    >>> figure = plot_flux_factors(sim.exposures, masks)
+    >>> figure.axes[0].get_ylabel()
+    'pixels per bin'
     """
     inspection = Inspection.from_ccds(ccds, masks)
-    if ax is None:
-        ax = get_figure(None, (8, 4.8)).subplots()
+    figure = None if ax is not None else get_figure(None, (8, 4.8))
+    ax = ax if figure is None else figure.subplots()
     level = inspection.planes.mean / np.float32(np.mean(inspection.factors))
     use = _bright(inspection, level)
     ratios = [_spread(plane[use]) / level[use] for plane in inspection.stack]
@@ -93,7 +96,7 @@ def plot_flux_factors(ccds, masks, *, ax=None):
         title=f"flux of the exposures; vertical lines: {what}",
     )
     ax.legend(fontsize="small", title=f"{np.count_nonzero(use)} pixels")
-    return artists
+    return artists if figure is None else figure
 
 
 def _spread(values):
@@ -158,6 +161,8 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict
         ``offsets`` is a list of one line for each exposure, empty where offsets
         are not known; ``residuals`` are the images of exposure - median.
@@ -185,18 +190,18 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
     >>> from ccdcr.plotting import plot_offsets
-    >>> artists = plot_offsets(
+    >>> figure = plot_offsets(
     ...     sim.exposures, masks, offsets=[[-0.1, 0], [0, 0], [0.1, 0]]
     ... )
-    >>> len(artists["offsets"]), len(artists["residuals"])
-    (3, 3)
+    >>> figure.axes[0].get_title()
+    'offsets'
     """
     inspection = Inspection.from_ccds(ccds, masks)
     offsets = _find_offsets(inspection) if offsets is None else offsets
     n = len(inspection.stack)
-    fig = get_figure(fig, offsets_size(n))
+    figure = get_figure(fig, offsets_size(n))
     rows, columns = _choose_grid(n)
-    first, *others = fig.subplots(rows, columns, squeeze=False).flat
+    first, *others = figure.subplots(rows, columns, squeeze=False).flat
     for ax in others[n:]:
         ax.set_axis_off()
     others = others[:n]
@@ -206,15 +211,15 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
         _draw_residual(ax, inspection, i, bounds, flux / np.median(fluxes))
         for i, (ax, flux) in enumerate(zip(others, fluxes, strict=True))
     ]
-    fig.colorbar(
+    figure.colorbar(
         residuals[-1],
-        ax=fig.axes[: rows * columns],
+        ax=figure.axes[: rows * columns],
         label="exposure \N{MINUS SIGN} median (sigma)",
     )
     lines = _draw_offsets(first, offsets)
     if lines:
-        legend_below(fig, lines, columns=min(n, _COLUMNS))
-    return {"offsets": lines, "residuals": residuals}
+        legend_below(figure, lines, columns=min(n, _COLUMNS))
+    return figure if fig is None else {"offsets": lines, "residuals": residuals}
 
 
 def _choose_grid(n):
@@ -317,6 +322,8 @@ def plot_equivalence(equivalence, *, unit=None, fig=None):
 
     Returns
     -------
+    figure : `~matplotlib.figure.Figure`
+        The new figure; on a given ``fig``, the artists instead.
     artists : dict of list
         ``levels`` are the lines before and after matching, the other ones the
         maps of each term (`~matplotlib.image.AxesImage`), one per exposure.
@@ -335,13 +342,14 @@ def plot_equivalence(equivalence, *, unit=None, fig=None):
     >>> report = check_equivalence(
     ...     sim.exposures, gain="GAIN", readnoise="RDNOISE"
     ... )
-    >>> len(plot_equivalence(report)["flux"])
-    3
+    >>> figure = plot_equivalence(report)
+    >>> figure.axes[0].get_ylabel()
+    'Q / Q0'
     """
     _check(equivalence)
     number = len(equivalence.terms)
-    fig = get_figure(fig, equivalence_size(number))
-    top, bottom = fig.subfigures(2, 1, height_ratios=(_LEVELS, _MAPS * number + 0.8))
+    figure = get_figure(fig, equivalence_size(number))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(_LEVELS, _MAPS * number + 0.8))
     artists = {"levels": _draw_levels(equivalence, top.subplots())}
     axes = bottom.subplots(number, len(TERMS), sharex=True, sharey=True, squeeze=False)
     for name, column in zip(TERMS, axes.T, strict=True):
@@ -352,7 +360,7 @@ def plot_equivalence(equivalence, *, unit=None, fig=None):
         ax.set_ylabel(f"exposure {number_}\ny (pixel)")
     for ax in axes[-1]:
         ax.set_xlabel("x (pixel)")
-    return artists
+    return figure if fig is None else artists
 
 
 def _check(equivalence):

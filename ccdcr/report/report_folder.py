@@ -3,6 +3,7 @@
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from ccdcr.report.report_figures import (
     make_figures,
 )
 from ccdcr.utils.files import atomic_path, check_output
+from ccdcr.utils.notebook import html_facts, html_table, html_text
 
 __all__ = ["Content", "Gallery", "Report", "write_report"]
 
 _DISPLAY = ("maxplots", "semiwindow", "color_scale")
 # Galleries: stem of the tables, and the PDF.
+_SHOWN = 20  # detections in a notebook
 _FILES = {
     "found": ("detections", "gallery.pdf"),
     "every": ("every_exposure", "gallery_every_exposure.pdf"),
@@ -67,6 +70,13 @@ class Report:
             f"<{type(self).__name__}({str(self.folder)!r}, {len(self.paths)} files, "
             f"{len(self.detections)} detections)>"
         )
+
+    def _repr_html_(self):
+        page = self.paths["index.html"]
+        link = f'<a href="{page.absolute().as_uri()}">{escape(str(page))}</a>'
+        missing = html_facts(dict.fromkeys(self.missing, "missing"))
+        title = f"Report of {len(self.detections)} detections"
+        return html_text(title, link, missing, html_table(self.detections[:_SHOWN]))
 
 
 @dataclass(frozen=True)

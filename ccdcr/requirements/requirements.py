@@ -17,6 +17,7 @@ from ccdcr.requirements.requirement_table import (
     STAGES,
 )
 from ccdcr.utils.files import atomic_path, load_mapping, none_if_named
+from ccdcr.utils.notebook import html_facts, html_text
 
 __all__ = ["Requirements", "yaml_value"]
 
@@ -234,6 +235,12 @@ class Requirements:
             if value != REQUIREMENTS[name].default
         )
         return f"<Requirements({', '.join(changed)})>"
+
+    def _repr_html_(self):
+        values = self.to_dict()
+        changed = {n: v for n, v in values.items() if v != REQUIREMENTS[n].default}
+        title = "Requirements" if changed else "Requirements, all as by default"
+        return html_text(title, html_facts(changed), html_facts(values, "all"))
 
     def __str__(self):
         lines = (f"{name}: {value}" for name, value in self.to_dict().items())

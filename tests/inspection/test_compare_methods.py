@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ccdcr import CRCombiner, CRMaskSet, compare_methods, detect_cosmic_rays
@@ -179,14 +180,14 @@ def test_plot(flat):
     data = flat + 1000 * SIGMA * crmasks
     comparison = compare_methods(exposures_of(data), masks_of(crmasks))
     assert comparison.position == (31, 61)
-    artists = plot_comparison(comparison, semiwindow=2)
+    artists = plot_comparison(comparison, semiwindow=2, fig=Figure())
     assert list(artists) == list(comparison.images)
     image, difference = artists["mediancr"]
     assert tuple(image.get_extent()) == (28.5, 33.5, 58.5, 63.5)
     change = comparison.images["mediancr"].data - comparison.images["median"].data
     assert_allclose(difference.get_array(), change[58:63, 28:33])
-    other = plot_comparison(comparison, x=5, y=6, semiwindow=1)["median"][0]
-    assert tuple(other.get_extent()) == (3.5, 6.5, 4.5, 7.5)
+    figure = plot_comparison(comparison, x=5, y=6, semiwindow=1)
+    assert tuple(figure.axes[0].images[0].get_extent()) == (3.5, 6.5, 4.5, 7.5)
 
 
 def test_text(flat):

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.testing import assert_array_equal
 
 from ccdcr import (
@@ -17,6 +18,7 @@ from ccdcr.inspection import Inspection
 from ccdcr.plotting import (
     plot_detections,
     plot_flux_factors,
+    plot_masks,
     plot_offsets,
     plot_stamps,
 )
@@ -29,6 +31,7 @@ FUNCTIONS = {
     "explain_pixel": lambda ccds, masks: explain_pixel(ccds, masks, 6, 4),
     "plot_detections": plot_detections,
     "plot_flux_factors": plot_flux_factors,
+    "plot_masks": plot_masks,
     "plot_offsets": plot_offsets,
     "plot_stamps": lambda ccds, masks: plot_stamps(ccds, masks, x=6, y=4),
     "review": review,
@@ -115,7 +118,7 @@ class TestFiles:
         )
         assert_array_equal(found, table)
         images = (
-            plot_stamps(*given, x=6, y=4)["corrected"].get_array()
+            plot_stamps(*given, x=6, y=4, fig=Figure())["corrected"].get_array()
             for given in ((paths, path), (ccds, masks))
         )
         assert_array_equal(*images)

@@ -1,8 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the figures that masks and exposures make: what the artists hold."""
 
+import pickle
 import subprocess
 import sys
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from ccdcr.plotting import (
     plot_diagram,
     plot_equivalence,
     plot_flux_factors,
+    plot_masks,
     plot_offsets,
     plot_stamps,
 )
@@ -75,6 +78,14 @@ def small_exposures(unit="adu"):
     return [CCDData(plane, unit=unit) for plane in data]
 
 
+def artists_of(plot, *args, **kwargs):
+    """Return the artists that a function draws on a given figure or axes."""
+    fig = Figure(layout="constrained")
+    if "ax" in signature(plot).parameters:
+        return plot(*args, ax=fig.subplots(), **kwargs)
+    return plot(*args, fig=fig, **kwargs)
+
+
 def test_no_matplotlib():
     """Neither the package nor its figures import matplotlib before they draw."""
     code = (
@@ -92,7 +103,7 @@ class TestDiagram:
         """What is drawn is the diagram; one logarithmic scale for both."""
         masks = request.getfixturevalue(which)
         diagram = masks.diagnostics.diagrams["MEDIANCR"]
-        artists = plot_diagram(masks)
+        artists = artists_of(plot_diagram, masks)
         per_set = diagram.simulated / diagram.n_simulations
         for name, counts in (("simulated", per_set), ("observed", diagram.observed)):
             shown = artists[name].get_array()
@@ -106,7 +117,7 @@ class TestDiagram:
 
     def test_exact_boundary(self, masks):
         """The line is the boundary, in both panels."""
-        artists = plot_diagram(masks)
+        artists = artists_of(plot_diagram, masks)
         assert set(artists) == {"simulated", "observed", "boundary"}
         boundary = masks.diagnostics.boundaries["MEDIANCR"]
         assert len(artists["boundary"]) == 2
@@ -117,7 +128,7 @@ class TestDiagram:
     def test_fits(self, fitted):
         """Points, all iterations but the last, the last, and the fixed points."""
         boundary = fitted.diagnostics.boundaries["MEDIANCR"]
-        artists = plot_diagram(fitted)
+        artists = artists_of(plot_diagram, fitted)
         assert_array_equal(artists["points"][0].get_xdata(), boundary.x)
         assert_array_equal(artists["points"][0].get_ydata(), boundary.y)
         earlier = len(boundary.fits) - 1
@@ -133,7 +144,7 @@ class TestDiagram:
 
     def test_labels(self, masks):
         """Axes have units, those that are given."""
-        artists = plot_diagram(masks, "MEANCRT", unit=u.electron)
+        artists = artists_of(plot_diagram, masks, "MEANCRT", unit=u.electron)
         ax = artists["simulated"].axes
         assert ax.get_xlabel() == "minimum over the exposures (electron)"
         assert ax.get_ylabel() == "highest exposure \N{MINUS SIGN} minimum (electron)"
@@ -168,7 +179,7 @@ class TestDetections:
 
     def test_pixels(self, sim, masks):
         """Every masked pixel is drawn once in each panel, in FITS pixels."""
-        artists = plot_detections(sim.exposures, masks)
+        artists = artists_of(plot_detections, sim.exposures, masks)
         labels = {1: "dilation only", 2: "comparison only", 3: "single image only"}
         flags = masks.diagnostics.flags["MEDIANCR"]
         median = np.median([ccd.data for ccd in sim.exposures], axis=0)
@@ -189,7 +200,7 @@ class TestDetections:
 
     def test_link(self, sim, masks):
         """A click on a pixel marks it in both panels; a click elsewhere none."""
-        artists = plot_detections(sim.exposures, masks)
+        artists = artists_of(plot_detections, sim.exposures, masks)
         line = artists["image"]["comparison only"]
         canvas = line.figure.canvas
         canvas.draw()
@@ -206,7 +217,7 @@ class TestDetections:
 
     def test_no_diagnostics(self):
         """Masks from a file: their pixels, of a detector that is not known."""
-        artists = plot_detections(small_exposures(), small_masks())
+        artists = artists_of(plot_detections, small_exposures(), small_masks())
         assert list(artists["image"]) == ["detector not known"]
         line = artists["image"]["detector not known"]
         assert_array_equal(line.get_xydata(), [[3, 2]])
@@ -218,7 +229,7 @@ class TestDetections:
         """No masked pixel, no line."""
         nothing = np.zeros((3, 4, 5), dtype=bool)
         masks = CRMaskSet(nothing[0], nothing[0], nothing)
-        artists = plot_detections(small_exposures(), masks)
+        artists = artists_of(plot_detections, small_exposures(), masks)
         assert artists["image"] == artists["diagram"] == {}
         artists["selected"][0].figure.canvas.draw()
 
@@ -228,7 +239,9 @@ class TestStamps:
 
     def test_images(self):
         """Exposures, median, mask and corrected image at their place."""
-        artists = plot_stamps(small_exposures(), small_masks(), x=3, y=2, semiwindow=1)
+        artists = artists_of(
+            plot_stamps, small_exposures(), small_masks(), x=3, y=2, semiwindow=1
+        )
         titles = ["exposure 1", "exposure 2", "exposure 3", "median", "MEDIANCR"]
         assert list(artists) == [*titles, "corrected"]
         centre = {t: a.get_array()[1, 1] for t, a in artists.items() if t != "MEDIANCR"}
@@ -250,7 +263,7 @@ class TestStamps:
     def test_name(self, name):
         """Another mask."""
         masks = small_masks()
-        artists = plot_stamps(small_exposures(), masks, x=3, y=2, name=name)
+        artists = artists_of(plot_stamps, small_exposures(), masks, x=3, y=2, name=name)
         expected = masks.planes.get(name, masks.crmasks.all(axis=0))
         masked = np.any(artists[name].get_array() != 255, axis=-1)
         assert_array_equal(masked, expected)
@@ -261,13 +274,13 @@ class TestStamps:
     def test_color_scale(self, color_scale, limits):
         """One grey scale for all; that of the requirements is the default."""
         args = (small_exposures(), small_masks())
-        artists = plot_stamps(*args, x=3, y=2, color_scale=color_scale)
+        artists = artists_of(plot_stamps, *args, x=3, y=2, color_scale=color_scale)
         norms = {id(a.norm) for t, a in artists.items() if t != "MEDIANCR"}
         assert len(norms) == 1
         if limits:
             assert artists["median"].get_clim() == limits
         else:
-            same = plot_stamps(*args, x=3, y=2)
+            same = artists_of(plot_stamps, *args, x=3, y=2)
             assert artists["median"].get_clim() == same["median"].get_clim()
 
     def test_bias_and_electrons(self):
@@ -279,7 +292,7 @@ class TestStamps:
             bias=3.0,
         )
         for unit, bias in (("adu", 3), ("electron", 6)):
-            artists = plot_stamps(small_exposures(unit), masks, x=3, y=2)
+            artists = artists_of(plot_stamps, small_exposures(unit), masks, x=3, y=2)
             assert artists["corrected"].get_array()[1, 2] == 10 - bias
 
     @pytest.mark.parametrize(
@@ -322,7 +335,7 @@ class TestEquivalence:
         """The lines and maps are those of the report."""
         _, masks = matched
         report = masks.equivalence
-        artists = plot_equivalence(report, unit="adu")
+        artists = artists_of(plot_equivalence, report, unit="adu")
         for line, column in zip(artists["levels"], ("before", "after"), strict=True):
             assert_array_equal(line.get_xdata(), report.levels["level"])
             assert_array_equal(line.get_ydata(), report.levels[column])
@@ -348,7 +361,7 @@ class TestEquivalence:
     def test_deviations(self, matched):
         """All pixels are counted; the body is what the noise explains."""
         sim, masks = matched
-        artists = plot_deviations(masks)
+        artists = artists_of(plot_deviations, masks)
         expected, observed = (
             np.asarray(artists[name].get_array().filled(0))
             for name in ("expected", "observed")
@@ -396,7 +409,7 @@ class TestEquivalence:
     def test_guide(self, matched):
         """Matched exposures have the noise to compare with, no boundary."""
         sim, masks = matched
-        artists = plot_detections(sim.exposures, masks)
+        artists = artists_of(plot_detections, sim.exposures, masks)
         ax = next(iter(artists["diagram"].values())).axes
         (line,) = (i for i in ax.lines if i.get_label() == "5 sigma of the noise")
         x, y = line.get_xydata().T
@@ -413,7 +426,7 @@ class TestExposures:
         flux = [1.0, 0.8, 1.3]
         sim = simulate_exposures((100, 120), flux=flux, cr_rate=0.0, seed=3)
         masks = detect_cosmic_rays(sim.exposures, flux_factor=flux, **KNOWN)
-        artists = plot_flux_factors(sim.exposures, masks)
+        artists = artists_of(plot_flux_factors, sim.exposures, masks)
         assert len(artists) == 3
         for (histogram, line), factor in zip(artists, flux, strict=True):
             assert_allclose(line.get_xdata(), factor)
@@ -425,11 +438,11 @@ class TestExposures:
     def test_matched(self, matched):
         """Lines and residuals take the fluxes that matching has measured."""
         sim, masks = matched
-        artists = plot_flux_factors(sim.exposures, masks)
+        artists = artists_of(plot_flux_factors, sim.exposures, masks)
         lines = [line.get_xdata()[0] for _, line in artists]
         assert_allclose(lines, FLUX / np.mean(FLUX), rtol=0.02)
         # A tenth of the flux is nearly one sigma here.
-        for image in plot_offsets(sim.exposures, masks)["residuals"]:
+        for image in artists_of(plot_offsets, sim.exposures, masks)["residuals"]:
             assert abs(np.median(image.get_array().data)) < 0.5
 
     def test_given_scale(self):
@@ -437,7 +450,7 @@ class TestExposures:
         flux = np.array([2.0, 1.8, 2.4])
         sim = simulate_exposures((100, 120), flux=flux, cr_rate=0.0, seed=3)
         masks = detect_cosmic_rays(sim.exposures, flux_factor=flux, **KNOWN)
-        for image in plot_offsets(sim.exposures, masks)["residuals"]:
+        for image in artists_of(plot_offsets, sim.exposures, masks)["residuals"]:
             assert abs(np.median(image.get_array().data)) < 0.2
 
     def test_whole_numbers(self):
@@ -447,7 +460,7 @@ class TestExposures:
         crmasks = np.zeros(data.shape, dtype=bool)
         masks = CRMaskSet(nothing, nothing, crmasks, gain=1.0, readnoise=3.0)
         ccds = [CCDData(plane, unit="adu") for plane in data]
-        for histogram, _ in plot_flux_factors(ccds, masks):
+        for histogram, _ in artists_of(plot_flux_factors, ccds, masks):
             counts = histogram.get_data().values
             around = (counts[2:] + counts[:-2]) / 2
             well = around > 1000
@@ -463,7 +476,7 @@ class TestExposures:
     def test_offsets(self, sim, masks):
         """Given offsets, and residuals in sigma of one exposure."""
         given = [(0.0, 0.0), (0.1, -0.2), (-0.3, 0.1)]
-        artists = plot_offsets(sim.exposures, masks, offsets=given)
+        artists = artists_of(plot_offsets, sim.exposures, masks, offsets=given)
         for line, (dx, dy) in zip(artists["offsets"], given, strict=True):
             assert_array_equal(line.get_xydata(), [[dx, dy]])
         stack = np.array([ccd.data for ccd in sim.exposures])
@@ -474,14 +487,14 @@ class TestExposures:
 
     def test_unknown_offsets(self):
         """No offsets and no noise: the residuals in units of their scatter."""
-        artists = plot_offsets(small_exposures(), small_masks())
+        artists = artists_of(plot_offsets, small_exposures(), small_masks())
         assert artists["offsets"] == []
         assert len(artists["residuals"]) == 3
 
     def test_shifts(self, matched):
         """Shifts that matching has measured are offsets."""
         sim, masks = matched
-        artists = plot_offsets(sim.exposures, masks)
+        artists = artists_of(plot_offsets, sim.exposures, masks)
         found = np.array([line.get_xydata()[0] for line in artists["offsets"]])
         given = np.array(SHIFTS) - np.mean(SHIFTS, axis=0)
         assert_allclose(found, given, atol=0.06)
@@ -495,7 +508,7 @@ class TestExposures:
             mm_crosscorr_region=[11, 130, 21, 140],
             **KNOWN,
         )
-        artists = plot_offsets(exposures, known)
+        artists = artists_of(plot_offsets, exposures, known)
         found = [tuple(line.get_xydata()[0]) for line in artists["offsets"]]
         assert_allclose(found, known.diagnostics.offsets)
         extent = artists["residuals"][0].get_extent()
@@ -509,7 +522,7 @@ class TestComparison:
         """Each image minus the reference."""
         image = np.arange(1500.0).reshape(30, 50)
         images = {"median": image, "a": image + 1, "b": image - 3}
-        artists = plot_comparison(images, x=20, y=10, semiwindow=3)
+        artists = artists_of(plot_comparison, images, x=20, y=10, semiwindow=3)
         assert artists["median"][1] is None
         cut = np.s_[6:13, 16:23]
         for title, change in (("a", 1), ("b", -3)):
@@ -538,10 +551,98 @@ class TestComparison:
         """All panels of the figure are as large as the others."""
         image = np.arange(1500.0).reshape(30, 50)
         images = {"median": image, "a": image + 1, "b": image - 3, "c": image}
-        artists = plot_comparison(images, x=20, y=10, semiwindow=8)
+        artists = artists_of(plot_comparison, images, x=20, y=10, semiwindow=8)
         fig = artists["a"][0].axes.figure
         fig.draw_without_rendering()
         panels = [ax for ax in fig.axes if ax.get_xlabel() or ax.get_title()]
         sizes = [ax.get_window_extent().size for ax in panels]
         assert len(panels) == 8
         assert_allclose(sizes, [sizes[0]] * 8, rtol=1e-3)
+
+
+class TestNewFigure:
+    """Without a figure or axes, the function returns the figure that it makes."""
+
+    @pytest.mark.parametrize(
+        "plot",
+        [
+            plot_detections,
+            plot_flux_factors,
+            plot_masks,
+            plot_offsets,
+            lambda *args: plot_stamps(*args, x=3, y=2),
+            lambda ccds, _: plot_comparison({"median": ccds[0]}, x=3, y=2),
+        ],
+    )
+    def test_shown(self, plot):
+        """A notebook shows it as a PNG, without a window of pyplot."""
+        figure = plot(small_exposures(), small_masks())
+        assert isinstance(figure, Figure)
+        assert figure._repr_png_().startswith(b"\x89PNG")
+        assert figure.canvas.manager is None
+        assert len(pickle.loads(pickle.dumps(figure)).axes) == len(figure.axes)  # noqa: S301
+
+    def test_of_masks(self, masks):
+        """The diagram, too, which needs no exposures."""
+        assert (
+            plot_diagram(masks).get_suptitle() == "Median-Minimum diagram of MEDIANCR"
+        )
+
+
+class TestMasks:
+    """Masks over an exposure."""
+
+    def test_default(self):
+        """All of the exposures and MEDIANCR, in different colours, over the median."""
+        artists = artists_of(plot_masks, small_exposures(), small_masks())
+        assert list(artists) == ["image", "CRMASK1", "CRMASK2", "CRMASK3", "MEDIANCR"]
+        masks = small_masks()
+        colors = set()
+        for name, mask in masks.planes.items():
+            if name in artists:
+                drawn = np.ma.getmaskarray(artists[name].get_array())
+                assert_array_equal(~drawn, mask)
+                assert artists[name].get_extent() == [0.5, 5.5, 0.5, 4.5]
+                colors.add(artists[name].cmap(1.0))
+        assert len(colors) == 4
+        median = np.full((4, 5), 10.0)
+        median[1, 2] = 90
+        assert_allclose(artists["image"].get_array(), median)
+        labels = [t.get_text() for t in artists["image"].figure.legends[0].get_texts()]
+        assert labels == [
+            "CRMASK1 (1)",
+            "CRMASK2 (1)",
+            "CRMASK3 (1)",
+            "MEDIANCR (1)",
+        ]
+
+    def test_chosen(self):
+        """One exposure with its own mask, or the masks that are named."""
+        args = small_exposures(), small_masks()
+        artists = artists_of(plot_masks, *args, exposure=3)
+        assert list(artists) == ["image", "CRMASK3"]
+        assert_allclose(artists["image"].get_array(), args[0][2].data)
+        assert list(artists_of(plot_masks, *args, "MEANCRT")) == ["image", "MEANCRT"]
+
+    def test_large(self):
+        """Single pixels of large images are drawn wider, so that they are seen."""
+        crmasks = np.zeros((2, 3, 2500), bool)
+        crmasks[0, 1, 1000] = True
+        masks = CRMaskSet(crmasks.all(axis=0), crmasks.any(axis=0), crmasks)
+        ccds = [CCDData(np.ones((3, 2500)), unit="adu") for _ in range(2)]
+        drawn = artists_of(plot_masks, ccds, masks, exposure=1)["CRMASK1"].get_array()
+        assert np.flatnonzero(~np.ma.getmaskarray(drawn)[1]).tolist() == [
+            *range(998, 1003)
+        ]
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"names": ["X"]}, "names must be among MEDIANCR, .*, got X"),
+            ({"exposure": 4}, "exposure must be from 1 to 3, got 4"),
+        ],
+    )
+    def test_refused(self, kwargs, message):
+        """Masks and exposures that there are not."""
+        with pytest.raises(ValueError, match=message):
+            plot_masks(small_exposures(), small_masks(), **kwargs)

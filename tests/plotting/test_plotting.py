@@ -19,6 +19,11 @@ def images_of(n):
     return {f"image {i}": image + 1000 * i for i in range(n)}
 
 
+def drawn(images, **kwargs):
+    """Return the artists that are drawn on a given figure."""
+    return plot_combinations(images, fig=Figure(), **kwargs)
+
+
 class TestPlotCombinations:
     """Stamps of several images."""
 
@@ -36,7 +41,7 @@ class TestPlotCombinations:
     def test_stamp(self, x, y, semiwindow, cut, extent):
         """The pixels around the centre, at their place."""
         images = images_of(2)
-        artists = plot_combinations(images, x=x, y=y, semiwindow=semiwindow)
+        artists = drawn(images, x=x, y=y, semiwindow=semiwindow)
         for artist, image in zip(artists, images.values(), strict=True):
             assert_array_equal(artist.get_array(), image[cut])
             assert tuple(artist.get_extent()) == extent
@@ -44,7 +49,7 @@ class TestPlotCombinations:
 
     def test_default_semiwindow(self):
         """20 pixels to each side."""
-        (artist,) = plot_combinations({"a": np.ones((100, 100))}, x=50, y=50)
+        (artist,) = drawn({"a": np.ones((100, 100))}, x=50, y=50)
         assert artist.get_array().shape == (41, 41)
 
     @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ class TestPlotCombinations:
     )
     def test_grid(self, n, rows, columns):
         """One row of three at most; what is left of the second is empty."""
-        artists = plot_combinations(images_of(n), x=20, y=10)
+        artists = drawn(images_of(n), x=20, y=10)
         assert [artist.axes.get_title() for artist in artists] == list(images_of(n))
         figure = artists[0].figure
         grid = figure.axes[0].get_gridspec()
@@ -68,7 +73,7 @@ class TestPlotCombinations:
     def test_grey_scale(self):
         """One for all, of the stamp of the last image."""
         images = images_of(3)
-        artists = plot_combinations(images, x=20, y=10, semiwindow=4)
+        artists = drawn(images, x=20, y=10, semiwindow=4)
         limits = ZScaleInterval().get_limits(images["image 2"][5:14, 15:24])
         for artist in artists:
             assert artist.get_clim() == pytest.approx(limits)
@@ -77,7 +82,7 @@ class TestPlotCombinations:
 
     def test_shared_axes(self):
         """All stamps zoom together."""
-        first, second = plot_combinations(images_of(2), x=20, y=10)
+        first, second = drawn(images_of(2), x=20, y=10)
         first.axes.set_xlim(10, 12)
         assert second.axes.get_xlim() == (10, 12)
 
@@ -91,7 +96,7 @@ class TestPlotCombinations:
             mask[9, 19] = True
             data[9, 19] = np.nan
         ccd = CCDData(data, unit="adu", mask=mask)
-        first, second = plot_combinations({"a": ccd, "b": data}, x=20, y=10)
+        first, second = drawn({"a": ccd, "b": data}, x=20, y=10)
         assert_array_equal(np.ma.getdata(first.get_array()), data[:30, :40])
         assert np.isfinite(first.get_clim()).all()
         assert first.get_clim() == second.get_clim()
@@ -102,8 +107,7 @@ class TestPlotCombinations:
         figure = Figure()
         artists = plot_combinations(images_of(2), x=20, y=10, fig=figure)
         assert all(artist.figure is figure for artist in artists)
-        other = plot_combinations(images_of(2), x=20, y=10)
-        assert other[0].figure is not figure
+        assert plot_combinations(images_of(2), x=20, y=10) is not figure
 
 
 class TestStampRefused:
