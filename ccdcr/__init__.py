@@ -39,6 +39,7 @@ _MODULES = {
     "compare_methods": "inspection",
     "detect_cosmic_rays": "detection.detect_cosmic_rays",
     "explain_pixel": "inspection",
+    "remove_cosmic_rays": "pipeline.remove_cosmic_rays",
     "review": "reviewing",
     "run_blocks": "pipeline",
     "write_report": "report",

@@ -150,7 +150,7 @@ def test_command_line(exposures, ccds, coincident, tmp_path, monkeypatch):
         assert main(["run", "night1.yaml"]) == 0
     masks = CRMaskSet.read("obsidnight1_crmasks_results/crmasks.fits")
     assert np.count_nonzero(masks.mediancr[coincident]) >= 47
-    combined = combine(ccds, method="meancr", crmasks=masks)
+    combined = combine(ccds, method="meancr", crmasks=masks, dtype="auto")
     with fits.open("obsidnight1_results/meancr.fits") as hdulist:
         assert [hdu.name for hdu in hdulist] == ["PRIMARY", "MASK", "UNCERT", "NUSED"]
         np.testing.assert_array_equal(hdulist[0].data, combined.data)

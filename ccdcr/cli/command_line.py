@@ -21,7 +21,7 @@ from ccdcr.cli.report_commands import (
     add_report_and_compare,
 )
 from ccdcr.cli.run_command import add_run, add_template
-from ccdcr.cli.single_commands import add_combine, add_detect
+from ccdcr.cli.single_commands import add_combine, add_detect, add_remove
 
 __all__ = ["LEVELS", "Console", "ProgressLine", "main", "make_parser", "report_errors"]
 
@@ -206,6 +206,7 @@ def report_errors(options, parser):
 _COMMANDS = (
     add_template,
     add_run,
+    add_remove,
     add_detect,
     add_combine,
     add_info,
@@ -217,6 +218,7 @@ _EXAMPLES = """
 examples:
   ccdcr demo
   ccdcr demo --scene stars --seed 7 --output-folder stars
+  ccdcr remove r1.fits r2.fits r3.fits --gain 1.9 --readnoise 3.8 -o combined.fits
   ccdcr template -o night1.yaml r1.fits r2.fits r3.fits
   ccdcr run night1.yaml
   ccdcr info obsidnight1_crmasks_results/crmasks.fits

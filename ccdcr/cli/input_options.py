@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = [
     "UsageError",
+    "add_dtype_option",
     "add_exposure_options",
     "add_output_options",
     "add_reading_options",
@@ -118,6 +119,15 @@ def add_reading_options(group):
     )
     group.add_argument(
         "--unit", help="unit of the exposures (default: BUNIT, or adu without it)"
+    )
+
+
+def add_dtype_option(parser):
+    """Add the option for the type of combined images."""
+    parser.add_argument(
+        "--dtype",
+        help="type of combined images, such as float64 (default: auto, float32 if the "
+        "exposures are float32 or 16-bit integers)",
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccdcr.cli.input_options import (
+    add_dtype_option,
     add_exposure_options,
     add_output_options,
     add_reading_options,
@@ -80,13 +81,18 @@ def _write_template(options, console):
 
 
 def _known_values(inputs, options):
-    """Check frames; return the keywords of gain and read noise (or None) by name."""
+    """Check frames; return what their headers say of gain and read noise, by name."""
     from ccdcr.exposures.ccd_values import find_keywords
     from ccdcr.exposures.open_exposures import open_exposures
 
     reading = {"extension": options.extension, "unit": options.unit}
     with open_exposures(inputs, name="frames", minimum=2, **reading) as opened:
-        return find_keywords(opened, gain=None, readnoise=None)
+        found = find_keywords(opened, gain=None, readnoise=None)
+        return {
+            name: f"{keyword}, which is {opened[0].meta[keyword]}: check it"
+            for name, keyword in found.items()
+            if keyword is not None
+        }
 
 
 _EXAMPLES = """
@@ -137,6 +143,7 @@ def add_run(commands, common):
         metavar="FILE",
         help="accepted for command lines of numina; the file is not used",
     )
+    add_dtype_option(parser)
     add_output_options(parser)
     add_exposure_options(parser)
     parser.set_defaults(run=_run_blocks)
@@ -154,6 +161,8 @@ def _run_blocks(options, console):
 
     if options.reqs is not None:
         console.warn(f"{options.reqs} is not used: no calibrations are needed here")
+    if options.dtype is not None:
+        options.changes.append(("dtype", options.dtype))
     folder = Path(options.output_folder)
     settings = make_settings(options, output_folder=folder, resume=options.resume)
     plan = make_plan(expanded(options.files), settings)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Commands ``ccdcr detect`` and ``ccdcr combine``."""
+"""Commands ``ccdcr detect``, ``ccdcr combine`` and ``ccdcr remove``."""
 
 import argparse
 import dataclasses
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccdcr.cli.input_options import (
     UsageError,
+    add_dtype_option,
     add_exposure_options,
     add_output_options,
     expanded,
@@ -16,7 +17,7 @@ from ccdcr.cli.input_options import (
 )
 from ccdcr.cli.run_command import say_result
 
-__all__ = ["add_combine", "add_detect", "make_block", "run_single"]
+__all__ = ["add_combine", "add_detect", "add_remove", "make_block", "run_single"]
 
 
 def make_block(options, kind):
@@ -94,6 +95,13 @@ def add_detect(commands, common):
         metavar="FILE",
         help="the file of masks (default: %(default)s)",
     )
+    _add_align(parser)
+    add_output_options(parser)
+    add_exposure_options(parser)
+    parser.set_defaults(run=_run_detect)
+
+
+def _add_align(parser):
     parser.add_argument(
         "--align",
         type=yaml_option,
@@ -101,9 +109,6 @@ def add_detect(commands, common):
         help="align dithered exposures by whole pixels: measure, wcs, wcs+measure, "
         "or their offsets, '[[0, 0], [12, -8]]'",
     )
-    add_output_options(parser)
-    add_exposure_options(parser)
-    parser.set_defaults(run=_run_detect)
 
 
 def _run_detect(options, console):
@@ -149,14 +154,7 @@ def add_combine(commands, common):
         "(default: that of the YAML file, or meancr)",
     )
     parser.add_argument("--crmasks", metavar="FILE", help="the file of masks")
-    for name, text in (
-        ("use-lamedian", "take LAMEDIAN instead of the minimum"),
-        ("use-expected", "replace masked values by those without hits (if known)"),
-        ("apply-flux-factor", "divide exposures by the flux factors of the masks"),
-    ):
-        parser.add_argument(
-            f"--{name}", action=argparse.BooleanOptionalAction, help=text
-        )
+    _add_combination(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -168,15 +166,108 @@ def add_combine(commands, common):
     parser.set_defaults(run=_run_combine)
 
 
+_CHOICES = {
+    "use-lamedian": "take LAMEDIAN instead of the minimum",
+    "use-expected": "replace masked values by those without hits (if known)",
+    "apply-flux-factor": "divide exposures by the flux factors of the masks",
+}
+
+
+def _add_combination(parser):
+    for name, text in _CHOICES.items():
+        parser.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, help=text
+        )
+    add_dtype_option(parser)
+
+
+def _combination_changes(options):
+    names = (*(name.replace("-", "_") for name in _CHOICES), "dtype")
+    given = ((name, getattr(options, name)) for name in names)
+    return [(name, value) for name, value in given if value is not None]
+
+
+_REMOVE_EXAMPLES = """
+examples:
+  ccdcr remove r*.fits --gain 1.9 --readnoise 3.8 -o combined.fits
+  ccdcr remove r*.fits --method mediancr --set ma_high=6 --align wcs
+"""
+
+
+def add_remove(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "remove",
+        parents=[common],
+        help="detect the cosmic rays in some exposures and combine without them",
+        description="Detect the cosmic rays in two or more exposures, and combine the "
+        "exposures without them: ccdcr detect and ccdcr combine in one.",
+        epilog=_REMOVE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE",
+        help="the exposures, or a YAML file with a detection, or both",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("meancr", "meancrt", "mediancr", "meancr2"),
+        default="meancr",
+        help="the combination method (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="combined.fits",
+        metavar="FILE",
+        help="the combined image (default: %(default)s); the masks are written "
+        "beside it, to NAME_crmasks.fits",
+    )
+    _add_combination(parser)
+    _add_align(parser)
+    add_output_options(parser)
+    add_exposure_options(parser)
+    parser.set_defaults(run=_run_remove)
+
+
+def _run_remove(options, console):
+    from ccdcr.pipeline.block_options import can_have
+    from ccdcr.pipeline.observing_block import ObservingBlock
+    from ccdcr.utils.files import check_output
+
+    detection = make_block(options, "detection")
+    output = Path(options.output)
+    make_settings(options, output=output)  # checks the changes, for both blocks
+    masks = output.with_name(f"{output.name.split('.fit')[0]}_crmasks.fits")
+    combination = ObservingBlock(
+        frames=detection.frames,
+        extnum=detection.extnum,
+        path=detection.path,
+        method=options.method,
+        crmasks=str(masks.absolute()),
+    )
+    changes = [*options.changes, *_combination_changes(options)]
+    overwrite = options.overwrite or options.dry_run
+    check_output(output, overwrite=overwrite, inputs=expanded(options.inputs))
+    for block, path in ((detection, masks), (combination, output)):
+        options.changes = [change for change in changes if can_have(block, change[0])]
+        if status := run_single(block, path, options, console):
+            return status
+        if options.dry_run:
+            console.say(f"  would write {output}")
+            break
+    return 0
+
+
 def _run_combine(options, console):
     block = make_block(options, "combination")
     given = {"method": options.method}
     if options.crmasks is not None:
         given["crmasks"] = str(Path(options.crmasks).absolute())
     given = {name: value for name, value in given.items() if value is not None}
-    for name in ("use_lamedian", "use_expected", "apply_flux_factor"):
-        if (value := getattr(options, name)) is not None:
-            options.changes.append((name, value))
+    options.changes += _combination_changes(options)
     block = dataclasses.replace(block, **given)
     method = dict(options.changes).get("method", block.method)
     output = options.output or f"{method}.fits"

@@ -33,6 +33,7 @@ __all__ = [
     "check_factors",
     "check_fit",
     "check_weights",
+    "choose_dtype",
     "given_noise",
     "is_applied",
     "make_keywords",
@@ -333,12 +334,22 @@ def check_fit(masks, n, shape, name="crmasks"):
         raise ValueError(msg)
 
 
+def choose_dtype(dtype, exposures):
+    """Return the type of results; 'auto' is float32 where exposures fit into it."""
+    if not isinstance(dtype, str) or dtype != "auto":
+        return dtype
+    found = np.result_type(np.float32, *(exposure.data.dtype for exposure in exposures))
+    return np.dtype("f4") if found == np.float32 else np.dtype("f8")
+
+
 def check_dtype(dtype, *, kinds="f"):
     """Refuse a type of the data that numpy does not know, or of another kind."""
+    if isinstance(dtype, str) and dtype == "auto":
+        return
     try:
         found = np.dtype(dtype or float)
     except TypeError as err:
-        msg = f"dtype must be a type of numpy, such as 'float32', got {dtype!r}"
+        msg = f"dtype must be 'auto' or a type such as 'float32', got {dtype!r}"
         raise TypeError(msg) from err
     if found.kind not in kinds:
         msg = f"dtype must be a floating-point type, got {found}"

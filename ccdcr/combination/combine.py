@@ -31,7 +31,7 @@ _READING = ("hdu_mask", "hdu_uncertainty", "key_uncertainty_type")
 def combine(
     img_list,
     output_file=None,
-    method="meancr",
+    method=None,
     *,
     crmasks=None,
     use_lamedian=False,
@@ -66,7 +66,8 @@ def combine(
     """
     Combine exposures or their files, without cosmic rays.
 
-    This is `ccdproc.combine` with three more methods.
+    This is `ccdproc.combine` with three more methods, which need masks. Without masks,
+    it does the same.
 
     Parameters
     ----------
@@ -79,8 +80,9 @@ def combine(
         deviation) and NUSED (number of exposures used).
     method : {'meancr', 'meancrt', 'mediancr', 'meancr2', 'average', 'median', \
 'sum'}, optional
-        The method; the last three are those of `ccdproc.combine`.
-    crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
+        The method; the last three are those of `ccdproc.combine`. Default is
+        ``'meancr'`` with masks and ``'average'`` without.
+    crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`, optional
         The masks or their file. Not for the last three methods.
     use_lamedian : bool, optional
         Take LAMEDIAN instead of the minimum. Default is False.
@@ -124,7 +126,8 @@ def combine(
         Centre, 'mean' or 'median', and deviation, 'std' or 'mad_std'. Default is
         the mean and the standard deviation.
     dtype : str or `~numpy.dtype`, optional
-        Type of the data and of the result. Default is float64.
+        Type of the data and of the result; ``'auto'`` is float32 if the exposures are
+        float32 or 16-bit integers. Default is float64.
     combine_uncertainty_function : callable, optional
         As for `ccdproc.combine`, for the last three methods only.
     overwrite_output : bool, optional
@@ -167,6 +170,8 @@ def combine(
     >>> combine(sim.exposures, method="mediancr", crmasks=masks).shape
     (100, 120)
     """
+    if method is None:
+        method = "average" if crmasks is None else "meancr"
     options = {
         "use_lamedian": use_lamedian,
         "use_expected": use_expected,

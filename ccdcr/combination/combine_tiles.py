@@ -16,6 +16,7 @@ from ccdcr.combination.combination_settings import (
     check_factors,
     check_fit,
     check_weights,
+    choose_dtype,
     given_noise,
     make_keywords,
     masks_for,
@@ -184,6 +185,7 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         check_fit(masks, len(exposures), exposures[0].shape)
         check_order(masks, exposures, list_exposures(items)[1])
         check_dtype(settings["dtype"])
+        settings["dtype"] = choose_dtype(settings["dtype"], exposures)
         _check_weights(settings["weights"], exposures)
         scaling = _factors(settings.pop("scale"), exposures, mem_limit)
         given = given_noise(
@@ -220,6 +222,7 @@ def combine_plain(items, method, uncertainty_func, *, folder, **settings):
     """Return what `combine_tiles` does, by a method of `ccdproc.Combiner`."""
     mem_limit, reading = settings["mem_limit"], settings.pop("reading")
     with open_exposures(items, name="img_list", folder=folder, **reading) as exposures:
+        settings["dtype"] = choose_dtype(settings["dtype"], exposures)
         _check_weights(settings["weights"], exposures)
         check_extrema(settings["clips"], len(exposures))
         function = PlainCombination(

@@ -9,6 +9,7 @@ from ccdcr.combination.combination_settings import (
     check_dtype,
     check_fit,
     check_weights,
+    choose_dtype,
     given_noise,
     make_keywords,
     masks_for,
@@ -97,7 +98,8 @@ class CRCombiner(LateCombiner):
     crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`, optional
         The masks, or the file that holds them, in the order of the exposures.
     dtype : str or `~numpy.dtype`, optional
-        Type of the data and of the result. Default is float64.
+        Type of the data and of the result; ``'auto'`` is float32 if the exposures are
+        float32 or 16-bit integers. Default is float64.
     gain, readnoise : optional
         In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
     noise : {'auto', 'uncertainty', 'detector'}, optional
@@ -143,7 +145,10 @@ class CRCombiner(LateCombiner):
         if ccds == []:
             msg = "ccd_iter must hold at least one exposure, got none"
             raise ValueError(msg)
-        super().__init__(ccds, dtype=dtype)
+        auto = isinstance(dtype, str) and dtype == "auto"
+        super().__init__(ccds, dtype=None if auto else dtype)
+        if auto:
+            self._dtype = choose_dtype(dtype, ccds)
         check_arrays(ccds)
         self.crmasks = crmasks
         self._noise = {"gain": gain, "readnoise": readnoise}

@@ -303,7 +303,7 @@ def check_exposures(masks, number, shape):
 
 _LEAST_PIXELS, _ENOUGH_PIXELS = 20, 300  # hit in one exposure only, of each mask
 _BAND, _CLEAR_HIT = 64, np.float32(5.0)
-_BETTER, _FEW, _CHANCE, _SIGMAS = 3.0, 2, 0.05, 3.0
+_BETTER, _FEW, _CHANCE, _SIGMAS_OF_ORDER = 3.0, 2, 0.05, 4.0
 
 
 def check_order(masks, exposures, names, what="crmasks"):
@@ -356,38 +356,34 @@ def _order_of_pixels(masks, exposures):
     known = number >= _LEAST_PIXELS
     if not known.any():
         return same
-    if (order := _better_order(clear, number, known)) is not None:
+    share = np.where(known[:, np.newaxis], number[:, np.newaxis], np.inf)
+    shares, own = clear / share, np.diag(clear / share)
+    _, order = linear_sum_assignment(-shares)
+    moved = known & (order != np.arange(n))
+    best = shares[np.arange(n), order]
+    if moved.any() and _is_better(
+        best[moved], own[moved], shares[known], number[moved]
+    ):
         return order
     number = number[known]
     expected = _BETTER * missed.mean() + _FEW / number.sum()
     chance = 0.5 + _CHANCE + 2 / np.sqrt(number.sum())
-    by_chance = (np.diag(positive)[known] / number).mean() < chance
-    if not by_chance or np.diag(clear)[known].sum() / number.sum() > expected:
-        return same
-    # Hits that are not clear are counted where no other order was found by clear ones.
-    return _better_order(positive, total[0, :, 0], known)
+    by_chance = np.diag(positive / share)[known].mean() < chance
+    clear = np.average(own[known], weights=number)
+    return None if by_chance and clear <= expected else same
 
 
-def _better_order(count, number, known):
-    """
-    Return the order in which a count (n, n) of pixels is clearly larger, or None.
-
-    Masks with pixels enough (``known``) decide, moved ones of fewer count with them.
-    """
-    n = len(count)
-    shares = count / np.maximum(number, 1)[:, np.newaxis]
-    _, order = linear_sum_assignment(-shares)
-    moved = (order != np.arange(n)) & (number > 0)
-    if not (moved & known).any():
-        return None
-    found, left = count[np.arange(n), order][moved].sum(), np.diag(count)[moved].sum()
-    pixels = number[moved].sum()
-    rest = shares[known].sum() - shares[known].max(axis=1).sum()
-    others = rest / ((n - 1) * known.sum()) if n > 2 else 0.0
-    before = max(left / pixels, others)
-    if found / pixels <= max(_BETTER * before, before + _CHANCE):
-        return None
-    return order if found - left > _SIGMAS * np.sqrt(found + left) else None
+def _is_better(best, own, shares, number):
+    """Return whether shares in another order are clearly better, not by chance."""
+    n = shares.shape[1]
+    others = (shares.sum() - shares.max(axis=1).sum()) / max(
+        shares.size - len(shares), 1
+    )
+    before = max(own.mean(), others if n > 2 else 0.0)
+    if best.mean() <= max(_BETTER * before, before + _CHANCE):
+        return False
+    found, left = (best * number).sum(), (own * number).sum()
+    return found - left > _SIGMAS_OF_ORDER * np.sqrt(found + left)
 
 
 def _count_highest(masks, exposures):

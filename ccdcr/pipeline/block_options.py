@@ -128,8 +128,8 @@ id: {id}  # output: crmasks.fits in the folder obsid<id>_results
 mode: detection
 frames:  # in data/ beside this file, or beside it; wildcards are allowed
 {frames}
-{extnum}gain: {gain}  # electron/adu, or a header keyword; none = {gains}
-{parts}readnoise: {readnoise}  # electron, or a header keyword; none = {readnoises}
+{extnum}gain: none  # electron/adu, or a header keyword; none = {gain}
+{parts}readnoise: none  # electron, or a header keyword; none = {readnoise}
 {more}requirements:
 {requirements}
 """
@@ -166,19 +166,20 @@ def write_template(
     """
     Return the text of a YAML file with a detection, a combination, or both.
 
-    ``whole`` adds all requirements; ``known`` are gain and read noise by name, where
-    something is known of them.
+    ``whole`` adds all requirements; ``known`` says by name what is taken for gain and
+    read noise that are not given.
     """
-    known = {name: value for name, value in (known or {}).items() if value is not None}
+    usual = {
+        "gain": " or ".join(GAIN_KEYWORDS),
+        "readnoise": ", ".join(READNOISE_KEYWORDS),
+    }
     common = {
         "frames": "\n".join(f"  - {yaml_value(name)}" for name in frames or _FRAMES),
         "extnum": _extnum_line(extnum, whole=whole),
     }
     detection = _DETECTION.format(
-        **{"gain": "none", "readnoise": "none"} | known,
+        **usual | (known or {}),
         id=yaml_value(f"{block_id}_crmasks"),
-        gains=" or ".join(GAIN_KEYWORDS),
-        readnoises=", ".join(READNOISE_KEYWORDS),
         parts=_AMPLIFIERS if whole else "",
         more=_ALIGN if whole else "",
         requirements="\n".join(_requirement_lines()) if whole else _METHOD,

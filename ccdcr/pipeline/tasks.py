@@ -302,7 +302,7 @@ def _combine(task, progress_bar):
         overwrite_output=True,
         progress_bar=_staged(progress_bar, task, "combining"),
         **_reading(task),
-        **task.method_kwargs,
+        **{"dtype": "auto"} | task.method_kwargs,
     )
 
 

@@ -218,7 +218,7 @@ class TestRun:
             frames(), "8_generate_crmasks.yaml", gain="GAIN", readnoise="RDNOISE"
         )
         for method in ("mediancr", "meancrt", "meancr"):
-            expected = combine(frames(), method=method, crmasks=masks)
+            expected = combine(frames(), method=method, crmasks=masks, dtype="auto")
             image = fits.getdata(f"obsid8_LcbImage_LR-R_results/{method}.fits")
             np.testing.assert_array_equal(image, expected.data)
 
@@ -317,7 +317,7 @@ class TestRun:
             "(" + str(Path.cwd() / "bad.yaml") + "): the frame exposure4.fits" in error
         )
         masks = CRMaskSet.read("obsid8_LR-R_crmasks_results/crmasks.fits")
-        expected = combine(frames(), method="meancr", crmasks=masks)
+        expected = combine(frames(), method="meancr", crmasks=masks, dtype="auto")
         image = fits.getdata("obsid8_LcbImage_LR-R_results/meancr.fits")
         np.testing.assert_array_equal(image, expected.data)
 
@@ -369,9 +369,8 @@ class TestDetectAndCombine:
         assert re.search(rf"MEANCRT +{masks.meancrt.sum()} ", output)
         args = ["combine", "exposure?.fits", "--crmasks", "crmasks.fits"]
         assert main([*args, "--method", "mediancr", "--use-lamedian"]) == 0
-        expected = combine(
-            frames(), method="mediancr", crmasks=masks, use_lamedian=True
-        )
+        options = {"use_lamedian": True, "dtype": "auto"}
+        expected = combine(frames(), method="mediancr", crmasks=masks, **options)
         image = fits.getdata("mediancr.fits")
         np.testing.assert_array_equal(image, expected.data)
         assert (image != combine(frames(), method="median").data).any()
@@ -408,7 +407,7 @@ class TestDetectAndCombine:
             )
         assert main([*args, "--set", "mem_limit=120000"]) == 0
         assert len(seen[0]) > 2
-        expected = combine(frames(), method=method, **given)
+        expected = combine(frames(), method=method, dtype="auto", **given)
         np.testing.assert_array_equal(fits.getdata("out.fits"), expected.data)
 
     def test_named_extension(self):
@@ -527,6 +526,51 @@ class TestMessages:
 
 
 @pytest.mark.usefixtures("night")
+class TestRemove:
+    """Detection and combination in one line."""
+
+    OPTIONS = ("--set", "crmethod=lacosmic", "--method", "mediancr")
+
+    def test_files(self):
+        """The same as detect and combine; options go where they belong."""
+        args = ["remove", *frames(), *self.OPTIONS, "--use-lamedian", "-o", "x.fits"]
+        assert main(args) == 0
+        masks = CRMaskSet.read("x_crmasks.fits")
+        assert masks.requirements.crmethod == "lacosmic"
+        options = {"use_lamedian": True, "dtype": "auto"}
+        expected = combine(frames(), method="mediancr", crmasks=masks, **options)
+        with fits.open("x.fits") as hdus:
+            assert hdus[0].header["CRLAMED"]
+            np.testing.assert_array_equal(hdus[0].data, expected.data)
+
+    def test_type(self):
+        """Exposures of 16 bits give an image of 32 bits unless another is asked for."""
+        for name in frames():
+            with fits.open(name, mode="update") as hdus:
+                hdus[0].data = np.rint(hdus[0].data).astype("i2")
+        assert main(["remove", *frames(), *self.OPTIONS, "-o", "x.fits"]) == 0
+        assert fits.getdata("x.fits").dtype == ">f4"
+        args = [*frames(), "--crmasks", "x_crmasks.fits"]
+        assert main(["combine", *args]) == 0
+        assert fits.getdata("meancr.fits").dtype == ">f4"
+        args += ["--dtype", "float64", "-o", "y.fits"]
+        assert main(["combine", *args]) == 0
+        assert fits.getdata("y.fits").dtype == ">f8"
+
+    def test_refused(self, capsys):
+        """Unknown names, and files that exist, before any work."""
+        with pytest.raises(SystemExit):
+            main(["remove", *frames(), "--set", "nonsense=3"])
+        assert "unknown name 'nonsense'" in capsys.readouterr().err
+        Path("combined.fits").touch()
+        assert main(["remove", *frames()]) == 1
+        assert "combined.fits exists; use --overwrite" in capsys.readouterr().err
+        assert main(["remove", *frames(), "--dry-run"]) == 0
+        assert "would write combined_crmasks.fits" in capsys.readouterr().out
+        assert not Path("combined_crmasks.fits").exists()
+
+
+@pytest.mark.usefixtures("night")
 class TestTemplate:
     """A file with everything, to be edited."""
 
@@ -562,11 +606,14 @@ class TestTemplate:
         assert (combination.method, combination.crmasks) == ("meancr", "crmasks.fits")
 
     def test_frames(self, capsys):
-        """Frames are checked, and the keywords of their detector are written."""
+        """Frames are checked, and what their headers say of the detector is told."""
         assert main(["template", *frames(), "-o", "t.yaml"]) == 0
         assert "gain is 1.5, from the header keyword GAIN" in capsys.readouterr().err
-        detection = ObservingBlock.list_from_yaml("t.yaml")[0]
-        assert (detection.gain, detection.readnoise) == ("GAIN", "RDNOISE")
+        text = Path("t.yaml").read_text()
+        assert (
+            "\ngain: none  # electron/adu, or a header keyword; none = GAIN, " in text
+        )
+        assert "none = GAIN, which is 1.5: check it\n" in text
         fits.PrimaryHDU(np.ones((3, 4))).writeto("small.fits")
         args = ["template", *frames(), "small.fits", "-o", "u.yaml", "--unit", "adu"]
         assert main(args) == 1

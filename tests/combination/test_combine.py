@@ -231,7 +231,7 @@ class TestClippingOptions:
     def test_dtype(self, method):
         """A type that numpy does not know."""
         masks = {"crmasks": mask_set()} if method in CR_METHODS else {}
-        with pytest.raises(TypeError, match=r"dtype must be a type of numpy.*'foo'"):
+        with pytest.raises(TypeError, match=r"dtype must be 'auto' or a type .*'foo'"):
             combine(exposures(), method=method, dtype="foo", **masks)
 
     def test_no_limit(self):
@@ -600,7 +600,7 @@ class TestRefused:
         with pytest.raises(ValueError, match=message):
             combine([], method=method)
 
-    @pytest.mark.parametrize("method", ["mean", "", "MEANCR", None])
+    @pytest.mark.parametrize("method", ["mean", "", "MEANCR"])
     @pytest.mark.usefixtures("never_read")
     def test_method(self, method):
         """All methods are listed."""
@@ -666,3 +666,69 @@ class TestRefused:
         """The masks of another number of exposures."""
         with pytest.raises(ValueError, match="masks of 4 exposures, got 5"):
             combine(exposures()[:4], crmasks=mask_set())
+
+
+class TestDefaultMethod:
+    """Without a method, masks decide."""
+
+    def test_without_masks(self):
+        """It takes the place of ccdproc.combine."""
+        same(combine(exposures()), ccdproc.combine(exposures()))
+
+    def test_with_masks(self):
+        """The mean of the exposures that are not hit."""
+        masks = mask_set()
+        expected = CRCombiner(exposures(), masks).meancr_combine()
+        same(combine(exposures(), crmasks=masks), expected)
+
+    def test_options_of_masks(self):
+        """Options that need masks are refused without."""
+        message = "use_lamedian has no effect with method='average'; leave it out"
+        with pytest.raises(ValueError, match=message):
+            combine(exposures(), use_lamedian=True)
+
+
+class TestAutoType:
+    """dtype='auto' is the shortest type that holds the exposures."""
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("f4", "f4"),
+            (">f4", "f4"),
+            ("i2", "f4"),
+            ("u2", "f4"),
+            ("u1", "f4"),
+            ("i4", "f8"),
+            ("f8", "f8"),
+        ],
+    )
+    def test_types(self, given, expected):
+        """Float32 holds all 16-bit integers, and no 32-bit ones."""
+        data = np.arange(42.0).reshape(SHAPE).astype(given)
+        ccds = [CCDData(data + data.dtype.type(i), unit="adu") for i in range(3)]
+        none = np.zeros((3, *SHAPE), bool)
+        masks = CRMaskSet(none[0], none[0], none, gain=1.0, readnoise=3.0)
+        image = CRCombiner(ccds, masks, dtype="auto").meancr_combine()
+        assert image.dtype == image.uncertainty.array.dtype == expected
+        assert_allclose(image.data, np.arange(42.0).reshape(SHAPE) + 1, rtol=1e-6)
+        for options in ({"crmasks": masks}, {"method": "median"}):
+            assert combine(ccds, dtype="auto", **options).dtype == expected
+
+    def test_mixed_files(self, tmp_path):
+        """One exposure of 64 bits is enough for float64; files count as they are."""
+        for name, dtype in (("a", "u2"), ("b", "f4"), ("c", "f8")):
+            data = np.full(SHAPE, 60000, dtype)
+            fits.PrimaryHDU(data, fits.Header([("BUNIT", "adu")])).writeto(
+                tmp_path / f"{name}.fits"
+            )
+        paths = [tmp_path / f"{name}.fits" for name in "abc"]
+        assert combine(paths[:2], dtype="auto").dtype == "f4"
+        assert combine(paths, dtype="auto").dtype == "f8"
+        assert combine(paths[:2]).dtype == "f8"
+
+    def test_message(self):
+        """Other words are no type."""
+        message = "dtype must be 'auto' or a type such as 'float32', got 'automatic'"
+        with pytest.raises(TypeError, match=message):
+            combine(exposures(), dtype="automatic")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.nddata import CCDData
 
 from ccdcr import (
     CRCombiner,
@@ -87,28 +86,6 @@ class TestPixels:
         assert CRCombiner(sim.exposures, masks).crmasks is masks
         with pytest.raises(ValueError, match="right order"):
             CRCombiner(sim.exposures[::-1][: n - 2] + sim.exposures[:2][::-1], masks)
-
-    @pytest.mark.parametrize("order", [(0, 1, 3, 2, 4), (0, 1, 2, 4, 3)])
-    def test_few_hits(self, order):
-        """Masks of few pixels count beside others: L.A. Cosmic in five exposures."""
-        sim = simulate_exposures(
-            (160, 160), n_exposures=5, scene="longslit", cr_rate=0.2, seed=4
-        )
-        masks = detect_cosmic_rays(sim.exposures, crmethod="lacosmic", **KNOWN)
-        assert CRCombiner(sim.exposures, masks).crmasks is masks
-        with pytest.raises(ValueError, match="right order of what was given"):
-            CRCombiner([sim.exposures[i] for i in order], masks)
-
-    def test_faint(self):
-        """Of two exposures the higher one tells, also where no hit is clear."""
-        data = np.random.default_rng(1).normal(100, 10, (2, *SHAPE))
-        above = data[0] - data[1]
-        pixels = np.array([above > 5, above < -5])
-        masks = CRMaskSet(pixels.all(axis=0), pixels.any(axis=0), pixels)
-        ccds = [CCDData(plane, unit="adu") for plane in data]
-        assert CRCombiner(ccds, masks).crmasks is masks
-        with pytest.raises(ValueError, match="is 2, 1: exposure 2, exposure 1"):
-            CRCombiner(ccds[::-1], masks)
 
     def test_foreign(self, masks):
         """Masks of exposures of another field are used, with a warning."""

@@ -119,7 +119,7 @@ class TestDocumentedFiles:
         assert masks == expected
         assert masks.meta["FILE3"] == "exposure3.fits"
         for method in METHODS:
-            combine(frames, f"{method}.fits", method, crmasks=path)
+            combine(frames, f"{method}.fits", method, crmasks=path, dtype="auto")
             output = Path(f"obsid8_LcbImage_LR-R_results/{method}.fits")
             with fits.open(output) as ours, fits.open(f"{method}.fits") as theirs:
                 names = ["PRIMARY", "MASK", "UNCERT", "NUSED"]
