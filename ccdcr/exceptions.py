@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Warnings and errors of their own class, so that each can be filtered."""
+"""Classes of warnings and errors."""
 
 import inspect
 import re
@@ -50,11 +50,11 @@ class CRMasksFileError(OSError, ValueError):
 
 
 class UnknownRequirementError(TypeError, ValueError):
-    """A name that is no requirement: a wrong keyword, or a wrong key of a file."""
+    """An unknown requirement, as a keyword argument or in a file."""
 
 
 class ReviewCancelledError(RuntimeError):
-    """The user has quit a review; nothing was changed or written."""
+    """The user quit a review; nothing was changed or written."""
 
 
 class CRWarning(AstropyUserWarning):
@@ -62,55 +62,55 @@ class CRWarning(AstropyUserWarning):
 
 
 class UnusedRequirementWarning(CRWarning):
-    """A requirement that was set has no effect under the chosen ``crmethod``."""
+    """A requirement was set that has no effect with the chosen ``crmethod``."""
 
 
 class MissingUUIDWarning(CRWarning):
-    """A file of masks has no UUID; combined images cannot name their masks."""
+    """A file of masks has no UUID, so that combined images cannot name their masks."""
 
 
 class MissingUnitWarning(CRWarning):
-    """Files of exposures do not say their unit, which is taken as adu."""
+    """Files of exposures have no unit; adu is assumed."""
 
 
 class FluxScaleWarning(CRWarning):
-    """The exposures differ in flux scale in a way that nothing corrects."""
+    """The flux scales of the exposures differ and are not corrected."""
 
 
 class ForeignMasksWarning(CRWarning):
-    """Masks do not seem to be those of the exposures."""
+    """The masks seem to belong to other exposures."""
 
 
 class NoUncertaintyWarning(CRWarning):
-    """Uncertainties are missing, of a result or of some of the exposures."""
+    """The result or some of the exposures have no uncertainty."""
 
 
 class NoWindowWarning(CRWarning):
-    """Figures were to be shown in windows, and matplotlib opens none here."""
+    """Matplotlib cannot open windows to show figures."""
 
 
 class NoiseModelWarning(CRWarning):
-    """The noise is not what gain and read noise, or uncertainties, explain."""
+    """Gain and read noise, or uncertainties, do not explain the noise."""
 
 
 class LocalMedianWarning(CRWarning):
-    """Pixels to be replaced by their local median have no usable neighbour."""
+    """A pixel to be replaced by its local median has no usable neighbour."""
 
 
 class NotEquivalentWarning(CRWarning):
-    """The exposures differ by more than noise, also after they were matched."""
+    """The exposures differ by more than their noise even after matching."""
 
 
 class MatchingFailedWarning(NotEquivalentWarning):
-    """The exposures differ by more than matching can mend."""
+    """The exposures differ by more than matching can correct."""
 
 
 class ImplausibleMaskWarning(CRWarning):
-    """So much is flagged that it cannot be cosmic rays."""
+    """Too many pixels are flagged to be cosmic rays."""
 
 
 class CoincidenceWarning(CRWarning):
-    """Many more pixels are hit in half of the exposures than by chance."""
+    """More pixels are flagged in half of the exposures than chance explains."""
 
 
 def warn_user(message, category):

@@ -66,8 +66,7 @@ def combine(
     """
     Combine exposures or their files, without cosmic rays.
 
-    This is `ccdproc.combine` with three more methods, which need masks. Without masks,
-    it does the same.
+    Extends `ccdproc.combine` by three methods, which require masks.
 
     Parameters
     ----------
@@ -85,17 +84,18 @@ def combine(
     crmasks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`, optional
         The masks or their file. Not for the last three methods.
     use_lamedian : bool, optional
-        Take LAMEDIAN instead of the minimum. Default is False.
+        Use LAMEDIAN instead of the minimum. Default is False.
     use_expected : bool, optional
-        Replace masked values of the exposures by what they would be without their
-        hits, `CRMaskSet.expected`. Default is None: if the mask set has them.
+        Replace masked values by their expected values without hits
+        (`CRMaskSet.expected`). Default is None: use them if the mask set has them.
     apply_flux_factor : bool, optional
-        Divide exposures by the flux factors of the mask set, after the bias that it
-        records is subtracted. Default is None: if they are those of the exposure times.
+        Subtract the bias recorded in the mask set and divide the exposures by their
+        flux factors. Default is None: only if the factors come from exposure times.
     uncertainty : {'propagate', 'scatter'} or None, optional
         As for `CRCombiner.mediancr_combine`.
     gain, readnoise : optional
-        In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
+        Gain and read noise, as for `~ccdcr.detect_cosmic_rays`. Default is those of the
+        mask set.
     noise : {'auto', 'uncertainty', 'detector'}, optional
         As for `CRCombiner`.
     weights : `~numpy.ndarray`, optional
@@ -104,14 +104,13 @@ def combine(
         Factors of the exposures, or a function of the data of an exposure that
         returns its factor.
     mem_limit : float, optional
-        Memory that may be used, in bytes, beside what the interpreter and its
-        packages and the caller's own arrays take. Default is 16e9. Files are
-        read, and exposures combined, in tiles that fit; the result is the same
-        whatever their size. Where the combined image itself is large, it is in
+        Memory limit in bytes, in addition to the interpreter with its packages and to
+        arrays of the caller. Default is 16e9. Files are read and combined in tiles that
+        fit; the result does not depend on the limit. A large combined image is kept in
         a temporary file.
     clip_extrema : bool, optional
-        Clip the lowest and the highest values of each pixel. Clipping sees scaled
-        values; masked and flagged ones do not decide what is clipped.
+        Clip the lowest and the highest values of each pixel. Values are scaled before
+        clipping; masked and flagged values do not affect it.
     nlow, nhigh : int, optional
         How many extreme values are clipped. Default is 1.
     minmax_clip : bool, optional
@@ -133,12 +132,12 @@ def combine(
     overwrite_output : bool, optional
         Whether an existing ``output_file`` is replaced. Default is False.
     progress_bar : callable, optional
-        Wraps an iterable, such as ``tqdm``: first that of the exposures or
-        files, then, if there are several, that of the tiles.
+        Function that wraps an iterable, such as ``tqdm``. It wraps the exposures or
+        files, and then the tiles if there are several.
     extension : int, str or tuple, optional
-        The extension of the image in files, by number or name, also as ``hdu``.
-        Default is the primary image, else the only one whose name is not that of
-        a mask or an uncertainty.
+        Number or name of the image extension in files, also as ``hdu``. Default is the
+        primary image, or the only image that is not named like a mask or an
+        uncertainty.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the files. Default is BUNIT, or adu without it.
     **ccdkwargs
@@ -147,15 +146,15 @@ def combine(
     Returns
     -------
     combined : `~astropy.nddata.CCDData`
-        The combined image. Its EXPTIME is that of its flux scale, as the methods
-        return the signal of one exposure; TEXPTIME is the sum of all.
+        The combined image, with the signal of one exposure. Its EXPTIME is the exposure
+        time of this flux scale, and TEXPTIME the sum of all.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not allowed, if the exposures are not alike or if the
-        mask set does not fit them. If arrays are neither of numpy nor of dask,
-        or if ``mem_limit`` is less than the smallest tile needs.
+        If a parameter is not allowed, if the exposures differ in shape or unit, if the
+        mask set does not fit them, if arrays are neither numpy nor dask arrays, or if
+        ``mem_limit`` is too small for one tile.
     FileExistsError
         If ``output_file`` exists and ``overwrite_output`` is False.
 

@@ -26,44 +26,41 @@ _OPTIONS = """
         Parameters
         ----------
         use_lamedian : bool, optional
-            Take the pixels of LAMEDIAN, the median cleaned by a single-image
-            detector, instead of the minimum over the exposures{where}. It has
-            the flux scale of the median that it was made from: with
-            ``apply_flux_factor`` or ``scaling`` it is not scaled. Default is
-            False.
+            Use LAMEDIAN, the median cleaned by a single-image detector, instead of the
+            minimum over the exposures{where}. LAMEDIAN is not scaled by
+            ``apply_flux_factor`` or ``scaling``. Default is False.
         use_expected : bool, optional
-            Replace masked values of the exposures by what they would be without
-            their hits (`CRMaskSet.expected`), and take the {statistic}.
-            Other pixels do not change. Where exposures are equivalent, nothing
-            changes beyond the noise. The values are those of the exposures that
-            they were made from. Default is None: if the mask set has them.
+            Replace masked values of the exposures by their expected values without hits
+            (`CRMaskSet.expected`), and take the {statistic}. Other pixels do not
+            change. Expected values belong to the exposures from which they were
+            computed. Default is None: use them if the mask set has them.
         apply_flux_factor : bool, optional
-            Divide each exposure, without the bias that the mask set records, by
-            its flux factor in the mask set. Default is None: if the factors are
-            those of the exposure times.
+            Subtract the bias recorded in the mask set from each exposure and divide it
+            by its flux factor. Default is None: only if the factors come from exposure
+            times.
         uncertainty : {{'propagate', 'scatter'}} or None, optional
-            ``'propagate'``, the default: by the ``noise`` of the combiner.
-            ``'scatter'``: ccdproc's convention over the exposures used, and the
-            former where only one is left. None: skip the uncertainty (faster).
+            ``'propagate'``, the default, propagates the ``noise`` of the combiner.
+            ``'scatter'`` computes the scatter of the exposures used, as ccdproc does,
+            and propagates where only one is left. None skips the uncertainty (faster).
         scale_to : float or `~numpy.ndarray`, optional
             Factor of the exposures, instead of ``scaling``.
 
         Returns
         -------
         combined : `~astropy.nddata.CCDData`
-            The combined image, with header and WCS of the first exposure,
-            masked (True = bad) only where every exposure is; there the value
-            is NaN. The uncertainty is a standard deviation.
+            The combined image, with header and WCS of the first exposure. It is masked
+            (True = bad) and NaN only where every exposure is masked. The uncertainty is
+            a standard deviation.
 
         Raises
         ------
         ValueError
-            If there is no mask set, or if it lacks what is asked for.
+            If there is no mask set, or if it lacks a requested mask.
 
         Warns
         -----
         NoUncertaintyWarning
-            If nothing is known from which the uncertainty could be computed.
+            If neither uncertainties nor gain and read noise are known.
         FluxScaleWarning
             If flux factors that differ by more than 2 % are not applied, although
             the method mixes exposures.
@@ -87,8 +84,8 @@ class CRCombiner(LateCombiner):
     """
     A `ccdproc.Combiner` with three methods that remove cosmic rays.
 
-    Scaling, weights, clipping and all else that ``Combiner`` has work as there. Masked
-    values have no influence on clipping, nor flagged ones in the three methods.
+    Scaling, weights and clipping work as in ``Combiner``, but masked values do not
+    affect clipping, and flagged values do not in the three methods.
 
     Parameters
     ----------
@@ -101,19 +98,20 @@ class CRCombiner(LateCombiner):
         Type of the data and of the result; ``'auto'`` is float32 if the exposures are
         float32 or 16-bit integers. Default is float64.
     gain, readnoise : optional
-        In place of those of the mask set, as for `~ccdcr.detect_cosmic_rays`.
+        Gain and read noise, as for `~ccdcr.detect_cosmic_rays`. Default is those of the
+        mask set.
     noise : {'auto', 'uncertainty', 'detector'}, optional
-        Where the uncertainty of the result comes from: those of the exposures (of any
-        class), or gain and read noise. ``'auto'``, the default, takes the former if
-        each exposure has one; then pixels whose uncertainty means no information (a
-        standard deviation or variance of 0 or infinity, an inverse variance of 0) are
-        ignored.
+        Source of the uncertainty of the result: the uncertainties of the exposures (of
+        any class), or gain and read noise. ``'auto'``, the default, uses the former if
+        each exposure has one. Pixels whose uncertainty means that nothing is known (a
+        standard deviation or variance of 0 or infinity, or an inverse variance of 0)
+        are then ignored.
 
     Raises
     ------
     TypeError
-        If exposures are no CCDData, differ in shape or unit, or hold arrays
-        that are not of numpy.
+        If exposures are not CCDData, differ in shape or unit, or hold other arrays than
+        numpy arrays.
     ValueError
         If the mask set does not fit the exposures.
 
@@ -180,10 +178,10 @@ class CRCombiner(LateCombiner):
         scale_to=None,
     ):
         """
-        Combine by the median; by the minimum where MEDIANCR is set.
+        Combine by the median, and by the minimum where MEDIANCR is set.
 
-        Pixels of MEDIANCR are hit in half of the exposures or more, so that
-        the median is wrong; the lowest exposure there is likely not hit.
+        Pixels of MEDIANCR are hit in half of the exposures or more, so that the median
+        is wrong.
         """
         return self._combine(
             "mediancr",
@@ -208,11 +206,10 @@ class CRCombiner(LateCombiner):
         scale_to=None,
     ):
         """
-        Combine by the mean; by `mediancr_combine` where MEANCRT is set.
+        Combine by the mean, and by `mediancr_combine` where MEANCRT is set.
 
-        MEANCRT is one mask of all hits in any exposure. The mean has less noise
-        than the median and is taken everywhere else, with the weights set on
-        the combiner.
+        Pixels of MEANCRT are hit in any exposure, so that the mean is wrong. The mean
+        has less noise than the median and uses the weights of the combiner.
         """
         return self._combine(
             "meancrt",
@@ -234,10 +231,10 @@ class CRCombiner(LateCombiner):
         scale_to=None,
     ):
         """
-        Combine by the mean over the exposures that are not hit themselves.
+        Combine by the mean over the exposures that are not hit.
 
-        Each exposure has its own mask CRMASKi. Where none is left it is the
-        minimum over the exposures. Weights set on the combiner are used.
+        Each exposure has its own mask CRMASKi. If all exposures are hit, the result is
+        their minimum. The weights of the combiner are used.
         """
         return self._combine(
             "meancr",
@@ -262,10 +259,10 @@ class CRCombiner(LateCombiner):
         scale_to=None,
     ):
         """
-        Combine by `meancr_combine`; by the minimum where MEANCR is set.
+        Combine by `meancr_combine`, and by the minimum where MEANCR is set.
 
-        MEANCR are pixels where the result of `meancr_combine` still looks like
-        a cosmic ray; not every mask set has it.
+        In the pixels of MEANCR the result of `meancr_combine` still looks like a cosmic
+        ray. Not every mask set has this mask.
         """
         return self._combine(
             "meancr2",
@@ -278,7 +275,7 @@ class CRCombiner(LateCombiner):
 
     def exposure_map(self, method="meancr", *, use_expected=None):
         """
-        Return how many exposures each pixel of a combination is made of.
+        Return the number of exposures used in each pixel of a combination.
 
         Parameters
         ----------
@@ -290,8 +287,8 @@ class CRCombiner(LateCombiner):
         Returns
         -------
         number : 2D `~numpy.ndarray` of int16
-            Number of exposures used; 1 for a replaced pixel, 0 where no measured
-            value is good.
+            Number of exposures used: 1 for a replaced pixel, 0 where no measured value
+            is good.
 
         Raises
         ------
