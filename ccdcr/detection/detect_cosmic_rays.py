@@ -60,103 +60,95 @@ def detect_cosmic_rays(
     Parameters
     ----------
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-        The exposures or their files, in adu, electron, count, DN or photon, or one
-        of these per second (then EXPTIME must be in the headers), all of one shape
-        (ny, nx). Pixels that are masked (True = bad), not finite or beyond 1e12
-        electron are ignored and never flagged. Three or more; two are enough with
-        ``crmethod="matched"``.
+        Three or more exposures or their files, or two with ``crmethod="matched"``. All
+        have one shape (ny, nx) and are in adu, electron, count, DN or photon, or one of
+        these per second (the headers must then have EXPTIME). Pixels that are masked
+        (True = bad), not finite or beyond 1e12 electron are ignored and never flagged.
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
-        The requirements, or the YAML file that holds them.
+        The requirements, or a YAML file that contains them.
     gain : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping, optional
         Gain in electron / adu: a number, one for each exposure, a map (ny, nx), a
-        Quantity of these, the name of a header keyword (also
-        ``"ESO DET OUT1 CONAD"``), or numbers or keywords by amplifier, such as
-        ``{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}``: see `~ccdcr.ccd_map`. Must
-        be given for exposures in adu, count or DN, and not for those in electron or
-        photon. From 1e-6 to 1e6. Exposures of other gain are brought to one level
-        by their flux factors.
+        Quantity of these, the name of a header keyword (such as ``"ESO DET OUT1
+        CONAD"``), or numbers or keywords by amplifier, such as ``{"[1:1024, :]": 3.1,
+        "[1025:2048, :]": 3.3}`` (see `~ccdcr.ccd_map`). Required for exposures in adu,
+        count or DN, and not accepted for those in electron or photon. From 1e-6 to 1e6.
+        Flux factors bring exposures of different gain to one level.
     readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping
-        Read noise in electron, likewise; a Quantity may also be in adu. PyCosmic
-        takes one number, the root mean square of the exposures or the median of
-        the map.
+        Read noise in electron, likewise. A Quantity may also be in adu. PyCosmic uses a
+        single number: the root mean square over the exposures or the median of the map.
     bias : float, `~astropy.units.Quantity` or str, optional
-        Bias level that the exposures still contain, in their unit. Default
-        is 0.
+        Bias level of the exposures, in their unit, if it was not subtracted. Default is
+        0.
     noise : {'auto', 'uncertainty', 'detector'}, optional
-        Where the noise is known from: the uncertainties of the exposures (of any
-        class), or gain and read noise. ``'auto'``, the default, takes the former if
-        each exposure has one. Gain and read noise are then needed only by the
-        methods with Median-Minimum. Pixels whose uncertainty means no information (a
-        standard deviation or variance of 0 or infinity, an inverse variance of 0)
-        are ignored.
+        Source of the noise: the uncertainties of the exposures (of any class), or gain
+        and read noise. ``'auto'``, the default, uses the former if each exposure has
+        one. Only the methods with Median-Minimum then need gain and read noise. Pixels
+        whose uncertainty means that nothing is known (a standard deviation or variance
+        of 0 or infinity, or an inverse variance of 0) are ignored.
     extension : int, str or tuple, optional
-        The extension of the image in files, by number or name. Default is the
-        primary image, else the only one whose name is not that of a mask or an
-        uncertainty.
+        Number or name of the image extension in files. Default is the primary image, or
+        the only image that is not named like a mask or an uncertainty.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the files. Default is BUNIT, or adu without it, with a
         `~ccdcr.MissingUnitWarning`.
     progress_bar : callable, optional
-        Wraps an iterable of the images that are worked on, such as ``tqdm``.
+        Function that wraps an iterable of images, such as ``tqdm``.
     **overrides
-        Requirements by name; they win over ``requirements``.
+        Requirements by name; they override ``requirements``.
 
     Returns
     -------
     masks : `~ccdcr.CRMaskSet`
-        The masks. ``masks.diagnostics`` (`~ccdcr.masks.diagnostics.Diagnostics`) says
-        what found each pixel (``flags``: 1 dilation, 2 comparison of the
-        exposures, 3 single-image detector, 4 both, 5 the user's list, 6 low
-        value), and has
-        the Median-Minimum ``diagrams`` and ``boundaries``, all by name of the
-        mask, the ``offsets`` of the exposures, and the seconds spent by stage
-        (``timing``). With ``crmethod="matched"``, ``masks.equivalence`` says how
-        far the exposures are from being equivalent.
+        The masks. ``masks.diagnostics`` (`~ccdcr.masks.diagnostics.Diagnostics`)
+        contains the detector of each pixel (``flags``: 1 dilation, 2 comparison of the
+        exposures, 3 single-image detector, 4 both, 5 the user's list, 6 low value), the
+        Median-Minimum ``diagrams`` and ``boundaries``, by name of the mask, the
+        ``offsets`` of the exposures, and the seconds spent by stage (``timing``). With
+        ``crmethod="matched"``, ``masks.equivalence`` reports how much the exposures
+        differ.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not allowed, or if the exposures are not alike.
+        If a parameter is not allowed, or if the exposures differ in shape or unit.
     ImportError
         If ``crmethod`` needs a package that is not installed.
 
     Warns
     -----
     UnusedRequirementWarning
-        If requirements were set that ``crmethod`` does not use.
+        If requirements are set that have no effect with ``crmethod``.
     NotEquivalentWarning
-        If exposures still differ after matching; `~ccdcr.MatchingFailedWarning` if
-        they are not registered (any ``crmethod``; offsets of more than half a pixel
-        from their mean position), if they differ by more than matching can correct, if
-        the target is elsewhere in
-        an exposure (a nod, or a drift of the field), or if patches are flagged that
-        are too large for cosmic rays.
+        If exposures still differ after matching. A `~ccdcr.MatchingFailedWarning` is
+        given, with any ``crmethod``, if they are offset by more than half a pixel from
+        their mean position, if they differ by more than matching can correct, if the
+        target is displaced in an exposure (a nod or a drift of the field), or if
+        flagged patches are too large for cosmic rays.
     NoiseModelWarning
-        If the noise is more than 20 % off what gain and read noise, or the
-        uncertainties of the exposures, explain.
+        If the noise differs by more than 20 % from that of gain and read noise, or of
+        the uncertainties.
     NoUncertaintyWarning
-        If only some of the exposures have an uncertainty, which is not used then.
+        If only some of the exposures have an uncertainty, so that it is not used.
     ImplausibleMaskWarning
         If more than 20 % of the pixels are flagged in MEDIANCR or an exposure.
     CoincidenceWarning
-        If many more pixels are flagged in MEDIANCR than chance explains.
+        If more pixels are flagged in MEDIANCR than chance explains.
 
     Notes
     -----
-    Real exposures are never quite equivalent. ``crmethod="matched"`` matches
-    them to each other in flux, shift, seeing and background, measures what
-    mismatch is left where no cosmic ray can be its cause, and flags what
-    deviates by more from the mean of the exposures that are clean. MEDIANCR is
-    where that happens clearly in half of the exposures or more, MEANCRT where it
-    does in any, MEANCR where it does in all.
+    Real exposures are never quite equivalent. ``crmethod="matched"`` matches them to
+    each other in flux, shift, seeing and background, measures the remaining mismatch
+    where cosmic rays cannot be its cause, and flags values that exceed the mean of the
+    clean exposures by more than noise and mismatch. MEDIANCR marks pixels flagged in
+    half of the exposures or more, MEANCRT pixels flagged in any, MEANCR pixels flagged
+    in all.
 
-    With the other methods, the exposures must be equivalent.
-    Two detectors look at the median, at the mean and at each exposure. L.A.
-    Cosmic [1]_ sees sharp edges in one image. Median-Minimum [2]_ compares an
-    image with the minimum over the exposures: a pixel is hit if it exceeds the
-    boundary below which simulated equivalent exposures stay. A pixel that
-    either of them finds is masked, in an exposure only if it is also masked in
-    the mean. Masks are dilated, and the user's lists win over all.
+    The other methods require equivalent exposures. Two detectors search the median, the
+    mean and each exposure. L.A. Cosmic [1]_ finds sharp edges in one image.
+    Median-Minimum [2]_ compares an image with the minimum over the exposures and flags
+    pixels that exceed the boundary of the noise. A pixel that either detector finds is
+    masked, in an exposure only if it is also masked in the mean. Masks are dilated, and
+    the user's lists override all detections.
 
     References
     ----------
@@ -252,11 +244,11 @@ def add_expected(
     unit=None,
 ):
     """
-    Return a mask set with what its masked pixels would be without their hits.
+    Return a mask set with expected values of its masked pixels.
 
-    The exposures are matched to each other with the masks of the set, as
-    ``crmethod="matched"`` does, whose masks have expected values already. For
-    other methods, masks of numina, and after masks were edited.
+    The exposures are matched to each other with the masks of the set, as by
+    ``crmethod="matched"``, whose masks already have expected values. Use it for masks
+    of other methods or of numina, and for edited masks.
 
     Parameters
     ----------
@@ -265,7 +257,7 @@ def add_expected(
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
     gain, readnoise, bias, noise : optional
-        As for `~ccdcr.detect_cosmic_rays`. Default is what the masks record.
+        As for `~ccdcr.detect_cosmic_rays`. Default is the values recorded in the masks.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
@@ -345,7 +337,7 @@ def check_equivalence(
     unit=None,
 ):
     """
-    Report how far exposures are from being equivalent.
+    Report how much the exposures differ.
 
     Parameters
     ----------
@@ -355,26 +347,26 @@ def check_equivalence(
     gain, readnoise, bias, noise : optional
         As for `~ccdcr.detect_cosmic_rays`.
     flux_factor : sequence of float or 'auto', optional
-        Relative flux of each exposure; 'auto' measures it. Default is their exposure
-        times (``EXPTIME``) where all headers have them, unless the pixels contradict.
+        Relative flux of each exposure; 'auto' measures it. Default is the exposure
+        times (``EXPTIME``) if all headers have them, unless the pixels contradict them.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
     Returns
     -------
     equivalence : `~ccdcr.Equivalence`
-        The report; ``print`` shows it, `~ccdcr.plotting.plot_equivalence` draws it.
+        The report. `~ccdcr.plotting.plot_equivalence` draws it.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not allowed, or if the exposures are not alike.
+        If a parameter is not allowed, or if the exposures differ in shape or unit.
 
     Warns
     -----
     MatchingFailedWarning
         If the exposures are not registered, if they differ by more than matching can
-        correct, or if the target is elsewhere in one of them.
+        correct, or if the target is displaced in one of them.
 
     Examples
     --------

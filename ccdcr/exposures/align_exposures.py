@@ -36,18 +36,18 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     """
     Align dithered exposures by whole pixels.
 
-    Each exposure is put on the smallest grid that holds all of them, without
-    interpolation: noise stays uncorrelated and hits stay sharp. The fraction of a
-    pixel that is left is what ``crmethod="matched"`` corrects.
+    Each exposure is put on the smallest grid that contains all of them, without
+    interpolation, so that noise stays uncorrelated and hits stay sharp.
+    ``crmethod="matched"`` corrects the remaining fraction of a pixel.
 
     Parameters
     ----------
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         Two or more exposures or their files, all of one shape (ny, nx) and unit.
     offsets : {'measure', 'wcs', 'wcs+measure'} or sequence of (dx, dy), optional
-        Position of the scene in each exposure relative to the first one, in pixels
-        along x and y: measured in the images (the default; hits, hot pixels and bad
-        columns do not matter), from the WCS, from the WCS and then measured (for
+        Position of the scene in each exposure relative to the first, in pixels along x
+        and y: measured in the images (the default; hits, hot pixels and bad columns do
+        not matter), taken from the WCS, taken from the WCS and then measured (for
         offsets of more than half an image, or a WCS that is wrong by some tens of
         pixels), or given.
     axes : {'xy', 'x', 'y'}, optional
@@ -59,12 +59,12 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     Returns
     -------
     aligned : list of `~astropy.nddata.CCDData`
-        New exposures of one larger shape. Pixels that an exposure does not cover
-        are masked (True = bad). Mask, uncertainty, flags and WCS follow. The
-        header keywords ALIGNX and ALIGNY are the columns and rows before the first
-        pixel of the exposure, ALIGNNX and ALIGNNY its size; masks that are made of
-        the exposures keep them, so that `~ccdcr.CRMaskSet.apply_to` and
-        `~ccdcr.CRMaskSet.clean` take the original exposures, too.
+        New exposures of one larger shape. Pixels that an exposure does not cover are
+        masked (True = bad). Mask, uncertainty, flags and WCS are moved, too. The header
+        keywords ALIGNX and ALIGNY are the numbers of columns and rows before the first
+        pixel of the exposure, ALIGNNX and ALIGNNY its size. Masks of these exposures
+        record them, so that `~ccdcr.CRMaskSet.apply_to` and `~ccdcr.CRMaskSet.clean`
+        also accept the original exposures.
 
     Raises
     ------

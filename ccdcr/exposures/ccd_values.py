@@ -59,8 +59,8 @@ def ccd_map(shape, sections):
     Raises
     ------
     TypeError, ValueError
-        If a section is not one of the image, if two of them overlap or if they
-        leave pixels out.
+        If a section is outside of the image, if sections overlap, or if they do not
+        cover the image.
 
     Examples
     --------

@@ -83,7 +83,7 @@ def compare_methods(
     apply_flux_factor=None,
 ):
     """
-    Combine by all methods and compare the results.
+    Combine the exposures by all methods and compare the results.
 
     Parameters
     ----------
@@ -92,8 +92,7 @@ def compare_methods(
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
     nsigma : float, optional
-        Pixels that differ by more, in units of the noise of one exposure, are
-        outliers. Default is 5.
+        Threshold of outliers in units of the noise of one exposure. Default is 5.
     use_lamedian, apply_flux_factor : bool, optional
         As for `CRCombiner.meancr_combine`; the plain median and mean are scaled
         as well. Default is False.
@@ -123,13 +122,12 @@ def compare_methods(
 
     Notes
     -----
-    The truth is not known, so that the images are compared with the
-    exposures. The noise is the median absolute deviation of a filter that removes
-    all that is linear in x and y [1]_. By how much noise alone lifts a pixel above
-    the lowest exposure, or lowers it below the highest one, is taken from the
-    pixels that no mask touches. Sources are the brightest hundredth of the minimum
-    over the exposures, cut into tiles of 16 pixels. A low ``flux_low`` says that the
-    cores of some are taken for cosmic rays.
+    The truth is not known, so that the images are compared with the exposures. The
+    noise is the median absolute deviation after a filter that removes everything linear
+    in x and y [1]_. The pixels that no mask touches show by how much noise alone raises
+    a pixel above the lowest exposure or lowers it below the highest. Sources are the
+    brightest hundredth of the minimum over the exposures, in tiles of 16 pixels. If
+    ``flux_low`` is low, cores of sources are flagged.
 
     References
     ----------

@@ -34,7 +34,7 @@ _NO_CLASS = "what found the pixel (diagnostics are not in the file of masks)"
 
 def explain_pixel(ccds, masks, x, y):
     """
-    Tabulate the values and limits that decided about a pixel.
+    Tabulate why a pixel is masked or not.
 
     Parameters
     ----------
@@ -48,13 +48,12 @@ def explain_pixel(ccds, masks, x, y):
     Returns
     -------
     table : `~astropy.table.Table`
-        Columns item, value, noise, limit and verdict, in the unit of the
-        exposures without bias, or in sigma where the item says so. Rows are the
-        exposures, with the value that is expected where one is masked, minimum,
-        median and mean, the statistics of the detectors in each image with their
-        limits, and the values by each combination method.
-        ``table.meta`` has x, y, unit, and ``missing``, a list of what the masks do
-        not say.
+        Columns item, value, noise, limit and verdict, in the unit of the exposures
+        without bias, or in sigma if the item says so. Rows are the exposures, with the
+        expected value of masked ones, minimum, median and mean, the statistics of the
+        detectors in each image with their limits, and the values by each combination
+        method. ``table.meta`` has x, y, unit, and ``missing``, a list of what the masks
+        do not contain.
 
     Raises
     ------
@@ -65,17 +64,16 @@ def explain_pixel(ccds, masks, x, y):
 
     Notes
     -----
-    The noise is that expected of one exposure at the level of the minimum. The
-    statistics of L.A. Cosmic are those of its first iteration, of a pixel and not
-    of its neighbours: a pixel next to a hit is flagged at ``la_sigfrac`` times
-    the limit without contrast. Other single-image detectors give no number.
+    The noise is that of one exposure at the level of the minimum. The statistics of
+    L.A. Cosmic are those of the first iteration for the pixel itself; a neighbour of a
+    hit is flagged at ``la_sigfrac`` times the limit, regardless of contrast. Other
+    single-image detectors provide no statistic.
 
-    For matched exposures (``crmethod`` matched) there are the difference of each
-    matched exposure to the mean of the others that are not hit, its deviation
-    in sigma (the noise of the difference includes the mismatch that is left), the
-    limit ``ma_high``, for pixels beside a hit ``ma_low`` and ``ma_tail``, and in how
-    many exposures the median must be hit to be wrong. They are computed again from
-    the surroundings, in about a second, and need the diagnostics.
+    For ``matched``, the table contains the difference between each exposure and the
+    mean of the others that are not hit, its deviation in sigma (the noise includes the
+    remaining mismatch), the limits ``ma_high`` and, beside a hit, ``ma_low`` and
+    ``ma_tail``, and the number of hits that corrupts the median. They are computed
+    again from the surroundings in about a second, and require the diagnostics.
 
     Examples
     --------

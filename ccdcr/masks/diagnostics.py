@@ -39,29 +39,29 @@ ORIGINS = {
 @dataclass(frozen=True, eq=False, repr=False)
 class MatchingDiagnostics:
     """
-    What was measured when exposures were matched.
+    Measurements of the matching of exposures.
 
     Attributes
     ----------
     deviations : object
-        Numbers of pixels by clean signal and deviation, as
-        `~ccdcr.plotting.plot_deviations` draws them.
+        Number of pixels by clean signal and deviation, drawn by
+        `~ccdcr.plotting.plot_deviations`.
 
     scale : 1D `~numpy.ndarray`
         Factors by which the exposures were divided before.
 
     noise : `~astropy.table.Table`
-        Noise of clean pixels by signal, relative to what gain and read noise explain.
+        Noise of clean pixels by signal, relative to that of gain and read noise.
 
     sky : object or None
-        Levels of the skies that were subtracted before; None if they are alike.
+        Sky levels that were subtracted before; None if they are alike.
 
     gain_ratio : 2D `~numpy.ndarray` or None
         Gain of each pixel divided by the median gain; None for one gain.
 
     known : object or None
-        What is needed to search a part of the images again; None for masks that
-        were cut.
+        Data to repeat the detection in a part of the images; None for masks that were
+        cut.
     """
 
     deviations: Any
@@ -75,17 +75,17 @@ class MatchingDiagnostics:
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnostics:
     """
-    What a detection leaves for figures and reports; it is not in the file of masks.
+    Diagnostics of a detection for figures and reports, not stored in the file of masks.
 
-    False if there is nothing, as for masks from a file.
+    Its truth value is False if it is empty, as for masks from a file.
 
     Attributes
     ----------
     flags : dict of 2D `~numpy.ndarray` of uint8
-        What found each pixel, by name of the mask: 0 not masked, 1 dilation, 2
-        comparison of the exposures, 3 single-image detector, 4 both, 5 the user's
-        list, 6 low value, 8 a point source of one exposure only: it may be an
-        asteroid, a flare or a supernova.
+        Detector of each pixel, by name of the mask: 0 not masked, 1 dilation, 2
+        comparison of the exposures, 3 single-image detector, 4 both, 5 the user's list,
+        6 low value, 8 point source of one exposure only, which may be an asteroid, a
+        flare or a supernova.
 
     boundaries, diagrams : dict
         The Median-Minimum boundaries and diagrams, by name of the mask.
@@ -97,10 +97,10 @@ class Diagnostics:
         Seconds spent, by stage.
 
     noise_model : object or None
-        Whether gain and read noise explain the noise, for the exact boundary.
+        Report on the noise model, for the exact boundary.
 
     matching : `MatchingDiagnostics` or None
-        What was measured when the exposures were matched.
+        Measurements of the matching.
     """
 
     flags: dict = field(default_factory=dict)

@@ -100,7 +100,7 @@ class CRMaskSetRead(registry.UnifiedReadWrite):
 
 class CRMaskSetWrite(registry.UnifiedReadWrite):
     """
-    Write a mask set to a file, whole or not at all.
+    Write a mask set to a file, completely or not at all.
 
     Parameters
     ----------
@@ -145,40 +145,40 @@ class CRMaskSet:
     flux_factor : sequence of float, optional
         Relative flux of each exposure. Default is 1 for each.
     low_values : sequence of [EXPOSURE, X, Y], optional
-        Pixels that are masked in an exposure because they are low there; the first
-        exposure is 1 and the first pixel (1, 1).
+        Pixels that are masked because they are low in an exposure. The first exposure
+        is 1, the first pixel (1, 1).
     expected : `~astropy.table.Table`, optional
-        What masked pixels of the exposures would be without their hits: columns
-        EXPOSURE, X, Y (from 1), VALUE and SIGMA, in adu or electron.
+        Expected values of masked pixels without hits: columns EXPOSURE, X, Y (from 1),
+        VALUE and SIGMA, in adu or electron.
     point_sources : sequence of [EXPOSURE, X, Y], optional
-        Pixels that are masked in an exposure where they have the shape of a point
-        source that the others do not show.
+        Masked pixels that have the shape of a point source in one exposure only.
     local_median_pixels : sequence of [X, Y, X_width, Y_width], optional
-        Pixels that a combination replaces by the median of a box around them;
-        the first pixel is (1, 1), widths are odd.
+        Pixels that a combination replaces by the median of a box around them. The first
+        pixel is (1, 1), and widths are odd.
     requirements : `~ccdcr.Requirements` or mapping, optional
         The requirements of the detection.
     gain : float, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
-        Gain in electron / adu: one number, one of each exposure, or a map (ny, nx).
+        Gain in electron / adu: a number, one for each exposure, or a map (ny, nx).
     readnoise : float, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
         Read noise in electron, likewise.
     bias : float, optional
         Bias level that the exposures still contain, in their unit.
     noise : {'detector', 'uncertainty'}, optional
-        Where the detection knew the noise from.
+        Source of the noise in the detection.
     boundaries : dict of `~ccdcr.median_minimum.exact_boundary.ExactBoundary`, optional
-        The exact Median-Minimum boundaries by name of the mask.
+        The exact Median-Minimum boundaries, by name of the mask.
     equivalence : `~ccdcr.Equivalence`, optional
-        How far the exposures are from being equivalent.
+        Report on how much the exposures differ.
     bright : `~astropy.table.Table`, optional
-        Columns mask, bright and faint: the flagged fraction of the pixels of
-        structure (the brightest 5% at most) and of those near the background.
+        Columns mask, bright and faint: the flagged fractions of pixels with structure
+        (at most the brightest 5 %) and of pixels near the background.
     uuid : str, optional
         Identity of the set, written to combined images. Default is a new one.
     meta : mapping, optional
-        More FITS keywords and values that are kept with the set.
+        Additional FITS keywords and values.
     diagnostics : `~ccdcr.masks.diagnostics.Diagnostics`, optional
-        What the detection leaves for figures and reports; not in the file.
+        Diagnostics of the detection for figures and reports. They are not written to
+        the file.
 
     Raises
     ------
@@ -190,8 +190,8 @@ class CRMaskSet:
 
     Notes
     -----
-    Two sets are equal when masks, LAMEDIAN, expected values, flux factors, boxes,
-    requirements and detector parameters are; ``uuid`` and ``meta`` do not matter.
+    Two sets are equal if their masks, LAMEDIAN, expected values, flux factors, boxes,
+    requirements and detector parameters are equal, regardless of ``uuid`` and ``meta``.
 
     Examples
     --------
@@ -317,7 +317,7 @@ class CRMaskSet:
 
     @cached_property
     def low(self):
-        """Where an exposure is low and ignored, True = low; (n, ny, nx) or None."""
+        """Low pixels of each exposure, which are ignored; (n, ny, nx) or None."""
         return self._marked(self._low_values)
 
     @property
@@ -327,7 +327,7 @@ class CRMaskSet:
 
     @cached_property
     def point_like(self):
-        """Where an exposure has a new point source, True = it; (n, ny, nx) or None."""
+        """Pixels of new point sources, True = point source; (n, ny, nx) or None."""
         return self._marked(self._point_sources)
 
     def _marked(self, rows):
@@ -341,10 +341,10 @@ class CRMaskSet:
     @property
     def expected(self):
         """
-        What masked pixels would be without their hits, a Table; or None.
+        Expected values of masked pixels without hits, a Table; or None.
 
-        Columns: EXPOSURE, X and Y from 1, VALUE in the unit of the exposures (with
-        bias where they have it) and SIGMA.
+        Columns: EXPOSURE, X and Y from 1, VALUE in the unit of the exposures, including
+        their bias, and SIGMA.
         """
         return self._expected
 
@@ -375,7 +375,7 @@ class CRMaskSet:
 
     @property
     def bias(self):
-        """Bias level that the exposures contain, in their unit; or None."""
+        """Bias level of the exposures, in their unit; or None."""
         return self._bias
 
     @property
@@ -390,7 +390,7 @@ class CRMaskSet:
 
     @property
     def equivalence(self):
-        """How far the exposures are from being equivalent; None if unknown."""
+        """Report on how much the exposures differ; None if unknown."""
         return self._equivalence
 
     @property
@@ -405,7 +405,7 @@ class CRMaskSet:
 
     @property
     def meta(self):
-        """More FITS keywords and values."""
+        """Additional FITS keywords and values."""
         return self._meta
 
     @property
@@ -415,7 +415,7 @@ class CRMaskSet:
 
     @property
     def extra_hdus(self):
-        """Extensions of the file that are not of the format; kept as they are."""
+        """Other extensions of the file, which are kept unchanged."""
         return self._extra_hdus
 
     @property
@@ -537,25 +537,21 @@ class CRMaskSet:
 
     def summary(self):
         """
-        Count what is masked.
+        Count the masked pixels.
 
         Returns
         -------
         table : `~astropy.table.Table`
-            One row for each mask, one (``COINCIDENT``) for the pixels that are
-            masked in half of the exposures or more by their own masks, and
-            one (``EVERY``) for those masked in every exposure. ``LOW`` are pixels
-            that are low in an exposure, which the last two rows leave out, and
-            ``POINT_LIKE`` those that have the shape of a point source in one exposure
-            only: look whether they are hits, or an asteroid, a flare or a supernova.
-            Columns: mask,
-            pixels, fraction, groups (8-connected) and, in the last two rows,
-            expected: the pixels expected by chance from the fractions of the
-            exposures' masks, dilation included (masked elsewhere). Where it is
-            known, bright and faint are the flagged fractions of the pixels of
-            structure (the brightest 5% at most) and of those near the background.
-            Cosmic rays do not care where they fall: many more on bright pixels,
-            or many more coincidences than expected, mean that real signal is
+            One row for each mask. ``COINCIDENT`` are the pixels that are masked in half
+            of the exposures or more by their own masks, ``EVERY`` those that are masked
+            in every exposure; both without low values. ``LOW`` are low values, and
+            ``POINT_LIKE`` pixels that have the shape of a point source in one exposure
+            only, which may be an asteroid, a flare or a supernova. The columns are
+            mask, pixels, fraction, groups (8-connected), expected (number of pixels
+            expected by chance from the masks of the exposures), and, if known, bright
+            and faint: the flagged fractions of pixels with structure (at most the
+            brightest 5 %) and of pixels near the background. If many more bright pixels
+            are flagged, or many more coincidences than expected, real signal is
             flagged.
 
         Examples
@@ -614,15 +610,15 @@ class CRMaskSet:
 
     def apply_to(self, ccds):
         """
-        Put each exposure's own mask into copies of the exposures.
+        Return copies of the exposures with their masks applied.
 
-        For scripts that go on with plain ccdproc.
+        Use it to continue with ccdproc or other packages.
 
         Parameters
         ----------
         ccds : iterable of `~astropy.nddata.CCDData`
-            The exposures, in the order of the masks: those of the detection, or the
-            original ones of those that `~ccdcr.align_exposures` made.
+            The exposures in the order of the masks: those of the detection, or those
+            before `~ccdcr.align_exposures`.
 
         Returns
         -------
@@ -669,24 +665,24 @@ class CRMaskSet:
 
     def clean(self, ccds):
         """
-        Replace masked values in copies of the exposures.
+        Return copies of the exposures with masked values replaced.
 
-        The values are those of `expected`, made of the other exposures: what users
-        of astroscrappy know as the cleaned array.
+        The values of `expected`, which are computed from the other exposures, replace
+        the masked ones, as in the cleaned array of astroscrappy.
 
         Parameters
         ----------
         ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
-            The exposures that the expected values were made from, in the order of
-            the masks; or the original ones of `~ccdcr.align_exposures`.
+            The exposures of the detection in the order of the masks, or those before
+            `~ccdcr.align_exposures`.
 
         Returns
         -------
         cleaned : list of `~astropy.nddata.CCDData`
-            Copies, of floats. Replaced pixels have the uncertainty SIGMA, where the
-            exposure has an uncertainty or gain and read noise are known, and bit 1
-            of ``flags`` set. Masked pixels without an expected value are masked
-            (True = bad).
+            Copies, as floats. Replaced pixels have the uncertainty SIGMA, if the
+            exposure has an uncertainty or gain and read noise are known, and bit 1 of
+            ``flags`` is set. Masked pixels without an expected value are masked (True =
+            bad).
 
         Raises
         ------
@@ -723,7 +719,7 @@ class CRMaskSet:
 
     def to_bitmask(self):
         """
-        Put all masks into one plane of bits.
+        Return all masks as bits of one image.
 
         Returns
         -------
@@ -770,19 +766,19 @@ class CRMaskSet:
         """
         Return a new set with detections dropped, and pixels added or removed.
 
-        Pixels are FITS pixels, the first is (1, 1). What was done is kept in
-        ``meta["HISTORY"]``, also in the file.
+        Pixels are FITS pixels, the first is (1, 1). ``meta["HISTORY"]`` records the
+        changes, also in the file.
 
         Parameters
         ----------
         drop : sequence of [X, Y], optional
-            A pixel of each detection that is no cosmic ray: all its pixels are
-            cleared. Detections are the 8-connected groups of ``detections_of``.
+            One pixel of each detection to be removed with all its pixels. Detections
+            are the 8-connected groups of ``detections_of``.
         add : sequence of [X, Y], optional
-            Pixels that are masked: in MEDIANCR, MEANCRT and every exposure but
-            the lowest one, for which ``ccds`` is needed, or in ``planes``.
+            Pixels to be masked in MEDIANCR, MEANCRT and every exposure but the lowest
+            one, which requires ``ccds``, or in ``planes``.
         remove : sequence of [X, Y], optional
-            Pixels that are not masked any more.
+            Pixels to be unmasked.
         detections_of : str, optional
             Name of the mask that defines detections. Default is ``'MEDIANCR'``.
         planes : sequence of str, optional
@@ -793,12 +789,12 @@ class CRMaskSet:
         Returns
         -------
         masks : `CRMaskSet`
-            The new set, with an identity of its own.
+            The new set, with a new UUID.
 
         Raises
         ------
         TypeError
-            If a list does not hold pairs of whole numbers.
+            If a list does not contain pairs of integers.
         ValueError
             If a pixel is outside, not in a detection, or both added and
             removed, if a mask does not exist, or if ``ccds`` is missing.
@@ -856,14 +852,14 @@ class CRMaskSet:
     @classmethod
     def from_hdulist(cls, hdulist, *, name=None):
         """
-        Make a mask set of FITS extensions.
+        Make a mask set from FITS extensions.
 
         Parameters
         ----------
         hdulist : `~astropy.io.fits.HDUList`
             The extensions of crmasks.fits.
         name : str, optional
-            What messages call it. Default is the name of its file.
+            Name for messages. Default is the name of its file.
 
         Returns
         -------

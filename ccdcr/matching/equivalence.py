@@ -49,35 +49,34 @@ _NEEDED_VALUES = 2000  # ten of them above the quantile
 
 class Equivalence:
     """
-    How far exposures are from being equivalent, and what matching left of it.
+    Report on how much exposures differ, before and after matching.
 
-    Made by `~ccdcr.check_equivalence`, and by `~ccdcr.detect_cosmic_rays` with
+    Returned by `~ccdcr.check_equivalence`, and by `~ccdcr.detect_cosmic_rays` with
     ``crmethod="matched"``.
 
     Parameters
     ----------
     levels : `~astropy.table.Table`
-        One row for each level of structure. Columns: level (in units of the
-        noise), values (how many were measured), before and after: Q / Q0, how
-        far pixels are below all other exposures, relative to where there is no
-        structure, before and after matching. 1 = equivalent, NaN = too few
-        values.
+        One row for each level of structure. Columns: level (in units of the noise),
+        values (number of values), before and after: Q / Q0, the deviation of pixels
+        below all other exposures relative to that of pixels without structure, before
+        and after matching. 1 = equivalent, NaN = too few values.
     terms : `~astropy.table.Table`
-        One row for each exposure. Columns: exposure (from 1), flux (factor),
-        shift_x, shift_y (pixel), seeing (what it adds to the variance of the
-        profile of a star, squared pixels) and background (unit of the
-        exposures, and in ``noise`` in units of the noise); all relative to the
-        mean of the exposures. NaN = there is too little structure to tell.
+        One row for each exposure. Columns: exposure (from 1), flux (factor), shift_x,
+        shift_y (pixel), seeing (what it adds to the variance of the profile of a star,
+        squared pixels) and background (unit of the exposures, and in ``noise`` in units
+        of the noise); all relative to the mean of the exposures. NaN = too little
+        structure.
     tiles : `~astropy.table.Table`
         The same terms for each tile of each exposure, with its centre x, y;
         the first pixel is (1, 1), and the errors of its shifts, ``error_x`` and
         ``error_y`` (pixel).
     number : int
-        Values that could have been measured.
+        Number of values that were available.
     reasons : sequence of str, optional
-        Why matching is not enough, as far as the exposures and the flagged pixels tell:
-        exposures that are not registered, a target that is elsewhere in an exposure,
-        or patches too large for cosmic rays.
+        Why matching fails, according to the exposures and the flagged pixels: exposures
+        that are not registered, a target that is displaced in an exposure, or patches
+        too large for cosmic rays.
 
     See Also
     --------
@@ -99,12 +98,12 @@ class Equivalence:
 
     def with_reasons(self, reasons):
         """
-        Return the same report with other ``reasons``.
+        Return a copy with other ``reasons``.
 
         Parameters
         ----------
         reasons : sequence of str
-            Why matching is not enough.
+            Reasons why matching fails.
 
         Returns
         -------
@@ -126,7 +125,7 @@ class Equivalence:
 
     @property
     def left(self):
-        """The largest Q / Q0 after matching where it is sure, 1 = equivalent."""
+        """The largest significant Q / Q0 after matching, 1 = equivalent."""
         after = np.fmin(self.levels["before"], self.levels["after"])
         return max(_largest(after[self._sure]), 1.0)
 
@@ -148,7 +147,7 @@ class Equivalence:
 
     @property
     def failures(self):
-        """Why matching is not enough, a list of text with remedies; or empty."""
+        """List of reasons why matching fails, with remedies; may be empty."""
         found = list(self.reasons)
         if any(reason.startswith(NOT_REGISTERED) for reason in found):
             return found  # which explains all else
@@ -234,12 +233,12 @@ class Equivalence:
 
     def describe(self):
         """
-        Say in one line how much the exposures differ.
+        Return one line on how much the exposures differ.
 
         Returns
         -------
         text : str
-            Ranges of the terms that are known, and Q / Q0.
+            Ranges of the known terms, and Q / Q0.
         """
         parts = []
         for name, unit in (

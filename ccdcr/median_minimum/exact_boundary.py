@@ -23,20 +23,19 @@ LEVELS = 0.2 * np.arange(1, 36)
 @dataclass(frozen=True)
 class ExactBoundary:
     """
-    Boundary that noise exceeds with a given chance, from its distribution.
+    Boundary that noise exceeds with a given probability.
 
     Called with the low reference of pixels, (ny, nx) in the unit of the data, it
-    returns the excess over it that only a fraction ``p_value`` of clean pixels
-    reach.
+    returns the excess that a fraction ``p_value`` of clean pixels exceeds.
 
     Parameters
     ----------
     statistic : str
-        What is compared with the low reference, such as ``median``.
+        Statistic that is compared with the low reference, such as ``median``.
     n_exposures : int
         Number of exposures.
     p_value : float
-        The chance of a clean pixel to be above.
+        Probability that a clean pixel lies above the boundary.
     scale : float
         Electrons per unit of the data.
     noise : `~ccdcr.median_minimum.noise_distribution.PhotonNoise`
@@ -48,7 +47,7 @@ class ExactBoundary:
     surface : 2D `~numpy.ndarray`
         Excess at the levels of sqrt(-ln p), (grid, levels), in the same unit.
     fewer : tuple of `ExactBoundary`, optional
-        The boundaries where some exposures are bad.
+        Boundaries for fewer good exposures.
 
     Notes
     -----
@@ -74,7 +73,7 @@ class ExactBoundary:
 
     def survival(self, x, y):
         """
-        Return the chance of a clean pixel to lie above points of the diagram.
+        Return the probability that a clean pixel lies above points of the diagram.
 
         Parameters
         ----------
@@ -85,7 +84,7 @@ class ExactBoundary:
         Returns
         -------
         p : `~numpy.ndarray`
-            The p-values; 5e-22 stands for all that are smaller.
+            The p-values; smaller ones are 5e-22.
         """
         place, deviation, below = self._places(x)
         wanted = (np.asarray(y) - below) * self.scale / deviation
@@ -107,7 +106,7 @@ class ExactBoundary:
         x : array_like
             Low reference, in the unit of the data.
         index : int
-            Which of the levels.
+            Index of the level.
 
         Returns
         -------
@@ -251,12 +250,13 @@ _IRRATIONAL = (0.7548776662466927, 0.5698402909980532)  # spread points evenly
 @dataclass(frozen=True)
 class NoiseReport:
     """
-    How well the noise model describes the exposures.
+    Report on the agreement of the exposures with the noise model.
 
     Parameters
     ----------
     chi2 : float
-        Pearson's, of the deconvolution, per cell of the histogram of the minimum.
+        Pearson's chi-squared of the deconvolution, per cell of the histogram of the
+        minimum.
     expected, observed : float, int
         Pixels above the boundary of MEDIANCR: explained by noise, and counted.
     hit_fraction : float
@@ -265,7 +265,7 @@ class NoiseReport:
         By signal ``x``: number of ``pixels``, and observed ``noise`` in units of
         the model's.
     likeliest : {'readnoise', 'gain', 'equivalence'} or None
-        What is likeliest wrong if the noise is off by more than 20 %.
+        The most likely cause if the noise is off by more than 20 %.
     """
 
     chi2: float

@@ -66,7 +66,7 @@ _PIPELINE = {
 @dataclass(frozen=True)
 class ObservingBlock:
     """
-    Observing block: the frames, and the detection or combination of them.
+    Observing block: frames and their detection or combination.
 
     Parameters
     ----------
@@ -77,13 +77,12 @@ class ObservingBlock:
     instrument : str or None
         Name of the instrument.
     frames : tuple of str
-        File names of the exposures, as they stand in the file.
+        File names of the exposures, as written in the file.
     extnum : int or str or None
-        FITS extension that holds the image.
+        FITS extension of the image.
     align : str, list or None
-        Offsets by which dithered frames are aligned, as for
-        `~ccdcr.align_exposures`; None does not align. A combination aligns its
-        frames as those were that its masks are made of.
+        Offsets by which dithered frames are aligned, as for `~ccdcr.align_exposures`.
+        None: no alignment. A combination aligns its frames like those of its masks.
     requirements : `Requirements` or None
         Requirements of a detection; None in a combination block.
     method : str or None
@@ -93,16 +92,15 @@ class ObservingBlock:
     crmasks : str or None
         File of the masks of a combination.
     gain : `~astropy.units.Quantity`, str, dict or None
-        Gain in electron / adu: one, one per exposure, the name of a header keyword
-        (``ESO DET OUT1 CONAD``, too), or these by FITS section as for
+        Gain in electron / adu: a number, one for each exposure, the name of a header
+        keyword (such as ``ESO DET OUT1 CONAD``), or these by FITS section as for
         `~ccdcr.ccd_map`.
     readnoise : `~astropy.units.Quantity`, str, dict or None
-        Read noise in adu (``rnoise``) or electron (``readnoise``), as the file
-        gives it, likewise.
+        Read noise in adu (``rnoise``) or electron (``readnoise``), likewise.
     bias : `~astropy.units.Quantity`, str or None
         Bias in adu, or the name of a header keyword.
     noise : {'auto', 'uncertainty', 'detector'} or None
-        Where the noise is known from, as for `~ccdcr.detect_cosmic_rays`.
+        Source of the noise, as for `~ccdcr.detect_cosmic_rays`.
     other : dict
         All other keys, such as requirements of an instrument's pipeline.
     path : `~pathlib.Path` or None
@@ -171,12 +169,12 @@ class ObservingBlock:
         Returns
         -------
         block : `ObservingBlock`
-            The block; keys that are not known here are kept in ``other``.
+            The block; unknown keys are kept in ``other``.
 
         Raises
         ------
         TypeError, ValueError
-            If the file is not a YAML mapping, holds several blocks, no list of
+            If the file is not a YAML mapping, or contains several blocks, no list of
             frames, or a value that is not allowed.
         """
         blocks = cls.list_from_yaml(path)

@@ -32,7 +32,7 @@ def run_blocks(
     **overrides,
 ):
     """
-    Run observing blocks: detections and combinations, from files to files.
+    Run observing blocks from files to files.
 
     Each block writes to the folder ``obsid<id>_results``: a detection
     ``crmasks.fits``, a summary and the requirements, a combination an image
@@ -41,49 +41,50 @@ def run_blocks(
     Parameters
     ----------
     blocks : iterable of `~ccdcr.ObservingBlock`, str or `~pathlib.Path`
-        The blocks, or YAML files that hold one or more of them, in any order.
+        The blocks, or YAML files of one or more blocks, in any order.
     executor : `~concurrent.futures.Executor`, optional
-        What runs the blocks: a process pool, the ``get_executor()`` of a dask
-        client, an executor of mpi4py. Default is here, one after the other.
+        Executor that runs the blocks, such as a process pool, the ``get_executor()`` of
+        a dask client, or an executor of mpi4py. Default is None: one after the other,
+        in this process.
     output_folder : str or `~pathlib.Path`, optional
-        Where the folders of results are made. It must exist.
+        Existing folder in which the folders of results are made.
     datadir : str or `~pathlib.Path`, optional
         Folder of the data, searched first. Default is ``data`` beside the YAML
         file; the folder of the YAML file is searched next.
     gain, readnoise, bias : float, `~astropy.units.Quantity` or str, optional
-        As for `detect_cosmic_rays`; they win over those of the blocks. Where
-        nobody gives them, usual header keywords are taken (GAIN, EGAIN;
-        RDNOISE, READNOIS, RON, ENOISE) and named in the log.
+        As for `detect_cosmic_rays`; they override those of the blocks. If they are
+        given nowhere, usual header keywords are used (GAIN, EGAIN; RDNOISE, READNOIS,
+        RON, ENOISE) and named in the log.
     noise : {'auto', 'uncertainty', 'detector'}, optional
-        As for `detect_cosmic_rays`; it wins over that of the blocks.
+        As for `detect_cosmic_rays`; it overrides that of the blocks.
     extension : int or str, optional
-        FITS extension of the images. Default is that of the block, or the
-        primary image, else the only one that is not a mask or an uncertainty.
+        FITS extension of the images. Default is that of the block, or the primary
+        image, or the only image that is not a mask or an uncertainty.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the exposures. Default is BUNIT, or adu without this keyword.
     overwrite : bool, optional
         Whether existing files are replaced. Default is False.
     resume : bool, optional
-        Whether blocks whose record says that they were done, with the same
-        input and options, are skipped and unfinished ones are repeated.
+        Whether to skip blocks that were completed with the same input and options.
+        Unfinished ones are repeated.
     dry_run : bool, optional
         Only check everything; nothing is written. Default is False.
     review : callable, optional
-        Takes the exposures and the masks of a detection with ``interactive: True``,
-        and returns the masks to be written, such as `ccdcr.review`. Only without
-        executor. Default is to take all detections.
+        Function of the exposures and the masks of a detection with ``interactive:
+        True`` that returns the masks to be written, such as `ccdcr.review`. Only
+        without executor. Default is to keep all detections.
     progress_bar : callable, optional
-        Wraps an iterable of exposures and takes the text ``desc``, such as
-        ``tqdm``. Only used without executor.
+        Function that wraps an iterable of exposures and has a parameter ``desc``, such
+        as ``tqdm``. Only used without executor.
     **overrides
         Requirements of detections, and ``method``, ``crmasks`` and options of
-        combinations, by name; they win over those of the blocks.
+        combinations, by name; they override those of the blocks.
 
     Returns
     -------
     results : iterator of `BlockResult`
-        One for each block, as soon as it is known; blocks are run while it is
-        gone through. A block that fails does not stop the others.
+        One result for each block, as soon as it is complete. The blocks run while the
+        iterator is consumed. A block that fails does not stop the others.
 
     Raises
     ------
@@ -92,13 +93,12 @@ def run_blocks(
 
     Notes
     -----
-    The record of a block is the last file that it writes. Blocks may be
-    repeated by the executor, as dask does when a worker dies, and the same
-    run may be started again with ``resume=True``.
+    The record of a block is written last. The executor may repeat a block, as dask does
+    if a worker dies, and the same run may be started again with ``resume=True``.
 
-    A combination finds its masks by their file name: in the folder of the
-    data, or among those that another block made, or makes in this run, of the
-    same exposures. It waits for that block.
+    A combination finds its masks by their file name in the data folder, or among the
+    masks that another block makes or has made from the same exposures. It waits for
+    that block.
 
     Examples
     --------

@@ -88,9 +88,9 @@ class BlockResult:
     source : str
         The YAML file, empty if there is none.
     status : {'done', 'skipped', 'failed', 'checked'}
-        ``'skipped'`` was done before; ``'checked'`` is that of a dry run.
+        ``'skipped'``: completed before; ``'checked'``: dry run.
     files : tuple of `~pathlib.Path`
-        The files, the masks or the combined image first.
+        The files; the first is the masks or the combined image.
     error : str or None
         The error, in one line.
     traceback : str or None

@@ -92,13 +92,13 @@ def detection_table(ccds, masks, name="MEDIANCR"):
 
     Notes
     -----
-    The class is ``point-like`` where pixels of a group have the shape of a point
-    source in one exposure only, which may be an asteroid, a flare or a supernova, and
-    no hit: take ``name="MEANCRT"`` or the mask of an exposure to see all of them. It is
-    ``both detectors`` where both found pixels of the group, not necessarily the same.
-    The excess is that of the median over the minimum for MEDIANCR (with more than three
-    exposures as the boundary compares them), and that of the highest exposure or of the
-    mean for the others. Without gain and read noise ``peak_sigma`` is NaN.
+    The class is ``point-like`` if pixels of a group have the shape of a point source in
+    one exposure only, which may be an asteroid, a flare or a supernova. Use
+    ``name="MEANCRT"`` or the mask of an exposure to see all of them. It is ``both
+    detectors`` if both found pixels of the group, not necessarily the same ones. For
+    MEDIANCR the excess is that of the median over the minimum (with more than three
+    exposures as the boundary compares them), for other masks that of the highest
+    exposure or of the mean. Without gain and read noise ``peak_sigma`` is NaN.
 
     Examples
     --------

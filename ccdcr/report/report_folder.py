@@ -44,7 +44,7 @@ class Report:
     Attributes
     ----------
     folder : `~pathlib.Path`
-        Where it is; ``index.html`` shows all of it.
+        The folder; ``index.html`` shows all of it.
 
     paths : dict of `~pathlib.Path`
         The files by name.
@@ -56,7 +56,7 @@ class Report:
         The groups of pixels that are masked in every exposure.
 
     missing : tuple of str
-        What could not be shown, and why.
+        Parts that could not be shown, and why.
     """
 
     folder: Path
@@ -129,7 +129,7 @@ def write_report(
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
     folder : str or `~pathlib.Path`
-        Where the files are written; it is made if it does not exist.
+        Folder of the report; it is created if it does not exist.
     mask : str, optional
         Name of the mask whose detections are shown. Default is ``'MEDIANCR'``.
     maxplots : int, optional
@@ -140,12 +140,12 @@ def write_report(
     color_scale : {'zscale', 'minmax'}, optional
         Limits of the grey scale of each detection.
     detect_again : bool, optional
-        For masks from a file: detect again with the recorded requirements, to know
-        the detectors of each pixel and the boundaries. Default is False.
+        For masks from a file: repeat the detection with the recorded requirements, to
+        find the detectors of each pixel and the boundaries. Default is False.
     overwrite : bool, optional
         Replace existing files. Default is False.
     progress_bar : callable, optional
-        Wraps the list of pages of the gallery, such as ``tqdm``.
+        Function that wraps the list of pages of the gallery, such as ``tqdm``.
 
     Returns
     -------

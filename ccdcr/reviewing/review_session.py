@@ -116,21 +116,21 @@ _HELP, _HIGHEST = 0.5, 7.6  # inches
 
 def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     """
-    Show figures of the masks one after another, and let keys change the masks.
+    Show figures of the masks in windows; keys change the masks.
 
-    The figures are the Median-Minimum diagram, or for matched exposures their
-    deviations and how equivalent they are, the pixels by detector, flux factors,
-    offsets, the combinations, and the stamps of each detection.
+    The figures are the Median-Minimum diagram, or the deviations and equivalence of
+    matched exposures, the pixels by detector, flux factors, offsets, the combinations,
+    and stamps of each detection.
 
     Parameters
     ----------
     ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
         The exposures or their files, in the order of the masks.
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
-        The masks or their file; those of a file have no diagram to show.
+        The masks or their file. A file contains no diagrams.
     verify_cr : bool, optional
-        Ask for each detection whether it is a cosmic ray. Default is that of the
-        requirements, as for ``maxplots``.
+        Ask whether each detection is a cosmic ray. Defaults of this and of ``maxplots``
+        are those of the requirements.
     maxplots : int, optional
         Number of detections shown; -1 = all.
     mask : str, optional
@@ -139,9 +139,8 @@ def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     Returns
     -------
     masks : `~ccdcr.CRMaskSet`
-        The masks themselves, or new ones where the review has changed them:
-        detected again with another boundary, or without the rejected
-        detections.
+        The masks themselves, or new ones if the review changed them: detected again
+        with another boundary, or without rejected detections.
 
     Raises
     ------
@@ -153,20 +152,19 @@ def review(ccds, masks, *, verify_cr=None, maxplots=None, mask="MEDIANCR"):
     Warns
     -----
     NoWindowWarning
-        If matplotlib opens no windows here; then the masks are returned as they
-        are.
+        If matplotlib cannot open windows. The masks are then returned unchanged.
 
     Notes
     -----
-    Keys, in every figure: ``c`` or enter or closing the window continues, ``q``
-    quits. In the diagram ``+`` and ``-`` change the number of knots (or, for the
-    exact boundary, ``mm_false_positives``), ``w`` and ``v`` the weight, a click adds
-    a fixed point, a click with the right button takes it away, ``d`` deletes all.
-    Where the boundary was changed, the exposures are searched again when the figure
-    is left. In the stamps ``e`` cycles through the exposures, ``b`` goes back to all
-    of them, and ``s`` ends the stamps. With ``verify_cr`` ``y`` says that it is a
-    cosmic ray, ``n`` that it is not, ``a`` that it is and all that follow, and ``s``
-    stops: the detections that follow are not asked for and stay masked.
+    Keys, in every figure: ``c`` or enter or closing the window continues, ``q`` quits.
+    In the diagram ``+`` and ``-`` change the number of knots (or, for the exact
+    boundary, ``mm_false_positives``), ``w`` and ``v`` the weight, a click adds a fixed
+    point, a click with the right button takes it away, ``d`` deletes all. If the
+    boundary was changed, the detection is repeated when the figure is closed. In the
+    stamps ``e`` cycles through the exposures, ``b`` goes back to all of them, and ``s``
+    ends the stamps. With ``verify_cr`` ``y`` keeps the detection, ``n`` rejects it,
+    ``a`` keeps it and all that follow, and ``s`` stops asking: all following detections
+    stay masked.
 
     Examples
     --------
