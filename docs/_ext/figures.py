@@ -53,11 +53,11 @@ def problem(columns=2):
     images["ccdcr: meancr"] = CRCombiner(sim.exposures, masks).meancr_combine()
     noise = np.sqrt((sim.noise**2).mean(axis=0))
     expected = sim.expected.mean(axis=0)
-    size = (8, 8.6) if columns == 2 else (12, 3.5)
+    wide = columns == 4
     fig, axes = plt.subplots(
         4 // columns,
         columns,
-        figsize=size,
+        figsize=(8, 2.35) if wide else (8, 8.6),
         sharex=True,
         sharey=True,
         layout="constrained",
@@ -65,21 +65,19 @@ def problem(columns=2):
     )
     for ax, (title, image) in zip(axes.flat, images.items(), strict=True):
         z = (image.data - expected) / noise
-        left = np.argwhere(z > _RESIDUAL)
+        y, x = np.nonzero(z > _RESIDUAL)
         artist = ax.imshow(z, origin="lower", cmap="gray", vmin=-3, vmax=8)
-        ax.plot(left[:, 1], left[:, 0], "o", ms=9, mfc="none", mec="tab:red", alpha=0.6)
+        size = 6 if wide else 9
+        ax.plot(x, y, "o", ms=size, mfc="none", mec="tab:red", alpha=0.6)
         rms = np.sqrt(np.mean(z**2))
-        ax.set_title(f"{title}\n{len(left)} pixels left, RMS {rms:.2f}")
-    for ax in axes[-1]:
-        ax.set_xlabel("x (pixel)")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("y (pixel)")
+        ax.set_title(f"{title}\n{len(x)} pixels left, RMS {rms:.2f}", fontsize="medium")
+    if wide:
+        plt.setp(axes, xticks=[], yticks=[])
+        return fig
+    plt.setp(axes[-1], xlabel="x (pixel)")
+    plt.setp(axes[:, 0], ylabel="y (pixel)")
     fig.colorbar(
-        artist,
-        ax=axes,
-        location="bottom" if columns == 2 else "right",
-        label="combined - truth (sigma)",
-        shrink=0.7,
+        artist, ax=axes, location="bottom", label="combined - truth (sigma)", shrink=0.7
     )
     return fig
 
