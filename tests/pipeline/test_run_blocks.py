@@ -398,14 +398,15 @@ class TestValues:
         image = fits.getdata(result.files[0])
         np.testing.assert_allclose(image, np.median(stack, axis=0))
 
-    @pytest.mark.parametrize("mode", ["MegaraBiasImage", "MegaraCrDetection"])
+    @pytest.mark.parametrize("mode", ["MegaraBias", "MegaraCrDetection", "detection"])
     def test_mode(self, mode):
         """A mode must fit what is required."""
-        requirements = "{method: meancr, crmasks: a}" if "Cr" in mode else "{}"
+        requirements = "{method: meancr, crmasks: a}" if "etection" in mode else "{}"
         text = f"mode: {mode}\nframes: [{FRAMES}]\nrequirements: {requirements}\n"
         Path("a.yaml").write_text(text)
         (result,) = run("a.yaml")
-        assert result.error.startswith(f"mode {mode} must be MegaraCrDetection for a")
+        rule = "must be MegaraCrDetection or detection for a detection"
+        assert result.error.startswith(f"mode {mode} {rule}")
 
 
 @pytest.mark.usefixtures("night")
