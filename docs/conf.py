@@ -70,7 +70,7 @@ else:
 nitpicky = True
 nitpick_ignore_regex = [
     # Objects of other packages cannot be found without their inventories.
-    (r"py:.*", r"(astropy|ccdproc|concurrent|matplotlib|numpy|pathlib)\..*"),
+    (r"py:.*", r"(astropy|ccdproc|concurrent|matplotlib|numpy|pathlib|regions)\..*"),
     # Types of attributes that are not for the user.
     (r"py:(obj|class)", r"(ccdcr\.median_minimum\.noise_distribution\.)?PhotonNoise"),
     # The private base of CRCombiner, whose own base is ccdproc's.

@@ -17,6 +17,7 @@ from ccdcr.cli.input_options import UsageError, to_options
 from ccdcr.cli.report_commands import (
     add_clean,
     add_demo,
+    add_flag,
     add_info,
     add_report_and_compare,
 )
@@ -211,6 +212,7 @@ _COMMANDS = (
     add_combine,
     add_info,
     add_clean,
+    add_flag,
     add_report_and_compare,
     add_demo,
 )

@@ -96,6 +96,17 @@ def add_exposure_options(parser):
         help="where the noise is known from: the uncertainties of the exposures, or "
         "gain and read noise (default: auto, the former if each exposure has one)",
     )
+    group.add_argument(
+        "--ignore-flags",
+        metavar="FLAGS",
+        help="flags (extension FLAGS or DQ) that are not bad, by number or name, such "
+        "as '~4,8' (only these are bad) or 0 (all are bad); default: none is bad",
+    )
+    group.add_argument(
+        "--flag-name-map",
+        choices=("hst", "jwst", "gemini", "pypeit", "ccdcr"),
+        help="names of flags",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -237,7 +248,7 @@ def make_settings(options, **output):
     """Return the `Settings` of the options, and of where the ``output`` goes."""
     from ccdcr.pipeline.plan import Settings
 
-    names = ("gain", "readnoise", "bias", "noise")
+    names = ("gain", "readnoise", "bias", "noise", "ignore_flags", "flag_name_map")
     return Settings(
         datadir=None if options.datadir is None else Path(options.datadir),
         detector={name: getattr(options, name) for name in names},

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Commands ``ccdcr info``, ``clean``, ``report``, ``compare`` and ``demo``."""
+"""Commands ``ccdcr info``, ``clean``, ``flag``, ``report``, ``compare``, ``demo``."""
 
 import time
 from pathlib import Path
 
 from ccdcr.cli.input_options import UsageError, add_reading_options, expanded
 
-__all__ = ["add_clean", "add_demo", "add_info", "add_report_and_compare"]
+__all__ = ["add_clean", "add_demo", "add_flag", "add_info", "add_report_and_compare"]
 
 
 def add_info(commands, common):
@@ -87,10 +87,67 @@ def _clean(options, console):
     if masks.expected is None:
         masks = add_expected(ccds, masks)
     for ccd, path in zip(masks.clean(ccds), paths, strict=True):
-        ccd.flags = None  # astropy does not write them
-        write_hdulist(ccd.to_hdu(), path, overwrite=overwrite)
+        write_hdulist(_with_flags(ccd), path, overwrite=overwrite)
         console.say(f"{path}")
     return 0
+
+
+def add_flag(commands, common):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "flag",
+        parents=[common],
+        help="write the masks to the DQ extensions of the exposures, and to DS9",
+        description="Write copies of the exposures whose extension DQ has flags where "
+        "they are masked, and if asked a region file of DS9.",
+    )
+    _add_inputs(parser)
+    parser.add_argument(
+        "-o",
+        "--output-folder",
+        default="flagged",
+        metavar="FOLDER",
+        help="where the copies are written (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--convention",
+        default="hst",
+        choices=("ccdcr", "hst", "astrodrizzle", "jwst", "gemini", "pypeit"),
+        help="values of the flags (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--regions", metavar="FILE", help="write boxes around MEDIANCR to FILE"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files")
+    parser.set_defaults(run=_flag)
+
+
+def _flag(options, console):
+    _, masks = _read(options)
+    overwrite = {"overwrite": options.overwrite}
+    paths = masks.write_dq(
+        expanded(options.images),
+        options.output_folder,
+        convention=options.convention,
+        extension=options.extension,
+        **overwrite,
+    )
+    if options.regions is not None:
+        masks.write_regions(options.regions, **overwrite)
+        paths.append(options.regions)
+    for path in paths:
+        console.say(f"{path}")
+    return 0
+
+
+def _with_flags(ccd):
+    """Return the FITS extensions of a CCDData, also of its flags."""
+    from ccdcr.exposures.exposure_flags import flag_hdus
+
+    hdus, ccd.flags = flag_hdus(ccd.flags), None  # astropy < 8 does not write them
+    whole = ccd.to_hdu()
+    whole.extend(hdus)
+    return whole
 
 
 def add_report_and_compare(commands, common):

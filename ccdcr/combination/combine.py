@@ -15,6 +15,7 @@ from ccdcr.combination.combination_settings import check_dtype
 from ccdcr.combination.combine_rows import Images
 from ccdcr.combination.combine_tiles import combine_plain, combine_tiles
 from ccdcr.combination.methods import METHODS
+from ccdcr.exposures.exposure_flags import bad_bits, flag_hdus
 from ccdcr.exposures.open_exposures import list_exposures
 from ccdcr.masks.mask_rows import check_not_swapped
 from ccdcr.utils.files import check_output
@@ -25,7 +26,7 @@ __all__ = ["combine"]
 _PLAIN = ("average", "median", "sum")
 _REMEDY = "use overwrite_output=True"
 # Arguments of CCDData.read that change what is read; others have no effect.
-_READING = ("hdu_mask", "hdu_uncertainty", "key_uncertainty_type")
+_READING = ("hdu_mask", "hdu_uncertainty", "hdu_flags", "key_uncertainty_type")
 
 
 def combine(
@@ -61,6 +62,8 @@ def combine(
     progress_bar=None,
     extension=None,
     unit=None,
+    ignore_flags=None,
+    flag_name_map=None,
     **ccdkwargs,
 ):
     """
@@ -76,7 +79,8 @@ def combine(
         the exposures may be those of dask.
     output_file : str or `~pathlib.Path`, optional
         File to be written: extensions PRIMARY, MASK (1 = bad), UNCERT (standard
-        deviation) and NUSED (number of exposures used).
+        deviation), NUSED (number of exposures used), and FLAGS if the exposures have
+        flags.
     method : {'meancr', 'meancrt', 'mediancr', 'meancr2', 'average', 'median', \
 'sum'}, optional
         The method; the last three are those of `ccdproc.combine`. Default is
@@ -140,6 +144,8 @@ def combine(
         uncertainty.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the files. Default is BUNIT, or adu without it.
+    ignore_flags, flag_name_map : optional
+        As for `~ccdcr.detect_cosmic_rays`.
     **ccdkwargs
         More arguments of `astropy.nddata.CCDData.read`, such as ``hdu_mask``.
 
@@ -147,7 +153,8 @@ def combine(
     -------
     combined : `~astropy.nddata.CCDData`
         The combined image, with the signal of one exposure. Its EXPTIME is the exposure
-        time of this flux scale, and TEXPTIME the sum of all.
+        time of this flux scale, and TEXPTIME the sum of all. Its flags are the union of
+        those of the exposures.
 
     Raises
     ------
@@ -202,6 +209,8 @@ def combine(
             output_file, overwrite=overwrite_output, remedy=_REMEDY
         )
     reading = _reading_options(extension, unit, ccdkwargs)
+    reading |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
+    bad_bits(ignore_flags, flag_name_map)  # an error before any work
     check_not_swapped(img_list, crmasks, "img_list and crmasks")
     items = _listed(img_list, progress_bar)
     if output_file is not None:
@@ -275,6 +284,7 @@ def _reading_options(extension, unit, ccdkwargs):
     ours = inspect.signature(combine).parameters
     known = {
         "format",
+        "hdu_flags",  # of astropy >= 8, read with all
         *inspect.signature(fits_ccddata_reader).parameters,
         *inspect.signature(fits.open).parameters,
     }
@@ -302,6 +312,7 @@ def _listed(img_list, progress_bar):
 def _write(combined, images, path, *, overwrite):
     headers = _headers(combined, images)
     parts = list(zip(headers, images.planes.values(), strict=True))
+    parts += [(hdu.header, hdu.data) for hdu in flag_hdus(combined.flags)]
     write_images(path, parts, overwrite=overwrite, remedy=_REMEDY)
 
 

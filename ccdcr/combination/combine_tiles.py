@@ -32,6 +32,7 @@ from ccdcr.combination.combine_rows import (
 )
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.exposure_files import FileRows, Scratch
+from ccdcr.exposures.exposure_flags import union_of_flags
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.masks.mask_checks import check_order
 from ccdcr.masks.mask_rows import open_masks
@@ -213,9 +214,11 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         )
         more = {"scaled": scaling is not None, "replaced": images.replaced}
         keywords = make_keywords(exposures, masks, chosen, **more)
-        boxes = masks.local_median_pixels
+        boxes, flags = masks.local_median_pixels, union_of_flags(exposures)
     images.replace_by_local_median(boxes)
-    return images.whole().to_ccd(exposures[0], exposures[0].unit, keywords), images
+    combined = images.whole().to_ccd(exposures[0], exposures[0].unit, keywords)
+    combined.flags = flags
+    return combined, images
 
 
 def combine_plain(items, method, uncertainty_func, *, folder, **settings):
@@ -243,7 +246,10 @@ def combine_plain(items, method, uncertainty_func, *, folder, **settings):
             plain=method,
             **settings,
         )
-    return images.whole().to_ccd(exposures[0], exposures[0].unit, {}), images
+        flags = union_of_flags(exposures)
+    combined = images.whole().to_ccd(exposures[0], exposures[0].unit, {})
+    combined.flags = flags
+    return combined, images
 
 
 def _check_weights(weights, exposures):

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """A ccdproc Combiner with methods that remove cosmic rays."""
 
+from copy import copy
+
 import numpy as np
 
 from ccdcr.combination.ccdproc_adapter import LateCombiner, get_stack
@@ -16,6 +18,7 @@ from ccdcr.combination.combination_settings import (
 )
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.exposures.ccd_parameters import find_noise_source
+from ccdcr.exposures.exposure_flags import bad_bits, mask_flagged, union_of_flags
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
 from ccdcr.masks.mask_checks import check_order
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
@@ -106,6 +109,8 @@ class CRCombiner(LateCombiner):
         each exposure has one. Pixels whose uncertainty means that nothing is known (a
         standard deviation or variance of 0 or infinity, or an inverse variance of 0)
         are then ignored.
+    ignore_flags, flag_name_map : optional
+        As for `~ccdcr.detect_cosmic_rays`.
 
     Raises
     ------
@@ -137,6 +142,8 @@ class CRCombiner(LateCombiner):
         gain=None,
         readnoise=None,
         noise="auto",
+        ignore_flags=None,
+        flag_name_map=None,
     ):
         check_not_swapped(ccd_iter, crmasks, "ccd_iter and crmasks")
         ccds = None if ccd_iter is None else list(ccd_iter)
@@ -148,11 +155,20 @@ class CRCombiner(LateCombiner):
         if auto:
             self._dtype = choose_dtype(dtype, ccds)
         check_arrays(ccds)
+        self._mask_flagged(bad_bits(ignore_flags, flag_name_map))
         self.crmasks = crmasks
         self._noise = {"gain": gain, "readnoise": readnoise}
         given_noise(self._exposures, self.crmasks, **self._noise)
         self._source = noise
         find_noise_source(self._exposures, noise, warn=False)
+
+    def _mask_flagged(self, bits):
+        if bits is None:
+            return
+        masked = [copy(ccd) for ccd in self._ccds]
+        for i, (ccd, exposure) in enumerate(zip(masked, self._exposures, strict=True)):
+            ccd.mask = mask_flagged(exposure, bits, f"exposure {i + 1}").mask
+        self._ccds = self.ccd_list = masked
 
     @property
     def crmasks(self):
@@ -322,7 +338,9 @@ class CRCombiner(LateCombiner):
         images.replace_by_local_median(self.crmasks.local_median_pixels)
         more = {"scaled": scaling is not None, "replaced": images.replaced}
         keywords = make_keywords(self._exposures, self.crmasks, settings, **more)
-        return images.to_ccd(self._ccds[0], self.unit, keywords)
+        combined = images.to_ccd(self._ccds[0], self.unit, keywords)
+        combined.flags = union_of_flags(self._ccds)
+        return combined
 
     def _prepare(self, method, scaling, **options):
         """Return settings and planes of a combination."""

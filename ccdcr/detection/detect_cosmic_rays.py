@@ -51,6 +51,8 @@ def detect_cosmic_rays(
     noise="auto",
     extension=None,
     unit=None,
+    ignore_flags=None,
+    flag_name_map=None,
     progress_bar=None,
     **overrides,
 ):
@@ -91,6 +93,15 @@ def detect_cosmic_rays(
     unit : str or `~astropy.units.Unit`, optional
         Unit of the files. Default is BUNIT, or adu without it, with a
         `~ccdcr.MissingUnitWarning`.
+    ignore_flags : int, str, list of int or None, optional
+        Flags of the exposures (``ccd.flags``, or the extension FLAGS or DQ of files)
+        that do not mean bad, as for
+        `astropy.nddata.bitmask.bitfield_to_boolean_mask`: pixels with any other flag
+        are masked. ``"~4,8"`` ignores all but 4 and 8, ``0`` none. Default is None:
+        flags mask nothing.
+    flag_name_map : str or `~astropy.nddata.bitmask.BitFlagNameMap`, optional
+        Names of flags that ``ignore_flags`` may hold: those of ``'hst'`` (ACS),
+        ``'jwst'``, ``'gemini'``, ``'pypeit'`` or ``'ccdcr'``, or others.
     progress_bar : callable, optional
         Function that wraps an iterable of images, such as ``tqdm``.
     **overrides
@@ -180,6 +191,8 @@ def detect_cosmic_rays(
         unit=unit,
         noise=noise,
         needs_detector=requirements.crmethod in STAGES["mm"],
+        ignore_flags=ignore_flags,
+        flag_name_map=flag_name_map,
     )
     lists = check_requirements(requirements, len(exposures), exposures.shape)
     matched = requirements.crmethod in STAGES["matched"]

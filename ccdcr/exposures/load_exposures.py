@@ -85,6 +85,7 @@ def load_exposures(
     usual_keywords=False,
     noise="detector",
     needs_detector=True,
+    **flags,
 ):
     """
     Return CCDData or files as `Exposures`, at least ``minimum`` of them.
@@ -92,10 +93,11 @@ def load_exposures(
     Options are those of `open_exposures`, `find_ccd_parameters` and
     `find_noise_source`; ``usual_keywords`` looks up gain and read noise that are None
     in the headers. With uncertainties they may be None unless ``needs_detector``.
+    ``flags`` are ``ignore_flags`` and ``flag_name_map``.
     """
     items, names = list_exposures(ccds, minimum=minimum)
     options = {"extension": extension, "unit": unit, "allowed": ("numpy",)}
-    with open_exposures(items, **options) as opened:
+    with open_exposures(items, **options, **flags) as opened:
         given = {"gain": gain, "readnoise": readnoise}
         if usual_keywords:
             given = find_keywords(opened, **given)

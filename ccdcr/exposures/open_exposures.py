@@ -30,6 +30,7 @@ from ccdcr.exposures.exposure_files import (
     temporary_folder,
     unpacked_path,
 )
+from ccdcr.exposures.exposure_flags import bad_bits, mask_flagged
 from ccdcr.utils.files import check_input
 from ccdcr.utils.fits_structure import check_file
 
@@ -135,6 +136,7 @@ _UNCERTAINTIES = {
     for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance)
 }
 _BOOL = (bool, np.bool_)
+_FLAGS = ("FLAGS", "DQ")  # extensions that hold flags
 
 
 @dataclass
@@ -142,9 +144,9 @@ class Exposure:
     """
     An exposure that is read by rows.
 
-    ``data``, ``mask`` and ``sigma`` (the array of the uncertainty, of class
-    ``kind`` and with ``sigma_unit``) give an array (rows, nx) for a slice of rows;
-    mask and sigma may be None. ``meta`` and ``wcs`` are those of a CCDData.
+    ``data``, ``mask``, ``sigma`` (the array of the uncertainty, of class ``kind`` and
+    with ``sigma_unit``) and ``flags`` give an array (rows, nx) for a slice of rows; all
+    but data may be None. ``meta`` and ``wcs`` are those of a CCDData.
     """
 
     data: Any
@@ -156,6 +158,7 @@ class Exposure:
     meta: Any = None
     wcs: Any = None
     from_file: bool = False
+    flags: Any = None
 
     @classmethod
     def from_ccd(cls, ccd):
@@ -172,6 +175,7 @@ class Exposure:
             uncertainty.unit if known else None,
             ccd.meta,
             ccd.wcs,
+            flags=ccd.flags,
         )
 
     @property
@@ -214,6 +218,7 @@ class Exposure:
             uncertainty=uncertainty,
             meta=self.meta,
             wcs=self.wcs,
+            flags=None if self.flags is None else self.flags[:],
         )
 
 
@@ -227,6 +232,8 @@ def open_exposures(
     unit=None,
     folder=None,
     allowed=("numpy", "dask"),
+    ignore_flags=None,
+    flag_name_map=None,
     **names,
 ):
     """
@@ -234,8 +241,10 @@ def open_exposures(
 
     Files are open only while they are read. ``folder`` is for unpacked files,
     ``allowed`` names the packages of arrays, ``names`` are the options ``hdu_mask``,
-    ``hdu_uncertainty`` and ``key_uncertainty_type`` of `astropy.nddata.CCDData.read`.
+    ``hdu_uncertainty``, ``hdu_flags`` and ``key_uncertainty_type`` of
+    `astropy.nddata.CCDData.read`. Flags but those that are ignored mask pixels.
     """
+    bits = bad_bits(ignore_flags, flag_name_map)
     items, labels = list_exposures(items, minimum=minimum, name=name)
     ccds = {i: item for i, item in enumerate(items) if isinstance(item, CCDData)}
     given = [labels[i] or f"exposure {i + 1}" for i in ccds]
@@ -255,7 +264,8 @@ def open_exposures(
         check_alike(exposures, labels)
         for label, exposure in zip(labels, exposures, strict=True):
             _check_planes(label, exposure)
-        yield exposures
+        pairs = zip(exposures, list_labels(labels), strict=True)
+        yield [mask_flagged(exposure, bits, label) for exposure, label in pairs]
 
 
 def load_ccds(
@@ -332,6 +342,7 @@ def _exposure(
     unit,
     hdu_uncertainty="UNCERT",
     hdu_mask="MASK",
+    hdu_flags=None,
     key_uncertainty_type="UTYPE",
 ):
     number = find_image(hdus, extension, path)
@@ -349,6 +360,10 @@ def _exposure(
         exposure.sigma = rows(hdu_uncertainty)
         name = hdus[hdu_uncertainty].header.get(key_uncertainty_type, "None")
         exposure.kind = _UNCERTAINTIES.get(name, StdDevUncertainty)
+    version = hdus[number].ver if number else 1
+    names = _FLAGS if hdu_flags is None else (hdu_flags,)
+    names = [name for name in names if has_image(hdus, (name, version))]
+    exposure.flags = rows((names[0], version)) if names else None
     return exposure
 
 

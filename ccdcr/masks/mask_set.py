@@ -19,7 +19,7 @@ from ccdcr.exposures.align_exposures import (
     take_part,
     without_alignment,
 )
-from ccdcr.masks import fits_io
+from ccdcr.masks import fits_io, mask_flags
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
 from ccdcr.masks.expected_table import (
@@ -752,6 +752,157 @@ class CRMaskSet:
         for bit, mask in enumerate(self.planes.values()):
             bits |= mask.astype(dtype) << dtype.type(bit)
         return bits
+
+    def to_flags(self, convention="ccdcr"):
+        """
+        Return the masks of the exposures as flags.
+
+        Parameters
+        ----------
+        convention : str or int, optional
+            ``'ccdcr'``, the default: COSMIC 1, COINCIDENT 2 (hit in half of the
+            exposures or more), EXPECTED 4 (has an expected value), LOW 8, USER 16
+            (listed in the requirements), ALL_HIT 32 (hit in all exposures). Or the
+            value of a cosmic ray: ``'hst'`` 8192, ``'astrodrizzle'`` 4096, ``'jwst'``
+            17 (OUTLIER and DO_NOT_USE), ``'gemini'`` 8, ``'pypeit'`` 2, or a number.
+
+        Returns
+        -------
+        flags : 3D `~numpy.ndarray`
+            Integers, (n, ny, nx); 0 where an exposure is not masked.
+
+        Raises
+        ------
+        ValueError
+            If the convention is not known.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ccdcr import CRMaskSet
+        >>> crmasks = np.eye(3, dtype=bool)[:, np.newaxis]
+        >>> masks = CRMaskSet(np.zeros((1, 3), int), np.ones((1, 3), int), crmasks)
+        >>> masks.to_flags("gemini")[0]
+        array([[8, 0, 0]], dtype=uint8)
+        """
+        return mask_flags.make_flags(self, convention)
+
+    def write_dq(
+        self, files, folder, *, convention="hst", extension=None, overwrite=False
+    ):
+        """
+        Write copies of the exposures' files with the masks in their DQ extension.
+
+        Flags are added to the DQ extension of the image, or to a new one.
+
+        Parameters
+        ----------
+        files : iterable of str or `~pathlib.Path`
+            The files of the exposures, in the order of the masks.
+        folder : str or `~pathlib.Path`
+            Where the copies are written, with the same names. It is made if needed.
+        convention : str or int, optional
+            As for `to_flags`. Default is ``'hst'``.
+        extension : int, str or tuple, optional
+            The extension of the image, by number or name.
+        overwrite : bool, optional
+            Whether existing files are replaced. Default is False.
+
+        Returns
+        -------
+        paths : list of `~pathlib.Path`
+            The files that were written.
+
+        Raises
+        ------
+        ValueError
+            If files and masks do not fit.
+        FileExistsError
+            If a file exists, or is one of the exposures.
+        """
+        files = list(files)
+        ccds, _ = load_ccds(files, name="files", extension=extension)
+        if len(ccds) != len(self):
+            msg = f"files must be {len(self)} exposures, one per mask, got {len(ccds)}"
+            raise ValueError(msg)
+        parts, shape = self._parts_of(ccds)
+        for number, ccd in enumerate(ccds, start=1):
+            check_shape(f"exposure {number}", ccd.shape, shape)
+        flags = zip(self.to_flags(convention), parts, strict=True)
+        flags = [plane[part] for plane, part in flags]
+        options = {"extension": extension, "overwrite": overwrite}
+        return mask_flags.write_dq(flags, files, folder, **options)
+
+    def to_regions(self, name="MEDIANCR"):
+        """
+        Return a box around each detection of a mask, as regions of DS9.
+
+        Parameters
+        ----------
+        name : str, optional
+            Name of the mask. Default is ``'MEDIANCR'``.
+
+        Returns
+        -------
+        regions : `regions.Regions`
+            One `regions.RectanglePixelRegion` for each 8-connected group, with its
+            number as ``meta["text"]``.
+
+        Raises
+        ------
+        ImportError
+            If the package regions is not installed. `write_regions` does without.
+        ValueError
+            If the mask does not exist.
+        """
+        try:
+            from regions import PixCoord, RectanglePixelRegion, Regions  # noqa: PLC0415
+        except ImportError as err:
+            msg = (
+                'to_regions needs the package regions: pip install "ccdcr[regions]"; '
+                "write_regions writes a file of DS9 without it"
+            )
+            raise ImportError(msg) from err
+        return Regions(
+            [
+                RectanglePixelRegion(
+                    PixCoord(x - 1, y - 1), width, height, meta={"text": str(number)}
+                )
+                for number, (x, y, width, height) in enumerate(
+                    mask_flags.list_boxes(self._named(name)), start=1
+                )
+            ]
+        )
+
+    def write_regions(self, path, name="MEDIANCR", *, overwrite=False):
+        """
+        Write a box around each detection of a mask to a region file of DS9.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            The file, such as ``crs.reg``.
+        name : str, optional
+            Name of the mask. Default is ``'MEDIANCR'``.
+        overwrite : bool, optional
+            Whether an existing file is replaced. Default is False.
+
+        Raises
+        ------
+        ValueError
+            If the mask does not exist.
+        FileExistsError
+            If the file exists.
+        """
+        boxes = mask_flags.list_boxes(self._named(name))
+        title = f"{name} of the masks {self.uuid}"
+        mask_flags.write_ds9(boxes, path, title=title, overwrite=overwrite)
+
+    def _named(self, name):
+        if name not in self.planes:
+            msg = f"name must be one of {', '.join(self.planes)}, got {name!r}"
+            raise ValueError(msg)
+        return self.planes[name]
 
     def edit(
         self,

@@ -15,7 +15,14 @@ from ccdcr.detection.common import least_exposures
 from ccdcr.masks.fits_reader import EDITED
 from ccdcr.pipeline.block_options import can_have, check_method, with_changes
 from ccdcr.pipeline.observing_block import ObservingBlock
-from ccdcr.pipeline.tasks import BlockResult, Task, failure, fingerprint, read_record
+from ccdcr.pipeline.tasks import (
+    FLAGS,
+    BlockResult,
+    Task,
+    failure,
+    fingerprint,
+    read_record,
+)
 from ccdcr.utils.files import card_text, check_output
 
 __all__ = [
@@ -267,15 +274,18 @@ def _draft(block, draft, settings):
         )
     }
     method, method_kwargs = None, {}
+    given = {name: settings.detector.get(name) for name in FLAGS}
+    flags = {name: value for name, value in given.items() if value is not None}
     if kind == "combination":
         method, method_kwargs = check_method(block)
+        method_kwargs = method_kwargs | flags
     extension = block.extnum if settings.extension is None else settings.extension
     return replace(
         draft,
         kind=kind,
         frames=frames,
         output=_output(draft.id, kind, method, settings),
-        detector=detector if kind == "detection" else {},
+        detector=detector | flags if kind == "detection" else {},
         extension=extension,
         unit=settings.unit,
         align=block.align if settings.align is None else settings.align,

@@ -27,6 +27,8 @@ def remove_cosmic_rays(
     dtype="auto",
     extension=None,
     unit=None,
+    ignore_flags=None,
+    flag_name_map=None,
     progress_bar=None,
     **overrides,
 ):
@@ -55,6 +57,8 @@ def remove_cosmic_rays(
         The extension of the image in files, by number or name.
     unit : str or `~astropy.units.Unit`, optional
         Unit of the files. Default is BUNIT, or adu without it.
+    ignore_flags, flag_name_map : optional
+        As for `~ccdcr.detect_cosmic_rays`.
     progress_bar : callable, optional
         Wraps an iterable of the images that are worked on, such as ``tqdm``.
     **overrides
@@ -95,6 +99,7 @@ def remove_cosmic_rays(
     if align is not None:
         items = align_exposures(items, align, **reading)
     common = {**reading, "progress_bar": progress_bar}
+    common |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
     given = {"gain": gain, "readnoise": readnoise, "bias": bias, "noise": noise}
     masks = detect_cosmic_rays(items, requirements, **given, **common, **overrides)
     options = {"apply_flux_factor": apply_flux_factor, "uncertainty": uncertainty}

@@ -33,6 +33,7 @@ from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import atomic_path, card_text
 
 __all__ = [
+    "FLAGS",
     "BlockResult",
     "Task",
     "check_task",
@@ -41,6 +42,8 @@ __all__ = [
     "run_task",
     "write_record",
 ]
+
+FLAGS = ("ignore_flags", "flag_name_map")
 
 
 def fingerprint(content):
@@ -259,6 +262,7 @@ def _detect(task, progress_bar):
         task.requirements,
         **_parameters(task),
         **_reading(task),
+        **{name: task.detector.get(name) for name in FLAGS},
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
     if task.review is not None:

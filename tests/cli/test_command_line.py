@@ -571,6 +571,44 @@ class TestRemove:
 
 
 @pytest.mark.usefixtures("night")
+class TestFlag:
+    """Flags of the exposures, and masks as flags."""
+
+    def test_read(self):
+        """Flagged pixels are left out by both steps."""
+        for name in frames():
+            with fits.open(name, mode="append") as hdus:
+                flags = np.zeros(hdus[0].shape, "i2")
+                flags[5, 6] = 4
+                hdus.append(fits.ImageHDU(flags, name="DQ"))
+        args = ["--ignore-flags", "~SATURATED", "--flag-name-map", "gemini"]
+        args += [
+            "--set",
+            "crmethod=lacosmic",
+            "--set",
+            "pixels_to_be_flagged_as_cr=none",
+        ]
+        assert main(["remove", *frames(), *args]) == 0
+        with fits.open("combined.fits") as hdus:
+            assert np.argwhere(hdus["MASK"].data).tolist() == [[5, 6]]
+            assert np.argwhere(hdus["FLAGS"].data).tolist() == [[5, 6]]
+
+    def test_written(self, capsys):
+        """Copies with a DQ extension, and regions."""
+        assert main(["detect", *frames(), "--set", "crmethod=lacosmic"]) == 0
+        args = ["flag", "crmasks.fits", *frames(), "--convention", "gemini"]
+        assert main([*args, "--regions", "crs.reg"]) == 0
+        assert "flagged/exposure3.fits" in capsys.readouterr().out
+        masks = CRMaskSet.read("crmasks.fits")
+        for name, mask in zip(frames(), masks.crmasks, strict=True):
+            flags = fits.getdata(Path("flagged") / name, "DQ")
+            np.testing.assert_array_equal(flags, 8 * mask)
+        assert Path("crs.reg").read_text().startswith("# Region file format: DS9")
+        assert main(args) == 1
+        assert "use --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("night")
 class TestTemplate:
     """A file with everything, to be edited."""
 

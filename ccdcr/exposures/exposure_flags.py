@@ -1,0 +1,152 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Flags of exposures: images of bits, which of them mean bad, and their union."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import FlagCollection
+from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
+
+from ccdcr.exceptions import short_repr
+
+__all__ = [
+    "FLAG_NAMES",
+    "bad_bits",
+    "flag_hdus",
+    "mask_flagged",
+    "union_of_flags",
+]
+
+_PYPEIT = "BPM,CR,SATURATION,MINCOUNTS,OFFSLITS,IS_NAN,IVAR0,IVAR_NAN,EXTRACT"
+_GEMINI = "BAD_PIXEL,NON_LINEAR,SATURATED,COSMIC_RAY,NO_DATA,OVERLAP,UNILLUMINATED"
+_OURS = "COSMIC,COINCIDENT,EXPECTED,LOW,USER,ALL_HIT"
+_JWST = "DO_NOT_USE,SATURATED,JUMP_DET,DROPOUT,OUTLIER"
+_HST = {"BADPIX": 4, "HOT": 16, "WARM": 64, "SATURATED": 256, "ATODSAT": 2048}
+
+
+def _numbered(names):
+    return {name: 1 << bit for bit, name in enumerate(names.split(","))}
+
+
+# Names of bits by convention; those of HST are the ones of ACS.
+FLAG_NAMES = {
+    "ccdcr": _numbered(_OURS),
+    "hst": {**_HST, "CRDRIZ": 4096, "CRREJ": 8192},
+    "jwst": _numbered(_JWST),
+    "gemini": _numbered(_GEMINI),
+    "pypeit": _numbered(_PYPEIT),
+}
+
+
+def bad_bits(ignore_flags, flag_name_map=None):
+    """Return the bits that mean bad as an integer (-1 = all), None if none does."""
+    names = flag_name_map
+    if isinstance(flag_name_map, str):
+        if flag_name_map.lower() not in FLAG_NAMES:
+            known = ", ".join(FLAG_NAMES)
+            msg = f"flag_name_map must be one of {known} or a BitFlagNameMap, got "
+            raise ValueError(msg + repr(flag_name_map))
+        names = extend_bit_flag_map("Flags", **FLAG_NAMES[flag_name_map.lower()])
+    try:
+        ignored = interpret_bit_flags(ignore_flags, flag_name_map=names)
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        msg = (
+            "ignore_flags must be None, an integer, or names or numbers of bits as for "
+            f"astropy.nddata.bitmask, got {short_repr(ignore_flags)} ({err})"
+        )
+        raise ValueError(msg) from err
+    return None if ignored is None else ~int(ignored)
+
+
+def _is_bad(flags, bits):
+    """Return where flags (ny, nx) have one of the bits."""
+    if flags.dtype == bool:
+        return flags if bits & 1 else np.zeros_like(flags)
+    width = 8 * flags.dtype.itemsize
+    wanted = np.array(bits % (1 << width), dtype=f"u{width // 8}")
+    return (flags & wanted.astype(flags.dtype.newbyteorder("="))) != 0
+
+
+@dataclass(frozen=True)
+class _FlaggedRows:
+    """Rows of a mask, True where it is or where flags have bad bits."""
+
+    mask: Any
+    flags: Any
+    bits: int
+    dtype = np.dtype(bool)
+
+    @property
+    def shape(self):
+        return self.flags.shape
+
+    def __getitem__(self, rows):
+        bad = _is_bad(self.flags[rows], self.bits)
+        return bad if self.mask is None else bad | np.asarray(self.mask[rows], bool)
+
+
+def mask_flagged(exposure, bits, label):
+    """Return an `Exposure` whose mask is True where flags have bad bits, too."""
+    if bits is None:
+        return exposure
+    flags = exposure.flags
+    if flags is None or isinstance(flags, FlagCollection):
+        what = "no flags" if flags is None else "a FlagCollection"
+        msg = f"ignore_flags needs one image of flags, {label} has {what}"
+        raise ValueError(msg)
+    if flags.dtype.kind not in "iub" or tuple(flags.shape) != exposure.shape:
+        msg = (
+            f"flags of {label} must be integers of shape {exposure.shape}, got "
+            f"{flags.dtype} of shape {tuple(flags.shape)}"
+        )
+        raise ValueError(msg)
+    rows = _FlaggedRows(exposure.mask, flags, bits)
+    return replace(exposure, mask=rows if exposure.from_file else rows[:])
+
+
+def union_of_flags(exposures):
+    """Return the union of the flags of exposures: (ny, nx), FlagCollection or None."""
+    given = [e.flags for e in exposures if e.flags is not None]
+    if not given:
+        return None
+    collections = [flags for flags in given if isinstance(flags, FlagCollection)]
+    if collections:
+        union = FlagCollection(shape=exposures[0].shape)
+        for name in dict.fromkeys(name for flags in collections for name in flags):
+            union[name] = _union([f[name] for f in collections if name in f])
+        return union
+    fitting = [f for f in given if tuple(f.shape) == exposures[0].shape]
+    fitting = [f for f in fitting if f.dtype.kind in "iub"]
+    return _union(fitting) if fitting else None
+
+
+def _union(planes):
+    """Return the union of planes of bits (ny, nx)."""
+    dtype = np.result_type(*(plane.dtype for plane in planes))
+    union = np.array(planes[0][:], dtype=dtype.newbyteorder("="))
+    for plane in planes[1:]:
+        union |= np.asarray(plane[:], dtype=union.dtype)
+    return union
+
+
+def flag_hdus(flags):
+    """Return the FITS extensions of flags (an array, a FlagCollection or None)."""
+    if flags is None:
+        return []
+    if isinstance(flags, FlagCollection):
+        named = {f"FLAGS_{name}": plane for name, plane in flags.items()}
+    else:
+        named = {"FLAGS": flags}
+    return [fits.ImageHDU(_signed(plane), name=name) for name, plane in named.items()]
+
+
+def _signed(plane):
+    """Return flags as a type that FITS has without scaling."""
+    plane = np.asarray(plane)
+    if plane.dtype == bool:
+        return plane.astype(np.uint8)
+    if plane.dtype.kind != "u" or plane.dtype.itemsize == 1:
+        return plane
+    return plane.astype(f"i{min(2 * plane.dtype.itemsize, 8)}")
