@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.stats import chi2, norm
 
 from ccdcr.matching.clean_reference import means_of_others
-from ccdcr.utils.neighbours import dilate
+from ccdcr.utils.neighbours import dilate, in_threads
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
@@ -120,10 +120,12 @@ def find_point_like(frames, matched, masks):
     noise, unused = matched_frames.noise, matched_frames.unused
     others = means_of_others(matched_frames.data, masks, unused, noise.weights(level))
     found = np.zeros_like(masks)
-    for i, (value, count, weight) in enumerate(others):
+
+    def work(item):
+        i, (value, count, weight) = item
         psf = spreads[i]
         if psf is None or not masks[i].any():
-            continue
+            return
         signal = np.maximum(value, level)
         variance = noise.variance_of_weight(signal, i) / np.where(count > 0, weight, 1)
         variance += noise.variance(signal, i)
@@ -134,6 +136,8 @@ def find_point_like(frames, matched, masks):
         excess = np.where(use, matched_frames.data[i] - value, 0)
         image = _Image(excess, variance, use, noise.slope[i])
         found[i] = _select(image, masks[i], psf)
+
+    in_threads(work, list(enumerate(others)), most=4)
     return found & (found.sum(axis=0, dtype=np.uint16) == 1)
 
 

@@ -64,14 +64,14 @@ def find_displacement(frames, background):
     ``background`` (ny, nx) is the local one.
     """
     excess = _measure_excess(frames, background)
-    found = [
-        _compare(
-            np.where(excess[i + 1] == 0, excess[i], 0),
-            np.where(excess[i] == 0, excess[i + 1], 0),
-            i + 1,
+
+    def compare(i):
+        first, second = excess[i : i + 2]
+        return _compare(
+            np.where(second == 0, first, 0), np.where(first == 0, second, 0), i + 1
         )
-        for i in range(len(excess) - 1)
-    ]
+
+    found = in_threads(compare, range(len(excess) - 1), most=4)
     found = [displacement for displacement in found if displacement is not None]
     return max(found, key=lambda displacement: displacement.fitting, default=None)
 
