@@ -20,14 +20,15 @@ __all__ = [
 
 _BOX = 3  # pixels
 _SIGMAS, _MISSING = np.float32(7.0), np.float32(0.75)  # of the signal
-_PIECE = 16  # pixels: a trace is cut into pieces of this length
+_PIECE, _CELL = 16, 32  # pixels: a trace is cut into pieces, which are in cells
 _LEAST_PIXELS, _ENOUGH = 4, 20_000  # of a piece, and of all pieces
 _LARGEST = 1024  # pixels along a side of the images that are correlated
 _CANDIDATES = 30  # shifts
 _COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
 _REACH, _NEAR = 8, 60  # pixels of small shifts, and how many of these are tried
 _LEAST_CHANCE, _DRAWN = 0.002, 60  # of a piece to fit; shifts that tell it
-_LEAST_PIECES, _LEAST_SHARE, _RARE = 6, 0.05, 1e-10  # many pieces are of hits
+_LEAST_PIECES, _LEAST_CELLS, _LEAST_SHARE = 6, 5, 0.05  # many pieces are of hits
+_RARE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,10 @@ def _compare(first, second, number):
     shifts = _likely_shifts((y, x, 1 / pieces[2][piece]), second > 0)
     found = [_fit(pieces, second, *shift) for shift in shifts]
     best = int(np.argmax([score for score, *_ in found]))
-    _, fitting, whole = found[best]
-    if fitting < max(_LEAST_PIECES, _LEAST_SHARE * whole):
+    _, fits, whole = found[best]
+    fitting = np.count_nonzero(fits)
+    few = fitting < max(_LEAST_PIECES, _LEAST_SHARE * whole)
+    if few or _count_cells(y, x, fits[piece]) < _LEAST_CELLS:
         return None
     chance = whole * max(_chance(pieces, second), _LEAST_CHANCE)
     if poisson.sf(fitting - 1, chance) > _RARE:
@@ -124,7 +127,7 @@ def _compare(first, second, number):
 
 
 def _fit(pieces, second, dy, dx):
-    """Return how well pieces fit, how many do, and of how many in the image."""
+    """Return how well pieces fit, which do, and how many are in the image."""
     (y, x), piece, size, total = pieces
     inside, value = _values(y + dy, x + dx, second)
     whole, covered, other = (
@@ -135,7 +138,12 @@ def _fit(pieces, second, dy, dx):
     alike = np.abs(np.log(np.maximum(other, 1e-9) / total)) < _ALIKE
     fits = whole & (covered >= _COVERED * size) & alike
     score = float((covered[fits] / size[fits]).sum())
-    return score, int(np.count_nonzero(fits)), int(np.count_nonzero(whole))
+    return score, fits, int(np.count_nonzero(whole))
+
+
+def _count_cells(y, x, chosen):
+    """Return in how many cells chosen pixels (m,) are: two tracks are in few."""
+    return len(np.unique([y[chosen] // _CELL, x[chosen] // _CELL], axis=1).T)
 
 
 def _chance(pieces, second):
@@ -145,8 +153,8 @@ def _chance(pieces, second):
     found = [
         _fit(pieces, second, *rng.integers(-half, half + 1)) for _ in range(_DRAWN)
     ]
-    _, fitting, whole = np.sum(found, axis=0)
-    return fitting / max(whole, 1)
+    fitting = sum(np.count_nonzero(fits) for _, fits, _ in found)
+    return fitting / max(sum(whole for *_, whole in found), 1)
 
 
 def _pieces(mask):

@@ -55,6 +55,16 @@ def as_ccds(data, unit="electron"):
 class TestDisplaced:
     """The same excess at two places."""
 
+    def test_two_tracks(self):
+        """Two pairs of tracks at the same distance are no nod."""
+        rng = np.random.default_rng(1)
+        data = rng.normal(100, 10, (2, *SHAPE)).astype(np.float32)
+        for k, (dy, dx) in enumerate([(0, 0), (21, 34)]):
+            data[k, 13 + dy : 19 + dy, 3 + dx : 31 + dx] += 400
+            data[k, 109 + dy : 115 + dy, 99 + dx : 127 + dx] += 400
+        frames = Frames.from_arrays(data, Noise.from_detector(2, 1.0, 3.0))
+        assert find_displacement(frames, np.full(SHAPE, 100, np.float32)) is None
+
     @pytest.mark.parametrize("seed", [31, 32])
     @pytest.mark.parametrize("pattern", ["AB", "ABA", "ABBA", "ABABA", "AAB"])
     def test_nod(self, pattern, seed):
