@@ -18,14 +18,13 @@ from ccdcr.utils.neighbours import (
     dilate,
     in_threads,
     running,
-    sums_along,
     with_halo,
 )
 
 __all__ = ["HALO", "Limited", "Scene", "match", "match_along", "unmatched_dispersion"]
 
 # Three lines together: differences are as wide as the structure, a track is not.
-_LENGTH, _WIDTH = 41, 3
+_BLOCK, _LENGTH, _WIDTH = 4, 11, 3  # pixels, blocks and lines of strips
 _ANNEALING = (0.5, 0.15, 0.05)
 _PRIOR = 0.3
 _RANGE = (-0.7, 2.0)
@@ -37,39 +36,88 @@ def match_along(axis, difference, height, variance, bad=None):
     """
     Subtract a multiple of the structure along rows or columns, in place.
 
-    In running strips of 41 x 3 pixels along ``axis`` the factor of ``height`` is fitted
+    In running strips of 44 x 3 pixels along ``axis`` the factor of ``height`` is fitted
     with decreasing tolerance, then shrunk by its significance, so that equivalent
-    exposures do not change.
+    exposures do not change. The factors are known every 4 pixels.
     """
     if not height.any():
         return
+    # Views: strips are along the first axis, whatever the order in memory.
+    planes = difference, height, variance, bad
+    if axis == 1:
+        planes = [plane if plane is None else plane.T for plane in planes]
+    part = _matched_part(*planes)
+    difference -= part.T if axis == 1 else part
+
+
+def _matched_part(difference, height, variance, bad):
+    """Return the multiple of the structure along columns that is to be subtracted."""
     usable = None if bad is None or not bad.any() else ~bad
-    square = np.square(height)
-    product = height * difference
-    residual = difference
+    # Arrays are used again: new ones would take as long as the arithmetic.
+    square, tolerance, weight = np.square(height), *map(np.empty_like, [height] * 2)
+    left, blocks = _empty_blocks(height)
+    left[:] = difference
     for q in _ANNEALING:
-        tolerance = np.float32(q**2) * square
+        np.multiply(square, np.float32(q**2), out=tolerance)
         tolerance += variance
-        weight = weights(residual, tolerance, usable)
-        norm = _sums(weight * square, axis)
+        weights(left, tolerance, usable, out=weight)
+        norm = _sums(np.multiply(weight, square, out=tolerance))
         norm += np.float32(_PRIOR**-2)
-        weight *= product
-        factor = _sums(weight, axis)
+        weight *= height
+        weight *= difference
+        factor = _sums(weight)
         factor /= norm
         np.clip(factor, *map(np.float32, _RANGE), out=factor)
-        residual = difference - factor * height
+        if q > _ANNEALING[-1]:
+            _interpolate(factor, blocks)
+            left *= height
+            np.subtract(difference, left, out=left)
     norm *= np.square(factor)
     with np.errstate(divide="ignore"):
-        shrink = np.maximum(1 - np.float32(_SIGNIFICANT) / norm, 0)
-    factor *= shrink
-    factor *= height
-    difference -= factor
+        factor *= np.maximum(1 - np.float32(_SIGNIFICANT) / norm, 0)
+    _interpolate(factor, blocks)
+    left *= height
+    return left
 
 
-def _sums(values, axis):
-    # With zeros beyond the image its last pixel does not count 20 times.
-    sums = sums_along(values, _LENGTH, axis, mode="constant")
-    return sums_along(sums, _WIDTH, 1 - axis, mode="constant")
+def _empty_blocks(values):
+    """Return an array like (ny, nx), and the same as (blocks, pixels, nx)."""
+    (ny, nx), number = values.shape, -(-len(values) // _BLOCK)
+    if values.flags.c_contiguous:
+        blocks = np.empty((number, _BLOCK, nx), dtype=values.dtype)
+        return blocks.reshape(-1, nx)[:ny], blocks
+    lines = np.empty((nx, number * _BLOCK), dtype=values.dtype)
+    return lines.T[:ny], lines.reshape(nx, number, _BLOCK).transpose(1, 2, 0)
+
+
+def _sums(values):
+    """Return the sums (blocks, nx) of (ny, nx) in strips; beyond the image it is 0."""
+    ny, nx = values.shape
+    half, number = _LENGTH // 2, -(-ny // _BLOCK)
+    order = "C" if values.flags.c_contiguous else "F"
+    blocks = np.zeros((number + 2 * half, nx), values.dtype, order)
+    for k in range(_BLOCK):
+        part = values[k::_BLOCK]
+        blocks[half : half + len(part)] += part
+    two = blocks[:-1] + blocks[1:]
+    four = two[:-2] + two[2:]
+    sums = four[:-4] + four[4:]
+    sums = sums[:number] + two[8 : 8 + number] + blocks[10:]  # 8 + 2 + 1 blocks
+    total = sums.copy(order="K")
+    total[:, 1:] += sums[:, :-1]
+    total[:, :-1] += sums[:, 1:]
+    return total
+
+
+def _interpolate(factor, values):
+    """Set the values (blocks, pixels, nx) from those of blocks (blocks, nx)."""
+    order = "C" if factor.flags.c_contiguous else "F"
+    steps = np.zeros((len(factor) + 1, factor.shape[1]), factor.dtype, order)
+    np.subtract(factor[1:], factor[:-1], out=steps[1:-1])
+    for k in range(_BLOCK):
+        part = np.float32((k + 0.5) / _BLOCK - 0.5)
+        np.multiply(steps[:-1] if part < 0 else steps[1:], part, out=values[:, k])
+        values[:, k] += factor
 
 
 _HOLE = np.float32(2.0)  # sigmas: no correction makes an exposure lower than this

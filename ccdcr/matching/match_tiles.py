@@ -143,9 +143,9 @@ def make_terms(image, structure, noise, rows):
     return terms
 
 
-def weights(residual, variance, usable=None):
+def weights(residual, variance, usable=None, out=None):
     """Return Tukey's biweight over the variance, 0 beyond 4 sigma or if not usable."""
-    weight = np.square(residual)
+    weight = np.square(residual, out=out)
     weight *= -_CUT
     weight /= variance
     weight += 1
