@@ -13,9 +13,12 @@ from ccdcr.combination.clipping import (
     sigma_clip_by,
 )
 
-__all__ = ["LateCombiner", "get_stack"]
+__all__ = ["LateCombiner", "check_namespace", "get_stack"]
 
+# Attributes that ccdproc's constructor makes; later versions have a namespace, too.
 _ARRAYS = ("data_arr", "_data_arr", "_data_arr_mask")
+_MADE = (*_ARRAYS, "_xp")
+_NUMPY = {"numpy", "array_api_compat.numpy"}
 _LENGTH = (
     "scaling must be a function or an array the same length as the number of images."
 )
@@ -34,7 +37,7 @@ class LateCombiner(ccdproc.Combiner):
 
     def __getattr__(self, name):
         """Copy the exposures when the parent asks for its arrays."""
-        if name not in _ARRAYS or self.copied:
+        if name not in _MADE or self.copied:
             msg = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(msg)
         weights, scaling = self._weights, self._scaling
@@ -157,6 +160,16 @@ class LateCombiner(ccdproc.Combiner):
                 raise ValueError(_LENGTH)
             value = np.reshape(value, (len(value), 1, 1))
         self._scaling = value
+
+
+def check_namespace(xp, name):
+    """Refuse an array namespace other than numpy; None is numpy, too."""
+    found = getattr(xp, "__name__", repr(xp))
+    if xp is not None and found not in _NUMPY:
+        msg = (
+            f"{name} must be numpy, got {found}; convert the exposures to numpy arrays"
+        )
+        raise TypeError(msg)
 
 
 def _are_alike(ccds):

@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import fits_ccddata_reader
 
+from ccdcr.combination.ccdproc_adapter import check_namespace
 from ccdcr.combination.clipping import make_clips
 from ccdcr.combination.combination_settings import check_dtype
 from ccdcr.combination.combine_rows import Images
@@ -59,6 +60,7 @@ def combine(
     dtype=None,
     combine_uncertainty_function=None,
     overwrite_output=False,
+    array_package=None,
     progress_bar=None,
     extension=None,
     unit=None,
@@ -135,6 +137,8 @@ def combine(
         As for `ccdproc.combine`, for the last three methods only.
     overwrite_output : bool, optional
         Whether an existing ``output_file`` is replaced. Default is False.
+    array_package : module, optional
+        Accepted as by later versions of ccdproc; only numpy is allowed.
     progress_bar : callable, optional
         Function that wraps an iterable, such as ``tqdm``. It wraps the exposures or
         files, and then the tiles if there are several.
@@ -201,6 +205,7 @@ def combine(
         "sigma_clip_dev_func": sigma_clip_dev_func,
     }
     _check_method(method, {"crmasks": crmasks, **options}, combine_uncertainty_function)
+    check_namespace(array_package, "array_package")
     _check_mem_limit(mem_limit)
     check_dtype(dtype, kinds="fiu" if method in _PLAIN else "f")
     clips = make_clips(clipping)

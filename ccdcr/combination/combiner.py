@@ -5,7 +5,11 @@ from copy import copy
 
 import numpy as np
 
-from ccdcr.combination.ccdproc_adapter import LateCombiner, get_stack
+from ccdcr.combination.ccdproc_adapter import (
+    LateCombiner,
+    check_namespace,
+    get_stack,
+)
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,
@@ -100,6 +104,8 @@ class CRCombiner(LateCombiner):
     dtype : str or `~numpy.dtype`, optional
         Type of the data and of the result; ``'auto'`` is float32 if the exposures are
         float32 or 16-bit integers. Default is float64.
+    xp : module, optional
+        Accepted as by later versions of ccdproc; only numpy is allowed.
     gain, readnoise : optional
         Gain and read noise, as for `~ccdcr.detect_cosmic_rays`. Default is those of the
         mask set.
@@ -139,12 +145,14 @@ class CRCombiner(LateCombiner):
         crmasks=None,
         dtype=None,
         *,
+        xp=None,
         gain=None,
         readnoise=None,
         noise="auto",
         ignore_flags=None,
         flag_name_map=None,
     ):
+        check_namespace(xp, "xp")
         check_not_swapped(ccd_iter, crmasks, "ccd_iter and crmasks")
         ccds = None if ccd_iter is None else list(ccd_iter)
         if ccds == []:

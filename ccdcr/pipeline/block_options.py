@@ -34,6 +34,7 @@ PLAIN = ("average", "median", "sum")
 _NOT_IN_YAML = {
     "crmasks",
     "overwrite_output",
+    "array_package",
     "progress_bar",
     "extension",
     "unit",

@@ -3,6 +3,7 @@
 
 import copy
 import warnings
+from types import ModuleType
 
 import ccdproc
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ccdcr import CRCombiner, CRMaskSet
+from ccdcr import CRCombiner, CRMaskSet, combine
 from ccdcr.combination.ccdproc_adapter import get_stack
 from ccdcr.combination.methods import METHODS
 
@@ -84,6 +85,25 @@ class LaterCombiner(ccdproc.Combiner):
                 raise ValueError(msg)
             value = np.asarray(value, data.dtype).reshape(-1, *[1] * (data.ndim - 1))
         self._scaling = value
+
+    def average_combine(self):
+        """As all methods, this one asks for the namespace first."""
+        xp = self._xp
+        data = self._data_arr * (1.0 if self.scaling is None else self.scaling)
+        data = xp.where(self._data_arr_mask, xp.nan, data)
+        weights = xp.ones(len(data)) if self.weights is None else self.weights
+        if weights.shape != data.shape:
+            weights = weights.reshape(-1, 1, 1)
+        weights = xp.where(xp.isnan(data), 0.0, weights)
+        mean = xp.nansum(data * weights, axis=0) / weights.sum(axis=0)
+        bad = xp.isnan(data)
+        error = xp.nanstd(data, axis=0) / xp.sqrt((~bad).sum(axis=0))
+        return CCDData(
+            mean.astype(self.dtype),
+            unit=self.unit,
+            mask=bad.all(axis=0),
+            uncertainty=StdDevUncertainty(error),
+        )
 
     def clip_extrema(self, nlow=0, nhigh=0):
         """Mask by rank; the mask is another array then."""
@@ -227,6 +247,28 @@ class TestLate:
         assert not combiner.copied
         assert not {"data_arr", "_data_arr", "_data_arr_mask"} & set(vars(combiner))
 
+    @pytest.mark.filterwarnings("ignore:Degrees of freedom:RuntimeWarning")
+    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+    @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
+    @pytest.mark.parametrize("cls", [CRCombiner, LaterCRCombiner])
+    @pytest.mark.parametrize("weights", [None, np.array([1.0, 2.0, 3.0, 4.0])])
+    def test_methods_of_parent(self, cls, weights):
+        """They find all that the parent's constructor makes, at the first call."""
+        ccds = exposures()
+        ccds[2].data[3, 3] = 100.0
+        combiner = cls(ccds)
+        combiner.weights = weights
+        combined = combiner.average_combine()
+        bad = np.array([ccd.mask for ccd in ccds])
+        weights = np.ones(4) if weights is None else weights
+        weights = weights[:, np.newaxis, np.newaxis] * ~bad
+        with np.errstate(invalid="ignore"):
+            expected = np.sum(weights * [ccd.data for ccd in ccds], axis=0)
+            expected /= weights.sum(axis=0)
+        assert_allclose(combined.data[~bad.all(axis=0)], expected[~bad.all(axis=0)])
+        assert_array_equal(combined.mask, bad.all(axis=0))
+        assert_allclose(get_stack(combiner)[0], [ccd.data for ccd in ccds])
+
     # Without bottleneck numpy warns of pixels that are bad in every exposure.
     @pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")
     @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
@@ -302,3 +344,27 @@ class TestLate:
         ):
             _ = combiner.nothing
         assert not copy.copy(combiner).copied
+
+
+class TestNamespace:
+    """Later versions of ccdproc take the package of the arrays."""
+
+    def test_numpy(self):
+        """Numpy is what is used, by either name."""
+        ccds = exposures()
+        expected = CRCombiner(ccds, mask_set()).meancr_combine()
+        namespace = ModuleType("array_api_compat.numpy")
+        for xp in (np, namespace, None):
+            found = CRCombiner(ccds, mask_set(), xp=xp).meancr_combine()
+            assert_array_equal(found.data, expected.data)
+            found = combine(ccds, crmasks=mask_set(), array_package=xp)
+            assert_array_equal(found.data, expected.data)
+
+    def test_others(self):
+        """Others are refused by name, before any work."""
+        other = ModuleType("jax.numpy")
+        with pytest.raises(TypeError, match=r"xp must be numpy, got jax\.numpy; conv"):
+            CRCombiner(None, xp=other)
+        message = r"array_package must be numpy, got jax\.numpy; convert"
+        with pytest.raises(TypeError, match=message):
+            combine([], array_package=other)
