@@ -12,7 +12,7 @@ from astropy.nddata.bitmask import extend_bit_flag_map
 from astropy.table import MaskedColumn, Table
 
 from ccdcr.exceptions import CRMasksFileError, describe_error
-from ccdcr.exposures import load_ccds
+from ccdcr.exposures import load_ccds, open_exposures
 from ccdcr.exposures.align_exposures import (
     align_exposures,
     read_alignment,
@@ -643,9 +643,7 @@ class CRMaskSet:
         True
         """
         ccds = list(ccds)
-        if len(ccds) != len(self):
-            msg = f"ccds must be {len(self)} exposures, one per mask, got {len(ccds)}"
-            raise ValueError(msg)
+        self._check_number("ccds", ccds)
         parts, shape = self._parts_of(ccds)
         for number, ccd in enumerate(ccds, start=1):
             check_shape(f"exposure {number}", ccd.shape, shape)
@@ -654,6 +652,11 @@ class CRMaskSet:
             mask = plane[part]
             ccd.mask = mask.copy() if ccd.mask is None else ccd.mask | mask
         return masked
+
+    def _check_number(self, name, ccds):
+        if len(ccds) != len(self):
+            msg = f"{name} must be {len(self)} exposures, one per mask, got {len(ccds)}"
+            raise ValueError(msg)
 
     def _parts_of(self, ccds):
         """Return slices of the masks for each exposure, and the shape of exposures."""
@@ -821,13 +824,11 @@ class CRMaskSet:
             If a file exists, or is one of the exposures.
         """
         files = list(files)
-        ccds, _ = load_ccds(files, name="files", extension=extension)
-        if len(ccds) != len(self):
-            msg = f"files must be {len(self)} exposures, one per mask, got {len(ccds)}"
-            raise ValueError(msg)
-        parts, shape = self._parts_of(ccds)
-        for number, ccd in enumerate(ccds, start=1):
-            check_shape(f"exposure {number}", ccd.shape, shape)
+        reading = {"extension": extension, "unit": u.adu}  # only shapes are read
+        with open_exposures(files, name="files", **reading) as opened:
+            self._check_number("files", opened)
+            parts, shape = self._parts_of(opened)
+            check_shape("exposures", opened[0].shape, shape)
         flags = zip(self.to_flags(convention), parts, strict=True)
         flags = [plane[part] for plane, part in flags]
         options = {"extension": extension, "overwrite": overwrite}

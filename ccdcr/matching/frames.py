@@ -146,12 +146,12 @@ class Noise:
         """Return the variance of exposure i at a signal."""
         if self.sky is not None:
             signal = signal + self.sky[i]
-        return self.floor[i] + self.slope[i] * np.maximum(signal, np.float32(0))
+        return self.floor[i] + _photons(self.slope[i], signal)
 
     def mean_variance(self, signal):
         """Return the variance of a typical exposure at a signal."""
         floor, slope = self.floor.mean(axis=0), self.slope.mean()
-        photons = slope * np.maximum(signal, np.float32(0))
+        photons = _photons(slope, signal)
         if self.sky is not None:
             photons += self.added / np.float32(len(self))
             photons = np.maximum(photons, np.float32(0))
@@ -162,7 +162,7 @@ class Noise:
         n = np.float32(len(self) - 1)
         floor = (self.floor.sum(axis=0) - self.floor[i]) / n
         slope = (self.slope.sum() - self.slope[i]) / n
-        photons = slope * np.maximum(signal, np.float32(0))
+        photons = _photons(slope, signal)
         if self.sky is not None:
             photons += (self.added - self.slope[i] * self.sky[i]) / n
             photons = np.maximum(photons, np.float32(0))
@@ -192,6 +192,12 @@ class Noise:
             return None
         variances = [self.variance(signal, i) for i in range(len(self))]
         return [variances[0] / variance for variance in variances]
+
+
+def _photons(slope, signal):
+    """Return the variance of a signal, which is infinite where no exposure is good."""
+    with np.errstate(invalid="ignore"):
+        return slope * np.maximum(signal, np.float32(0))
 
 
 _TINY = 1e-30

@@ -387,6 +387,20 @@ class TestUncertainty:
 TIMES = (200.0, 1000.0, 600.0)
 
 
+def test_bad_in_all():
+    """A column that is bad in all exposures is no reason for a message of numpy."""
+    sim = simulate_exposures((64, 64), scene="longslit", seed=2)
+    ccds = []
+    for ccd in sim.exposures:
+        bad = np.zeros(ccd.shape, bool)
+        bad[:, 30] = True
+        variance = VarianceUncertainty(ccd.data.clip(0) + 9)
+        ccds.append(CCDData(ccd.data, unit="electron", mask=bad, uncertainty=variance))
+    masks = detect_cosmic_rays(ccds)
+    assert masks.crmasks.any()
+    assert not masks.crmasks[:, :, 30].any()
+
+
 class TestUnits:
     """Counts and electrons, and rates of them."""
 

@@ -80,9 +80,8 @@ class TestDQ:
         """Two files with a DQ of other flags, and one without."""
         paths = []
         for i in range(3):
-            header = fits.Header([("BUNIT", "adu")])
-            hdus = fits.HDUList([fits.PrimaryHDU(header=header)])
-            hdus.append(fits.ImageHDU(np.full(SHAPE, 1.0), header, name="SCI"))
+            hdus = fits.HDUList([fits.PrimaryHDU()])
+            hdus.append(fits.ImageHDU(np.full(SHAPE, 1.0), name="SCI"))
             if i < 2:
                 known = np.full(SHAPE, 3, "u1")
                 hdus.append(fits.ImageHDU(known, name="DQ"))
