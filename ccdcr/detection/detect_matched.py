@@ -44,7 +44,7 @@ from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
 from ccdcr.matching.unmended import find_reasons
-from ccdcr.median_minimum.exact_boundary import is_off, likeliest_cause
+from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import groups_with_seed, label_groups
@@ -395,7 +395,9 @@ def _list_pixels(flags, n, origin):
 def _warn_of_noise(levels, frames, *, failed):
     """Warn if the noise is not that of the noise model or of the uncertainties."""
     if frames.noise.own is not None:
-        warn_of_noise(levels, *["uncertainty"] * int(is_off(levels).any()))
+        warn_of_noise(
+            levels, *["uncertainty"] * int(kernels.is_off(levels["noise"]).any())
+        )
         return
     gain = 1 / frames.noise.slope.mean()
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())

@@ -17,11 +17,11 @@ _ENOUGH, _PAIRS = 1 << 18, 6  # pixels, and differences, that are enough
 _MAD, _CLIP = 1.4826, 4.0  # sigmas
 _BINS, _LEAST = 16, 600  # of signal, and pixels of a bin
 _WIDE = 4.0  # sigmas of signal that tell gain from read noise
-_TOLERATED = 0.2  # of the noise
-_SMOOTH, _MANY_ELECTRONS = 0.5, 50.0  # electrons: below them quantiles fall on steps
 _CORRELATED = 0.1  # of neighbouring pixels
 _OF_ERROR, _MODEL_ERROR = 5.5, 0.02  # of the logarithm of a variance
-_ALMOST = 6.0  # chi2 above the best one
+_ALMOST, _IMPROBABLE = 6.0, 12.0  # chi2 above the best one, with unlikely values
+_MOST_CAUSES = 3
+_APART = 3.0  # sigmas of the mean exposure, of signals that are told apart
 _FACTORS = np.linspace(-3.5, 3.5, 281)  # logarithms
 _UNLIKELY = 3.0  # chi2 of an error by a factor of e
 _SKY_BELOW, _SKY_NOISE = 0.3, 3.0  # of the sky that is missing, and sigmas
@@ -34,7 +34,7 @@ class NoiseCheck:
 
     ``levels`` is a table of signal ``x``, ``pixels`` and ``noise``, measured over
     expected. ``causes`` are pairs of a name and the value that explains the noise,
-    none to two of them: gain, readnoise, bias, sky or resampled.
+    none to three of them: gain, readnoise, bias, sky or resampled.
     """
 
     levels: Table
@@ -55,7 +55,7 @@ def check_noise(frames):
     gain, floor = 1 / float(noise.slope.mean()), float(noise.floor.mean())
     model = _Model(gain, gain * np.sqrt(floor))
     usable = ratio * model(x) >= 1 if _is_whole(frames) else np.ones(len(x), bool)
-    usable &= (model.readnoise >= _SMOOTH) | (x * gain > _MANY_ELECTRONS)
+    usable &= kernels.has_smooth_noise(x * gain, model.readnoise)
     x, pixels, ratio = x[usable], pixels[usable], ratio[usable]
     if len(x) and np.ptp(x) < _WIDE * np.sqrt(np.median(ratio * model(x))):
         x, ratio = (np.atleast_1d(np.average(a, weights=pixels)) for a in (x, ratio))
@@ -65,12 +65,14 @@ def check_noise(frames):
         return NoiseCheck(levels)
     ratio = _without_mismatch(ratio)
     levels["noise"] = np.sqrt(ratio)
-    if not (np.abs(levels["noise"] - 1) > _TOLERATED).any():
+    if not kernels.is_off(levels["noise"]).any():
         return NoiseCheck(levels)
     if correlation > _CORRELATED and np.average(ratio, weights=pixels) < 1:
         return NoiseCheck(levels, (("resampled", correlation),))
     faint = np.quantile(signal, 0.1)
-    return NoiseCheck(levels, _likeliest(x, pixels, ratio * model(x), model, faint))
+    width = _APART * np.sqrt(np.median(ratio * model(x)) / len(frames.data))
+    x, pixels, variance = _merged(x, pixels, ratio * model(x), width)
+    return NoiseCheck(levels, _likeliest(x, pixels, variance, model, faint))
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,21 @@ class _Model:
         ) / gain
 
 
+def _merged(x, pixels, values, width):
+    """
+    Return means of bins whose signals differ by less than a width.
+
+    Noise sorts pixels into the wrong ones of these, as if it changed with the signal.
+    """
+    starts = [0]
+    for i in range(1, len(x)):
+        if x[i] - x[starts[-1]] > width:
+            starts.append(i)
+    number = np.add.reduceat(pixels, starts)
+    x, values = (np.add.reduceat(pixels * a, starts) / number for a in (x, values))
+    return x, number, values
+
+
 def _without_mismatch(ratio):
     """
     Return ratios whose distance from 1 does not grow with signal.
@@ -100,34 +117,47 @@ def _without_mismatch(ratio):
     return np.where(ratio > 1, above, below)
 
 
-def _likeliest(x, pixels, variance, model, faint):
-    """Return up to two causes with their values, the likeliest first."""
-    x = np.maximum(x, 0)
+def _explanations(x, model):
+    """Return variances (m, bins), values (m, 1) and penalties of them by cause."""
     factors = np.exp(_FACTORS)[:, np.newaxis]
     bias = np.linspace(0, max(x.max(), 1e-9), 400)[:, np.newaxis]
     start = max(model.readnoise**2 / model.gain, 1 / model.gain)
     sky = start * np.geomspace(1e-3, 1e4, 281)[:, np.newaxis]
     far = _UNLIKELY * np.square(_FACTORS)
-    tried = {
+    return {
         "gain": (model(x, gain=factors), factors * model.gain, far),
         "readnoise": (model(x, readnoise=factors), factors * model.readnoise, far),
         "bias": (model(x, added=-bias), bias, 1.0),
         "sky": (model(x, added=sky), sky, 0.0),
     }
+
+
+def _likeliest(x, pixels, variance, model, faint):
+    """
+    Return up to three causes with their values, the likeliest first.
+
+    Others are named if they explain the noise as well, by values that can be.
+    """
     error = _OF_ERROR / pixels + _MODEL_ERROR**2
-    found = {}
-    for name, (models, values, penalty) in tried.items():
-        misfit = np.square(np.log(variance) - np.log(models)) / error
-        chi2 = misfit.sum(axis=1) + penalty
-        best = int(np.argmin(chi2))
-        found[name] = chi2[best], float(values[best, 0])
-    missing = found["sky"][1]
+    found, misfits, explained = {}, {}, {}
+    for name, known in _explanations(np.maximum(x, 0), model).items():
+        variances, values, penalty = known
+        misfit = np.square(np.log(variance / variances)) / error
+        misfit = misfit.sum(axis=1)
+        best = int(np.argmin(misfit + penalty))
+        misfits[name], found[name] = misfit[best], (misfit + penalty)[best]
+        explained[name] = float(values[best, 0])
     # A sky that was subtracted leaves a background of about 0.
-    if faint > min(_SKY_BELOW * missing, _SKY_NOISE * np.sqrt(np.median(variance))):
+    most = min(_SKY_BELOW * explained["sky"], _SKY_NOISE * np.median(variance) ** 0.5)
+    if faint > most:
         del found["sky"]
-    order = sorted(found, key=found.get)
-    limit = found[order[0]][0] + _ALMOST
-    return tuple((k, found[k][1]) for k in order[:2] if found[k][0] <= limit)
+    order = sorted(found, key=found.get)[:_MOST_CAUSES]
+    chi2, misfit = found[order[0]] + _IMPROBABLE, misfits[order[0]] + _ALMOST
+    return tuple(
+        (name, explained[name])
+        for name in order
+        if found[name] <= chi2 and misfits[name] <= misfit
+    )
 
 
 def _is_whole(frames):

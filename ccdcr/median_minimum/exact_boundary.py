@@ -7,6 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr.median_minimum.noise_distribution import STEP, PhotonNoise
+from ccdcr.utils.stacks import has_smooth_noise, is_off
 
 __all__ = [
     "ExactBoundary",
@@ -204,15 +205,6 @@ def invert(kernel, exceeding, noise, first, levels):
     return excess
 
 
-_TOLERATED = 0.2
-_SMOOTH, _MANY_ELECTRONS = 0.5, 50.0
-
-
-def is_off(levels):
-    """Return where the noise is off by more than 20 %."""
-    return np.abs(np.asarray(levels["noise"], dtype=float) - 1) > _TOLERATED
-
-
 def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
     """
     Return the error that explains the noise best: readnoise, gain or equivalence.
@@ -223,10 +215,7 @@ def likeliest_cause(levels, gain, readnoise, *, equivalent=False):
     noise = np.asarray(levels["noise"], dtype=float)
     signal = np.maximum(np.asarray(levels["x"], dtype=float) * gain, 0)
     variance = signal + readnoise**2
-    off = is_off(levels)
-    # Single electrons are seen: quantiles fall on them.
-    off &= (readnoise >= _SMOOTH) | (signal > _MANY_ELECTRONS)
-    if not off.any():
+    if not (is_off(noise) & has_smooth_noise(signal, readnoise)).any():
         return None
     causes = {"readnoise": readnoise**2 / variance, "gain": signal / variance}
     if not equivalent:

@@ -10,6 +10,8 @@ __all__ = [
     "chance_of_all",
     "chance_of_half",
     "count",
+    "has_smooth_noise",
+    "is_off",
     "lowest",
     "mean",
     "median",
@@ -23,7 +25,19 @@ except ImportError:
     bottleneck = None
 
 
+_TOLERATED = 0.2  # of the noise
+_SMOOTH, _MANY = 0.5, 50.0  # electrons of read noise, and of signal
 _MOST = 64  # exposures up to which networks are faster than sorting
+
+
+def is_off(noise):
+    """Return where the noise, observed over expected, is off by more than 20 %."""
+    return np.abs(np.asarray(noise, dtype=float) - 1) > _TOLERATED
+
+
+def has_smooth_noise(signal, readnoise):
+    """Return where quantiles do not fall on single electrons; both are in electron."""
+    return (readnoise >= _SMOOTH) | (signal > _MANY)
 
 
 def count(bad, n):

@@ -244,7 +244,7 @@ class Reduced:
         return (masks.crmasks & ~np.array(near)).sum(axis=(1, 2))
 
     def recall(self, masks, *, alone=False):
-        """Return the part of the hits that is flagged, or of those not hit elsewhere."""
+        """Return the part of the hits that is flagged, or of those of one exposure."""
         hits = self.sim.hits()
         # Of two exposures, the fainter of two hits of a pixel is not found.
         if alone:

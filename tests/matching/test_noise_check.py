@@ -114,6 +114,15 @@ class TestCauses:
         data -= np.quantile(data, 0.1)
         assert "sky" in check(data)[1]
 
+    def test_same_noise(self):
+        """Causes that one level of signal cannot tell apart are all named."""
+        rng, size = np.random.default_rng(1), (3, *SHAPE)
+        # At 0 a variance of 9 times RN^2 / g^2 has three explanations.
+        causes = check(rng.normal(0, 3 * READNOISE / GAIN, size))[1]
+        assert set(causes) == {"sky", "readnoise", "gain"}
+        # Less than half of the expected photon noise is not that of the read noise.
+        assert set(check(draw("flat", 1), gain=0.4 * GAIN)[1]) == {"gain", "bias"}
+
     @pytest.mark.parametrize("scene", SCENES)
     @pytest.mark.parametrize("n", [2, 3])
     def test_resampled(self, scene, n):
