@@ -185,7 +185,9 @@ class TestInputs:
         (made / "notes.txt").write_text("precious")
         before = contents(made)
         assert main(["info", "crmasks.fits", "--log-file", name]) == 1
-        assert "exists and is none; name another file" in capsys.readouterr().err
+        assert (
+            "exists and is not a log file; name another file" in capsys.readouterr().err
+        )
         assert contents(made) == before
 
     @pytest.mark.usefixtures("night")

@@ -111,7 +111,9 @@ def _log_handler(path):
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             if not re.match(rb"\d{4}-\d\d-\d\d ", file.read(11)):
-                msg = f"--log-file {path} exists and is none; name another file"
+                msg = (
+                    f"--log-file {path} exists and is not a log file; name another file"
+                )
                 raise ValueError(msg)
     return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
 
@@ -248,13 +250,13 @@ def _common():
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("messages")
     group.add_argument(
-        "-q", "--quiet", action="store_true", help="only warnings and errors"
+        "-q", "--quiet", action="store_true", help="show only warnings and errors"
     )
     group.add_argument(
         "--log-level",
         choices=LEVELS,
         default="INFO",
-        help="least level of the messages that are shown (default: %(default)s)",
+        help="lowest level of the messages that are shown (default: %(default)s)",
     )
     group.add_argument("--log-file", metavar="FILE", help="append the messages to FILE")
     group.add_argument(

@@ -93,7 +93,7 @@ def add_exposure_options(parser):
     group.add_argument(
         "--noise",
         choices=("auto", "uncertainty", "detector"),
-        help="where the noise is known from: the uncertainties of the exposures, or "
+        help="source of the noise: the uncertainties of the exposures, or "
         "gain and read noise (default: auto, the former if each exposure has one)",
     )
     group.add_argument(
@@ -114,7 +114,7 @@ def add_exposure_options(parser):
         type=_change,
         metavar="NAME=VALUE",
         dest="changes",
-        help="set anything that stands under requirements, as YAML; may be repeated",
+        help="set an entry of requirements, written as in YAML; may be repeated",
     )
 
 

@@ -39,7 +39,7 @@ class IsolatedPool(ThreadPoolExecutor):
             return pool.submit(function, *args).result()
         except BrokenProcessPool as err:
             self._local.pool = None
-            msg = "the process was killed, perhaps for want of memory"
+            msg = "the process was killed, possibly because memory ran out"
             raise RuntimeError(msg) from err
 
     def stop(self):

@@ -15,7 +15,7 @@ def add_info(commands, common):
         "info",
         parents=[common],
         help="print the summary of a file of masks",
-        description="Print what a file of masks holds, and how it was made.",
+        description="Print the content of a file of masks.",
     )
     parser.add_argument("files", nargs="+", metavar="crmasks.fits", help="the file")
     parser.set_defaults(run=_info)
@@ -53,9 +53,9 @@ def add_clean(commands, common):
         "clean",
         parents=[common],
         help="write the exposures without their cosmic rays",
-        description="Replace masked pixels of each exposure by what they would be "
-        "without their hits, made of the other exposures. Files have the extensions "
-        "PRIMARY, MASK and UNCERT. Masks without expected values get them first.",
+        description="Replace masked pixels of each exposure by their expected values, "
+        "computed from the other exposures. Files have the extensions PRIMARY, MASK "
+        "and UNCERT. If the masks have no expected values, they are computed first.",
     )
     _add_inputs(parser)
     parser.add_argument(
@@ -63,7 +63,7 @@ def add_clean(commands, common):
         "--output-folder",
         default=".",
         metavar="FOLDER",
-        help="where NAME_clean.fits are written (default: %(default)s)",
+        help="folder of the files NAME_clean.fits (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files")
     parser.set_defaults(run=_clean)
@@ -155,7 +155,7 @@ def add_report_and_compare(commands, common):
     report = commands.add_parser(
         "report",
         parents=[common],
-        help="make figures, tables and a page of what was flagged",
+        help="make figures, tables and a page of the detections",
         description="Write figures, tables, galleries of the detections and a page "
         "that shows them (index.html) to a folder.",
     )
@@ -168,7 +168,9 @@ def add_report_and_compare(commands, common):
         help="where files are written (default: %(default)s)",
     )
     report.add_argument(
-        "--mask", default="MEDIANCR", help="whose detections (default: %(default)s)"
+        "--mask",
+        default="MEDIANCR",
+        help="mask whose detections are shown (default: %(default)s)",
     )
     report.add_argument(
         "--maxplots", type=int, help="detections in a gallery; -1 = all"
@@ -176,7 +178,8 @@ def add_report_and_compare(commands, common):
     report.add_argument(
         "--detect-again",
         action="store_true",
-        help="detect again by the requirements of the masks, to say what found them",
+        help="repeat the detection with the requirements of the masks, to find out "
+        "which detector found each pixel",
     )
     report.add_argument("--overwrite", action="store_true", help="replace files")
     report.set_defaults(run=_report)
@@ -189,7 +192,7 @@ def add_report_and_compare(commands, common):
     )
     _add_inputs(compare)
     compare.add_argument(
-        "-o", "--output", metavar="FILE", help="a figure of the images and differences"
+        "-o", "--output", metavar="FILE", help="figure of the images and differences"
     )
     compare.add_argument("--overwrite", action="store_true", help="replace the figure")
     compare.set_defaults(run=_compare)
@@ -280,13 +283,13 @@ def add_demo(commands, common):
         "--scene",
         default="fibres",
         choices=("fibres", "longslit", "stars"),
-        help="what is simulated (default: %(default)s)",
+        help="scene (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=1, help="seed of the simulation (default: 1)"
     )
     parser.add_argument(
-        "--no-figure", action="store_true", help="do not make the figure"
+        "--no-figure", action="store_true", help="do not draw the figure"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace existing files"

@@ -27,9 +27,7 @@ def add_template(commands, common):
         description="Write a commented YAML file for ccdcr run: a detection and a "
         "combination of some exposures, which are checked.",
     )
-    parser.add_argument(
-        "frames", nargs="*", metavar="FILE", help="the exposures to be named in it"
-    )
+    parser.add_argument("frames", nargs="*", metavar="FILE", help="the exposures")
     parser.add_argument(
         "--id", default="night1", help="name of the blocks (default: %(default)s)"
     )
@@ -122,7 +120,7 @@ def add_run(commands, common):
         "--output-folder",
         default=".",
         metavar="FOLDER",
-        help="where the folders of results are made (default: here)",
+        help="folder of the folders of results (default: the current one)",
     )
     parser.add_argument(
         "-j",
@@ -130,12 +128,12 @@ def add_run(commands, common):
         type=_jobs,
         default=1,
         metavar="N",
-        help="how many blocks are run at once, in processes (default: 1)",
+        help="number of blocks that run at once, in processes (default: 1)",
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="skip blocks that were done from the same input, repeat unfinished ones",
+        help="skip blocks that were completed with the same input, repeat others",
     )
     parser.add_argument(
         "-r",

@@ -86,7 +86,7 @@ def add_detect(commands, common):
         nargs="+",
         metavar="FILE",
         help="the exposures, or a YAML file with a detection, or both: then the "
-        "exposures win",
+        "given exposures are used",
     )
     parser.add_argument(
         "-o",
@@ -146,7 +146,7 @@ def add_combine(commands, common):
         nargs="+",
         metavar="FILE",
         help="the exposures, or a YAML file with a combination, or both: then the "
-        "exposures win",
+        "given exposures are used",
     )
     parser.add_argument(
         "--method",
@@ -168,7 +168,7 @@ def add_combine(commands, common):
 
 _CHOICES = {
     "use-lamedian": "take LAMEDIAN instead of the minimum",
-    "use-expected": "replace masked values by those without hits (if known)",
+    "use-expected": "replace masked values by expected values (if known)",
     "apply-flux-factor": "divide exposures by the flux factors of the masks",
 }
 

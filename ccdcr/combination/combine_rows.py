@@ -121,7 +121,7 @@ class Images:
             return
         failed = replace_by_local_median(self.value, self.mask, boxes, self.sigma)
         if failed:
-            msg = f"no usable neighbour, left as they are: pixels [X, Y] {failed}"
+            msg = f"no usable neighbour, not replaced: pixels [X, Y] {failed}"
             warn_user(msg, LocalMedianWarning)
 
     def to_ccd(self, first, unit, keywords):

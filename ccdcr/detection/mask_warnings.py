@@ -143,8 +143,8 @@ def warn_of_mismatch(equivalence):
         msg = (
             "the exposures still differ after matching: on structure they are up to "
             f"{left:.2f} times as far apart as noise explains (Q / Q0), so that faint "
-            "hits there are not found; look at masks.equivalence, and register or "
-            "scale the exposures, or leave out the one that differs"
+            "hits there are not found; see masks.equivalence, and register or scale "
+            "the exposures, or leave out the one that differs"
         )
         warn_user(msg, NotEquivalentWarning)
     elif equivalence.needed:

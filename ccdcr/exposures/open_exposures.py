@@ -296,7 +296,7 @@ def _settle_units(exposures, labels):
     if files:
         msg = (
             f"no unit (keyword BUNIT) in {', '.join(files)}, adu is assumed; give "
-            "unit=, or CCDData objects, to say what it is"
+            "unit=, or CCDData objects"
         )
         warn_user(msg, MissingUnitWarning)
 

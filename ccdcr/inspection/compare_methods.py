@@ -30,10 +30,10 @@ _DESCRIPTIONS = {
     "replaced": "pixels that are replaced by the minimum or by mediancr",
     "fewer": "pixels that are the mean of fewer exposures",
     "noise": "scatter of the pixels that no mask touches, measured in the image",
-    "expected": "what gain and read noise explain of it",
-    "positive": "pixels with or beside hits above clean exposures: left of cosmic rays",
-    "negative": "pixels below an exposure that is not masked: taken off too much",
-    "flux": "flux of bright sources relative to the median, middle of all",
+    "expected": "noise expected from gain and read noise",
+    "positive": "pixels at or beside hits above clean exposures: cosmic rays remain",
+    "negative": "pixels below an exposure that is not masked: too much was removed",
+    "flux": "flux of bright sources relative to the median, typical source",
     "flux_low": "the same, exceeded by all but 5 % of the sources",
 }
 

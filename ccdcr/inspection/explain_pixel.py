@@ -139,11 +139,11 @@ class _Pixel:
         for i, plane in enumerate(inspection.stack):
             verdict = self._verdict(f"CRMASK{i + 1}")
             if inspection.bad is not None and inspection.bad[i][here]:
-                verdict = "bad: takes no part"
+                verdict = "bad: ignored"
             self._add(f"exposure {i + 1}", plane[here], verdict, noise=self._noise)
             if i in self._expected:
                 value, sigma = self._expected[i]
-                verdict = "takes the place of the measured value"
+                verdict = "replaces the measured value"
                 self._add(f"exposure {i + 1}: expected", value, verdict, noise=sigma)
 
     def _verdict(self, name):

@@ -204,7 +204,7 @@ class Equivalence:
         return (
             f"shifts above {_MAX_SHIFT} pixel in {np.count_nonzero(tiles)} tiles "
             f"around x, y = {place} ({'; '.join(text)}): register the exposures on "
-            "what is there"
+            "the features there"
         )
 
     def _flux_ratio(self):

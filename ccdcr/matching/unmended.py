@@ -49,9 +49,9 @@ class Displacement:
 
     def __str__(self):
         return (
-            "the target is probably elsewhere in one of them, by a nod or a drift of "
-            f"the field: {self.fitting} of {self.number} pieces of what is only in "
-            f"exposure {self.first} are in exposure {self.second}, displaced by "
+            "the target is probably displaced in one of them, by a nod or a drift of "
+            f"the field: {self.fitting} of {self.number} features that only exposure "
+            f"{self.first} has are in exposure {self.second}, displaced by "
             f"({self.dx:+d}, {self.dy:+d}) pixels along x and y; register the "
             "exposures first, or detect in those of each position separately"
         )
@@ -249,8 +249,7 @@ class Patches:
             text += f"; exposure {worst + 1} has {share[worst]:.0%} of all that is"
         return (
             f"{text}: scale the exposures by what they show or subtract their sky "
-            "first, look whether they are of the same field, and leave out one that "
-            "differs"
+            "first, check that they show the same field, and leave out one that differs"
         )
 
 

@@ -221,7 +221,7 @@ class ObservingBlock:
         parts = _split(requirements, content)
         if parts["other"]:
             names = ", ".join(parts["other"])
-            log.info(f"{path}: kept aside, not used here: {names}")
+            log.info(f"{path}: not used: {names}")
         return cls(**known, **parts)
 
 

@@ -330,7 +330,7 @@ def _warn_of_unused_changes(blocks, settings):
         if blocks and not any(can_have(block, name) for block in blocks)
     ]
     if unused:
-        log.warning(f"no effect, no block has it: {', '.join(unused)}")
+        log.warning(f"in no block, without effect: {', '.join(unused)}")
 
 
 def _warn_of_interactive(tasks):
@@ -341,8 +341,8 @@ def _warn_of_interactive(tasks):
     ]
     if names:
         log.warning(
-            "interactive and verify_cr have no effect here: nothing is shown, nothing "
-            f"is asked, all detections are taken ({', '.join(names)})"
+            "interactive and verify_cr have no effect here: all detections are kept "
+            f"({', '.join(names)})"
         )
 
 

@@ -62,7 +62,7 @@ def remove_cosmic_rays(
     progress_bar : callable, optional
         Wraps an iterable of the images that are worked on, such as ``tqdm``.
     **overrides
-        Requirements by name; they win over ``requirements``.
+        Requirements by name; they override ``requirements``.
 
     Returns
     -------

@@ -230,11 +230,11 @@ def plot_comparison(
     Parameters
     ----------
     images : `~ccdcr.MethodComparison` or mapping of str to 2D array or CCDData
-        What `~ccdcr.compare_methods` returns, or images of one shape (ny, nx), by
+        The result of `~ccdcr.compare_methods`, or images of one shape (ny, nx) by
         title.
     x, y : int, optional
-        Centre of the stamp; the first pixel is (1, 1). Default is the ``position``
-        of the comparison; other images have none.
+        Centre of the stamp; the first pixel is (1, 1). Default is the ``position`` of
+        the comparison. Required for other images.
     reference : str, optional
         Title of the image that is subtracted. Default is ``'median'``.
     semiwindow : int, optional
@@ -259,8 +259,8 @@ def plot_comparison(
     TypeError
         If the centre of images is missing.
     ValueError
-        If there is no image, if the shapes differ, if the centre is outside, or
-        if the reference is none of the images.
+        If there is no image, if the shapes differ, if the centre is outside, or if the
+        reference is not one of the images.
 
     Examples
     --------

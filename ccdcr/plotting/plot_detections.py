@@ -29,8 +29,7 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
     """
     Draw the masked pixels in the diagram and in the image, by detector.
 
-    A click on a pixel in either panel marks it in both, where the figure has a
-    window.
+    In a window, a click on a pixel in either panel marks it in both.
 
     Parameters
     ----------
@@ -64,8 +63,8 @@ def plot_detections(ccds, masks, name="MEDIANCR", *, color_scale=None, fig=None)
 
     Notes
     -----
-    The line is the boundary of Median-Minimum. Matched exposures have none: there
-    it is ``ma_high`` times the noise of one exposure, to compare with.
+    The line is the boundary of Median-Minimum or, for matched exposures, ``ma_high``
+    times the noise of one exposure.
 
     Examples
     --------
@@ -211,7 +210,7 @@ def _link(fig, points):
 
 def plot_masks(ccds, masks, names=None, *, exposure=None, color_scale=None, ax=None):
     """
-    Draw masks over the exposures, each in a colour of its own.
+    Draw masks over the exposures, each in its own colour.
 
     Parameters
     ----------
@@ -223,8 +222,8 @@ def plot_masks(ccds, masks, names=None, *, exposure=None, color_scale=None, ax=N
         Names of the masks, later ones on top. Default is the mask of each exposure and
         ``'MEDIANCR'``; with ``exposure``, the mask of this one.
     exposure : int, optional
-        Number of the exposure that is drawn below, from 1. Default is the median of
-        all.
+        Number of the exposure in the background, from 1. Default is the median of all
+        exposures.
     color_scale : {'zscale', 'minmax'}, optional
         Limits of the grey scale. Default is that of the requirements.
     ax : `~matplotlib.axes.Axes`, optional
@@ -246,8 +245,7 @@ def plot_masks(ccds, masks, names=None, *, exposure=None, color_scale=None, ax=N
 
     Notes
     -----
-    In images of more than 1000 pixels, single pixels are drawn wider than they are, so
-    that they are seen.
+    In images of more than 1000 pixels, single pixels are enlarged to be visible.
 
     Examples
     --------
@@ -325,7 +323,7 @@ _LIMITS = {
 
 def plot_deviations(masks, *, unit="adu", fig=None):
     """
-    Draw how far each matched exposure is from the mean of the others.
+    Draw the deviations of each matched exposure from the mean of the others.
 
     Parameters
     ----------
@@ -348,15 +346,15 @@ def plot_deviations(masks, *, unit="adu", fig=None):
     Raises
     ------
     ValueError
-        If the masks hold no deviations: diagnostics are not in their file.
+        If the masks have no deviations, such as masks from a file.
 
     Notes
     -----
-    On the left is the normal distribution, in the numbers of pixels that there are at
-    each signal. On the right are the exposures; of large ones some of the rows. The
-    body should be the same: a wider one says that gain or read noise are too low,
-    or that more mismatch is left than was measured. What is above the limits is hit;
-    the lower half shows what is no cosmic ray.
+    The left panel shows the normal distribution for the number of pixels at each
+    signal, the right panel the exposures (some of the rows of large ones). Both should
+    have the same body. If the body on the right is wider, gain or read noise is wrong,
+    or more mismatch remains than was measured. Points above the limits are hits; those
+    below the lower limit are not cosmic rays.
 
     Examples
     --------

@@ -47,13 +47,13 @@ def plot_diagram(masks, name="MEDIANCR", *, unit="adu", fig=None):
     Raises
     ------
     ValueError
-        If the masks hold no diagram: diagnostics are not in their file.
+        If the masks have no diagram, such as masks from a file.
 
     Notes
     -----
-    On the left is what noise alone makes of the exposures: numbers of pixels
-    that are expected (for the exact boundary) or simulated, per set of exposures.
-    On the right are the exposures. What lies above the boundary is a cosmic ray.
+    The left panel shows the numbers of pixels that noise alone would cause, computed
+    (for the exact boundary) or simulated. The right panel shows the exposures. Points
+    above the boundary are cosmic rays.
 
     Examples
     --------

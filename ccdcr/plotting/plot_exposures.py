@@ -42,8 +42,8 @@ def plot_flux_factors(ccds, masks, *, ax=None):
     figure : `~matplotlib.figure.Figure`
         The new figure; on given ``ax``, the artists instead.
     artists : list of tuple
-        A histogram and a vertical line at the flux factor, or at the flux that
-        matching has measured, for each exposure.
+        A histogram and a vertical line at the flux factor, or at the flux measured by
+        matching, for each exposure.
 
     Raises
     ------
@@ -54,12 +54,12 @@ def plot_flux_factors(ccds, masks, *, ax=None):
 
     Notes
     -----
-    The mean is scaled to flux factor 1. Pixels are those that are masked in no
-    exposure and have a mean of 10 sigma or more, or the brightest tenth of all where
-    the noise is not known. Whole numbers are spread over their step, so that bins hold
-    even shares of them. Where a histogram does not peak at its line, the flux factor
-    is wrong: the exposures are then not equivalent for Median-Minimum. Matched
-    exposures have lines at the fluxes that matching has measured.
+    The mean is scaled to flux factor 1. The histograms contain pixels that are masked
+    in no exposure and have a mean of 10 sigma or more, or the brightest tenth of all
+    pixels if the noise is not known. Integers are spread over their step, so that all
+    bins have equal shares. If a histogram does not peak at its line, the flux factor is
+    wrong, and the exposures are not equivalent for Median-Minimum. Matched exposures
+    have lines at the measured fluxes.
 
     Examples
     --------
@@ -154,8 +154,8 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     masks : `~ccdcr.CRMaskSet`, str or `~pathlib.Path`
         The masks or their file.
     offsets : sequence of [dx, dy], optional
-        Offset of each exposure in pixels. Default is what the detection measured
-        or was given, or what matching has measured.
+        Offset of each exposure in pixels. Default is the offsets measured by or given
+        to the detection, or measured by matching.
     fig : `~matplotlib.figure.Figure`, optional
         Figure to draw on. Default is a new one, without a window.
 
@@ -177,9 +177,9 @@ def plot_offsets(ccds, masks, *, offsets=None, fig=None):
     Notes
     -----
     The residual images show up to 200 x 200 pixels at the centre of
-    ``mm_crosscorr_region`` or of the image, in sigma of an exposure; in units of
-    their own scatter where the noise is not known. A star or a line that is
-    bright on one side and dark on the other has moved.
+    ``mm_crosscorr_region`` or of the image, in units of the noise of an exposure, or of
+    their own scatter if the noise is not known. A star or a line that is bright on one
+    side and dark on the other has moved.
 
     Examples
     --------
@@ -331,7 +331,7 @@ def plot_equivalence(equivalence, *, unit=None, fig=None):
     Raises
     ------
     TypeError
-        If ``equivalence`` is something else, such as a mask set.
+        If ``equivalence`` is of another type, such as a mask set.
 
     Examples
     --------

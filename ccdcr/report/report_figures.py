@@ -46,8 +46,8 @@ __all__ = [
 
 _ORDER = (POINT_LIKE, BOTH, SINGLE_ONLY, MM_ONLY, DILATION, USER, LOW, UNKNOWN)
 _DESCRIPTIONS = {
-    "number": "number of the detection in this table",
-    "class": "what found the detection",
+    "number": "number of the detection",
+    "class": "detectors that found it",
     "pixels": "number of 8-connected masked pixels",
     "x": "FITS column of the highest pixel, the first is 1",
     "y": "FITS row of the highest pixel, the first is 1",
@@ -55,7 +55,7 @@ _DESCRIPTIONS = {
     "xmax": "last FITS column",
     "ymin": "first FITS row",
     "ymax": "last FITS row",
-    "exposures": "exposures in which pixels of it are masked",
+    "exposures": "exposures in which it is masked",
     "peak_excess": "largest excess over the low reference of Median-Minimum",
     "peak_sigma": "largest excess in units of the noise of one exposure",
 }

@@ -249,7 +249,7 @@ def _detect_again(inspection):
     again = inspection.detect_again(masks.requirements.replace(la_verbose=False))
     pairs = [(p, again.planes[n]) for n, p in masks.planes.items() if n in again.planes]
     different = sum(np.count_nonzero(old != new) for old, new in pairs)
-    text = f"what found {different} pixels that a new detection finds otherwise"
+    text = f"the detectors of {different} pixels: a new detection differs there"
     masks = masks._with(diagnostics=again.diagnostics)  # noqa: SLF001
     return replace(inspection, masks=masks), [text] if different else []
 

@@ -24,39 +24,37 @@ __all__ = ["Requirements", "yaml_value"]
 
 class Requirements:
     """
-    The requirements of a cosmic-ray detection, checked and frozen.
+    Requirements of a cosmic-ray detection, checked and immutable.
 
-    Names, defaults and meaning are those of the documented YAML file. Pixels
-    and regions are in FITS style: the first pixel is (1, 1), x comes first,
-    limits are inclusive.
+    Names, defaults and meaning are the same in YAML files. Pixels and regions are in
+    FITS convention: the first pixel is (1, 1), x comes first, limits are inclusive.
 
     Parameters
     ----------
     crmethod : {'matched', 'mm_lacosmic', 'mmcosmic', 'lacosmic', ...}, optional
-        ``'matched'`` matches the exposures to each other before they are
-        compared, and ``'matched_lacosmic'`` adds hits of every exposure. The
-        others are either of two detectors, Median-Minimum only, or L.A. Cosmic
-        only.
-        ``'pycosmic'``, ``'deepcr'`` and ``'conn'`` are other single-image
-        detectors, with ``'mm_pycosmic'``, ``'mm_deepcr'`` and ``'mm_conn'``;
-        they need the package of that name.
+        ``'matched'`` matches the exposures to each other before they are compared.
+        ``'matched_lacosmic'`` also finds pixels hit in every exposure.
+        ``'mm_lacosmic'`` flags what Median-Minimum or L.A. Cosmic finds, ``'mmcosmic'``
+        and ``'lacosmic'`` use one of them. ``'pycosmic'``, ``'deepcr'`` and ``'conn'``
+        are other single-image detectors, with ``'mm_pycosmic'``, ``'mm_deepcr'`` and
+        ``'mm_conn'``; they require the package of that name.
     use_lamedian : bool, optional
         Default of the combination: LAMEDIAN instead of the minimum. Also
         accepted as ``use_auxmedian``. Default is False.
     interactive : bool, optional
         Show the plots and pause; for the command line. Default is False.
     flux_factor : None, 'auto', float or list of float, optional
-        Relative flux of each exposure. Default is None: their exposure times
-        (``EXPTIME``) where all headers have them and they differ by more than 1 %,
-        unless the pixels contradict; 1 switches it off.
+        Relative flux of each exposure. Default is None: the exposure times
+        (``EXPTIME``) if all headers have them and they differ by more than 1 %, unless
+        the pixels contradict them. 1 disables this.
     flux_factor_regions : list of [xmin, xmax, ymin, ymax], optional
         Where ``'auto'`` measures it. Default is the whole image.
     apply_flux_factor_to : {'simulated', 'original'}, optional
-        Scale the expected exposures or the real ones.
+        Scale the simulated exposures or the real ones.
     dilation : int, optional
-        Times that every mask is dilated by one pixel in all eight
-        directions. Raise it when the wings of hits are left. Default is 1. Not
-        used by ``'matched'``, see ``ma_dilation``.
+        Number of dilations of every mask by one pixel in all eight directions. Raise it
+        if wings of hits remain. Default is 1. Not used by ``'matched'``, see
+        ``ma_dilation``.
     regions_to_be_skipped : list of [xmin, xmax, ymin, ymax], optional
         Nothing is flagged there.
     pixels_to_be_flagged_as_cr : list of [X, Y], optional
@@ -76,14 +74,14 @@ class Requirements:
     la_gain_apply : bool, optional
         LAMEDIAN in electron (True, the default) or in the exposures' unit.
     la_sigclip : float or pair of float, optional
-        Laplacian-to-noise limit. Raise it when noise is flagged. A pair makes
-        two passes: hits by the first value, extended by pixels of the second
-        that are connected to them. Default is 5.0.
+        Laplacian-to-noise limit. Raise it if noise is flagged. A pair makes two passes:
+        hits by the first value, extended by pixels of the second that are connected to
+        them. Default is 5.0.
     la_sigfrac : float or pair of float, optional
         Fraction of that limit for neighbouring pixels. Default is 0.3.
     la_objlim : float or pair of float, optional
-        Contrast between the Laplacian and the fine structure. Raise it when
-        the cores of stars are flagged. Default is 5.0.
+        Contrast between the Laplacian and the fine structure. Raise it if cores of
+        stars are flagged. Default is 5.0.
     la_satlevel : float, optional
         Saturation level in adu. Default is 65535.0.
     la_niter : int, optional
@@ -93,7 +91,7 @@ class Requirements:
     la_cleantype : {'meanmask', 'median', 'medmask', 'idw'}, optional
         How flagged pixels are interpolated.
     la_fsmode : {'convolve', 'median'}, optional
-        How the fine structure is built.
+        How the fine structure is computed.
     la_psfmodel : {'gaussxy', 'gauss', 'moffat', 'gaussx', 'gaussy'}, optional
         Kernel of the fine structure; ``'gaussxy'`` is an elliptical Gaussian.
     la_psffwhm_x : float, optional
@@ -107,8 +105,8 @@ class Requirements:
     la_verbose : bool, optional
         Log this stage. Default is True.
     la_padwidth : int, optional
-        Reflected margin in pixels, so that outer rows can be flagged. Default
-        is 0; 10 is sensible.
+        Reflected margin in pixels, so that outer rows are searched. Default is 0; 10 is
+        recommended.
     mm_crosscorr_region : [xmin, xmax, ymin, ymax], optional
         Where offsets between the exposures are measured.
     mm_xy_offsets : list of [dx, dy], optional
@@ -117,76 +115,75 @@ class Requirements:
         The Median-Minimum boundary: computed from the distribution of the noise
         (the default), a spline through simulations, or straight lines.
     mm_false_positives : float, optional
-        For the exact boundary: pixels of an image that noise alone may flag.
+        For the exact boundary: number of pixels of an image that noise may flag.
         Default is 1.0.
     mm_knots_splfit : int, optional
-        Total knots of the spline. Default is 3.
+        Number of knots of the spline. Default is 3.
     mm_fixed_points_in_boundary : list of [x, y] or [x, y, weight], optional
-        Points that pin the boundary, in adu.
+        Points of the boundary, in adu.
     mm_nsimulations : int, optional
-        Simulated sets of exposures. Default is 5.
+        Number of simulated sets of exposures. Default is 5.
     mm_niter_boundary_extension : int, optional
-        Fits that extend the boundary upwards. Default is 3.
+        Number of fits that extend the boundary upwards. Default is 3.
     mm_weight_boundary_extension : float, optional
         Factor of the weight of points above the last fit. Default is 10.0.
     mm_threshold : float, optional
-        Least median - minimum of a hit in adu. Default is 0.0.
+        Smallest median - minimum of a hit in adu. Default is 0.0.
     mm_threshold_rnoise : float, optional
         The same in units of the read noise. Default is 0.0.
     mm_minimum_max2d_rnoise : float, optional
-        Least maximum over the exposures, in units of the read noise. Default
-        is 5.0.
+        Smallest maximum over the exposures of a hit, in units of the read noise.
+        Default is 5.0.
     mm_cr_coincidences : int, optional
-        Number of hits in one pixel that is sought. Default is 2.
+        Number of hits of a pixel to be found. Default is 2.
     mm_photon_distribution : {'poisson', 'nbinom'}, optional
         Distribution of the photons.
     mm_nbinom_shape : float, optional
         Shape of the negative binomial distribution. Default is 1000.
     mm_synthetic : {'median', 'single'}, optional
-        What the simulated exposures are made from.
+        Image from which exposures are simulated.
     mm_hist2d_min_neighbors : int, optional
         Occupied neighbours, 0 to 8, that a cell of the diagram needs. Default
         is 0.
     mm_ydiag_max : float, optional
-        Upper end of the diagram in adu; 0, the default, is automatic.
+        Upper limit of the diagram in adu; 0, the default, is automatic.
     mm_dilation : int, optional
         Dilation of the Median-Minimum detections alone. Default is 0.
     mm_seed : int or None, optional
-        Seed of everything random. Default is 123456.
+        Random seed. Default is 123456.
     ma_passes : int, optional
-        Times that the exposures are matched. 1 takes half of the time and is
-        nearly as good. Default is 2.
+        Number of matching passes. 1 takes half of the time and is nearly as good.
+        Default is 2.
     ma_tile : int, optional
         Size in pixels of the tiles in which flux, shift, seeing and background
         are matched, 16 at least. Default is 64.
     ma_strips : bool, optional
-        Match along rows and columns, too. For images of the sky it may be
-        switched off: faint tracks that run exactly along a row or a column are
-        then found more often. Default is True.
+        Also match along rows and columns. False finds faint tracks along a row or a
+        column more often, and is suitable for images of the sky. Default is True.
     ma_high : float, optional
-        Deviation in sigmas that one pixel of a hit must reach. Lower it to find
-        fainter hits, raise it when noise is flagged. Default is 5.0.
+        Deviation in sigma that one pixel of a hit must reach. Lower it to find fainter
+        hits, raise it if noise is flagged. Default is 5.0.
     ma_low : float, optional
-        Deviation of connected pixels. Default is 4.0.
+        Deviation in sigma that pixels connected to it must reach. Default is 4.0.
     ma_leak : float or None, optional
-        Part of its charge that a hit pixel loses to each of its four
-        neighbours. Raise it when the wings of hits are left. Default is None:
-        measured from bright hits, 0.01 to 0.05, and 0.02 if there are few.
+        Fraction of its charge that a hit pixel loses to each of its four neighbours.
+        Raise it if wings of hits remain. Default is None: measured from bright hits,
+        0.01 to 0.05, or 0.02 if there are few.
     ma_tail : float, optional
-        What a neighbour must reach, in sigmas, together with this charge.
-        Default is 2.5.
+        Deviation in sigma that a neighbour must reach, including this charge. Default
+        is 2.5.
     ma_satlevel : float or None, optional
-        Saturation level in the unit of the exposures, bias included. Saturated
-        pixels are no reference for others. None, the default, is 65535 for
-        exposures in adu, and no limit for those in electron.
+        Saturation level in the unit of the exposures, bias included. Saturated pixels
+        are not used as a reference. None, the default, is 65535 for exposures in adu,
+        and no limit for those in electron.
     ma_dilation : int, optional
-        As ``dilation``, which has no effect with ``'matched'``: neighbours that
-        got charge are masked already. Default is 0.
+        Number of dilations of the masks of ``'matched'``. Neighbours that received
+        charge are masked anyway. Default is 0.
 
     Raises
     ------
     UnknownRequirementError
-        If a name is not known; the nearest known one is suggested.
+        If a name is not known; the most similar one is suggested.
     TypeError
         If a value is of the wrong kind.
     ValueError
@@ -276,13 +273,13 @@ class Requirements:
 
     def without_effect(self):
         """
-        Return the names that were set but that are not used.
+        Return the names that were set but have no effect.
 
         Returns
         -------
         names : list of str
-            Those that were set to another value than the default, and that
-            ``crmethod`` or ``mm_boundary_fit`` do without.
+            Names that differ from their default and have no effect with ``crmethod`` or
+            ``mm_boundary_fit``.
         """
         return [
             row.name
@@ -305,13 +302,13 @@ class Requirements:
         Parameters
         ----------
         path : str or `~pathlib.Path`
-            An observing block (its ``requirements`` are used), or a file with
-            nothing but requirements.
+            An observing block, whose ``requirements`` are used, or a file of
+            requirements only.
 
         Returns
         -------
         requirements : `Requirements`
-            The requirements; names that are not given have their default.
+            The requirements; missing names have their default.
 
         Raises
         ------
@@ -324,7 +321,7 @@ class Requirements:
     @classmethod
     def from_mapping(cls, mapping):
         """
-        Make requirements of a mapping as a YAML file gives it.
+        Make requirements from the mapping of a YAML file.
 
         Parameters
         ----------
@@ -353,7 +350,7 @@ class Requirements:
         Parameters
         ----------
         path : str, `~pathlib.Path` or None, optional
-            File to be written; None only returns the text.
+            File to be written; None returns the text only.
         overwrite : bool, optional
             Whether an existing file is replaced. Default is False.
 
@@ -375,7 +372,7 @@ class Requirements:
     @staticmethod
     def table():
         """
-        Return what all requirements are.
+        Return a table of all requirements.
 
         Returns
         -------

@@ -21,9 +21,9 @@ _NEAR = 2  # pixels: flags this near to a trace are not false
 @dataclass(frozen=True, eq=False, repr=False)
 class Simulation:
     """
-    Simulated exposures and all that is known about them.
+    Simulated exposures and their truth.
 
-    Made by `simulate_exposures`. Images are in the unit of the exposures.
+    Returned by `simulate_exposures`. Images are in the unit of the exposures.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Simulation:
 
     def hits(self, nsigma=5.0):
         """
-        Find the pixels that cosmic rays have changed noticeably.
+        Return the pixels that are hit by cosmic rays.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class Simulation:
 
     def coincidences(self, nsigma=5.0):
         """
-        Find the pixels that were hit in half of the exposures or more.
+        Return the pixels that are hit in half of the exposures or more.
 
         These are the pixels in which the median of the exposures is wrong.
 
@@ -153,7 +153,7 @@ def broadcast(values):
 @dataclass(frozen=True)
 class Evaluation:
     """
-    Masks and combinations compared with the truth; made by `evaluate`.
+    Comparison of masks and combinations with the truth, returned by `evaluate`.
 
     Attributes
     ----------
@@ -170,14 +170,14 @@ class Evaluation:
         the pixel's noise, of the mean over truly clean exposures, hit by less
         than 0.1 sigma, to that of the combination; 1 is ideal).
     masked : `~astropy.table.Table`
-        Each combination at the pixels that are masked in some exposures and clean in
-        others, of which none is hit by more than 1 sigma: of all of them and of those
-        among the brightest 5% and 1%. Columns: image, brightest (part of the pixels),
-        pixels, error (RMS of the deviations from the mean of the exposures without
-        noise, in units of the noise of the mean of exposures that were never hit),
-        pull (RMS of the deviations over the claimed uncertainty) and difference (median
-        of the signed deviations from that mean of the same exposures without cosmic
-        rays, in units of its noise).
+        Each combination at the pixels that are masked in some exposures and are clean
+        (hit by less than 1 sigma) in the others: all of them, and those among the
+        brightest 5 % and 1 %. Columns: image, brightest (part of the pixels), pixels,
+        error (RMS of the deviations from the mean of the exposures without noise, in
+        units of the noise of the mean of exposures that were never hit), pull (RMS of
+        the deviations over the claimed uncertainty) and difference (median of the
+        signed deviations from that mean of the same exposures without cosmic rays, in
+        units of its noise).
     """
 
     masks: Table

@@ -108,9 +108,9 @@ def simulate_exposures(
     n_exposures : int, optional
         Number of exposures. Default is 3.
     scene : {'fibres', 'longslit', 'stars'}, optional
-        What is seen: spectra of fibres along the rows; a spectrum through a long
-        slit, with wavelength along the rows; or stars and galaxies. All include
-        the sky. Default is 'fibres'.
+        The scene: spectra of fibres along the rows; a spectrum through a long slit,
+        with wavelength along the rows; or stars and galaxies. All include the sky.
+        Default is 'fibres'.
     gain : float, sequence of float, `~numpy.ndarray` or mapping, optional
         Gain in electrons per adu: one, one per exposure, a map (ny, nx) or values by
         FITS section as for `~ccdcr.ccd_map`. Default is 1.
@@ -119,9 +119,9 @@ def simulate_exposures(
     bias : float, optional
         Level added to each exposure, in the data unit. Default is 0.
     cr_rate : float, optional
-        Mean number of cosmic-ray hits per 1000 pixels and exposure. A hit changes
-        about 20 pixels noticeably, so that the default of 1 touches 2% of the
-        pixels: more than is usual, so that small images have coincidences.
+        Mean number of cosmic-ray hits per 1000 pixels and exposure. A hit affects about
+        20 pixels, so that the default of 1 affects 2 % of the pixels. This is more than
+        usual, so that small images have coincidences.
     flux : float or sequence of float, optional
         Factor of all the signal, sky included: one, or one per exposure. Default
         is 1.
@@ -140,14 +140,14 @@ def simulate_exposures(
     flat : 2D `~numpy.ndarray`, optional
         Factor of all the signal in each pixel, (ny, nx). Default is 1.
     exptime : float or sequence of float, optional
-        Exposure time in seconds: one, for the headers only, or one per exposure;
-        then the signal of each is proportional to it, and ``flux`` is that of an
+        Exposure time in seconds: one, for the headers only, or one per exposure. In the
+        latter case the signal is proportional to it, and ``flux`` is that of an
         exposure of the median time. Default is 1200.
     unit : {'adu', 'electron'}, optional
         Unit of the data; with 'electron' the gain must be 1. Default is 'adu'.
     seed : int or None, optional
-        Seed of all the random numbers. The scene depends only on ``seed``,
-        ``scene`` and ``shape``. Default is None: different each time.
+        Random seed. The scene depends only on ``seed``, ``scene`` and ``shape``.
+        Default is None: different each time.
 
     Returns
     -------
@@ -161,12 +161,10 @@ def simulate_exposures(
 
     Notes
     -----
-    An exposure is ``bias + (Poisson(expected) + cosmic_rays + Normal(0,
-    readnoise)) / gain`` with all of the bracket in electrons. The electrons of
-    cosmic rays are counted as they were left: their fluctuation is that of the
-    energy loss, and no Poisson noise is added to it, so that `Simulation.noise`
-    holds in all pixels. The data are float32; there is no saturation, and no
-    rounding to integers.
+    An exposure is ``bias + (Poisson(expected) + cosmic_rays + Normal(0, readnoise)) /
+    gain`` with the bracket in electrons. The charge of cosmic rays fluctuates with the
+    energy loss and has no additional Poisson noise, so that `Simulation.noise` is valid
+    in all pixels. The data are float32, without saturation or rounding to integers.
 
     Examples
     --------

@@ -206,7 +206,7 @@ def accuracy():
     """Draw what ``benchmarks/accuracy.py`` has measured of all methods."""
     table = Table.read(Path(__file__).parents[1] / "accuracy.csv", format="ascii.csv")
     names = list(dict.fromkeys(table["exposures"]))
-    size = (10, 0.26 * len(names) + 1.6)
+    size = (9, 0.26 * len(names) + 1.6)
     fig, axes = plt.subplots(1, 3, figsize=size, sharey=True, layout="constrained")
     axes[1].set(xscale="log", xlabel="false coincidences per Mpixel, at least 1")
     axes[0].set(

@@ -80,7 +80,7 @@ def test_left():
         report.levels[column][3] = 1.6
     report.levels["values"][3] = 5000
     with pytest.warns(
-        NotEquivalentWarning, match=r"still differ .* 1\.60 times .* look"
+        NotEquivalentWarning, match=r"still differ .* 1\.60 times .* see masks"
     ):
         warn_of_mismatch(report)
 

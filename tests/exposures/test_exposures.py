@@ -140,7 +140,7 @@ class TestLoadCCDs:
             fits.PrimaryHDU(np.ones(SHAPE)).writeto(path)
         message = (
             r"no unit \(keyword BUNIT\) in a.fits, b.fits, adu is assumed; give unit=, "
-            r"or CCDData objects, to say what it is"
+            r"or CCDData objects"
         )
         with pytest.warns(MissingUnitWarning, match=message) as record:
             ccds, _ = load_ccds(paths)

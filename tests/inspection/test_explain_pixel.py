@@ -125,7 +125,7 @@ def test_bad_exposure():
     ccds[0].mask = np.zeros((9, 11), dtype=bool)
     ccds[0].mask[3, 5] = True
     rows = rows_of(explain_pixel(ccds, masks, 6, 4))
-    assert rows["exposure 1"]["verdict"] == "bad: takes no part"
+    assert rows["exposure 1"]["verdict"] == "bad: ignored"
     assert rows["minimum"]["value"] == 66
     assert rows["result of meancr"]["verdict"] == "replaced by the minimum"
 
@@ -330,7 +330,7 @@ class TestMatched:
             warnings.simplefilter("ignore", NotEquivalentWarning)
             masks = detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
         rows = rows_of(explain_pixel(ccds, masks, 31, 21))
-        assert rows["exposure 1"]["verdict"] == "bad: takes no part"
+        assert rows["exposure 1"]["verdict"] == "bad: ignored"
         assert "matched exposure 1: deviation (sigma)" not in rows
         others = rows["matched exposure 2: minus the others"]["verdict"]
         assert others == "others: the mean of exposure 3"

@@ -221,7 +221,7 @@ class TestCombination:
         }
         (message,) = messages
         assert message.levelname == "INFO"
-        text = "kept aside, not used here: "
+        text = "block.yaml: not used: "
         names = message.message.split(text)[1].split(", ")
         assert names == list(block.other)
 
@@ -399,9 +399,7 @@ class TestFile:
             block = read(f"{SHORT}children: [1, 2]\nenabled: true\n")
         assert block.other == {"children": [1, 2], "enabled": True}
         (message,) = messages
-        assert message.message.endswith(
-            "block.yaml: kept aside, not used here: children, enabled"
-        )
+        assert message.message.endswith("block.yaml: not used: children, enabled")
 
     def test_order(self, read):
         """Names of the pipeline are listed as they stand in the file."""
@@ -410,7 +408,7 @@ class TestFile:
         with log.log_to_list() as messages:
             block = read(f"{SHORT}requirements:\n{lines}")
         assert list(block.other) == names
-        assert messages[0].message.endswith(f"not used here: {', '.join(names)}")
+        assert messages[0].message.endswith(f"not used: {', '.join(names)}")
 
     @pytest.mark.parametrize("text", ["none", "None", "null", ""])
     @pytest.mark.parametrize("name", ["gain", "rnoise", "bias", "extnum", "id"])

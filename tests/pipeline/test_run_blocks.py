@@ -337,7 +337,7 @@ class TestValues:
         with log.log_to_list() as messages:
             run("a.yaml", mm_seed=1, dilation=2, method="median")
         warnings = [m.message for m in messages if m.levelname == "WARNING"]
-        assert warnings == ["no effect, no block has it: mm_seed, dilation"]
+        assert warnings == ["in no block, without effect: mm_seed, dilation"]
         assert Path("obsida_results/median.fits").exists()
 
     def test_electron(self):
