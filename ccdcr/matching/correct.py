@@ -55,7 +55,7 @@ def _matched_part(difference, height, variance, bad):
     usable = None if bad is None or not bad.any() else ~bad
     # Arrays are used again: new ones would take as long as the arithmetic.
     square, tolerance, weight = np.square(height), *map(np.empty_like, [height] * 2)
-    left, blocks = _empty_blocks(height)
+    left, blocks = _empty_blocks(square)
     left[:] = difference
     for q in _ANNEALING:
         np.multiply(square, np.float32(q**2), out=tolerance)
