@@ -18,6 +18,8 @@ __all__ = ["LateCombiner", "check_namespace", "get_stack"]
 # Attributes that ccdproc's constructor makes; later versions have a namespace, too.
 _ARRAYS = ("data_arr", "_data_arr", "_data_arr_mask")
 _MADE = (*_ARRAYS, "_xp")
+# Later versions have factors of the type of the data.
+_HAS_TYPED_SCALING = hasattr(ccdproc.Combiner, "data")
 _NUMPY = {"numpy", "array_api_compat.numpy"}
 _LENGTH = (
     "scaling must be a function or an array the same length as the number of images."
@@ -158,7 +160,8 @@ class LateCombiner(ccdproc.Combiner):
                 raise TypeError(_LENGTH)
             if len(value) != len(self._ccds):
                 raise ValueError(_LENGTH)
-            value = np.reshape(value, (len(value), 1, 1))
+            dtype = self._dtype if _HAS_TYPED_SCALING else None
+            value = np.reshape(np.asarray(value, dtype), (len(value), 1, 1))
         self._scaling = value
 
 

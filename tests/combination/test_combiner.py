@@ -797,7 +797,7 @@ ACTIONS = {
     ),
     "scaling": lambda c: setattr(c, "scaling", [1, 2, 1, 2, 1, 2]),
     "scaling by a function": lambda c: setattr(
-        c, "scaling", lambda plane: 100 / np.ma.average(plane)
+        c, "scaling", lambda plane: 100 / np.mean(np.ma.getdata(plane))
     ),
     "minmax": lambda c: c.minmax_clipping(min_clip=60, max_clip=400),
     "minmax, min": lambda c: c.minmax_clipping(min_clip=60),
