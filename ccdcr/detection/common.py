@@ -19,6 +19,7 @@ from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import dilate, groups_with_seed
 
 __all__ = [
+    "Stages",
     "UserLists",
     "assemble",
     "check_regions",
@@ -35,7 +36,6 @@ __all__ = [
     "residual_mask",
     "single_image_detector",
     "stack_crmasks",
-    "timed",
     "user_lists",
 ]
 
@@ -234,12 +234,28 @@ def _check_flux_factor(value):
         raise ValueError(msg)
 
 
-@contextmanager
-def timed(timing, stage):
-    """Add the seconds that a stage takes to ``timing``."""
-    start = time.perf_counter()
-    yield
-    timing[stage] = timing.get(stage, 0) + time.perf_counter() - start
+class Stages:
+    """
+    Stages of a detection: the seconds that each takes (``timing``), and their progress.
+
+    A ``progress_bar`` wraps their names.
+    """
+
+    def __init__(self, names=(), progress_bar=None):
+        self.timing = {}
+        self._names = iter(names if progress_bar is None else progress_bar(names))
+
+    @contextmanager
+    def __call__(self, stage):
+        """Time a stage, in which the progress may advance further."""
+        self.advance()
+        start = time.perf_counter()
+        yield
+        self.timing[stage] = time.perf_counter() - start
+
+    def advance(self):
+        """Go on to the next name, if there is one."""
+        next(self._names, None)
 
 
 def find_flux_factors(requirements, exposures):

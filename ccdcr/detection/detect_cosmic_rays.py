@@ -103,7 +103,9 @@ def detect_cosmic_rays(
         Names of flags that ``ignore_flags`` may hold: those of ``'hst'`` (ACS),
         ``'jwst'``, ``'gemini'``, ``'pypeit'`` or ``'ccdcr'``, or others.
     progress_bar : callable, optional
-        Function that wraps an iterable of images, such as ``tqdm``.
+        Function that wraps an iterable, such as ``tqdm`` or
+        `~astropy.utils.console.ProgressBar`: the names of the stages, or of the images
+        that L.A. Cosmic cleans.
     **overrides
         Requirements by name; they override ``requirements``.
 

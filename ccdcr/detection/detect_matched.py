@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from ccdcr.detection.common import (
+    Stages,
     assemble,
     find_flux_factors,
     flag_origins,
@@ -16,7 +17,6 @@ from ccdcr.detection.common import (
     residual_mask,
     single_image_detector,
     stack_crmasks,
-    timed,
 )
 from ccdcr.detection.mask_warnings import (
     flagged_fractions,
@@ -172,7 +172,7 @@ def make_options(requirements):
     )
 
 
-def second_opinion(detector, frames, parameters, progress_bar=None):
+def second_opinion(detector, frames, parameters):
     """
     Return the `SingleImage` results, and the pixels (ny, nx) hit in every exposure.
 
@@ -195,7 +195,6 @@ def second_opinion(detector, frames, parameters, progress_bar=None):
         {name: (image, nowhere) for name, image in images.items()},
         parameters,
         keep=images,
-        progress_bar=progress_bar,
     )
     both = found.masks["MEDIANCR"] & found.masks["LOWEST"]
     if not both.any():
@@ -267,17 +266,17 @@ def _observed(frames):
 
 def detect_matched(exposures, requirements, lists, progress_bar):
     """Return the mask set of exposures compared after matching."""
-    timing = {}
-    with timed(timing, "registration"):
+    stages = Stages(_name_stages(requirements), progress_bar)
+    with stages("registration"):
         registration = measure_registration(exposures.data, exposures.bad)
-    factors, sky, frames = _prepare(exposures, requirements, timing)
-    with timed(timing, "matching"):
-        hits = find_hits(frames, make_options(requirements))
+    factors, sky, frames = _prepare(exposures, requirements, stages)
+    with stages("matching"):
+        hits = find_hits(frames, make_options(requirements), stages.advance)
         noise = hits.matched.frames.noise
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
-    with timed(timing, "point sources"):
+    with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
-    with timed(timing, "equivalence"):
+    with stages("equivalence"):
         report = report_equivalence(
             frames,
             hits.matched,
@@ -289,22 +288,21 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         )
         if report.failures:  # sources that have moved are not new ones
             point_like = None
-    with timed(timing, "single image"):
+    with stages("single image"):
         found, everywhere = second_opinion(
             single_image_detector(requirements),
             frames,
             effective_parameters(exposures, factors[0])
             if requirements.crmethod != "matched"
             else exposures.detector,
-            progress_bar,
         )
         log_counts(found, requirements)
-    with timed(timing, "masks"):
+    with stages("masks"):
         masks, flags = make_masks(
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
         _mark_point_like(flags, point_like)
-    with timed(timing, "expected values"):
+    with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
         free = free_exposures(frames, hits.matched, crmasks, make_options(requirements))
         expected = find_expected(frames, hits.matched, crmasks, free)
@@ -330,19 +328,31 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         lamedian=make_lamedian(found, exposures, requirements),
         equivalence=report,
         bright=bright,
-        diagnostics=Diagnostics(flags=flags, timing=timing, matching=matching),
+        diagnostics=Diagnostics(flags=flags, timing=stages.timing, matching=matching),
     )
+    stages.advance()  # the last one is done
     warn_of_mismatch(report)
     _warn_of_noise(hits.noise, frames, failed=bool(report.failures))
     return result
 
 
-def _prepare(exposures, requirements, timing):
+def _name_stages(requirements):
+    """Return the names of the stages, as they are timed, for the progress."""
+    passes = [f"matching, pass {k + 1}" for k in range(requirements.ma_passes)]
+    return [
+        *("registration", "flux factors", "skies"),
+        *passes,
+        *("decision", "point sources", "equivalence", "single image"),
+        *("masks", "expected values"),
+    ]
+
+
+def _prepare(exposures, requirements, stages):
     """Return factors and their source, skies, and frames (n, ny, nx) to be matched."""
-    with timed(timing, "flux factors"):
+    with stages("flux factors"):
         factors = find_flux_factors(requirements, exposures)
         frames = scaled_frames(exposures, factors[0], requirements.ma_satlevel)
-    with timed(timing, "skies"):
+    with stages("skies"):
         sky = measure_sky_levels(frames)
         frames = with_level_skies(frames, sky)
     return factors, sky, frames

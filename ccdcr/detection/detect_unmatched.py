@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ccdcr.detection.common import (
+    Stages,
     assemble,
     drop_flat_features,
     find_flux_factors,
@@ -15,7 +16,6 @@ from ccdcr.detection.common import (
     mask_set,
     residual_mask,
     single_image_detector,
-    timed,
 )
 from ccdcr.detection.detect_matched import effective_parameters, scaled_frames
 from ccdcr.detection.mask_warnings import (
@@ -36,18 +36,18 @@ __all__ = ["detect_unmatched"]
 
 def detect_unmatched(exposures, requirements, lists, progress_bar):
     """Return the `CRMaskSet` of L.A. Cosmic and the like, Median-Minimum, or both."""
-    timing = {}
-    with timed(timing, "flux factors"):
+    stages = Stages()
+    with stages("flux factors"):
         factors, source = find_flux_factors(requirements, exposures)
-    with timed(timing, "planes"):
+    with stages("planes"):
         observed = _observe(exposures, requirements, factors)
         images = observed.images
     detector = single_image_detector(requirements)
-    with timed(timing, "single image"):
+    with stages("single image"):
         found = _search(detector, observed, images, requirements, progress_bar)
-    with timed(timing, "offsets"):
+    with stages("offsets"):
         offsets = _offsets(requirements, observed, images)
-    with timed(timing, "boundary"):
+    with stages("boundary"):
         criteria, noise_model = {}, None
         if requirements.crmethod in STAGES["mm"]:
             criteria, noise_model = make_criteria(
@@ -55,11 +55,11 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
             )
     if noise_model is not None:
         _warn_of_noise(noise_model, exposures, factors)
-    with timed(timing, "masks"):
+    with stages("masks"):
         hits = _hits(images, found, observed, criteria)
         either = {name: hits[0][name] | hits[1][name] for name in images}
         masks = assemble(either, observed, lists, requirements.dilation)
-    with timed(timing, "residual"):
+    with stages("residual"):
         image = _residual_image(observed, masks, requirements)
         # Median-Minimum is more sensitive and costs nothing.
         again = run_detector(None if criteria else detector, image, observed.detector)
@@ -79,7 +79,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
         bright=_bright(masks, observed),
         diagnostics=Diagnostics(
             flags=flag_origins(masks, single, mm, lists),
-            timing=timing,
+            timing=stages.timing,
             offsets=offsets,
             boundaries={name: c.boundary for name, c in criteria.items()},
             diagrams={name: c.diagram for name, c in criteria.items()},

@@ -175,9 +175,13 @@ class Found:
     noise: Table
 
 
-def find_hits(frames, options):
-    """Return the hits `Found` in two or more exposures of about the same flux."""
-    matched = match_exposures(frames, options)
+def find_hits(frames, options, advance=None):
+    """
+    Return the hits `Found` in two or more exposures of about the same flux.
+
+    ``advance()`` is called after each pass.
+    """
+    matched = match_exposures(frames, options, advance=advance)
     masks, z, _, leak = decide(matched, options.limits)
     matched = replace(matched, known=replace(matched.known, leak=leak))
     deviations = Deviations.count(matched.reference, z)
@@ -203,11 +207,12 @@ def decide(matched, limits):
     return masks, z, before, leak
 
 
-def match_exposures(frames, options, known=None):
+def match_exposures(frames, options, known=None, advance=None):
     """
     Return exposures `Matched` in a few passes, each from the original exposures.
 
-    ``known`` is given if the frames are whole tiles of a larger image.
+    ``known`` is given if the frames are whole tiles of a larger image; ``advance()`` is
+    called after each pass.
     """
     tiling = Tiling.from_tile(frames.shape, options.tile)
     if known is not None:
@@ -239,6 +244,8 @@ def match_exposures(frames, options, known=None):
         frames = replace(frames.without(current.low), noise=current.noise)
         if current.low is not None:
             masks = first_masks(current, options.limits, level, extra)
+        if advance is not None:
+            advance()
     terms = None
     if known is None:
         terms = measure_terms(frames, current, scene, masks, fits)

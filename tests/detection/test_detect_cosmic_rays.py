@@ -70,6 +70,26 @@ class TestResult:
             assert set(np.unique(flags[name])) <= {0, 1, 3}
         assert all(seconds >= 0 for seconds in masks.diagnostics.timing.values())
 
+    def test_progress(self, sim):
+        """The progress bar goes through the stages, and both passes of matching."""
+        seen = []
+
+        def progress_bar(names):
+            for name in names:
+                seen.append(name)
+                yield name
+            seen.append("all done")
+
+        found = detect_cosmic_rays(
+            sim.exposures, gain=1, readnoise=3, progress_bar=progress_bar
+        )
+        assert len(seen) == len(set(seen))
+        assert seen[-1] == "all done"
+        assert {
+            name.split(",")[0] for name in seen[:-1]
+        } >= found.diagnostics.timing.keys()
+        assert sum(name.startswith("matching") for name in seen) == 2
+
     def test_reproducible(self, sim, masks):
         """Twice the same; a generator is as good as a list."""
         again = detect_cosmic_rays((ccd for ccd in sim.exposures), **KNOWN)
