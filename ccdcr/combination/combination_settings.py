@@ -266,7 +266,7 @@ def _lamedian_units(masks, unit, offset):
     other = getattr(image, "unit", unit)
     if {other, unit} == {u.electron, u.adu} and masks.gain is not None:
         power = 1 if other == u.adu else -1
-        if np.ndim(masks.gain) == 2:  # multiplied by the map of the rows
+        if np.ndim(masks.gain) > 1:  # multiplied by the map of the rows
             return 1.0, power, bias_in_unit(masks, unit) - offset
         return (
             float(np.median(masks.gain)) ** power,
@@ -294,7 +294,7 @@ class GivenNoise:
     def rows(self, rows):
         """Return the same for some rows."""
         both = (self.gain, self.readnoise)
-        cut = (x[rows] if np.ndim(x) == 2 else x for x in both)
+        cut = (x[..., rows, :] if np.ndim(x) > 1 else x for x in both)
         return GivenNoise(*cut, self.bias)
 
 

@@ -321,7 +321,9 @@ def _flat(stack, settings):
     if settings.lamedian is not None:
         factor, power, offset = settings.lamedian
         if power:
-            factor = stack.ccd["GAINMAP"] ** np.float64(power)
+            gain = stack.ccd["GAINMAP"]
+            gain = gain.mean(axis=0) if gain.ndim == 3 else gain
+            factor = gain ** np.float64(power)
         substitute = np.multiply(stack.lamedian, factor, dtype=np.float64) + offset
         substitute = substitute.ravel()
     bad = stack.bad.reshape(n, -1) if stack.bad.any() else None

@@ -321,7 +321,8 @@ def make_lamedian(found, exposures, requirements):
     if cleaned is None:
         return None
     if exposures.gain_ratio is not None and not requirements.la_gain_apply:
-        cleaned = cleaned / exposures.gain_ratio
+        ratio = exposures.gain_ratio
+        cleaned = cleaned / (ratio.mean(axis=0) if ratio.ndim == 3 else ratio)
     in_unit = exposures.measured or exposures.unit not in {u.adu, u.electron}
     if in_unit or not requirements.la_gain_apply:
         return u.Quantity(cleaned, exposures.unit)

@@ -74,7 +74,8 @@ def detect_cosmic_rays(
         CONAD"``), or numbers or keywords by amplifier, such as ``{"[1:1024, :]": 3.1,
         "[1025:2048, :]": 3.3}`` (see `~ccdcr.ccd_map`). Required for exposures in adu,
         count or DN, and not accepted for those in electron or photon. From 1e-6 to 1e6.
-        Flux factors bring exposures of different gain to one level.
+        Flux factors bring exposures of different gain to one level. Maps and sections
+        of aligned exposures are those of the exposures before the alignment.
     readnoise : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping
         Read noise in electron, likewise. A Quantity may also be in adu. PyCosmic uses a
         single number: the root mean square over the exposures or the median of the map.

@@ -139,7 +139,7 @@ def effective_parameters(exposures, factors):
     """
     ccd = exposures.detector
     if exposures.variance is None:
-        return ccd
+        return ccd.common()
     frames = scaled_frames(exposures, factors)
     masks = first_masks(frames, Limits())
     frames, _ = frames.measured(masks)
@@ -380,7 +380,8 @@ def expected_in_unit(expected, exposures, scale):
     exposure, y, x = expected.places
     factor = scale[exposure]
     if exposures.gain_ratio is not None:
-        factor = factor / exposures.gain_ratio[y, x]
+        ratio = exposures.gain_ratio
+        factor = factor / (ratio[exposure, y, x] if ratio.ndim == 3 else ratio[y, x])
     values = expected.values * factor + exposures.detector.bias
     sigmas = expected.sigmas * factor
     return make_expected_table(expected.places, values, sigmas, exposures.unit)

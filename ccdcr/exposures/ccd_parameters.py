@@ -50,7 +50,8 @@ class CCDParameters:
 
     ``gain`` is the median, ``readnoise`` stands for all exposures and pixels. ``gains``
     and ``readnoises`` have one value per exposure, ``gain_map`` and ``readnoise_map``
-    (ny, nx) one per pixel; each may be None. Exposures that are rates have their
+    (ny, nx), or (n, ny, nx) if the exposures were aligned, one per pixel; each may be
+    None. Exposures that are rates have their
     ``times`` (seconds), and gains in electron per unit of the rate.
     """
 
@@ -85,7 +86,7 @@ class CCDParameters:
 
     @property
     def gain_ratio(self):
-        """The gain of each pixel (ny, nx) relative to the median, or None."""
+        """The gain of each pixel relative to the median, as the map; or None."""
         if self.gain_map is None:
             return None
         return (self.gain_map / self.gain).astype(np.float32)
@@ -113,8 +114,20 @@ class CCDParameters:
     def at(self, part):
         """Return the parameters of a part of the image, an index of (ny, nx)."""
         maps = {"readnoise_map": self.readnoise_map, "gain_map": self.gain_map}
-        cut = {name: x if x is None else x[part] for name, x in maps.items()}
+        part = part if isinstance(part, tuple) else (part, slice(None))
+        cut = {name: x if x is None else x[..., *part] for name, x in maps.items()}
         return replace(self, **cut)
+
+    def of(self, i):
+        """Return the parameters with the maps (ny, nx) of exposure i."""
+        maps = {"readnoise_map": self.readnoise_map, "gain_map": self.gain_map}
+        return replace(self, **{name: _of_exposure(x, i) for name, x in maps.items()})
+
+    def common(self):
+        """Return the parameters with maps (ny, nx) that stand for all exposures."""
+        if np.ndim(self.readnoise_map) != 3:
+            return self
+        return replace(self, readnoise_map=_rms(self.readnoise_map, axis=0))
 
     def compute_noise(self, expected):
         """Return the noise of an expected image without bias, in its unit."""
@@ -213,7 +226,7 @@ def _find_readnoise(exposures, readnoise, gain):
     readnoise = resolve(exposures, "readnoise", readnoise)
     if isinstance(readnoise, u.Quantity) and is_counts(readnoise.unit):
         gains = CCDParameters(**gain, readnoise=0, bias=0).every_gain
-        if {np.ndim(gains), np.ndim(readnoise)} == {1, 2}:
+        if 1 in (ndims := {np.ndim(gains), np.ndim(readnoise)}) and max(ndims) > 1:
             msg = (
                 "readnoise must be in electron if gain or readnoise is a map and the "
                 f"other one is that of each exposure, got {readnoise.unit}"
@@ -230,8 +243,8 @@ def _find_readnoise(exposures, readnoise, gain):
     return _fields("readnoise", values, _rms)
 
 
-def _rms(values):
-    return np.sqrt(np.mean(np.square(values)))
+def _rms(values, axis=None):
+    return np.sqrt(np.mean(np.square(values), axis=axis))
 
 
 def _fields(name, values, typical):
@@ -371,7 +384,7 @@ class RecordedNoise:
 
 
 def _of_exposure(value, i):
-    return value[i] if np.ndim(value) == 1 else value
+    return value[i] if np.ndim(value) in {1, 3} else value
 
 
 def bias_in_unit(masks, unit):

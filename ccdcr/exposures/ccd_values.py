@@ -10,6 +10,7 @@ from astropy import log
 from astropy import units as u
 
 from ccdcr.exceptions import short_repr
+from ccdcr.exposures.align_exposures import alignment_cards, read_alignment
 
 __all__ = [
     "GAIN_KEYWORDS",
@@ -102,8 +103,9 @@ def _slices(section, shape):
     return slice(y[0] - 1, y[1]), slice(x[0] - 1, x[1])
 
 
-def _check_map(name, values, shape, *, above=False):
-    if values.shape != shape:
+def _check_map(name, values, exposures, *, above=False):
+    shape = exposures[0].shape
+    if values.shape not in {shape, (len(exposures), *shape)}:
         msg = (
             f"{name} must be one number or a map of the shape of the exposures, "
             f"{shape}, got shape {values.shape}"
@@ -116,13 +118,17 @@ def _check_map(name, values, shape, *, above=False):
 
 
 def resolve(exposures, name, value):
-    """Return a value with keywords and sections replaced by what they stand for."""
+    """
+    Return a value with keywords and sections replaced by what they stand for.
+
+    Maps of the detector become those of each exposure if these were aligned.
+    """
     if isinstance(value, str):
         pairs = enumerate(exposures, start=1)
         values = [_keyword(each, name, value, i) for i, each in pairs]
         return values[0] if len(set(values)) == 1 else values
     if not isinstance(value, Mapping) or not value:
-        return value
+        return _aligned(exposures, value) if np.ndim(value) == 2 else value
     units = {getattr(x, "unit", None) for x in value.values()}
     if len(units) != 1:
         msg = f"the sections of {name} must have one unit, got {short_repr(value)}"
@@ -130,24 +136,44 @@ def resolve(exposures, name, value):
     found = {section: same_value(exposures, name, x) for section, x in value.items()}
     values = {section: getattr(x, "value", x) for section, x in found.items()}
     try:
-        made = ccd_map(exposures[0].shape, values)
+        made = ccd_map(_alignment(exposures)[1], values)
     except ValueError as err:
         msg = f"{name}: {err}"
         raise ValueError(msg) from err
     unit = units.pop()
-    return made if unit is None else u.Quantity(made, unit)
+    return _aligned(exposures, made if unit is None else u.Quantity(made, unit))
+
+
+def _alignment(exposures):
+    """Return the places (n, 2) of aligned exposures, or None, and the first shape."""
+    cards = alignment_cards([exposure.meta or {} for exposure in exposures])
+    places, shape = read_alignment(cards, len(exposures))
+    return places, exposures[0].shape if places is None else shape
+
+
+def _aligned(exposures, value):
+    """Return a map of the detector as that of each aligned exposure (n, ny, nx)."""
+    places, shape = _alignment(exposures)
+    union = exposures[0].shape
+    if places is None or shape == union or np.shape(value) != shape:
+        return value
+    moved = np.empty((len(exposures), *union)) * getattr(value, "unit", 1)
+    moved[:] = np.median(value)  # of pixels that are masked
+    for plane, (x, y) in zip(moved, places, strict=True):
+        plane[y : y + shape[0], x : x + shape[1]] = value
+    return moved
 
 
 def find_values(exposures, name, value, unit, *, above=False):
-    """Return a float, or the floats of each exposure (n,) or of a map (ny, nx)."""
+    """Return a float, or floats: of each exposure (n,), or of one or n maps."""
     value = resolve(exposures, name, value)
     if np.ndim(value) == 0:
         return find_number(name, value, unit, minimum=0, above=above)
     if isinstance(value, u.Quantity):
         value = _in_unit(name, value, unit)
     values = np.asarray(value, dtype=float)
-    if values.ndim == 2:
-        _check_map(name, values, exposures[0].shape, above=above)
+    if values.ndim in {2, 3}:
+        _check_map(name, values, exposures, above=above)
         return values
     if values.shape != (len(exposures),):
         msg = (

@@ -40,7 +40,7 @@ class Exposures:
 
     ``data`` is (n, ny, nx) float32 without bias; ``bad`` (same shape, True = masked
     or not finite) may be None. If the gain is a map, the data are scaled to its median
-    by the ``gain_ratio`` (ny, nx). ``headers`` are those of the exposures. ``variance``
+    by the ``gain_ratio``. ``headers`` are those of the exposures. ``variance``
     (n, ny, nx; NaN = unknown) is that of their uncertainties, None if these are not
     used; ``measured`` tells that ``detector`` was derived from it.
     """
@@ -115,7 +115,7 @@ def load_exposures(
         variance = np.empty_like(data) if uses else None
         for i, exposure in enumerate(opened):
             own = None if variance is None else variance[i]
-            _fill(data[i], bad[i], own, exposure, detector)
+            _fill(data[i], bad[i], own, exposure, detector.of(i))
             if own is not None:
                 _check_informed(bad[i], exposure, names[i] or f"exposure {i + 1}")
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)

@@ -230,7 +230,8 @@ class _Pixel:
         if ccd is None:
             return
         single = LACosmic.from_requirements(requirements)
-        readnoise = ccd.readnoise if ccd.readnoise_map is None else ccd.readnoise_map
+        known = ccd.common().readnoise_map
+        readnoise = ccd.readnoise if known is None else known
         limits = {
             "Laplacian (sigma)": np.min(single.sigclip),
             "contrast": np.min(single.objlim),

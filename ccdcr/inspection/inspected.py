@@ -105,7 +105,8 @@ class Inspection:
     def observed(self):
         """The exposures as the stages of the detection use them."""
         planes = make_planes(self.stack, self.unused)
-        return Observed(self.stack, self.unused, planes, self.factors, self.detector)
+        detector = self.detector and self.detector.common()
+        return Observed(self.stack, self.unused, planes, self.factors, detector)
 
     @property
     def planes(self):

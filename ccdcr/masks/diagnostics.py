@@ -131,7 +131,7 @@ def cut_diagnostics(diagnostics, bounds):
     matching = diagnostics.matching
     if matching is not None:
         ratio = matching.gain_ratio
-        ratio = None if ratio is None else ratio[bounds]
+        ratio = None if ratio is None else ratio[..., *bounds[-2:]]
         sky = None if matching.sky is None else matching.sky.cut(bounds[-2:])
         # A part has other tiles, so it cannot be searched again.
         matching = replace(matching, gain_ratio=ratio, sky=sky, known=None)

@@ -128,7 +128,7 @@ class ExpectedRows:
         """
         Return the rows of a table; VALUE and SIGMA times a power of the gain.
 
-        ``gain`` is one number, one for each exposure, or a map (ny, nx).
+        ``gain`` is one number, one for each exposure, or one or n maps (ny, nx).
         """
         order = np.argsort(table["Y"], kind="stable")
         columns = {name: np.asarray(table[name])[order] for name in EXPECTED_COLUMNS}
@@ -136,8 +136,8 @@ class ExpectedRows:
         factor = np.float32(1)
         if power:
             gain = np.asarray(gain)
-            index = {0: (), 1: (places[0],), 2: tuple(places[1:])}[gain.ndim]
-            factor = (gain[index] ** power).astype(np.float32)
+            index = ((), places[:1], places[1:], places)[gain.ndim]
+            factor = (gain[tuple(index)] ** power).astype(np.float32)
         values = (columns[name] * factor for name in ("VALUE", "SIGMA"))
         return cls(shape, *places, *values)
 

@@ -117,7 +117,7 @@ def to_hdulist(masks, *, auxclean=False):
     if masks.lamedian is not None:
         hdus.append(_cleaned_hdu(masks.lamedian, CLEANED[bool(auxclean)]))
     for name, (_, extension) in MAPS.items():
-        if np.ndim(getattr(masks, name)) == 2:
+        if np.ndim(getattr(masks, name)) > 1:
             hdus.append(fits.ImageHDU(np.asarray(getattr(masks, name)), name=extension))
     for name, rows in ((LOW, masks.low_values), (POINT, masks.point_sources)):
         if rows is not None:

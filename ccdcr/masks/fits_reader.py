@@ -225,14 +225,14 @@ class Source:
             self.fail(extension, found, "only 0 and 1")
         return data
 
-    def image(self, extension):
+    def image(self, extension, ndims=(2,)):
         """Return an image (ny, nx) after checking that all have the same shape."""
         data = self.hdus[extension].data
-        if not self.hdus[extension].is_image or data is None or data.ndim != 2:
+        if not self.hdus[extension].is_image or getattr(data, "ndim", 0) not in ndims:
             found = "no image" if data is None else f"data of shape {data.shape}"
             self.fail(extension, found, "an image (ny, nx)")
-        self.shape = self.shape or data.shape
-        if data.shape != self.shape:
+        self.shape = self.shape or data.shape[-2:]
+        if data.shape[-2:] != self.shape:
             self.fail(extension, f"shape {data.shape}", f"{self.shape}, as before it")
         return data
 
@@ -346,7 +346,7 @@ class Source:
         found = {}
         for name, (keyword, extension) in MAPS.items():
             if extension in self.hdus:
-                found[name] = self.image(extension)
+                found[name] = self.image(extension, (2, 3))
             elif f"{keyword}1" in self.header:
                 found[name] = [self.number(f"{keyword}{i}") for i in range(1, n + 1)]
         return found

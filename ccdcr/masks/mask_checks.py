@@ -190,13 +190,13 @@ def scalar(name, value, unit, *, minimum=None, above=None):
 
 
 def ccd_values(name, value, unit, shape, *, minimum=None, above=None):
-    """Return None, a float, or floats of each exposure (n,) or of a map (ny, nx)."""
+    """Return None, a float, or floats: of each exposure (n,), or of one or n maps."""
     if value is None or np.ndim(value) == 0:
         return scalar(name, value, unit, minimum=minimum, above=above)
     if isinstance(value, u.Quantity):
         value = value.to_value(unit)
-    values = _numbers(name, value, np.float32 if np.ndim(value) == 2 else float)
-    if values.shape not in {shape[:1], shape[1:]}:
+    values = _numbers(name, value, np.float32 if np.ndim(value) > 1 else float)
+    if values.shape not in {shape[:1], shape[1:], shape}:
         msg = (
             f"{name} must be one number, one for each of the {shape[0]} exposures or "
             f"a map of shape {shape[1:]}, got shape {values.shape}"
@@ -222,8 +222,8 @@ def noise_source(value):
 
 
 def as_map(value):
-    """Return gain or read noise of any kind as a map (ny, nx), None if it is none."""
-    return value if np.ndim(value) == 2 else None
+    """Return gain or read noise of any kind as map or maps, None if it is none."""
+    return value if np.ndim(value) > 1 else None
 
 
 def typical(name, value):

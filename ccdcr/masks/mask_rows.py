@@ -16,6 +16,7 @@ from ccdcr.masks.fits_reader import (
     EXTENSIONS,
     IMAGES,
     LOW,
+    MAPS,
     Source,
 )
 from ccdcr.masks.mask_set import CRMaskSet
@@ -24,6 +25,7 @@ from ccdcr.utils.fits_structure import check_structure, ones_sum
 
 __all__ = ["MasksInFile", "check_not_swapped", "open_masks", "read_masks"]
 
+_MAPS = {extension for _, extension in MAPS.values()}
 _BLOCK = 1 << 22  # bytes whose checksum is made at once
 
 
@@ -103,6 +105,8 @@ class MasksInFile:
         }
         for name, shape in shapes.items():
             expected = next(iter(shapes.values()))
+            if name in _MAPS and len(shape) == 3:
+                shape = shape[1:]  # noqa: PLW2901
             if len(shape) != 2:
                 file.fail(name, f"data of shape {shape}", "an image (ny, nx)")
             if shape != expected:
@@ -125,7 +129,8 @@ class MasksInFile:
         hdus = fits.HDUList([fits.PrimaryHDU(header=self._primary)])
         for hdu in self._hdus[1:]:
             if hdu.name in IMAGES or CRMASK.match(hdu.name):
-                data = np.array(hdu.section[rows])
+                every = (slice(None),) * (len(hdu.shape) - 2)
+                data = np.array(hdu.section[*every, rows])
                 part = fits.ImageHDU(data, name=hdu.name)
                 if "BUNIT" in hdu.header:
                     part.header["BUNIT"] = hdu.header["BUNIT"]

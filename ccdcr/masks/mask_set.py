@@ -507,9 +507,9 @@ class CRMaskSet:
             low_values=_moved(self.low_values, y0, y1, x0, x1),
             point_sources=_moved(self.point_sources, y0, y1, x0, x1),
             local_median_pixels=self._moved_boxes(y0, y1, x0, x1),
-            gain=self.gain[cut] if np.ndim(self.gain) == 2 else self.gain,
+            gain=self.gain[cut] if np.ndim(self.gain) > 1 else self.gain,
             readnoise=self.readnoise[cut]
-            if np.ndim(self.readnoise) == 2
+            if np.ndim(self.readnoise) > 1
             else self.readnoise,
             uuid=self.uuid,
             meta=without_alignment(self.meta),

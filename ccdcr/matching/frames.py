@@ -51,7 +51,7 @@ class Noise:
         Return the noise of n exposures that were divided by ``factors`` (n,).
 
         ``gain`` is in electron per unit of the data, ``readnoise`` in electron (0
-        counts as 1): a number, one of each exposure (n,) or a map (ny, nx).
+        counts as 1): a number, one of each exposure (n,), or one or n maps (ny, nx).
         """
         factors = np.broadcast_to(1.0 if factors is None else factors, n)
         readnoise = np.asarray(readnoise, dtype=float)
@@ -59,7 +59,7 @@ class Noise:
         slope = (1 / (gain * np.asarray(factors))).astype(np.float32)
         if floor.ndim < 2:
             return cls((floor / np.square(factors)).astype(np.float32), slope)
-        if alike := _is_alike(slope):
+        if alike := floor.ndim == 2 and _is_alike(slope):
             one = (floor / factors[0] ** 2).astype(np.float32)
             floor = np.broadcast_to(one, (n, *one.shape))
         else:

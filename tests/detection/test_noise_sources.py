@@ -13,13 +13,14 @@ from astropy.nddata import (
     StdDevUncertainty,
     VarianceUncertainty,
 )
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from ccdcr import (
     CRCombiner,
     CRMaskSet,
     add_expected,
+    align_exposures,
     ccd_map,
     check_equivalence,
     combine,
@@ -121,6 +122,76 @@ class TestAmplifiers:
         )
         result = CRCombiner(sim.exposures, masks).mediancr_combine(use_lamedian=True)
         assert result.data == pytest.approx(sim.truth, rel=1e-5)
+
+
+class TestAligned:
+    """Two amplifiers, and exposures that were dithered by whole pixels."""
+
+    SHIFTS = ((0, 0), (12, -7), (-9, 10))
+
+    @pytest.fixture(params=[1.5, GAIN])
+    def case(self, request):
+        """Return exposures in adu, aligned ones, gain (ny, nx) and truth (electron)."""
+        gain, readnoise = (
+            ccd_map(SHAPE, x if isinstance(x, dict) else {"[:, :]": x})
+            for x in (request.param, READNOISE)
+        )
+        sim = simulate_exposures(
+            (240, 240), gain=1.0, readnoise=0, scene="stars", seed=1
+        )
+        rng, ccds = np.random.default_rng(1), []
+        for (dx, dy), hits in zip(self.SHIFTS, sim.cosmic_rays, strict=True):
+            part = np.s_[20 - dy : 220 - dy, 20 - dx : 220 - dx]
+            electrons = rng.poisson(sim.truth[part]) + hits[part]
+            electrons += readnoise * rng.standard_normal(SHAPE)
+            ccds.append(CCDData(electrons.astype(np.float32) / gain, unit="adu"))
+        aligned = align_exposures(ccds, self.SHIFTS)
+        y, x = (20 - aligned[0].header[name] for name in ("ALIGNY", "ALIGNX"))
+        truth = sim.truth[y : y + aligned[0].shape[0], x : x + aligned[0].shape[1]]
+        return request.param, ccds, aligned, gain, truth
+
+    def test_maps(self, case):
+        """Maps move with the exposures, into the file and every combination."""
+        given, _, aligned, _, truth = case
+        masks = detect_cosmic_rays(aligned, gain=given, readnoise=READNOISE)
+        known = ccd_map(SHAPE, READNOISE)
+        for plane, ccd in zip(masks.readnoise, aligned, strict=True):
+            x, y = ccd.header["ALIGNX"], ccd.header["ALIGNY"]
+            assert_array_equal(plane[y : y + 200, x : x + 200], known)
+        gains = np.broadcast_to(masks.gain, masks.readnoise.shape)
+        electrons = [
+            CCDData(ccd.data * g, unit="electron", mask=ccd.mask, meta=ccd.meta)
+            for ccd, g in zip(aligned, gains, strict=True)
+        ]
+        result = CRCombiner(electrons, masks).meancr_combine()
+        z = (result.data - truth) / result.uncertainty.array
+        covered = ~(masks.meancrt | np.any([ccd.mask for ccd in aligned], axis=0))
+        x = np.arange(z.shape[1]) - aligned[0].header["ALIGNX"]
+        for part in (x < 85, (x >= 85) & (x < 115), x >= 115):
+            assert z[:, part][covered[:, part]].std() == pytest.approx(1, abs=0.05)
+
+    def test_file(self, case, tmp_path):
+        """They are kept, cut and combined by rows."""
+        given, _, aligned, *_ = case
+        masks = detect_cosmic_rays(aligned, gain=given, readnoise=READNOISE)
+        masks.write(tmp_path / "m.fits")
+        again = CRMaskSet.read(tmp_path / "m.fits")
+        assert again == masks
+        assert again[10:50, 20:90] == masks[10:50, 20:90]
+        result = CRCombiner(aligned, masks).meancr_combine()
+        rows = combine(aligned, crmasks=tmp_path / "m.fits", mem_limit=2e6)
+        assert_array_equal(rows.uncertainty.array, result.uncertainty.array)
+
+    def test_original(self, case):
+        """Cleaned exposures have the noise of their own amplifiers."""
+        given, ccds, aligned, gain, _ = case
+        masks = detect_cosmic_rays(aligned, gain=given, readnoise=READNOISE)
+        for ccd, clean in zip(ccds, masks.clean(ccds), strict=True):
+            variance = np.maximum(ccd.data, 0) / gain
+            variance += (ccd_map(SHAPE, READNOISE) / gain) ** 2
+            same = (clean.data == ccd.data) & ~clean.mask
+            sigma = clean.uncertainty.array
+            assert_allclose(sigma[same], np.sqrt(variance)[same], rtol=1e-4)
 
 
 class TestExposures:
