@@ -125,7 +125,7 @@ def find_by_clipping(method, data):
         combiner.sigma_clipping(
             low_thresh=5, high_thresh=5, func="median", dev_func=mad_std
         )
-    masks = np.array(combiner.data_arr.mask)
+    masks = np.array(getattr(combiner, "data_arr", combiner).mask)
     return masks, masks.sum(axis=0) > len(data) / 2
 
 

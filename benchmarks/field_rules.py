@@ -60,7 +60,7 @@ def sigma_clip(stack, gain, readnoise, *, sigma=3.0, robust=False):
     combiner = ccdproc.Combiner([CCDData(plane, unit="adu") for plane in stack])
     how = {"func": np.ma.median, "dev_func": mad_std} if robust else {}
     combiner.sigma_clipping(low_thresh=sigma, high_thresh=sigma, **how)
-    masks = np.array(combiner.data_arr.mask)
+    masks = np.array(getattr(combiner, "data_arr", combiner).mask)
     return masks, clean_mean(stack, masks)
 
 
@@ -74,7 +74,7 @@ def clip_extrema(stack, gain, readnoise, *, part=None):
     combiner = ccdproc.Combiner([CCDData(plane, unit="adu") for plane in stack])
     number = 1 if part is None else int(part * len(stack))
     combiner.clip_extrema(nlow=0, nhigh=number)
-    masks = np.array(combiner.data_arr.mask)
+    masks = np.array(getattr(combiner, "data_arr", combiner).mask)
     return masks, clean_mean(stack, masks)
 
 

@@ -115,7 +115,8 @@ def clip(scene, *, extrema):
         combiner.sigma_clipping(
             low_thresh=5, high_thresh=5, func="median", dev_func=mad_std
         )
-    return np.array(combiner.data_arr.mask), combiner.average_combine().data
+    masks = np.array(getattr(combiner, "data_arr", combiner).mask)
+    return masks, combiner.average_combine().data
 
 
 def scrappy(scene, **options):

@@ -233,7 +233,7 @@ def add_remove(commands, common):
 
 
 def _run_remove(options, console):
-    from ccdcr.pipeline.block_options import can_have
+    from ccdcr.pipeline.block_options import can_have, check_method, with_changes
     from ccdcr.pipeline.observing_block import ObservingBlock
     from ccdcr.utils.files import check_output
 
@@ -249,6 +249,7 @@ def _run_remove(options, console):
         crmasks=str(masks.absolute()),
     )
     changes = [*options.changes, *_combination_changes(options)]
+    check_method(with_changes(combination, dict(changes)))
     overwrite = options.overwrite or options.dry_run
     check_output(output, overwrite=overwrite, inputs=expanded(options.inputs))
     for block, path in ((detection, masks), (combination, output)):

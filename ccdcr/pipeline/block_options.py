@@ -6,6 +6,7 @@ import difflib
 import inspect
 import textwrap
 
+from ccdcr.combination.combination_settings import check_dtype
 from ccdcr.combination.combine import combine
 from ccdcr.combination.methods import METHODS
 from ccdcr.exceptions import UnknownRequirementError, short_repr
@@ -64,6 +65,7 @@ def check_method(block):
     }
     for name, value in given.items():
         _check_option(name, value)
+    check_dtype(given.get("dtype"), kinds="fiu" if block.method in PLAIN else "f")
     return block.method, given
 
 

@@ -562,6 +562,9 @@ class TestRemove:
         with pytest.raises(SystemExit):
             main(["remove", *frames(), "--set", "nonsense=3"])
         assert "unknown name 'nonsense'" in capsys.readouterr().err
+        assert main(["remove", *frames(), "--dtype", "int16"]) == 1
+        assert "--dtype must be a floating-point type" in capsys.readouterr().err
+        assert not list(Path().glob("combined*"))
         Path("combined.fits").touch()
         assert main(["remove", *frames()]) == 1
         assert "combined.fits exists; use --overwrite" in capsys.readouterr().err
