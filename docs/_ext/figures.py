@@ -57,7 +57,7 @@ def problem(columns=2):
     fig, axes = plt.subplots(
         4 // columns,
         columns,
-        figsize=(8, 2.35) if wide else (8, 8.6),
+        figsize=(8, 2.55) if wide else (8, 8.6),
         sharex=True,
         sharey=True,
         layout="constrained",
