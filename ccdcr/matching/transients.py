@@ -2,6 +2,7 @@
 """Search for point sources of one exposure only among flagged pixels."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from scipy import ndimage
@@ -137,7 +138,9 @@ def find_point_like(frames, matched, masks):
         image = _Image(excess, variance, use, noise.slope[i])
         found[i] = _select(image, masks[i], psf)
 
-    in_threads(work, list(enumerate(others)), most=4)
+    items = enumerate(others)
+    while pair := list(islice(items, 2)):  # not all at once, for the sake of memory
+        in_threads(work, pair)
     return found & (found.sum(axis=0, dtype=np.uint16) == 1)
 
 
@@ -279,30 +282,28 @@ class _Image:
     use: np.ndarray
     slope: np.float32
 
-    @property
-    def planes(self):
-        """Excess and variance."""
-        return self.excess, self.variance
+    def cut(self, stamps, places):
+        """Return data of stamps (m, pixels) around places, and the pixel numbers."""
+        y, x = places[:, :1] + stamps.y, places[:, 1:] + stamps.x
+        ny, nx = self.excess.shape
+        pixels = np.clip(y, 0, ny - 1) * nx + np.clip(x, 0, nx - 1)
+        inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+        planes = (plane.take(pixels) for plane in (self.excess, self.variance))
+        return (*planes, self.use.take(pixels) & inside, self.slope), pixels
 
 
 def _select(image, mask, psf):
     """Return the pixels of a mask (ny, nx) of point sources."""
-    half = psf.stamps.half
-    planes = [np.pad(plane, half, mode="edge") for plane in image.planes]
-    planes.append(np.pad(image.use, half))
-    places = _candidates(image, mask) + half
-    found = np.zeros_like(planes[-1])
+    places, found = _candidates(image, mask), np.zeros_like(mask)
     step = max(_AT_ONCE // (psf.error.size * len(_NEAR)), 1)
     for start in range(0, len(places), step):
-        part = places[start : start + step]
-        data = *(psf.stamps.cut(plane, part) for plane in planes), image.slope
+        data, pixels = image.cut(psf.stamps, places[start : start + step])
         good, offset = _likely(data, psf)
-        data, offset, part = _those(data, good), offset[good], part[good]
+        data, offset, pixels = _those(data, good), offset[good], pixels[good]
         good, model = _fit(data, offset, psf)
-        own = model > np.sqrt(data[1][good])
-        y, x = part[good, :1] + psf.stamps.y, part[good, 1:] + psf.stamps.x
-        found[y[own], x[own]] = True
-    return found[half:-half, half:-half] & mask
+        _, variance, use, _ = _those(data, good)
+        found.ravel()[pixels[good][use & (model > np.sqrt(variance))]] = True
+    return found & mask
 
 
 def _candidates(image, mask):
