@@ -10,6 +10,7 @@ from astropy.nddata import FlagCollection
 from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
 
 from ccdcr.exceptions import short_repr
+from ccdcr.utils.neighbours import cut_bands
 
 __all__ = [
     "FLAG_NAMES",
@@ -123,11 +124,12 @@ def union_of_flags(exposures):
 
 
 def _union(planes):
-    """Return the union of planes of bits (ny, nx)."""
-    dtype = np.result_type(*(plane.dtype for plane in planes))
-    union = np.array(planes[0][:], dtype=dtype.newbyteorder("="))
-    for plane in planes[1:]:
-        union |= np.asarray(plane[:], dtype=union.dtype)
+    """Return the union of planes of bits (ny, nx), which may be in files."""
+    dtype = np.result_type(*(plane.dtype for plane in planes)).newbyteorder("=")
+    union = np.zeros(planes[0].shape, dtype)
+    for rows in cut_bands(union.shape):
+        for plane in planes:
+            union[rows] |= np.asarray(plane[rows], dtype=dtype)
     return union
 
 

@@ -19,6 +19,7 @@ from ccdcr.exposures.align_exposures import (
     take_part,
     without_alignment,
 )
+from ccdcr.exposures.exposure_flags import FLAG_NAMES
 from ccdcr.masks import fits_io, mask_flags
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
@@ -756,6 +757,11 @@ class CRMaskSet:
             bits |= mask.astype(dtype) << dtype.type(bit)
         return bits
 
+    @property
+    def flag_names(self):
+        """The names of the bits of `to_flags`, a BitFlagNameMap."""
+        return extend_bit_flag_map("CRFlags", **FLAG_NAMES["ccdcr"])
+
     def to_flags(self, convention="ccdcr"):
         """
         Return the masks of the exposures as flags.
@@ -763,11 +769,12 @@ class CRMaskSet:
         Parameters
         ----------
         convention : str or int, optional
-            ``'ccdcr'``, the default: COSMIC 1, COINCIDENT 2 (hit in half of the
-            exposures or more), EXPECTED 4 (has an expected value), LOW 8, USER 16
-            (listed in the requirements), ALL_HIT 32 (hit in all exposures). Or the
-            value of a cosmic ray: ``'hst'`` 8192, ``'astrodrizzle'`` 4096, ``'jwst'``
-            17 (OUTLIER and DO_NOT_USE), ``'gemini'`` 8, ``'pypeit'`` 2, or a number.
+            ``'ccdcr'``, the default, whose `flag_names` are COSMIC 1, COINCIDENT 2
+            (hit in half of the exposures or more), EXPECTED 4 (has an expected value),
+            LOW 8, USER 16 (listed in the requirements) and ALL_HIT 32 (hit in all
+            exposures). Or the value of a cosmic ray: ``'hst'`` 8192,
+            ``'astrodrizzle'`` 4096, ``'jwst'`` 17 (OUTLIER and DO_NOT_USE),
+            ``'gemini'`` 8, ``'pypeit'`` 2, or a number.
 
         Returns
         -------

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata.bitmask import bitfield_to_boolean_mask
 from astropy.table import Table
 from numpy.testing import assert_array_equal
 
@@ -44,6 +45,11 @@ def test_ours(masks):
     expected[2, 5, 0] = 8
     expected[1, 0, 7] = 1 + 16
     assert_array_equal(flags, expected)
+    names = {"flag_name_map": masks.flag_names}
+    low = bitfield_to_boolean_mask(flags, ignore_flags="~LOW", **names)
+    assert_array_equal(low, masks.low)
+    hit = bitfield_to_boolean_mask(flags, ignore_flags="~COSMIC", **names)
+    assert_array_equal(hit, masks.crmasks & ~masks.low)
 
 
 @pytest.mark.parametrize(
