@@ -135,10 +135,15 @@ def write(rows, options):
             msg = f"{options.table} is of other sizes or seeds: {before.meta}"
             raise SystemExit(msg)
         rows = vstack([before, rows], metadata_conflicts="silent")
+    order = {name: i for i, name in enumerate([*SCENES, *RULES])}
+    places = [
+        (order[row["scene"]], row["n"], order.get(row["rule"], 99)) for row in rows
+    ]
+    rows = rows[sorted(range(len(rows)), key=places.__getitem__)]
     rows.meta = about | {"versions": _versions()}
     for name, text in SCORES.items():
+        rows[name] = [float(f"{value:.4g}") for value in rows[name]]
         rows[name].description = text
-        rows[name].info.format = ".4g"
     rows.write(options.table, format="ascii.ecsv", overwrite=True)
 
 
@@ -151,8 +156,8 @@ def _versions():
             continue
     here = Path(__file__).parent
     git = ["git", "-C", here, "describe", "--always", "--dirty"]
-    result = subprocess.run(git, capture_output=True, text=True)
-    return found | {"commit": result.stdout.strip()}
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return found | ({"ccdcr": commit} if commit else {})
 
 
 def show(rows):

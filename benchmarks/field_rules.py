@@ -377,12 +377,12 @@ RULES = {
     ),
     "astroscrappy": Rule(
         astroscrappy,
-        _default_and(objlim=2.0),
+        _default_and(objlim=1.0),
         tuple({"sigclip": k, "objlim": c} for k in (4.5, 6.0) for c in (1.0, 2.0, 3.0)),
     ),
     "lacosmic": Rule(
         lacosmic,
-        _default_and(contrast=2.0),
+        _default_and(contrast=1.0, cr_threshold=4.0),
         tuple(
             {"cr_threshold": k, "contrast": c}
             for k in (4.0, 5.0)

@@ -90,7 +90,6 @@ def low_values(kind, size, n, seed, folder=None):
     noise = rng.normal(0, scene.readnoise, scene.stack.shape) / scene.gain
     low = scene.expected * (1 - depth) + noise
     scene.stack = np.where(wrong, low, scene.stack).astype(np.float32)
-    wrong &= scene.expected * depth > 5 * scene.noise
     scene.wrong = wrong
     return scene
 
@@ -132,9 +131,7 @@ def dithers(kind, size, n, seed, folder=None):
     stack = np.stack([ccd.data for ccd in sim.exposures])
     stack[:, :, columns] *= 0.3
     dead = np.zeros(stack.shape, dtype=bool)
-    dead[:, :, columns] = (
-        0.7 * sim.expected[:, :, columns] > 5 * sim.noise[..., columns]
-    )
+    dead[:, :, columns] = True
 
     def registered(images):
         planes = []
@@ -243,19 +240,31 @@ def drawn(size, n, seed, folder=None):
     darks = np.stack([fits.getdata(path).astype(np.float32) for path in paths])
     darks -= np.median(darks, axis=(1, 2), keepdims=True)
     own = hits_of_darks(darks, readnoise / gain)
-    # Warm pixels are the same in each exposure: only their dark current's noise is not.
+    current = warm_pixels(darks, readnoise / gain)
+    darks -= current
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(darks), n, replace=False)
     left = rng.integers(0, max(darks.shape[2] - size, 0) + 1)
     part = np.s_[:, : min(size, darks.shape[1]), left : left + size]
     darks, own = darks[chosen][part], own[chosen][part]
+    usable = current[part[1:]] < 20 * readnoise / gain
     sky = draw_sky(darks.shape[1:], n, seed)
     rays = drop_rays(darks.shape, read_stamps(_stamps(folder)), rng) / gain
     stack = darks + rng.poisson(np.maximum(sky, 0)) / gain + rays
     noise = np.sqrt(variance(sky / gain, gain, readnoise))
     traces = (rays > noise) | ndimage.binary_dilation(own, np.ones((1, 3, 3)))
     hits = (rays > 5 * noise) | (own & (darks > 5 * noise))
-    return Scene(stack.astype(np.float32), gain, readnoise, hits, traces)
+    scene = Scene(stack.astype(np.float32), gain, readnoise, hits, traces)
+    scene.window &= usable
+    return scene
+
+
+def warm_pixels(darks, noise):
+    """Return the dark current (ny, nx), of single pixels only where it is certain."""
+    middle = np.median(darks, axis=0)
+    smooth = ndimage.median_filter(middle, 15)
+    warm = middle - smooth > 3 * noise / np.sqrt(len(darks))
+    return np.where(warm, middle, smooth)
 
 
 def hits_of_darks(darks, noise):
