@@ -175,7 +175,7 @@ class CRCombiner(LateCombiner):
             return
         masked = [copy(ccd) for ccd in self._ccds]
         for i, (ccd, exposure) in enumerate(zip(masked, self._exposures, strict=True)):
-            ccd.mask = mask_flagged(exposure, bits, f"exposure {i + 1}").mask
+            ccd.mask = mask_flagged(exposure, bits, f"exposure {i + 1}").mask[:]
         self._ccds = self.ccd_list = masked
 
     @property

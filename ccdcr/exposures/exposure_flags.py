@@ -84,7 +84,7 @@ class _FlaggedRows:
         return self.flags.shape
 
     def __getitem__(self, rows):
-        bad = _is_bad(self.flags[rows], self.bits)
+        bad = _is_bad(np.asarray(self.flags[rows]), self.bits)
         return bad if self.mask is None else bad | np.asarray(self.mask[rows], bool)
 
 
@@ -103,8 +103,7 @@ def mask_flagged(exposure, bits, label):
             f"{flags.dtype} of shape {tuple(flags.shape)}"
         )
         raise ValueError(msg)
-    rows = _FlaggedRows(exposure.mask, flags, bits)
-    return replace(exposure, mask=rows if exposure.from_file else rows[:])
+    return replace(exposure, mask=_FlaggedRows(exposure.mask, flags, bits))
 
 
 def union_of_flags(exposures):

@@ -65,7 +65,7 @@ def test_same_as_astropy(ignore, names, dtype):
     expected[0, 0] = True  # masked before
     options = {"ignore_flags": ignore, "flag_name_map": names}
     with open_exposures(exposures(flags), **options) as opened:
-        assert_array_equal(opened[0].mask, expected)
+        assert_array_equal(opened[0].mask[:], expected)
 
 
 def test_names():
@@ -83,7 +83,7 @@ def test_names():
         flags[1, 1] = bit
         options = {"ignore_flags": f"~{flag}", "flag_name_map": names}
         with open_exposures(exposures(flags), **options) as opened:
-            assert_array_equal(np.argwhere(opened[0].mask), [[0, 0], [1, 1]])
+            assert_array_equal(np.argwhere(opened[0].mask[:]), [[0, 0], [1, 1]])
 
 
 def test_default():
@@ -119,6 +119,18 @@ class TestCombined:
             assert_array_equal(combined.data, self.expected())
             assert_array_equal(combined.flags, FLAGS | OTHERS)
             assert not combined.mask.any()
+
+    @pytest.mark.parametrize("masks", [None, no_masks()])
+    def test_dask(self, masks):
+        """The same for arrays of dask."""
+        da = pytest.importorskip("dask.array")
+        ccds = exposures()
+        for ccd in ccds:
+            ccd.data = da.from_array(ccd.data, chunks=(2, 5))
+            ccd._flags = da.from_array(ccd.flags, chunks=(2, 5))
+        combined = combine(ccds, crmasks=masks, ignore_flags="~4")
+        assert_array_equal(combined.data, self.expected())
+        assert_array_equal(combined.flags, FLAGS | OTHERS)
 
     def test_caller_keeps(self):
         """The exposures of the caller do not change."""
