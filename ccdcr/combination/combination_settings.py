@@ -32,6 +32,7 @@ __all__ = [
     "check_dtype",
     "check_factors",
     "check_fit",
+    "check_uncertainty",
     "check_weights",
     "choose_dtype",
     "given_noise",
@@ -90,7 +91,7 @@ class CombinationSettings:
         unit = exposures[0].unit
         masks_for(masks, method)
         check_extrema(clips, len(exposures))
-        _check_uncertainty(uncertainty)
+        check_uncertainty(uncertainty)
         applied = is_applied(apply_flux_factor, masks)
         factors = _factors(len(exposures), masks, scaling, applied)
         scaled = applied and np.any(masks.flux_factor != 1)
@@ -182,7 +183,8 @@ def masks_for(masks, method, *, clips=(), given=None, expected=None):
     return {name: available[name] for name in needed} | more
 
 
-def _check_uncertainty(uncertainty):
+def check_uncertainty(uncertainty):
+    """Refuse what is no choice of the uncertainty."""
     if uncertainty not in {"propagate", "scatter", None}:
         msg = f"uncertainty must be 'propagate', 'scatter' or None, got {uncertainty!r}"
         raise ValueError(msg)

@@ -830,7 +830,7 @@ class CRMaskSet:
         FileExistsError
             If a file exists, or is one of the exposures.
         """
-        files = list(files)
+        files = files if isinstance(files, str) else list(files)
         reading = {"extension": extension, "unit": u.adu}  # only shapes are read
         with open_exposures(files, name="files", **reading) as opened:
             self._check_number("files", opened)

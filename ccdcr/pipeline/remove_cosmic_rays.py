@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Detection and combination in one call."""
 
-from ccdcr.combination.combination_settings import check_dtype
+from ccdcr.combination.combination_settings import (
+    check_dtype,
+    check_uncertainty,
+    is_applied,
+)
 from ccdcr.combination.combine import combine
 from ccdcr.combination.methods import METHODS
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
@@ -94,6 +98,8 @@ def remove_cosmic_rays(
         msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
         raise ValueError(msg)
     check_dtype(dtype)
+    check_uncertainty(uncertainty)
+    is_applied(False if apply_flux_factor is None else apply_flux_factor, None)
     items, _ = list_exposures(ccds)
     reading = {"extension": extension, "unit": unit}
     if align is not None:

@@ -113,6 +113,8 @@ class TestDQ:
             masks.write_dq(files, tmp_path)
         with pytest.raises(ValueError, match=r"files must be 3 exposures, .* got 2"):
             masks.write_dq(files[:2], tmp_path / "out")
+        with pytest.raises(TypeError, match="files must be a list or generator"):
+            masks.write_dq(str(files[0]), tmp_path / "out")
         with fits.open(files[0], mode="update") as hdus:
             hdus["DQ"].data = np.ones(SHAPE)
         with pytest.raises(ValueError, match=r"DQ of .*e0\.fits must be integers"):

@@ -87,10 +87,13 @@ def test_align(sim):
         ({"method": "median"}, ValueError, "method must be one of .*, got 'median'"),
         ({"dtype": "int16"}, TypeError, "dtype must be a floating-point type"),
         ({"ma_hihg": 5}, TypeError, "ma_high"),
+        ({"uncertainty": "mad"}, ValueError, "uncertainty must be 'propagate'"),
+        ({"apply_flux_factor": 2}, TypeError, "apply_flux_factor must be True"),
     ],
 )
 def test_refused(sim, kwargs, error, message, monkeypatch):
     """Wrong arguments are found before any work."""
-    monkeypatch.setattr(module, "combine", None)
+    if "ma_hihg" not in kwargs:
+        monkeypatch.setattr(module, "detect_cosmic_rays", None)
     with pytest.raises((error, ValueError), match=message):
         remove_cosmic_rays(sim.exposures, **KNOWN, **kwargs)
