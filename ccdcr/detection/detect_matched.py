@@ -63,7 +63,7 @@ __all__ = [
     "second_opinion",
 ]
 
-_LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither
+_LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither at faint signal
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FULL = 65535.0  # adu, what 16 bits hold
 
@@ -332,7 +332,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     )
     stages.advance()  # the last one is done
     warn_of_mismatch(report)
-    _warn_of_noise(hits.noise, frames, failed=bool(report.failures))
+    _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
 
 
@@ -403,7 +403,7 @@ def _list_pixels(flags, n, origin):
     return np.argwhere(planes)[:, [0, 2, 1]] + 1
 
 
-def _warn_of_noise(levels, frames, *, failed):
+def _warn_of_noise(levels, frames, *, failures):
     """Warn if the noise is not that of the noise model or of the uncertainties."""
     if frames.noise.own is not None:
         warn_of_noise(
@@ -414,7 +414,10 @@ def _warn_of_noise(levels, frames, *, failed):
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
     likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
     check = check_noise(frames)
-    lowest = min(check.levels["noise"], default=1.0)
-    if failed and _LESS < lowest < _FAR_OFF:
+    faintest = [*check.levels["noise"], 1.0][0]
+    # Failures whose remedy is to register the exposures do not come of wrong noise.
+    displaced = any("register" in reason for reason in failures)
+    most = np.inf if displaced else _FAR_OFF
+    if failures and _LESS < faintest < most:
         return  # the differences of exposures that do not match are not all noise
     warn_of_check(check, levels, likeliest)

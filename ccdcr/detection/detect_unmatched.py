@@ -90,11 +90,9 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
 
 def _warn_of_noise(report, exposures, factors):
     """Warn if the noise is not that of the noise model."""
-    if report.likeliest == "equivalence" or exposures.variance is not None:
-        causes = [report.likeliest] * (report.likeliest is not None)
-        if exposures.variance is not None:
-            causes = ["uncertainty"] * bool(causes)
-        warn_of_noise(report.levels, *causes)
+    if exposures.variance is not None:
+        is_off = report.likeliest is not None
+        warn_of_noise(report.levels, *["uncertainty"] * is_off)
         return
     check = check_noise(scaled_frames(exposures, factors))
     warn_of_check(check, report.levels, report.likeliest)

@@ -17,7 +17,7 @@ from ccdcr.exceptions import (
 from ccdcr.matching.equivalence import MENDED, NOT_REGISTERED
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.utils.neighbours import label_groups
-from ccdcr.utils.stacks import chance_of_half
+from ccdcr.utils.stacks import chance_of_half, is_off
 
 __all__ = [
     "flagged_fractions",
@@ -178,11 +178,17 @@ def warn_of_check(check, levels, likeliest):
     """
     Warn of the noise by a `NoiseCheck`, or by levels of another measurement.
 
-    ``likeliest`` is the cause by the latter, or None.
+    ``likeliest`` is the cause by the latter, or None. It counts where the check has no
+    verdict: without levels, and where the noise is too large at bright signal only, as
+    it is if the exposures are not equivalent.
     """
     names = [name for name, _ in check.causes]
-    levels = check.levels if names else levels
-    warn_of_noise(levels, *(names or [likeliest] * (likeliest is not None)))
+    if names:
+        warn_of_noise(check.levels, *names)
+    elif likeliest is not None:
+        larger = np.asarray(levels["noise"]) > 1
+        if not len(check.levels) or (is_off(levels["noise"]) & larger).any():
+            warn_of_noise(levels, likeliest)
 
 
 def flagged_fractions(masks, image, compute_noise):

@@ -159,7 +159,8 @@ class CRMaskSet:
     requirements : `~ccdcr.Requirements` or mapping, optional
         The requirements of the detection.
     gain : float, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
-        Gain in electron / adu: a number, one for each exposure, or a map (ny, nx).
+        Gain in electron / adu: a number, one for each exposure, a map (ny, nx), or
+        a map for each exposure (n, ny, nx).
     readnoise : float, `~numpy.ndarray` or `~astropy.units.Quantity`, optional
         Read noise in electron, likewise.
     bias : float, optional
@@ -366,12 +367,12 @@ class CRMaskSet:
 
     @property
     def gain(self):
-        """Gain in electron / adu: a number, (n,) or a map (ny, nx); or None."""
+        """Gain in electron / adu: a number, (n,), (ny, nx) or (n, ny, nx); or None."""
         return self._gain
 
     @property
     def readnoise(self):
-        """Read noise in electron: a number, (n,) or a map (ny, nx); or None."""
+        """Read noise in electron: a number, (n,), (ny, nx) or (n, ny, nx); or None."""
         return self._readnoise
 
     @property

@@ -158,6 +158,26 @@ class TestWarning:
             warnings.simplefilter("error", NoiseModelWarning)
             detect_cosmic_rays(ccds, bias=300, **options)
 
+    @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
+    @pytest.mark.parametrize("n", [3, 5])
+    def test_sky(self, n):
+        """It is said where matching fails because of the noise."""
+        data, rng = draw("fibres", n, n), np.random.default_rng(n)
+        data += (rng.poisson(4000, data.shape) - 4000) / GAIN
+        ccds = [CCDData(plane, unit="adu") for plane in data]
+        with pytest.warns(NoiseModelWarning, match="a sky seems to have been sub"):
+            detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_displaced(self, seed):
+        """Differences of displaced exposures are no noise, however large."""
+        data = draw("fibres", seed, 3, shift=[(2 * i, -3 * i) for i in range(3)])
+        ccds = [CCDData(plane, unit="adu") for plane in data]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NoiseModelWarning)
+            detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE)
+
 
 def test_few():
     """Small images, and pixels that are all bad, tell nothing."""
