@@ -258,6 +258,8 @@ def add_expected(
     noise=None,
     extension=None,
     unit=None,
+    ignore_flags=None,
+    flag_name_map=None,
 ):
     """
     Return a mask set with expected values of its masked pixels.
@@ -274,7 +276,7 @@ def add_expected(
         The masks or their file.
     gain, readnoise, bias, noise : optional
         As for `~ccdcr.detect_cosmic_rays`. Default is the values recorded in the masks.
-    extension, unit : optional
+    extension, unit, ignore_flags, flag_name_map : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
     Returns
@@ -309,6 +311,7 @@ def add_expected(
     items, _ = list_exposures(ccds)
     given = {"gain": gain, "readnoise": readnoise, "bias": bias}
     options = {"extension": extension, "unit": unit}
+    options |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
     given = _recorded(items, masks, given, options)
     source = {"noise": noise or masks.noise or "auto", "needs_detector": False}
     exposures = load_exposures(items, minimum=2, **given, **options, **source)
@@ -351,6 +354,8 @@ def check_equivalence(
     flux_factor=None,
     extension=None,
     unit=None,
+    ignore_flags=None,
+    flag_name_map=None,
 ):
     """
     Report how much the exposures differ.
@@ -365,7 +370,7 @@ def check_equivalence(
     flux_factor : sequence of float or 'auto', optional
         Relative flux of each exposure; 'auto' measures it. Default is the exposure
         times (``EXPTIME``) if all headers have them, unless the pixels contradict them.
-    extension, unit : optional
+    extension, unit, ignore_flags, flag_name_map : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
     Returns
@@ -407,6 +412,8 @@ def check_equivalence(
         unit=unit,
         noise=noise,
         needs_detector=False,
+        ignore_flags=ignore_flags,
+        flag_name_map=flag_name_map,
     )
     if isinstance(flux_factor, str):
         wanted = Requirements.from_mapping({"flux_factor": flux_factor})

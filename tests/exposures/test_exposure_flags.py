@@ -8,8 +8,16 @@ from astropy.nddata import CCDData, FlagCollection
 from astropy.nddata.bitmask import bitfield_to_boolean_mask, extend_bit_flag_map
 from numpy.testing import assert_array_equal
 
-from ccdcr import CRCombiner, CRMaskSet, combine, detect_cosmic_rays
+from ccdcr import (
+    CRCombiner,
+    CRMaskSet,
+    add_expected,
+    check_equivalence,
+    combine,
+    detect_cosmic_rays,
+)
 from ccdcr.exposures import open_exposures
+from ccdcr.simulation import simulate_exposures
 
 SHAPE = (4, 5)
 FLAGS = np.arange(20, dtype="i2").reshape(SHAPE)
@@ -203,6 +211,30 @@ def test_detection():
     assert not masks.crmasks[0, 20, 30]
     assert masks.crmasks[0, 40, 10]
     assert detect_cosmic_rays(ccds, **options).crmasks[0, 20, 30]
+
+
+def test_matching():
+    """Flagged pixels are masked where exposures are matched, too."""
+    sim = simulate_exposures((64, 64), scene="fibres", seed=2)
+    known = {"gain": 1.0, "readnoise": 3.0}
+    expected, flagged = [], []
+    for ccd in sim.exposures:
+        bad = np.zeros(ccd.shape, bool)
+        bad[20:40, 30:34] = True
+        expected.append(CCDData(ccd.data, unit="adu", mask=bad))
+        flagged.append(CCDData(ccd.data, unit="adu", flags=bad * np.int16(4)))
+    reports = [
+        check_equivalence(expected, **known),
+        check_equivalence(flagged, **known, ignore_flags=0),
+    ]
+    for name in ("flux", "background"):
+        assert_array_equal(reports[0].terms[name], reports[1].terms[name])
+    masks = detect_cosmic_rays(expected, **known)._with(expected=None)
+    tables = [
+        add_expected(expected, masks).expected,
+        add_expected(flagged, masks, ignore_flags=0).expected,
+    ]
+    assert_array_equal(tables[0]["VALUE"], tables[1]["VALUE"])
 
 
 @pytest.mark.parametrize(
