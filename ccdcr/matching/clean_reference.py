@@ -20,6 +20,7 @@ __all__ = [
     "lowest_others",
     "lowest_planes",
     "majority",
+    "mean_reference",
     "means_of_others",
     "surely_clean",
     "with_neighbours",
@@ -185,6 +186,35 @@ def _left_out(masks, bad):
     hit = (masks & ~bad).sum(axis=0) >= majority(kernels.count(bad, len(bad)))
     # Where a majority is hit, only the lowest are clean.
     return bad | (masks & ~hit), hit
+
+
+def mean_reference(stack, masks, bad=None, noise=None):
+    """
+    Return the mean of the clean exposures (n, ...) of one flux; NaN where all are bad.
+
+    Where a majority is hit it is that of `clean_reference`.
+    """
+    n = len(stack)
+    left_out = masks if bad is None else masks | bad
+    weights = None if noise is None else noise.weights(stack.min(axis=0))
+    total = np.zeros(stack.shape[1:], dtype=stack.dtype)
+    number = np.zeros_like(total)
+    for i, plane in enumerate(stack):
+        share = (
+            ~left_out[i] if weights is None else np.where(left_out[i], 0, weights[i])
+        )
+        total += np.where(left_out[i], 0, plane * share)
+        number += share
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reference = total / number
+    good = n if bad is None else kernels.count(bad, n)
+    hit = masks if bad is None else masks & ~bad
+    many = (hit.sum(axis=0) >= majority(good)) | (number == 0)
+    if many.any():
+        unused = None if bad is None else bad[:, many]
+        part = stack[:, many], masks[:, many], unused
+        reference[many] = clean_reference(*part)
+    return reference
 
 
 def _clean_of_columns(columns, masks, bad):

@@ -182,9 +182,9 @@ def match(frames, scene, fits, *, strips=True, free_only=False):
         wide, inside = with_halo(rows, HALO, frames.shape[0])
         terms = make_terms(scene.reference, scene.structure, frames.noise, wide)
         part = np.s_[wide, :]
-        for i in range(len(frames)):
+        for i, correction in enumerate(fits.corrections(wide, terms)):
             difference = _difference(frames, scene, i, part)
-            difference -= fits.correction(i, wide, terms)
+            difference -= correction
             if strips:
                 _match_strips(difference, frames, scene, i, part, axis=1)
             differences[i, rows] = difference[inside]

@@ -11,6 +11,7 @@ from ccdcr.matching.clean_reference import (
     REACH,
     clean_reference,
     expected_values,
+    mean_reference,
     means_of_others,
 )
 from ccdcr.matching.correct import Scene, match, unmatched_dispersion
@@ -22,6 +23,7 @@ from ccdcr.matching.flag_pixels import (
     next_masks,
 )
 from ccdcr.matching.frames import find_structure
+from ccdcr.matching.kernels import fit_kernels
 from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels
@@ -120,14 +122,16 @@ class Known:
 
     ``tile`` is the size of the tiles (ny, nx). ``terms`` (n, 5) of tiles without
     structure are by pass, ``dispersions`` before matching and after each pass, ``lows``
-    the `LowPriors` of each search or None. ``leak`` is None before it is measured.
-    ``curves`` are those of the noise, each time that it was measured.
+    the `LowPriors` of each search or None. ``kernels`` (n, k) are those of the whole
+    image. ``leak`` is None before it is measured. ``curves`` are those of the noise,
+    each time that it was measured.
     """
 
     tile: tuple
     terms: tuple
     dispersions: tuple
     lows: tuple
+    kernels: np.ndarray
     leak: float | None = None
     curves: tuple = ()
 
@@ -140,7 +144,7 @@ class Matched:
     ``frames`` are the corrected exposures, ``masks`` (n, ny, nx) those of the low
     references. ``reference``, ``profile`` (its signal above the local background),
     ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
-    (ny, nx). ``fits`` are the `TileFits`, ``before`` and ``after`` the dispersions
+    (ny, nx). ``fits`` are the `KernelFits`, ``before`` and ``after`` the dispersions
     before and after matching, ``limited`` says where corrections were `Limited`;
     ``scene`` is the `Scene` of the last pass, ``terms`` are the `Terms` if measured.
     """
@@ -231,9 +235,12 @@ def match_exposures(frames, options, known=None, advance=None):
         masks = first_masks(frames, options.limits)
     for k in range(options.passes):
         if k > 0 or frames.low is not None:
-            scene = _scene(current, masks)
+            scene = _scene(current, masks, mean=k > 0)
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
+        if k == options.passes - 1:
+            fits = fit_kernels(frames, scene, fits, wholes=record.kernels)
+            record.kernels = fits.wholes
         data, after, limited = match(frames, scene, fits, strips=options.strips)
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
         level = _smooth(scene.reference)
@@ -283,9 +290,11 @@ def match_masked(frames, masks, options):
     frames = _Record(None).measured(frames, masks)
     fitted = frames.ignoring(masks)
     current = frames
-    for _ in range(options.passes):
-        scene = _scene(current, masks)
+    for k in range(options.passes):
+        scene = _scene(current, masks, mean=k > 0)
         fits = fit_tiles(fitted, scene, tiling)
+        if k == options.passes - 1:
+            fits = fit_kernels(fitted, scene, fits)
         data, after, limited = match(fitted, scene, fits, strips=options.strips)
         current = frames.replace(data)
     level, structure = _smooth(scene.reference), scene.structure
@@ -301,6 +310,7 @@ class _Record:
     def __init__(self, known):
         self._known = known
         self.terms, self.dispersions, self.lows, self.curves = [], [], [], []
+        self.kernels = known and known.kernels
 
     def measured(self, frames, masks):
         """Return frames whose noise is that of the exposures clean by masks."""
@@ -336,25 +346,25 @@ class _Record:
     def known(self, tile):
         """Return the `Known` of what was recorded."""
         leak = None if self._known is None else self._known.leak
-        lists = self.terms, self.dispersions, self.lows
-        return Known(tile, *map(tuple, lists), leak, tuple(self.curves))
+        lists = map(tuple, (self.terms, self.dispersions, self.lows))
+        return Known(tile, *lists, self.kernels, leak, tuple(self.curves))
 
 
-def _scene(frames, masks):
+def _scene(frames, masks, *, mean=False):
     """Return the `Scene` of exposures with their masks so far."""
-    reference = _reference(frames, masks)
+    reference = _reference(frames, masks, mean_reference if mean else clean_reference)
     return Scene(reference, find_structure(reference, frames.noise), masks)
 
 
-def _reference(frames, masks):
-    """Return the clean reference, defined in every pixel."""
+def _reference(frames, masks, function):
+    """Return a reference by a function of rows, defined in every pixel."""
     reference = np.empty(frames.shape, dtype=frames.data.dtype)
     unused = frames.unused
 
     def work(rows):
         part = None if unused is None else unused[:, rows]
         stack, noise = frames.data[:, rows], frames.noise.at(rows)
-        reference[rows] = clean_reference(stack, masks[:, rows], part, noise)
+        reference[rows] = function(stack, masks[:, rows], part, noise)
 
     in_threads(work, bands_in_cache(frames.shape))
     if unused is None or not (nowhere := unused.all(axis=0)).any():

@@ -108,6 +108,11 @@ class TileFits:
     mean: np.ndarray
     coefficients: np.ndarray
 
+    def corrections(self, rows, terms):
+        """Yield the excess of each exposure over the reference, (rows, nx)."""
+        for i in range(len(self.coefficients)):
+            yield self.correction(i, rows, terms)
+
     def correction(self, i, rows, terms):
         """Return the excess of exposure i over the reference, (rows, nx)."""
         total = np.zeros(terms.shape[1:], dtype=terms.dtype)

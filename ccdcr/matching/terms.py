@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import binary_opening, gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 from ccdcr.matching.frames import find_structure
+from ccdcr.matching.kernels import find_fitted
 from ccdcr.matching.match_tiles import Tiling, match_variance, weights
-from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
+from ccdcr.utils.neighbours import in_threads, with_halo
 
 __all__ = ["Terms", "measure_terms"]
 
@@ -23,7 +24,7 @@ _SMOOTH, _HALO = 1.0, 5  # pixels
 _EVERY = 2  # rows and columns of smooth images
 _ORDERS = [(a, b) for a in range(5) for b in range(5) if a + b < 4 or a + b == a * b]
 _ORDERS += [(4, 0), (0, 4)]
-_THRESHOLD, _GROW = np.float32(5.0), 4  # sigmas of structure; pixels: wings
+_GROW = 4  # pixels: wings of structure
 _TOLERANCE, _CLEAR = np.float32(0.04), np.float32(9.0)  # squared mismatch, sigmas
 # Flux, shift x, shift y, seeing, constant: usual sizes.
 _SIZES = np.array([0.3, 0.5, 0.5, 0.6, 1000.0])
@@ -123,21 +124,6 @@ def _slopes(terms):
     return np.stack(list(pairs), axis=-1) / (2 * _SMALL)
 
 
-def _find_fitted(image, profile, noise):
-    """Return the pixels (ny, nx) of structure in an image, and around."""
-    fitted = np.empty(image.shape, dtype=bool)
-
-    def work(rows):
-        wide, inside = with_halo(rows, _GROW + 2, len(fitted))
-        sigma = np.sqrt(noise.at(wide).mean_variance(image[wide]))
-        found = profile[wide] > _THRESHOLD * sigma
-        found = binary_opening(found, np.ones((2, 2), dtype=bool))
-        fitted[rows] = dilate(found, _GROW)[inside]
-
-    in_threads(work, bands_in_cache(fitted.shape))
-    return fitted
-
-
 class _Fit:
     """Exposures with hits filled and their mean, and the pixels that are fitted."""
 
@@ -154,7 +140,7 @@ class _Fit:
             mean += self._filled(i, np.s_[:])
         self.mean = mean / np.float32(len(frames))
         noise, self.structure = frames.noise, find_structure(self.mean, frames.noise)
-        self.fitted = _find_fitted(self.mean, self.structure.profile, noise)
+        self.fitted = find_fitted(self.mean, self.structure.profile, noise, _GROW)
 
     def _filled(self, i, rows):
         """Return exposure i (rows, nx), where it is hit what it was matched to."""

@@ -1,0 +1,323 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Local matching by kernels: small images that turn the reference into an exposure.
+
+On structure the difference of an exposure and the reference is the structure of the
+reference convolved with a kernel of free pixels (taps), and a constant. It holds flux,
+shift, seeing, their second order and asymmetries.
+
+References: C. Alard, R. Lupton 1998, ApJ 503, 325; D. Bramich 2008, MNRAS 386, L77.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain, pairwise, product
+
+import numpy as np
+from scipy import ndimage
+
+from ccdcr.matching.match_tiles import TileFits, match_variance, weights
+from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
+
+__all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
+
+_HALF = 2  # pixels on each side of the middle of a kernel
+_THRESHOLD, _GROW = np.float32(5.0), 2  # sigmas of structure, and pixels around
+# Taps of faint structure are noise, which attenuates a kernel: half the weight here.
+_FAINT = np.float32(400.0)  # squared sigmas
+# Steps of the whole image: tolerance of mismatch on structure, and the prior of taps
+# that are free: first only flux, shift and seeing, as a hit bends a free kernel.
+_STEPS = ((0.5, 0.003), (0.1, 0.01), (0.03, 0.02))
+_SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivatives
+_ALIKE, _ALIKE_FREE = 0.1, 0.01  # of this, and on each tap: differences between tiles
+_PASSES = 2  # of tiles
+_ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
+_CONSTANT = 1e-6  # prior of the constant, 1 / variance
+_STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
+
+
+@dataclass(frozen=True)
+class Taps:
+    """
+    Shifted copies of an image (ny, nx), the columns of the fit of a kernel.
+
+    ``half`` is the number of pixels on each side of the middle.
+    """
+
+    image: np.ndarray
+    half: int
+    width: int
+    offsets: np.ndarray = field(repr=False)
+
+    @classmethod
+    def of_image(cls, image, half):
+        """Pad an image for kernels of 2 half + 1 pixels."""
+        padded = np.pad(image, half, mode="reflect", reflect_type="odd")
+        dy, dx = _tap_places(half)
+        return cls(padded.ravel(), half, padded.shape[1], dy * padded.shape[1] + dx)
+
+    @property
+    def number(self):
+        """The number of taps and the constant."""
+        return len(self.offsets) + 1
+
+    def at(self, rows, columns):
+        """Return the taps and the constant 1 (taps + 1, m) at pixels (m,)."""
+        place = (rows + self.half) * self.width + columns + self.half
+        values = np.empty((self.number, len(place)), dtype=self.image.dtype)
+        index = place + self.offsets[:, np.newaxis]
+        # Other modes than "clip" copy to a buffer first.
+        np.take(self.image, index, out=values[:-1], mode="clip")
+        values[-1] = 1
+        return values
+
+
+def _tap_places(half):
+    """Return dy and dx (taps,) of the taps, the pixel that is seen at the middle."""
+    steps = np.arange(-half, half + 1)
+    dy, dx = np.meshgrid(steps, steps, indexing="ij")
+    return dy.ravel(), dx.ravel()
+
+
+def find_fitted(image, profile, noise, grow):
+    """Return the pixels (ny, nx) of structure in an image, and ``grow`` around."""
+    fitted = np.empty(image.shape, dtype=bool)
+
+    def work(rows):
+        wide, inside = with_halo(rows, grow + 2, len(fitted))
+        sigma = np.sqrt(noise.at(wide).mean_variance(image[wide]))
+        found = profile[wide] > _THRESHOLD * sigma
+        found = ndimage.binary_opening(found, np.ones((2, 2), dtype=bool))
+        fitted[rows] = dilate(found, grow)[inside]
+
+    in_threads(work, bands_in_cache(fitted.shape))
+    return fitted
+
+
+@dataclass(frozen=True)
+class KernelFits:
+    """
+    Kernels minus the identity, which replace all but the constant of `TileFits`.
+
+    ``wholes`` (n, taps + 1) are those of the whole image, ``kernels`` (n, tiles along
+    y, tiles along x, taps + 1) those of the tiles with their constant. ``fitted``
+    (ny, nx) are the pixels that kernels are applied to.
+    """
+
+    fits: TileFits
+    taps: Taps
+    fitted: np.ndarray
+    wholes: np.ndarray
+    kernels: np.ndarray
+
+    @property
+    def tiling(self):
+        """The `Tiling`."""
+        return self.fits.tiling
+
+    @property
+    def coefficients(self):
+        """The coefficients of `TileFits`."""
+        return self.fits.coefficients
+
+    def corrections(self, rows, terms):
+        """Yield the excess of each exposure over the reference, (rows, nx)."""
+        fitted = self.fitted[rows]
+        if not fitted.any():
+            yield from self.fits.corrections(rows, terms)
+            return
+        terms[:-1] *= ~fitted
+        for plane, more in zip(
+            self.fits.corrections(rows, terms), self._on_structure(rows), strict=True
+        ):
+            plane += more
+            yield plane
+
+    def _on_structure(self, rows):
+        """Return what the kernels tell, (n, rows, nx)."""
+        n, width = len(self.kernels), self.fitted.shape[1]
+        total = np.zeros((n, rows.stop - rows.start, width), dtype=np.float32)
+        for ys, (y0, y1) in _cells(self.tiling, 0, rows):
+            for xs, (x0, x1) in _cells(self.tiling, 1, slice(0, width)):
+                y, x = np.nonzero(self.fitted[ys, xs])
+                if len(y) == 0:
+                    continue
+                y, x = y + ys.start, x + xs.start
+                py = _part(y, self.tiling, 0, y0)
+                px = _part(x, self.tiling, 1, x0)
+                shares = (1 - py) * (1 - px), (1 - py) * px, py * (1 - px), py * px
+                corners = self.kernels[:, [y0, y0, y1, y1], [x0, x1, x0, x1]]
+                values = corners.astype(np.float32) @ self.taps.at(y, x)
+                total[:, y - rows.start, x] = (values * np.stack(shares)).sum(axis=1)
+        return total
+
+
+def _cells(tiling, axis, part):
+    """Yield slices between centres of tiles, and the tiles of both ends."""
+    size, number = tiling.size[axis], tiling.number[axis]
+    middle = [int(np.ceil((k + 0.5) * size - 0.5)) for k in range(number)]
+    edges = [0, *middle, tiling.shape[axis]]
+    for k, ends in enumerate(pairwise(edges)):
+        cell = slice(max(ends[0], part.start), min(ends[1], part.stop))
+        if cell.start < cell.stop:
+            yield cell, (max(k - 1, 0), min(k, number - 1))
+
+
+def _part(place, tiling, axis, first):
+    """Return how far places are from the centre of a tile to the next, 0 to 1."""
+    part = (place + 0.5) / tiling.size[axis] - 0.5 - first
+    return np.clip(part, 0, 1).astype(np.float32)
+
+
+def fit_kernels(frames, scene, fits, *, wholes=None):
+    """
+    Return the `KernelFits` of the exposures, with the constants of `TileFits`.
+
+    Kernels of the whole image, then those of the tiles near the last, each by weighted
+    least squares with decreasing tolerance of mismatch on structure. ``wholes``
+    (n, taps + 1) are given if the frames are whole tiles of a larger image.
+    """
+    profile = scene.structure.profile
+    fitted = find_fitted(scene.reference, profile, frames.noise, _GROW)
+    fit = _Fit(frames, scene, fits, Taps.of_image(profile, _HALF), fitted)
+    if wholes is None:
+        wholes = _fit_whole(fit)
+    prior = _prior_precision(_HALF, _ALIKE, _ALIKE_FREE)
+    centre = kernels = wholes[:, np.newaxis, np.newaxis]
+    for _ in range(_PASSES):
+        normal, right = fit.equations(_STEPS[-1][0], kernels)
+        kernels = _solve(normal + prior, right + centre @ prior)
+    return KernelFits(fits, fit.taps, fitted, wholes, kernels)
+
+
+def _fit_whole(fit):
+    """Return the kernels (n, taps + 1) of the whole image."""
+    sample = fit.sample()
+    wholes = np.zeros((len(fit.frames), fit.taps.number))
+    for q, free in _STEPS:
+        prior = _prior_precision(fit.taps.half, 1.0, free)
+        for i, start in enumerate(wholes.astype(np.float32)):
+            parts = [pixels.equations(i, q, start) for pixels in sample]
+            normal = sum((part[0] for part in parts), prior)
+            right = sum((part[1] for part in parts), np.zeros(len(prior)))
+            wholes[i] = np.linalg.solve(normal, right)
+    return wholes
+
+
+@lru_cache
+def _prior_precision(half, scale, free):
+    """
+    Return the inverse covariance (k, k) of the prior of a kernel and its constant.
+
+    Flux, shift and second derivatives are ``scale`` times their usual sizes; on each
+    tap ``free`` is added.
+    """
+    taps = np.stack(_tap_places(half))
+    zero, odd = taps == 0, np.where(np.abs(taps) == 1, taps / 2, 0)
+    even = (np.abs(taps) == 1) - 2.0 * zero
+    orders = {0: zero.astype(float), 1: odd, 2: even}
+    pairs = (0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1)
+    terms = np.array([orders[y][0] * orders[x][1] for y, x in pairs])
+    terms *= scale * np.array(_SIZES)[:, np.newaxis]
+    result = np.diag(np.append(np.zeros(len(terms.T)), _CONSTANT))
+    covariance = terms.T @ terms + np.eye(len(terms.T)) * free**2
+    result[:-1, :-1] = np.linalg.inv(covariance)
+    return result
+
+
+def _solve(matrix, vector):
+    return np.linalg.solve(matrix, vector[..., np.newaxis])[..., 0]
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """
+    Pixels (m,) of a fit: ``taps`` (k, m) and the squared ``level`` of structure (m,).
+
+    ``exposures`` are the difference, its variance and what is usable, each (m,).
+    """
+
+    taps: np.ndarray
+    level: np.ndarray
+    exposures: list
+
+    def equations(self, i, q, kernel):
+        """Return normal (k, k) and right (k,) of exposure i, from a kernel (k,)."""
+        difference, floor, usable = self.exposures[i]
+        residual = difference - kernel @ self.taps
+        weight = weights(residual, floor + np.float32(q**2) * self.level, usable)
+        weight *= self.level / (self.level + _FAINT * floor)
+        # A product with its own transpose is twice as fast.
+        root = np.sqrt(weight, out=weight)
+        weighted = self.taps * root
+        normal, right = weighted @ weighted.T, weighted @ (root * difference)
+        return normal.astype(np.float64), right.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Exposures, reference and pixels that the normal equations are made of."""
+
+    frames: object
+    scene: object
+    fits: TileFits
+    taps: Taps
+    fitted: np.ndarray
+
+    def equations(self, q, kernels):
+        """Return normal (n, ty, tx, k, k) and right (n, ty, tx, k), from kernels."""
+        shape = len(self.frames), *self.fits.tiling.number, self.taps.number
+        normal, right = np.zeros((*shape, shape[-1])), np.zeros(shape)
+        kernels = np.broadcast_to(kernels, shape).astype(np.float32)
+
+        def work(rows):
+            for a, b, pixels in self._tiles(rows):
+                for i in range(shape[0]):
+                    found = pixels.equations(i, q, kernels[i, a, b])
+                    normal[i, a, b], right[i, a, b] = found
+
+        in_threads(work, self.fits.tiling.bands())
+        return normal, right
+
+    def sample(self):
+        """Return `_Pixels` of the whole image, at most about 100 000."""
+        most = max(_ENOUGH // np.prod(self.fits.tiling.number), _LEAST)
+
+        def work(rows):
+            return [pixels for _, _, pixels in self._tiles(rows, most)]
+
+        return list(chain(*in_threads(work, self.fits.tiling.bands())))
+
+    def _tiles(self, rows, most=None):
+        """Yield the indices of each tile and its `_Pixels`, at most about ``most``."""
+        if not self.fitted[rows].any():
+            return
+        tiling = self.fits.tiling
+        (ty, tx), (level, planes) = tiling.size, self._planes(rows)
+        tiles = range(*tiling.rows_of_tiles(rows).indices(tiling.number[0]))
+        for a, b in product(tiles, range(tiling.number[1])):
+            stop = min((a + 1) * ty, rows.stop)
+            y, x = np.nonzero(self.fitted[a * ty : stop, b * tx : (b + 1) * tx])
+            if len(y) == 0:
+                continue
+            step = 1 if most is None else -(-len(y) // most)
+            y, x = y[::step] + a * ty, x[::step] + b * tx
+            here = y - rows.start, x
+            exposures = [[plane[here] for plane in parts] for parts in planes]
+            yield a, b, _Pixels(self.taps.at(y, x), level[here], exposures)
+
+    def _planes(self, rows):
+        """Return squared level, and difference, variance and use of each exposure."""
+        frames, scene, structure = self.frames, self.scene, self.scene.structure
+        m, noise = scene.reference[rows], frames.noise.at(rows)
+        level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        clear = ~scene.flagged[rows] | (level > _STRONG * noise.mean_variance(m))
+        planes = []
+        for i, coefficients in enumerate(self.fits.coefficients):
+            difference = frames.data[i, rows] - m
+            difference -= self.fits.tiling.interpolate(coefficients[..., -1:], rows)[0]
+            usable = clear
+            if frames.unused is not None:
+                usable = clear & ~frames.unused[i, rows]
+            planes.append((difference, match_variance(m, noise, i), usable))
+        return level, planes
