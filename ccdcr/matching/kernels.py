@@ -29,7 +29,7 @@ _FAINT = np.float32(400.0)  # squared sigmas
 # that are free: first only flux, shift and seeing, as a hit bends a free kernel.
 _STEPS = ((0.5, 0.003), (0.1, 0.01), (0.03, 0.02))
 _SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivatives
-_ALIKE, _ALIKE_FREE = 0.1, 0.01  # of this, and on each tap: differences between tiles
+_ALIKE, _ALIKE_FREE = 0.2, 0.01  # of this, and on each tap: differences between tiles
 _PASSES = 2  # of tiles
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
 _CONSTANT = 1e-6  # prior of the constant, 1 / variance
@@ -127,11 +127,9 @@ class KernelFits:
             yield from self.fits.corrections(rows, terms)
             return
         terms[:-1] *= ~fitted
-        for plane, more in zip(
-            self.fits.corrections(rows, terms), self._on_structure(rows), strict=True
-        ):
-            plane += more
-            yield plane
+        outside = self.fits.corrections(rows, terms)
+        for plane, more in zip(outside, self._on_structure(rows), strict=True):
+            yield np.add(plane, more, out=plane)
 
     def _on_structure(self, rows):
         """Return what the kernels tell, (n, rows, nx)."""
