@@ -128,12 +128,14 @@ class Scene:
     Clean reference (ny, nx) of the exposures and its `Structure`.
 
     ``hit`` are pixels hit in a majority of the exposures (in any of two), dilated;
-    ``flagged`` are those with any hit in 3 x 3 pixels.
+    ``flagged`` are those with any hit in 3 x 3 pixels, ``fitted`` (or None) those that
+    kernels are applied to.
     """
 
-    def __init__(self, reference, structure, masks):
+    def __init__(self, reference, structure, masks, fitted=None):
         self.reference = reference
         self.structure = structure
+        self.fitted = fitted
         number = masks.sum(axis=0, dtype=np.uint8)
         n = len(masks)
         # Of two exposures any hit puts one far below the other.

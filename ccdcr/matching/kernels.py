@@ -79,7 +79,7 @@ def _tap_places(half):
     return dy.ravel(), dx.ravel()
 
 
-def find_fitted(image, profile, noise, grow):
+def find_fitted(image, profile, noise, grow=_GROW):
     """Return the pixels (ny, nx) of structure in an image, and ``grow`` around."""
     fitted = np.empty(image.shape, dtype=bool)
 
@@ -176,7 +176,9 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
     (n, taps + 1) are given if the frames are whole tiles of a larger image.
     """
     profile = scene.structure.profile
-    fitted = find_fitted(scene.reference, profile, frames.noise, _GROW)
+    fitted = scene.fitted
+    if fitted is None:
+        fitted = find_fitted(scene.reference, profile, frames.noise)
     fit = _Fit(frames, scene, fits, Taps.of_image(profile, _HALF), fitted)
     if wholes is None:
         wholes = _fit_whole(fit)

@@ -23,7 +23,7 @@ from ccdcr.matching.flag_pixels import (
     next_masks,
 )
 from ccdcr.matching.frames import find_structure
-from ccdcr.matching.kernels import fit_kernels
+from ccdcr.matching.kernels import find_fitted, fit_kernels
 from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels
@@ -351,17 +351,28 @@ class _Record:
 
 
 def _scene(frames, masks, *, mean=False):
-    """Return the `Scene` of exposures with their masks so far."""
-    reference = _reference(frames, masks, mean_reference if mean else clean_reference)
-    return Scene(reference, find_structure(reference, frames.noise), masks)
+    """Return the `Scene` of exposures with their masks; on structure of their mean."""
+    reference = _reference(frames, masks, clean_reference)
+    structure = find_structure(reference, frames.noise)
+    if not mean:
+        return Scene(reference, structure, masks)
+    # Elsewhere what is in one exposure alone would look like structure.
+    fitted = find_fitted(reference, structure.profile, frames.noise)
+    change = _reference(frames, masks, mean_reference, fitted) - reference
+    change[~fitted] = 0
+    structure = replace(structure, profile=structure.profile + change)
+    return Scene(reference + change, structure, masks, fitted)
 
 
-def _reference(frames, masks, function):
-    """Return a reference by a function of rows, defined in every pixel."""
+def _reference(frames, masks, function, where=None):
+    """Return a reference by a function of rows, defined in every pixel ``where``."""
     reference = np.empty(frames.shape, dtype=frames.data.dtype)
     unused = frames.unused
 
     def work(rows):
+        if where is not None and not where[rows].any():
+            reference[rows] = 0
+            return
         part = None if unused is None else unused[:, rows]
         stack, noise = frames.data[:, rows], frames.noise.at(rows)
         reference[rows] = function(stack, masks[:, rows], part, noise)

@@ -141,10 +141,10 @@ def trace(rng, amplitude, flux, variance, shift, shape=(100, 300)):
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NotEquivalentWarning")
-@pytest.mark.parametrize(("n", "ratio"), [(3, 30), (5, 100)])
+@pytest.mark.parametrize(("n", "ratio"), [(3, 30), (3, 100), (5, 100)])
 def test_bright_trace(n, ratio):
     """A trace whose flux, width and place vary has no flag, however bright."""
-    rng, sigma = np.random.default_rng(1000), 5 / 2.355
+    rng, sigma = np.random.default_rng(1001), 5 / 2.355
     flux, width = 1 + 0.1 * rng.uniform(-1, 1, (2, n))
     shift = 0.3 * rng.uniform(-1, 1, n)
     ccds = trace(rng, ratio**2 / GAIN, flux, (sigma * width) ** 2, shift)
