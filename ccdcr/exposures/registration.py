@@ -27,6 +27,7 @@ _COMMON = 0.3
 _FEATURES, _STRONG = 0.35, 0.02  # slopes along a trace, of those of noise and across
 _BETTER, _MUCH_BETTER, _UNLIKE = 0.9, 0.75, 0.75  # of the difference of two images
 _FAR = 1.5  # pixels
+_LEAST_COMMON, _PART = 50, 0.1  # pixels with structure in both, and of that in either
 _MUCH, _SHARED = 500, 0.25  # pixels with structure, and the part that both have
 _SLOPE = 0.1  # of a trace against an axis
 _MATTERS, _ENOUGH = 0.3, 1_000_000  # pixels
@@ -270,6 +271,8 @@ def _is_more_alike(first, second, corners):
         )
         for sign in (1, -1, 0)
     ]
+    if not _have_common(first, np.nan_to_num(moved[0])):
+        return False
     # What only one of them has are hits.
     common = np.nan_to_num(np.max(moved, axis=0), nan=-1)
     common = ndimage.maximum_filter(np.minimum(first, common), 5) > _COMMON
@@ -281,6 +284,13 @@ def _is_more_alike(first, second, corners):
     # Interpolation smooths, but for no displacement at all.
     least = _MUCH_BETTER * rest[2] if size.max() > _FAR else np.inf
     return rest[0] < min(_BETTER * rest[1], least, _UNLIKE)
+
+
+def _have_common(first, second):
+    """Return whether images have more structure in common than noise has by chance."""
+    both = np.count_nonzero(np.minimum(first, second) > _COMMON)
+    either = np.count_nonzero(np.maximum(first, second) > _COMMON)
+    return both > max(_LEAST_COMMON, _PART * either)
 
 
 def _displacements(corners, shape, step):
