@@ -157,8 +157,8 @@ def _aligned(exposures, value):
     union = exposures[0].shape
     if places is None or shape == union or np.shape(value) != shape:
         return value
-    moved = np.empty((len(exposures), *union)) * getattr(value, "unit", 1)
-    moved[:] = np.median(value)  # of pixels that are masked
+    # The median is for pixels that are masked.
+    moved = np.ones((len(exposures), *union)) * np.median(value)
     for plane, (x, y) in zip(moved, places, strict=True):
         plane[y : y + shape[0], x : x + shape[1]] = value
     return moved
