@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -171,18 +172,29 @@ def show(rows):
 def main(args=None):
     """Run what is asked for, print and write it."""
     options = _parser().parse_args(args)
-    warnings.simplefilter("ignore")
-    np.seterr(all="ignore")
-    log.setLevel("ERROR")
-    if options.tune:
-        tune(options)
-        return 0
-    print(" " * 46 + "".join(f"{name:>11}" for name in SCORES))
-    for rows in run(options):
-        show(rows)
-        if options.table:
-            write(rows, options)
+    with _quiet():
+        if options.tune:
+            tune(options)
+            return 0
+        print(" " * 46 + "".join(f"{name:>11}" for name in SCORES))
+        for rows in run(options):
+            show(rows)
+            if options.table:
+                write(rows, options)
     return 0
+
+
+@contextmanager
+def _quiet():
+    """Show no messages, and leave the settings as they were."""
+    level = log.level
+    log.setLevel("ERROR")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _parser():

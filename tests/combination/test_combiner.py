@@ -621,7 +621,9 @@ class TestLocalMedian:
         data = np.array([[[1.0, 2.0], [np.nan, np.nan]]] * 3)
         masks = mask_set(3, (2, 2), local_median_pixels=[(1, 1, 1, 3), (2, 1, 1, 3)])
         combiner = CRCombiner(ccds_of(data), masks)
-        message = r"left as they are: pixels \[X, Y\] \[\(1, 1\), \(2, 1\)\]"
+        message = (
+            r"no usable neighbour, not replaced: pixels \[X, Y\] \[\(1, 1\), \(2, 1\)\]"
+        )
         with pytest.warns(LocalMedianWarning, match=message) as record:
             result = combiner.meancr_combine(uncertainty=None)
         assert len(record) == 1
