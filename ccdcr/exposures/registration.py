@@ -254,9 +254,14 @@ def _measure_pair(first, second, matters):
 
 def _differ(first, second):
     """Return whether images have much structure, but in other places."""
-    either = np.count_nonzero(np.maximum(first, second) > _COMMON)
-    both = np.count_nonzero(np.minimum(first, second) > _COMMON)
+    both, either = _count_structure(first, second)
     return either > _MUCH and both < _SHARED * either
+
+
+def _count_structure(first, second):
+    """Return the numbers of pixels with structure in both images, and in either."""
+    both, either = np.minimum(first, second), np.maximum(first, second)
+    return np.count_nonzero(both > _COMMON), np.count_nonzero(either > _COMMON)
 
 
 def _is_more_alike(first, second, corners):
@@ -288,8 +293,7 @@ def _is_more_alike(first, second, corners):
 
 def _have_common(first, second):
     """Return whether images have more structure in common than noise has by chance."""
-    both = np.count_nonzero(np.minimum(first, second) > _COMMON)
-    either = np.count_nonzero(np.maximum(first, second) > _COMMON)
+    both, either = _count_structure(first, second)
     return both > max(_LEAST_COMMON, _PART * either)
 
 
