@@ -15,6 +15,7 @@ __all__ = ["Registration", "measure_registration"]
 _MOST = 0.5  # of the sides: largest offset
 _WINDOW, _SMOOTH, _EDGE = 25, 0.7, 0.7
 _FAINT, _LINEAR = 3.5, 3.0  # of the median deviation
+_HIGH, _UNEQUAL = 99.0, 1.5  # percentile; ratio of noise relative to the structure
 _LEAST = 32  # pixels along a side that tell a position
 _LARGE, _BINNED = 600, 2  # larger images are binned
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
@@ -122,6 +123,39 @@ class _Tiles:
         return sliding_window_view(image, self.size)[tuple(starts.T)]
 
 
+@dataclass(frozen=True)
+class _Smooth:
+    """
+    An image (ny, nx) smoothed, without its level, where it is ``known``, 0 to 1.
+
+    ``noise`` is its median deviation, ``height`` that of its highest pixels, and
+    ``structure`` (ny, nx) its compressed structure.
+    """
+
+    image: np.ndarray
+    known: np.ndarray
+    noise: np.float32
+    height: np.float32
+    window: int
+
+    structure: np.ndarray
+
+    def alike(self, other):
+        """Return the structure (ny, nx), compressed as that of another image is."""
+        noise = other.noise / other.height * self.height
+        if noise < _UNEQUAL * self.noise:
+            return self.structure
+        return _compress(self.image, self.known, noise, self.window)
+
+
+def _compress(image, known, noise, window):
+    """Return the structure (ny, nx) of a smooth image, its logarithm where high."""
+    # Images of one scene that are compressed differently are displaced.
+    structure = np.maximum(image - _FAINT * noise, 0) / (_LINEAR * noise)
+    structure = ndimage.gaussian_filter(np.log1p(structure) * known, _SMOOTH)
+    return structure - ndimage.gaussian_filter(structure, window / 3)
+
+
 def _from_mean(values):
     """Return values (n, ...) minus their mean, 0 where they are not known."""
     known = np.isfinite(values)
@@ -147,7 +181,8 @@ def measure_registration(stack, bad=None):
         return _features(stack[i], None if bad is None else bad[i], binning)
 
     def measure(image):
-        found = _measure_pair(images[0], image, _MATTERS / binning)
+        pair = images[0].alike(image), image.alike(images[0])
+        found = _measure_pair(*pair, _MATTERS / binning)
         return [value * binning for value in found]
 
     images = in_threads(prepare, range(len(stack)), most=2)
@@ -157,7 +192,7 @@ def measure_registration(stack, bad=None):
 
 
 def _features(image, bad, binning):
-    """Return a binned image of the structure, compressed, without thin defects."""
+    """Return the `_Smooth` image, binned, without thin defects."""
     image = np.array(image, dtype=np.float32)
     bad = np.zeros(image.shape, dtype=bool) if bad is None else bad
     whole, _ = _filled(image, bad)
@@ -173,12 +208,12 @@ def _features(image, bad, binning):
     lowest = running(np.minimum, smooth, window)
     smooth -= ndimage.uniform_filter(lowest, window)
     sample = smooth[known > 0][::7] if known.any() else np.zeros(1)
-    middle = np.median(sample)
+    middle, highest = np.percentile(sample, (50, _HIGH)).astype(np.float32)
     noise = np.float32(max(np.median(np.abs(sample - middle)), 1e-9))
-    smooth -= middle + _FAINT * noise
-    structure = np.log1p(np.maximum(smooth, 0) / (_LINEAR * noise)) * known
-    structure = ndimage.gaussian_filter(structure, _SMOOTH)
-    return structure - ndimage.gaussian_filter(structure, window / 3)
+    smooth -= middle
+    height = max(highest - middle, noise)
+    structure = _compress(smooth, known, noise, window)
+    return _Smooth(smooth, known, noise, height, window, structure)
 
 
 def _mean_of_blocks(image):

@@ -92,6 +92,19 @@ class TestOffsets:
         assert found.registered
         assert np.nanmax(np.abs(found.offsets)) < 0.1
 
+    @pytest.mark.parametrize("seed", [65, 71])
+    def test_unlike_skies(self, seed):
+        """Faint structure that a bright sky hides is no displacement of the rest."""
+        sim = simulate_exposures((160, 160), scene="longslit", seed=seed, cr_rate=0)
+        y, x = np.mgrid[:160, :160] / 160 - 0.5
+        rng = np.random.default_rng(seed)
+        angle = rng.uniform(0, 2 * np.pi)
+        bright = 4000 * (1 + np.cos(angle) * x + np.sin(angle) * y)
+        data = rng.poisson(sim.expected[0] + [np.full_like(bright, 200), bright])
+        found = measure_registration(data.astype(np.float32))
+        assert found.registered
+        assert_allclose(found.offsets[1], 0, atol=0.2)
+
     def test_nothing(self):
         """Noise and hits tell nothing."""
         sim = simulate_exposures(SHAPE, seed=7)
