@@ -175,7 +175,8 @@ def match(frames, scene, fits, *, strips=True, free_only=False):
     Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
     No correction takes a pixel below -2 sigma: the other exposures would look hit
-    there. The dispersion is measured without this limit. Unused pixels do not change.
+    there. The dispersion is measured without this limit. Bad and low pixels do not
+    change; saturated ones do, which may be flagged.
     With ``free_only`` the exposures alone are returned, without this limit.
     """
     matched, differences = (np.empty_like(frames.data) for _ in range(2))
@@ -244,13 +245,14 @@ def _match_strips(difference, frames, scene, i, part, *, axis):
 
 
 def _guarded(difference, frames, scene, i, part):
-    """Return the correction limited to -2 sigma; unused pixels are not corrected."""
+    """Return the correction limited to -2 sigma; bad and low pixels have none."""
     original = _difference(frames, scene, i, part)
     noise = np.sqrt(match_variance(scene.reference[part], frames.noise.at(part), i))
     guarded = np.maximum(difference, np.minimum(original, -_HOLE * noise))
-    if frames.unused is not None:
-        unused = frames.unused[i][part]
-        guarded[unused] = original[unused]
+    for never in (frames.bad, frames.low):
+        if never is not None:
+            unused = never[i][part]
+            guarded[unused] = original[unused]
     return guarded
 
 

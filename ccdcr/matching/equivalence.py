@@ -171,8 +171,10 @@ class Equivalence:
                 f"{1 - values / number:.0%} of the pixels look hit in a majority of "
                 "the exposures: scale the exposures or subtract their sky first"
             )
-        # Larger values only after matching are hits on a few bright pixels.
-        left = np.fmin(self.levels["before"], self.levels["after"])
+        # Larger values only after matching are hits on a few bright pixels. Where none
+        # is known after it, matching has moved the pixels to other levels.
+        before, after = (np.asarray(self.levels[k]) for k in ("before", "after"))
+        left = np.where(np.isnan(after), np.nan, np.fmin(before, after))
         # Of two exposures a hit makes one much lower than the other.
         left = _largest(left[self._sure] if len(self.terms) == 2 else left)
         if left > _MAX_RATIO:

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from ccdcr.matching.match_tiles import Tiling
 from ccdcr.utils import stacks as kernels
@@ -101,10 +102,17 @@ def measure_sky_levels(frames):
     limit = _LEVEL * np.sqrt(frames.noise.typical.mean_variance(height))
     if not (np.abs(values) > limit).any():
         return None
-    sky = replace(sky, values=values)
-    difference, _ = _differences(
-        with_level_skies(frames, sky), darkest, tiling, faint=True
+    # Bright structure may fill most of a tile, but not its faintest pixels.
+    faint = sky.values + _differences(level, darkest, tiling, faint=True)[0]
+    lowest, highest = (
+        function(faint, (1, 3, 3), mode="nearest")
+        for function in (ndimage.minimum_filter, ndimage.maximum_filter)
     )
+    reach = highest - lowest  # a slope goes on beyond the outer tiles
+    values = np.clip(values, lowest - reach, highest + reach)
+    sky = replace(sky, values=values)
+    level = with_level_skies(frames, sky)
+    difference, _ = _differences(level, darkest, tiling, faint=True)
     return replace(sky, values=sky.values + difference)
 
 

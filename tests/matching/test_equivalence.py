@@ -172,6 +172,9 @@ class TestFailures:
         report.levels["before"][3] = 5
         assert any(text.startswith("Q / Q0 = 4.0") for text in report.failures)
         assert report.needed
+        # Matched pixels are on other levels.
+        report.levels["after"][3] = np.nan
+        assert not report.failures
 
     def test_detection(self):
         """A detection says so, too, once."""

@@ -141,13 +141,17 @@ def trace(rng, amplitude, flux, variance, shift, shape=(100, 300)):
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NotEquivalentWarning")
-@pytest.mark.parametrize(("n", "ratio"), [(3, 30), (3, 100), (5, 100)])
-def test_bright_trace(n, ratio):
-    """A trace whose flux, width and place vary has no flag, however bright."""
+@pytest.mark.parametrize(
+    ("n", "ratio", "level"), [(3, 30, None), (3, 100, None), (5, 100, None), (5, 60, 1)]
+)
+def test_bright_trace(n, ratio, level):
+    """A trace whose flux, width and place vary has no flag, be it saturated in some."""
     rng, sigma = np.random.default_rng(1001), 5 / 2.355
     flux, width = 1 + 0.1 * rng.uniform(-1, 1, (2, n))
     shift = 0.3 * rng.uniform(-1, 1, n)
-    ccds = trace(rng, ratio**2 / GAIN, flux, (sigma * width) ** 2, shift)
-    masks = detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE)
+    peak = ratio**2 / GAIN
+    ccds = trace(rng, peak, flux, (sigma * width) ** 2, shift)
+    level = None if level is None else level * peak
+    masks = detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE, ma_satlevel=level)
     y, x = np.indices(masks.shape)
     assert not masks.crmasks[:, np.abs(y - 50 - 0.007 * x) < 8].any()

@@ -69,6 +69,15 @@ class TestMeasured:
         assert_array_equal(sky.planes()[0], 0)
         assert_allclose(sky.planes()[1:], [slope - 200] * 2, atol=25)
 
+    def test_trace(self):
+        """A bright trace of another flux, which fills a tile, is no sky."""
+        trace = 90_000 * np.exp(-0.5 * ((Y * 160 - 1) / 7) ** 2)
+        skies = [200 + trace, 200 + 0.9 * trace, 250 + 1.1 * trace]
+        planes = measure_sky_levels(frames_of(exposures(skies))).planes()
+        # The noise as in a slope; the other skies are 0 or 50.
+        assert_allclose(planes.mean(axis=(1, 2)), [0, 0, 50], atol=3)
+        assert_allclose(planes[:, Y[:, 0] < -0.25].max(axis=(1, 2)), [0, 0, 50], atol=9)
+
     def test_part(self):
         """A part of the levels are the levels of a part."""
         sky = measure_sky_levels(frames_of(exposures([200, 200, 900 * (1 + Y)])))
