@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage
 
-from ccdcr.utils.neighbours import in_threads, running
+from ccdcr.utils.neighbours import box_sums, in_threads, running
 from ccdcr.utils.stacks import median
 
 __all__ = ["Registration", "measure_registration"]
@@ -206,7 +206,7 @@ def _features(image, bad, binning):
         smooth = ndimage.gaussian_filter(smooth, _SMOOTH)
     window = _WINDOW // binning | 1
     lowest = running(np.minimum, smooth, window)
-    smooth -= ndimage.uniform_filter(lowest, window)
+    smooth -= box_sums(lowest, window) / np.float32(window**2)
     sample = smooth[known > 0][::7] if known.any() else np.zeros(1)
     middle, highest = np.percentile(sample, (50, _HIGH)).astype(np.float32)
     noise = np.float32(max(np.median(np.abs(sample - middle)), 1e-9))
@@ -229,8 +229,8 @@ def _filled(image, bad):
     if not bad.any() or bad.all():
         return image, known * (not bad.all())
     image = np.where(bad, np.float32(0), image)
-    near = ndimage.uniform_filter((~bad).astype(np.float32), 5)
-    local = ndimage.uniform_filter(image, 5) / np.maximum(near, np.float32(1e-3))
+    near = box_sums((~bad).astype(np.float32), 5) / np.float32(25)
+    local = box_sums(image, 5) / np.maximum(25 * near, np.float32(0.025))
     local[near < 0.1] = np.median(image[~bad])
     known[near < _EDGE] = 0
     return np.where(bad, local, image), known
@@ -315,7 +315,7 @@ def _is_more_alike(first, second, corners):
         return False
     # What only one of them has are hits.
     common = np.nan_to_num(np.max(moved, axis=0), nan=-1)
-    common = ndimage.maximum_filter(np.minimum(first, common), 5) > _COMMON
+    common = running(np.maximum, np.minimum(first, common), 5) > _COMMON
     common &= size > size.max() / 2
     rest = []
     for image in moved:
@@ -430,7 +430,7 @@ def _correlation(a, b):
 
 def _tensors(a, b):
     """Return products (2, 2) of the slopes of two images, and of each with itself."""
-    both = ndimage.maximum_filter(np.minimum(a, b), 5) > _COMMON
+    both = running(np.maximum, np.minimum(a, b), 5) > _COMMON
     (ay, ax), (by, bx) = (np.gradient(image) for image in (a, b))
     a, b = (np.stack([x[both], y[both]]) for x, y in ((ax, ay), (bx, by)))
     tensor = a @ b.T

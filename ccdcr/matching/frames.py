@@ -10,10 +10,11 @@ from scipy import ndimage
 
 from ccdcr.utils.neighbours import (
     bands_in_cache,
+    box_sums,
     in_threads,
     median_of_nine,
     running,
-    sums_along,
+    smooth_columns,
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
@@ -366,10 +367,10 @@ def find_structure(image, noise):
 def _measure(image, noise):
     """Return profile, height and contrast of a band, each (ny, nx)."""
     variance = noise.mean_variance(image)
-    smooth = ndimage.gaussian_filter(image, 1, mode="nearest")
+    smooth = ndimage.gaussian_filter1d(image, 1, mode="nearest")
+    smooth = smooth_columns(smooth, 1)
     lowest = running(np.minimum, smooth, _WINDOW)
-    sums = sums_along(sums_along(lowest, _WINDOW, 0), _WINDOW, 1)
-    profile = image - sums / np.float32(_WINDOW**2)
+    profile = image - box_sums(lowest, _WINDOW) / np.float32(_WINDOW**2)
     height = _debiased(np.maximum(profile, 0), 4 * variance)
     spread = running(np.maximum, image, 3) - running(np.minimum, image, 3)
     return profile, height, _debiased(spread, 16 * variance) / 2

@@ -14,7 +14,6 @@ from functools import lru_cache
 from itertools import chain, pairwise, product
 
 import numpy as np
-from scipy import ndimage
 
 from ccdcr.matching.match_tiles import TileFits, match_variance, weights
 from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
@@ -87,11 +86,20 @@ def find_fitted(image, profile, noise, grow=_GROW):
         wide, inside = with_halo(rows, grow + 2, len(fitted))
         sigma = np.sqrt(noise.at(wide).mean_variance(image[wide]))
         found = profile[wide] > _THRESHOLD * sigma
-        found = ndimage.binary_opening(found, np.ones((2, 2), dtype=bool))
-        fitted[rows] = dilate(found, grow)[inside]
+        fitted[rows] = dilate(_wide(found), grow)[inside]
 
     in_threads(work, bands_in_cache(fitted.shape))
     return fitted
+
+
+def _wide(mask):
+    """Return the pixels of a mask (ny, nx) that are in a block of 2 x 2 of them."""
+    block = mask[:-1] & mask[1:]
+    block = block[:, :-1] & block[:, 1:]
+    wide = np.zeros_like(mask)
+    for y, x in product((np.s_[:-1], np.s_[1:]), repeat=2):
+        wide[y, x] |= block
+    return wide
 
 
 @dataclass(frozen=True)

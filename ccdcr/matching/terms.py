@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from ccdcr.matching.frames import find_structure
 from ccdcr.matching.kernels import find_fitted
 from ccdcr.matching.match_tiles import Tiling, match_variance, weights
-from ccdcr.utils.neighbours import in_threads, with_halo
+from ccdcr.utils.neighbours import in_threads, smooth_columns, with_halo
 
 __all__ = ["Terms", "measure_terms"]
 
@@ -159,7 +159,7 @@ class _Fit:
         tolerance += np.square(self.scene.structure.contrast[rows])
         tolerance *= _TOLERANCE
         tolerance += match_variance(m, noise, i)
-        return self.matched.data[i, rows] - m, tolerance
+        return self.matched.data[i][rows] - m, tolerance
 
     def equations(self):
         """Return normal, right and the variance of right, each (n, ty, tx, k, ...)."""
@@ -167,7 +167,7 @@ class _Fit:
         results = [np.zeros((*shape, *size)) for size in ((k, k), (k,), (k, k))]
 
         def work(rows):
-            fitted = self.fitted[rows][self._sampled(rows)]
+            fitted = self.fitted[self._sampled(rows)]
             if not fitted.any():
                 return
             terms = self._derivatives(rows)
@@ -193,7 +193,8 @@ class _Fit:
 
     def _sampled(self, rows):
         """Return the even rows and columns of a band: they tell all that is smooth."""
-        return slice(rows.start % _EVERY, None, _EVERY), slice(None, None, _EVERY)
+        start = rows.start + rows.start % _EVERY
+        return slice(start, rows.stop, _EVERY), slice(None, None, _EVERY)
 
     def _pixels(self, a, b, rows):
         """Return the part of the sampled band that is in a tile."""
@@ -206,31 +207,37 @@ class _Fit:
     def _derivatives(self, rows):
         """Return the derivatives of the smooth mean and 1, (k, rows, columns)."""
         wide, inside = with_halo(rows, _HALO, len(self.mean))
-        profile, (every, along_x) = self.structure.profile[wide], self._sampled(rows)
-        along = [
-            gaussian_filter1d(profile, _SMOOTH, 0, a, mode="nearest")[inside][every]
-            for a in range(5)
-        ]
+        profile = self.structure.profile[wide]
+        along = [self._smooth(profile, rows, inside, order) for order in range(5)]
         planes = [
-            gaussian_filter1d(along[a], _SMOOTH, 1, b, mode="nearest")[:, along_x]
+            gaussian_filter1d(along[a], _SMOOTH, 1, b, mode="nearest")[:, ::_EVERY]
             for a, b in _ORDERS
         ]
         return np.stack([*planes, np.ones_like(planes[0])])
+
+    def _smooth(self, plane, rows, inside, order=0):
+        """Return the sampled rows of a plane (wide rows, nx), smooth along columns."""
+        first = inside.start + rows.start % _EVERY
+        smooth = smooth_columns(plane[first % _EVERY :], _SMOOTH, order, _EVERY)
+        number = len(range(*self._sampled(rows)[0].indices(rows.stop)))
+        return smooth[first // _EVERY :][:number]
 
     def _planes(self, i, rows):
         """Return the smooth difference, its variance and weight of an exposure."""
         wide, inside = with_halo(rows, _HALO, len(self.mean))
         difference = self._filled(i, wide) - self.mean[wide]
         difference -= self.tiling.interpolate(self.background[i], wide)[0]
-        for axis in (0, 1):
-            difference = gaussian_filter1d(difference, _SMOOTH, axis, mode="nearest")
-        variance = match_variance(self.mean[rows], self.frames.noise.at(rows), i)
-        residual, tolerance = self._residual(i, rows)
-        residual[self.masks[i, rows] & (np.square(residual) > _CLEAR * tolerance)] = 0
-        usable = None if self.frames.unused is None else ~self.frames.unused[i, rows]
-        weight = weights(residual, tolerance, usable)
+        difference = self._smooth(difference, rows, inside)
+        difference = gaussian_filter1d(difference, _SMOOTH, mode="nearest")
         sampled = self._sampled(rows)
-        return [plane[sampled] for plane in (difference[inside], variance, weight)]
+        noise = self.frames.noise.at(sampled)
+        variance = match_variance(self.mean[sampled], noise, i)
+        residual, tolerance = self._residual(i, sampled)
+        hit = self.masks[i][sampled] & (np.square(residual) > _CLEAR * tolerance)
+        residual[hit] = 0
+        unused = self.frames.unused
+        usable = None if unused is None else ~unused[i][sampled]
+        return difference[:, ::_EVERY], variance, weights(residual, tolerance, usable)
 
 
 def _equations(terms, difference, variance, weight):

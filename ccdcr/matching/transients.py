@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from scipy import ndimage
 from scipy.stats import chi2, norm
 
 from ccdcr.matching.clean_reference import means_of_others
-from ccdcr.utils.neighbours import dilate, in_threads
+from ccdcr.utils.neighbours import box_sums, dilate, in_threads, running
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
@@ -176,8 +175,8 @@ def _measure_all(frames, matched, masks):
 
 def _find_peaks(profile, sigma, masks):
     """Return rows and columns (m, 2) of peaks that are not hit, the brightest first."""
-    peak = profile == ndimage.maximum_filter(profile, 2 * _SMALLEST + 1)
-    peak &= ndimage.uniform_filter(profile, 3) > _BRIGHT * sigma
+    peak = profile == running(np.maximum, profile, 2 * _SMALLEST + 1)
+    peak &= box_sums(profile, 3) > 9 * _BRIGHT * sigma
     peak &= ~dilate(masks.any(axis=0), 1)
     inner = slice(_LARGEST, -_LARGEST)
     y, x = np.nonzero(peak[inner, inner])

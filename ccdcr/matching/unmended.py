@@ -8,7 +8,7 @@ from scipy import fft, ndimage
 from scipy.stats import poisson
 
 from ccdcr.matching.clean_reference import lowest_others
-from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
+from ccdcr.utils.neighbours import bands_in_cache, box_sums, in_threads, with_halo
 
 __all__ = [
     "Displacement",
@@ -21,7 +21,7 @@ __all__ = [
 _BOX = 3  # pixels
 _SIGMAS, _MISSING = np.float32(7.0), np.float32(0.75)  # of the signal
 _PIECE, _CELL = 16, 32  # pixels: a trace is cut into pieces, which are in cells
-_LEAST_PIXELS, _ENOUGH = 4, 20_000  # of a piece, and of all pieces
+_LEAST_PIXELS, _ENOUGH = 4, 8_000  # of a piece, and of all pieces
 _LARGEST = 1024  # pixels along a side of the images that are correlated
 _CANDIDATES = 30  # shifts
 _COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
@@ -79,7 +79,7 @@ def find_displacement(frames, background):
 
 def _measure_excess(frames, background):
     """
-    Return the excess (n, ny, nx) over the lowest other exposure, smoothed.
+    Return the excess (n, ny, nx) over the lowest other exposure, in 3 x 3 pixels.
 
     It is 0 where it is noise, or where not most of the signal is missing there.
     """
@@ -96,10 +96,10 @@ def _measure_excess(frames, background):
                 known &= ~unused[i]
             lower = np.where(known, low, stack[i])
             variance = noise.variance(lower, i) + noise.variance_of_others(lower, i)
-            mean = ndimage.uniform_filter(stack[i] - lower, _BOX)
-            height = ndimage.uniform_filter(stack[i] - level, _BOX)
-            least = np.maximum(_SIGMAS / _BOX * np.sqrt(variance), _MISSING * height)
-            excess[i, rows] = np.where((mean > least) & known, mean, 0)[inside]
+            total = box_sums(stack[i] - lower, _BOX)
+            height = box_sums(stack[i] - level, _BOX)
+            least = np.maximum(_SIGMAS * _BOX * np.sqrt(variance), _MISSING * height)
+            excess[i, rows] = np.where((total > least) & known, total, 0)[inside]
 
     in_threads(work, bands_in_cache(frames.shape))
     return excess

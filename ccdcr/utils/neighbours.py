@@ -3,6 +3,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -11,6 +12,7 @@ __all__ = [
     "EIGHT",
     "FOUR",
     "bands_in_cache",
+    "box_sums",
     "cut_bands",
     "dilate",
     "groups_with_seed",
@@ -20,7 +22,7 @@ __all__ = [
     "number_of_threads",
     "pixels_of_seeded_groups",
     "running",
-    "sums_along",
+    "smooth_columns",
     "with_halo",
 ]
 
@@ -72,7 +74,7 @@ def number_of_threads(most):
 
 
 def running(function, image, size):
-    """Return `numpy.minimum` or `numpy.maximum` of (ny, nx) in windows of odd size."""
+    """Return `numpy.minimum`, `maximum` or `logical_or` in windows of odd size."""
     result = np.pad(image, size // 2, mode="edge")
     for axis in (0, 1):
         result = _along(function, result, size, axis)
@@ -93,25 +95,61 @@ def _part(image, axis, start, stop):
     return image[:, start:stop] if axis else image[start:stop]
 
 
-def sums_along(image, size, axis, mode="edge"):
+def box_sums(image, size):
     """
-    Return the sums of (ny, nx) in windows of odd ``size`` along one axis.
+    Return the sums of (ny, nx) in windows of odd ``size``, edges repeated.
 
     Sums of 2, 4, 8 ... pixels are added. Float32 is precise enough for these,
-    unlike for running sums. ``mode`` is that of `numpy.pad`.
+    unlike for running sums.
     """
-    half, length = size // 2, image.shape[axis]
-    edges = [(half, half) if k == axis else (0, 0) for k in (0, 1)]
-    sums, width, done, total = np.pad(image, edges, mode=mode), 1, 0, None
+    sums = np.pad(image, size // 2, mode="edge")
+    return _sums_along(_sums_along(sums, size, 0), size, 1)
+
+
+def _sums_along(sums, size, axis):
+    """Return the sums in windows along an axis, shorter by ``size`` - 1."""
+    length = sums.shape[axis] - size + 1
+    width, done, total = 1, 0, None
     while True:
         if size & width:
             part = _part(sums, axis, done, done + length)
-            total = part.copy() if total is None else np.add(total, part, out=total)
+            total = part if total is None else total + part
             done += width
         if done == size:
             return total
         sums = _part(sums, axis, 0, -width) + _part(sums, axis, width, None)
         width *= 2
+
+
+def smooth_columns(image, sigma, order=0, step=1):
+    """
+    Return every ``step`` th row of (ny, nx) filtered by a Gaussian along columns.
+
+    It is `scipy.ndimage.gaussian_filter1d` with edges repeated, and faster as it adds
+    whole rows. ``order`` is that of the derivative.
+    """
+    weights = _gaussian_weights(sigma, order)
+    half = len(weights) // 2
+    padded = np.pad(image, ((half, half), (0, 0)), mode="edge")
+    rows = [padded[k : k + len(image) : step] for k in range(2 * half + 1)]
+    combine = np.subtract if order % 2 else np.add
+    total = rows[half] * weights[half]
+    pair = np.empty_like(total)
+    for k in range(1, half + 1):
+        combine(rows[half + k], rows[half - k], out=pair)
+        pair *= weights[half + k]
+        total += pair
+    return total
+
+
+@lru_cache
+def _gaussian_weights(sigma, order):
+    """Return the weights of a Gaussian filter, from its response to one pixel."""
+    half = int(4 * sigma + 0.5)
+    pixel = np.zeros(2 * half + 1)
+    pixel[half] = 1
+    response = ndimage.gaussian_filter1d(pixel, sigma, order=order, mode="constant")
+    return response[::-1].astype(np.float32)
 
 
 def median_of_nine(image):
@@ -169,5 +207,4 @@ def dilate(mask, times):
     if times == 0 or not mask.any():
         return mask.copy()
     # n dilations by 3 x 3 pixels are one by a larger square.
-    size = 2 * times + 1
-    return ndimage.maximum_filter(mask, size=size, mode="constant", cval=False)
+    return running(np.logical_or, mask, 2 * times + 1)

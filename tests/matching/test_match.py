@@ -34,10 +34,11 @@ from ccdcr.matching.mismatch import EDGES, Dispersion, Tails
 from ccdcr.simulation import evaluate, simulate_exposures
 from ccdcr.utils.neighbours import (
     bands_in_cache,
+    box_sums,
     in_threads,
     median_of_nine,
     running,
-    sums_along,
+    smooth_columns,
 )
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
@@ -255,16 +256,20 @@ class TestWindows:
         assert_array_equal(running(np.minimum, image, size), low)
         high = ndimage.maximum_filter(image, size, mode="nearest")
         assert_array_equal(running(np.maximum, image, size), high)
-        for axis in (0, 1):
-            mean = ndimage.uniform_filter1d(
-                image.astype(float), size, axis=axis, mode="nearest"
-            )
-            assert_allclose(sums_along(image, size, axis), mean * size, rtol=1e-6)
-            mean = ndimage.uniform_filter1d(
-                image.astype(float), size, axis=axis, mode="constant"
-            )
-            sums = sums_along(image, size, axis, mode="constant")
-            assert_allclose(sums, mean * size, rtol=1e-5)
+        mean = ndimage.uniform_filter(image.astype(float), size, mode="nearest")
+        assert_allclose(box_sums(image, size), mean * size**2, rtol=1e-5)
+
+    @pytest.mark.parametrize("order", range(5))
+    @pytest.mark.parametrize("step", [1, 2])
+    def test_gaussian(self, rng, order, step):
+        """Derivatives along columns."""
+        image = rng.normal(100, 1, (40, 31)).astype(np.float32)
+        image[20, 3:9] += 500
+        expected = ndimage.gaussian_filter1d(
+            image.astype(float), 1.2, axis=0, order=order, mode="nearest"
+        )
+        smooth = smooth_columns(image, 1.2, order, step)
+        assert_allclose(smooth, expected[::step], rtol=1e-5, atol=1e-3)
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 30), (40, 51)])
     def test_median(self, rng, shape):
