@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 from scipy import ndimage
+from scipy.special import logsumexp
 
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import median_of_nine
@@ -16,14 +17,20 @@ _BLOCK, _BAND = 16, 128  # pixels
 _ENOUGH, _PAIRS = 1 << 18, 6  # pixels, and differences, that are enough
 _MAD, _CLIP = 1.4826, 4.0  # sigmas
 _BINS, _LEAST = 16, 600  # of signal, and pixels of a bin
+_SURE = 4.0  # of the noise of a bin times the root of its pixels
 _WIDE = 4.0  # sigmas of signal that tell gain from read noise
 _CORRELATED = 0.1  # of neighbouring pixels
-_OF_ERROR, _MODEL_ERROR = 5.5, 0.02  # of the logarithm of a variance
+_OF_ERROR, _MODEL_ERROR = 5.5, 0.04  # of the logarithm of a variance
+_OF_TENTH = 0.53  # quantile 0.1 of the median of nine, in sigmas of one
+_OF_HITS = {0.0: 0.0, 0.04: 0.5, 0.08: 2.0}  # of the variance, and chi2 of it
+_MISMATCHES, _LEVELS, _OF_MISMATCH = 12, 4, 0.5  # of the variance
 _ALMOST, _IMPROBABLE = 6.0, 12.0  # chi2 above the best one, with unlikely values
 _MOST_CAUSES = 3
 _APART = 3.0  # sigmas of the mean exposure, of signals that are told apart
 _FACTORS = np.linspace(-3.5, 3.5, 281)  # logarithms
-_UNLIKELY = 3.0  # chi2 of an error by a factor of e
+_LOG_RANGE, _LEAST_SKY = 4.0, 0.05  # of a bias or sky, and part that sky is
+_LEAST_BIAS, _RARE = 100.0, 3.0  # adu, and chi2 of one smaller by a factor of e
+_SKY_LEFT, _MOST_LEFT = 0.06, 4.0  # of a subtracted sky, and chi2 of more
 _SKY_BELOW, _SKY_NOISE = 0.3, 3.0  # of the sky that is missing, and sigmas
 
 
@@ -49,8 +56,10 @@ def check_noise(frames):
     fitted to the differences in blocks; an excess that grows with the signal is taken
     for what is left of it.
     """
-    signal, z, correlation = _deviations(frames)
-    x, pixels, ratio = _by_signal(signal, z)
+    signal, planes, correlation = _deviations(frames)
+    x, pixels, ratio = _by_signal(signal, _used(planes))
+    if (kernels.is_off(np.sqrt(ratio)) & (ratio > 1)).any():
+        x, pixels, ratio = _by_signal(signal, _used(planes, steps=True))
     noise = frames.noise.typical
     gain, floor = 1 / float(noise.slope.mean()), float(noise.floor.mean())
     model = _Model(gain, gain * np.sqrt(floor))
@@ -63,16 +72,23 @@ def check_noise(frames):
     levels = Table([x, pixels, np.sqrt(ratio)], names=("x", "pixels", "noise"))
     if not len(x):
         return NoiseCheck(levels)
-    ratio = _without_mismatch(ratio)
+    measured, ratio = ratio, _without_mismatch(ratio)
     levels["noise"] = np.sqrt(ratio)
-    if not kernels.is_off(levels["noise"]).any():
+    if not _surely_off(ratio, pixels).any():
         return NoiseCheck(levels)
     if correlation > _CORRELATED and np.average(ratio, weights=pixels) < 1:
         return NoiseCheck(levels, (("resampled", correlation),))
-    faint = np.quantile(signal, 0.1)
-    width = _APART * np.sqrt(np.median(ratio * model(x)) / len(frames.data))
-    x, pixels, variance = _merged(x, pixels, ratio * model(x), width)
+    error = np.sqrt(np.median(ratio * model(x)) / len(frames.data))
+    x, pixels, variance = _merged(x, pixels, measured * model(x), _APART * error)
+    # Noise lowers the quantile of a background of one level.
+    faint = np.quantile(signal, 0.1) + _OF_TENTH * error
     return NoiseCheck(levels, _likeliest(x, pixels, variance, model, faint))
+
+
+def _surely_off(ratio, pixels):
+    """Return where noise is off by more than is tolerated; an excess surely so."""
+    error = np.where(ratio > 1, 2 * np.sqrt(_OF_ERROR / pixels), 0)
+    return kernels.is_off(np.sqrt(ratio - np.minimum(error, np.abs(ratio - 1))))
 
 
 @dataclass(frozen=True)
@@ -117,18 +133,35 @@ def _without_mismatch(ratio):
     return np.where(ratio > 1, above, below)
 
 
-def _explanations(x, model):
-    """Return variances (m, bins), values (m, 1) and penalties of them by cause."""
-    factors = np.exp(_FACTORS)[:, np.newaxis]
-    bias = np.linspace(0, max(x.max(), 1e-9), 400)[:, np.newaxis]
+def _explanations(x, model, faint):
+    """
+    Return variances (m, bins), values (m,) and priors of them by cause.
+
+    A prior is -2 times the logarithm of the probability of each value.
+    """
+    factors = np.exp(_FACTORS)
+    bias = max(faint, 1e-9) * np.linspace(0.002, 1.1, 550)
     start = max(model.readnoise**2 / model.gain, 1 / model.gain)
-    sky = start * np.geomspace(1e-3, 1e4, 281)[:, np.newaxis]
-    far = _UNLIKELY * np.square(_FACTORS)
+    sky = start * np.geomspace(1e-3, 1e4, 281)
+    small = _RARE * np.square(np.log(np.minimum(bias / _LEAST_BIAS, 1)))
+    # As likely as the sky above it: a level is its sum with a sky of any size.
+    small += 2 * np.log(np.maximum(1 - bias / max(faint, 1e-9), _LEAST_SKY))
+    # A sky that was subtracted leaves a background of about 0.
+    left = np.square(np.maximum(faint, 0) / (_SKY_LEFT * sky))
+    far, flat = np.square(_FACTORS) + np.log(2 * np.pi), 2 * np.log(_LOG_RANGE)
+    known = {
+        "gain": ({"gain": factors}, factors * model.gain, far),
+        "readnoise": ({"readnoise": factors}, factors * model.readnoise, far),
+        "bias": ({"added": -bias}, bias, flat + small),
+        "sky": ({"added": sky}, sky, flat + np.minimum(left, _MOST_LEFT)),
+    }
     return {
-        "gain": (model(x, gain=factors), factors * model.gain, far),
-        "readnoise": (model(x, readnoise=factors), factors * model.readnoise, far),
-        "bias": (model(x, added=-bias), bias, 1.0),
-        "sky": (model(x, added=sky), sky, 0.0),
+        name: (
+            model(x, **{key: a[:, np.newaxis] for key, a in changed.items()}),
+            values,
+            prior - 2 * np.log(np.gradient(np.log(values))),
+        )
+        for name, (changed, values, prior) in known.items()
     }
 
 
@@ -136,18 +169,20 @@ def _likeliest(x, pixels, variance, model, faint):
     """
     Return up to three causes with their values, the likeliest first.
 
-    Others are named if they explain the noise as well, by values that can be.
+    It is the one with the highest probability of all its values: not all of them can
+    explain noise of one level. Others are named if they explain it as well.
     """
     error = _OF_ERROR / pixels + _MODEL_ERROR**2
     found, misfits, explained = {}, {}, {}
-    for name, known in _explanations(np.maximum(x, 0), model).items():
-        variances, values, penalty = known
-        misfit = np.square(np.log(variance / variances)) / error
-        misfit = misfit.sum(axis=1)
-        best = int(np.argmin(misfit + penalty))
-        misfits[name], found[name] = misfit[best], (misfit + penalty)[best]
-        explained[name] = float(values[best, 0])
-    # A sky that was subtracted leaves a background of about 0.
+    mismatch, hits = _mismatch(x, variance, faint), list(_OF_HITS.items())
+    for name, known in _explanations(np.maximum(x, 0), model, faint).items():
+        variances, values, prior = known
+        excess = np.log(variance / (variances + mismatch))
+        of_hits = [(np.square(excess - c) / error).sum(axis=-1) + p for c, p in hits]
+        misfit = np.min(of_hits, axis=(0, 1))
+        best = int(np.argmin(misfit + prior))
+        misfits[name], explained[name] = misfit[best], float(values[best])
+        found[name] = -2 * logsumexp(-(misfit + prior) / 2)
     most = min(_SKY_BELOW * explained["sky"], _SKY_NOISE * np.median(variance) ** 0.5)
     if faint > most:
         del found["sky"]
@@ -158,6 +193,15 @@ def _likeliest(x, pixels, variance, model, faint):
         for name in order
         if found[name] <= chi2 and misfits[name] <= misfit
     )
+
+
+def _mismatch(x, variance, faint):
+    """Return variances (k, 1, bins) that mismatch may add, as squared structure."""
+    square = np.square(np.maximum(x - faint, 0))
+    most = 0.0
+    if len(x) >= _LEVELS:
+        most = _OF_MISMATCH * (variance / np.maximum(square, 1e-9)).min()
+    return np.linspace(0, most, _MISMATCHES)[:, np.newaxis, np.newaxis] * square
 
 
 def _is_whole(frames):
@@ -184,9 +228,10 @@ def _in_blocks(plane):
 
 def _deviations(frames):
     """
-    Return signal and deviation in sigmas (m,) of differences, and their correlation.
+    Return signal (m,), deviations in sigmas of differences, and their correlation.
 
-    The median exposure, its slopes and curvature, and a constant are fitted in blocks.
+    The deviations are a list of blocks (m, 256), NaN where they are not used. The
+    median exposure, its slopes and curvature, and a constant are fitted in blocks.
     """
     rows = _rows(frames.shape)
     stack, noise = frames.data[:, rows], frames.noise.at(rows)
@@ -194,7 +239,7 @@ def _deviations(frames):
     signal = np.nan_to_num(kernels.median(stack, unused)).astype(np.float32)
     signal = median_of_nine(signal)
     if min(signal.shape) < _BLOCK:
-        return np.empty(0), np.empty(0), 0.0
+        return np.empty(0), [np.empty((0, 256))], 0.0
     slopes = (*np.gradient(signal), ndimage.laplace(signal))
     slopes = (_in_blocks(slope) for slope in slopes)
     blocks = _in_blocks(signal)
@@ -215,10 +260,19 @@ def _deviations(frames):
             good = ~(unused[i] | unused[i + 1])
         planes = (_in_blocks(p) for p in (difference, np.sqrt(variance), good))
         left, use = _residuals(*planes, terms)
+        left = np.where(use, left, np.nan)
         signals.append(blocks[use])
-        deviations.append(left[use])
-        correlations.append(_correlation(np.where(use, left, 0)))
-    return np.concatenate(signals), np.concatenate(deviations), np.mean(correlations)
+        deviations.append(left)
+        correlations.append(_correlation(np.nan_to_num(left)))
+    return np.concatenate(signals), deviations, np.mean(correlations)
+
+
+def _used(planes, *, steps=False):
+    """Return deviations (1, m), with ``steps`` also those along y and x (3, m)."""
+    used = [np.isfinite(plane) for plane in planes]
+    kinds = zip(*[(p, *(_steps(p) if steps else ())) for p in planes], strict=True)
+    pairs = [zip(kind, used, strict=True) for kind in kinds]
+    return np.stack([np.concatenate([p[use] for p, use in pair]) for pair in pairs])
 
 
 def _residuals(difference, sigma, good, terms):
@@ -239,6 +293,15 @@ def _residuals(difference, sigma, good, terms):
     return left * np.sqrt(number / lost), use
 
 
+def _steps(z):
+    """Return differences of neighbours along y and x over sqrt 2, (m, 256) each."""
+    planes = z.reshape(-1, _BLOCK, _BLOCK)
+    for axis in (1, 2):
+        step = planes - np.roll(planes, 1, axis=axis)
+        step[(slice(None),) * axis + (0,)] = np.nan
+        yield (step * np.float32(np.sqrt(0.5))).reshape(z.shape)
+
+
 def _correlation(z):
     """Return the correlation of neighbouring pixels in blocks (m, 256), 0 = ignored."""
     planes = z.reshape(-1, _BLOCK, _BLOCK)
@@ -254,11 +317,17 @@ def _correlation(z):
 
 
 def _by_signal(signal, z):
-    """Return signal, number and squared noise (measured over expected) of bins."""
+    """
+    Return signal, number and squared noise (measured over expected) of bins.
+
+    ``z`` (1 or 3, m) are deviations, and those of neighbours along y and x. What is
+    left of structure is often smooth along one of them: there the least noise is that
+    of the exposures.
+    """
     if signal.size < _LEAST:
         return np.empty((3, 0))
     order = np.argsort(signal)
-    signal, z = signal[order], np.abs(z[order])
+    signal, z = signal[order], np.abs(z[:, order])
     # Bins of as many pixels, and of as wide a range of signal.
     number = np.quantile(signal, np.linspace(0, 1, _BINS // 2 + 1)[1:-1])
     wide = np.linspace(*np.quantile(signal, (0.02, 0.998)), _BINS // 2)
@@ -267,7 +336,10 @@ def _by_signal(signal, z):
     for end in (*ends, signal.size):
         if end - start >= _LEAST:
             part = slice(start, end)
-            noise = _MAD * np.median(z[part])
+            noise = _MAD * np.median(z[0, part])
+            along = [_MAD * np.nanmedian(plane[part]) for plane in z[1:]]
+            if along and min(along) < noise * (1 - _SURE / np.sqrt(end - start)):
+                noise = min(along)
             rows.append((np.median(signal[part]), end - start, noise**2))
             start = end
     return np.array(rows, dtype=float).T
