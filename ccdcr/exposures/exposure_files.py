@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 
 from ccdcr.utils.files import is_packed, unpack
+from ccdcr.utils.scratch import reserve
 
 __all__ = [
     "FileRows",
@@ -192,7 +193,7 @@ class Scratch:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         size = int(np.prod(shape)) * self.dtype.itemsize
-        _reserve(self._file, size, folder or tempfile.gettempdir())
+        reserve(self._file, size, folder or tempfile.gettempdir())
 
     def __getitem__(self, rows):
         start, stop, _ = rows.indices(self.shape[0])
@@ -207,18 +208,6 @@ class Scratch:
     def whole(self):
         """Return the whole array; unused pages are not in memory."""
         return self[:].view(np.ndarray)
-
-
-def _reserve(file, size, folder):
-    """Reserve the space now: a disk that is full later would kill the process."""
-    if not size or not hasattr(os, "posix_fallocate"):
-        file.truncate(size)
-        return
-    try:
-        os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as err:
-        err.filename = f"{size} bytes for a temporary file in {folder}"
-        raise
 
 
 def temporary_folder(stack, folder):

@@ -2,6 +2,7 @@
 """Correction of exposures to a common reference, by tiles and strips."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -15,11 +16,13 @@ from ccdcr.matching.mismatch import (
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import (
     bands_in_cache,
+    cut_bands,
     dilate,
     in_threads,
     running,
     with_halo,
 )
+from ccdcr.utils.scratch import empty, keep, limited
 
 __all__ = ["HALO", "Limited", "Scene", "match", "match_along", "unmatched_dispersion"]
 
@@ -30,6 +33,8 @@ _PRIOR = 0.3
 _RANGE = (-0.7, 2.0)
 _SIGNIFICANT = 16.0  # squared sigmas
 HALO = _WIDTH // 2 * len(_ANNEALING)  # lines on both sides that change a result
+_FAR = _BLOCK * (_LENGTH // 2 + 2) * len(_ANNEALING)  # pixels along them, likewise
+_HIGH, _CACHED = 64 * _BLOCK, 1 << 18  # rows and pixels of blocks under a limit
 
 
 def match_along(axis, difference, height, variance, bad=None):
@@ -151,11 +156,12 @@ class Limited:
     values: np.ndarray
 
     @classmethod
-    def find(cls, free, matched, columns):
-        """Return where free values (n, ny, columns) are not the matched ones."""
-        i, y, x = np.nonzero(free != matched[:, :, columns])
-        places = np.ravel_multi_index((i, y, x + columns.start), matched.shape)
-        return cls(places, free[i, y, x])
+    def find(cls, free, matched, part):
+        """Return where free values (n, rows, columns) are not the matched ones."""
+        i, y, x = found = np.nonzero(free != matched[:, *part])
+        rows, columns = part
+        place = i, y + rows.start, x + columns.start
+        return cls(np.ravel_multi_index(place, matched.shape), free[found])
 
     @classmethod
     def join(cls, parts):
@@ -165,7 +171,7 @@ class Limited:
 
     def freed(self, matched):
         """Return a copy of the matched exposures whose corrections are not limited."""
-        free = matched.copy()
+        free = keep(matched) if limited() else matched.copy()
         free.ravel()[self.places] = self.values
         return free
 
@@ -179,7 +185,7 @@ def match(frames, scene, fits, *, strips=True, free_only=False):
     change; saturated ones do, which may be flagged.
     With ``free_only`` the exposures alone are returned, without this limit.
     """
-    matched, differences = (np.empty_like(frames.data) for _ in range(2))
+    differences = empty(frames.data.shape)
 
     def tiles_and_rows(rows):
         wide, inside = with_halo(rows, HALO, frames.shape[0])
@@ -192,34 +198,75 @@ def match(frames, scene, fits, *, strips=True, free_only=False):
                 _match_strips(difference, frames, scene, i, part, axis=1)
             differences[i, rows] = difference[inside]
 
-    def columns(columns):
-        wide, inside = with_halo(columns, HALO, frames.shape[1])
-        part = np.s_[:, columns]
-        reference = scene.reference[part]
-        free = np.empty_like(matched[:, :, columns])
-        for i in range(len(frames)):
-            difference = differences[i, :, wide].copy()
-            if strips:
-                _match_strips(difference, frames, scene, i, np.s_[:, wide], axis=0)
-            difference = difference[:, inside]
-            free[i] = reference + difference
-            if free_only:
-                continue
-            matched[i][part] = reference + _guarded(difference, frames, scene, i, part)
-        if free_only:
-            matched[:, :, columns] = free
-            return None
-        limited = Limited.find(free, matched, columns)
-        return _tails(free, matched[:, :, columns], frames, scene, part), limited
-
     in_threads(tiles_and_rows, fits.tiling.bands())
-    of_columns = bands_in_cache(frames.shape[::-1], longer=2)
-    parts = in_threads(columns, of_columns)
+    blocks = _Blocks(differences)
+    matched = blocks.after
+
+    def columns(part):
+        wide, inside = blocks.around(part)
+        free = np.empty_like(matched[:, *part])
+        reference = scene.reference[part]
+        for i in range(len(frames)):
+            difference = blocks.cut(i, part)
+            if strips:
+                _match_strips(difference, frames, scene, i, wide, axis=0)
+            difference = difference[inside]
+            free[i] = reference + difference
+            if not free_only:
+                guarded = _guarded(difference, frames, scene, i, part)
+                matched[i][part] = reference + guarded
+        if free_only:
+            matched[:, *part] = free
+            return None
+        found = Limited.find(free, matched, part)
+        return _tails(free, matched[:, *part], frames, scene, part), found
+
+    parts = in_threads(columns, blocks.parts)
     if free_only:
         return matched
-    tails, limited = zip(*parts, strict=True)
+    tails, found = zip(*parts, strict=True)
     dispersion = Dispersion.measure(Tails.join(tails), len(frames))
-    return matched, dispersion, Limited.join(limited)
+    return matched, dispersion, Limited.join(found)
+
+
+class _Blocks:
+    """
+    Blocks of a stack (n, ny, nx), ``parts``, for strips along columns.
+
+    Results replace the stack, but under a limit of memory, where blocks are smaller.
+    ``after`` is the stack of the results.
+    """
+
+    def __init__(self, stack):
+        self._before, self.after, self._edges = stack, stack, {}
+        ny, nx = shape = stack.shape[1:]
+        rows, columns = (
+            [slice(0, ny)],
+            bands_in_cache(shape[::-1], longer=2, step=HALO + 1),
+        )
+        if limited():
+            self.after = empty(stack.shape)
+            rows = cut_bands(shape, _HIGH * nx)
+            columns = cut_bands((nx, _HIGH), _CACHED)
+        else:
+            starts = [band.start for band in columns[1:]]
+            self._edges = {x: stack[..., x - HALO : x + HALO].copy() for x in starts}
+        self.parts = list(product(rows, columns))
+
+    def around(self, part):
+        """Return the part around a block that changes it, and the block in it."""
+        pairs = zip(part, (_FAR, HALO), self.after.shape[1:], strict=True)
+        return tuple(zip(*(with_halo(*pair) for pair in pairs), strict=True))
+
+    def cut(self, i, part):
+        """Return a copy of exposure i around a block, as it was before."""
+        wide, (_, inside) = self.around(part)
+        block, columns = self._before[i][wide].copy(), part[1]
+        if columns.start in self._edges:
+            block[:, : inside.start] = self._edges[columns.start][i, :, :HALO]
+        if columns.stop in self._edges:
+            block[:, inside.stop :] = self._edges[columns.stop][i, :, HALO:]
+        return block
 
 
 def unmatched_dispersion(frames, scene):

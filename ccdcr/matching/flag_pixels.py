@@ -15,15 +15,18 @@ from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import (
     FOUR,
     bands_in_cache,
+    find_places,
+    in_seeded_groups,
     in_threads,
-    pixels_of_seeded_groups,
     with_halo,
 )
+from ccdcr.utils.scratch import zeros
 
 __all__ = [
     "LEAST_OF_MEDIAN",
     "USUAL_LEAK",
     "Limits",
+    "Outliers",
     "coincident_pixels",
     "first_masks",
     "grow",
@@ -39,36 +42,112 @@ _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
 
 
-def grow(z, seed, low, leak, tail):
+@dataclass(frozen=True)
+class Outliers:
     """
-    Return the mask (ny, nx) grown from seeds on deviations z, -inf = never flagged.
+    Deviations in sigmas of exposures of a ``shape`` (ny, nx), -inf = never flagged.
 
-    Pixels with z > ``low`` that are connected to a seed are flagged. So are their four
-    neighbours if z plus ``leak`` times the z of the brightest one beside it, the charge
-    received, is above ``tail``: a low limit on z alone would select noise.
+    Only pixels above a limit and those beside them are kept: their flat ``places``, in
+    order, and ``values`` of each exposure. Of some ``rows`` all are kept (n, rows, nx).
+    As a sequence they are images (ny, nx), -inf elsewhere.
     """
-    if not seed.any():
-        return seed
-    core = pixels_of_seeded_groups(z > low, seed)
-    mask = np.zeros_like(seed)
-    mask.ravel()[core] = True
-    # With a margin, no neighbour is on the other side of the image.
-    width = z.shape[1] + 2
-    y, x = np.divmod(core, z.shape[1])
-    inside, values = (y + 1) * width + x + 1, z.ravel()[core]
-    brightest = np.zeros((z.shape[0] + 2) * width, dtype=z.dtype)
+
+    shape: tuple
+    places: list
+    values: list
+    rows: np.ndarray | None = None
+    kept: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, z, least, inside=np.s_[:]):
+        """Return those of deviations (n, ny, nx), of some rows of them."""
+        high = z > least
+        near = high.copy()
+        near[:, 1:] |= high[:, :-1]
+        near[:, :-1] |= high[:, 1:]
+        near[:, :, 1:] |= high[:, :, :-1]
+        near[:, :, :-1] |= high[:, :, 1:]
+        places = [np.flatnonzero(plane) for plane in near[:, inside]]
+        pairs = zip(z[:, inside], places, strict=True)
+        return cls(z[0, inside].shape, places, [p.ravel()[here] for p, here in pairs])
+
+    @classmethod
+    def find(cls, measure, frames, least, rows=()):
+        """Return those that ``measure(rows)`` returns (n, rows, nx) for bands."""
+        ny, nx = frames.shape
+        rows = np.asarray(rows, dtype=int)
+        kept = np.empty((len(frames), len(rows), nx), dtype=np.float32)
+
+        def work(band):
+            wide, inside = with_halo(band, 1, ny)
+            z = measure(wide)
+            _forbid(z, frames, wide)
+            here = slice(*np.searchsorted(rows, (band.start, band.stop)))
+            kept[:, here] = z[:, rows[here] - wide.start]
+            return cls.of(z, least, inside)
+
+        bands = bands_in_cache(frames.shape)
+        parts = in_threads(work, bands)
+        starts = [band.start * nx for band in bands]
+        places, values = [], []
+        for i in range(len(frames)):
+            pairs = zip(parts, starts, strict=True)
+            places.append(np.concatenate([p.places[i] + start for p, start in pairs]))
+            values.append(np.concatenate([part.values[i] for part in parts]))
+        return cls(frames.shape, places, values, rows, kept)
+
+    def __len__(self):
+        return len(self.places)
+
+    def __iter__(self):
+        for place, values in zip(self.places, self.values, strict=True):
+            plane = np.full(self.shape, -np.inf, dtype=np.float32)
+            plane.ravel()[place] = values
+            yield plane
+
+    def at_rows(self, rows):
+        """Return the deviations (n, rows, nx) of some of the rows that are kept."""
+        return self.kept[:, np.searchsorted(self.rows, rows)]
+
+    def grown(self, high, limits):
+        """Return the masks (n, ny, nx) grown from seeds above a limit."""
+        masks = zeros((len(self), *self.shape), bool)
+
+        def work(i):
+            found = grow(self.places[i], self.values[i], self.shape, high, limits)
+            masks[i].ravel()[found] = True
+
+        in_threads(work, range(len(self)))
+        return masks
+
+
+def grow(place, z, shape, high, limits):
+    """
+    Return the flat indices of pixels grown from seeds above a limit.
+
+    ``place`` are flat indices in order, ``z`` the deviations there. Pixels above the
+    ``low`` limit that are connected to a seed are flagged. So are their four neighbours
+    if z plus ``leak`` times the z of the brightest one beside it, the charge received,
+    is above ``tail``: a low limit on z alone would select noise.
+    """
+    leak = USUAL_LEAK if limits.leak is None else limits.leak
+    above = np.flatnonzero(z > limits.low)
+    core = in_seeded_groups(place[above], shape[1], z[above] > high)
+    core = above[core]
+    values = z[core]
+    y, x = np.divmod(place[core], shape[1])
+    brightest = np.zeros_like(z)
     ring = []
-    for step in (-width, -1, 1, width):
+    for dy, dx in FOUR:
+        inside = (y + dy >= 0) & (y + dy < shape[0]) & (x + dx >= 0)
+        inside &= x + dx < shape[1]
+        index = find_places(place, place[core[inside]] + (dy * shape[1] + dx))[0]
         # One shift hits no pixel twice, so that no value is lost.
-        place = inside + step
-        brightest[place] = np.maximum(brightest[place], values)
-        ring.append(place)
-    y, x = np.divmod(np.concatenate(ring), width)
-    within = (y > 0) & (y <= z.shape[0]) & (x > 0) & (x <= z.shape[1])
-    y, x = y[within] - 1, x[within] - 1
-    received = z.dtype.type(leak) * brightest[(y + 1) * width + x + 1]
-    mask[y, x] |= z[y, x] + received > tail
-    return mask
+        brightest[index] = np.maximum(brightest[index], values[inside])
+        ring.append(index)
+    ring = np.concatenate(ring)
+    ring = ring[z[ring] + z.dtype.type(leak) * brightest[ring] > limits.tail]
+    return place[np.concatenate([core, ring])]
 
 
 def measure_leak(z, masks):
@@ -130,13 +209,13 @@ def first_masks(frames, limits, level=None, extra=None):
     The noise is that of the smooth signal ``level`` (ny, nx) at least: that of a low
     reference would be too small. ``extra`` (ny, nx) is the variance of mismatch.
     """
-    z = np.empty_like(frames.data)
     unused = frames.unused
 
-    def work(rows):
+    def measure(rows):
         stack, noise = frames.data[:, rows], frames.noise.at(rows)
         part = None if unused is None else unused[:, rows]
         references, lows = low_references(stack, part)
+        z = np.empty_like(stack)
         for i, low in enumerate(references):
             signal = low
             if level is not None:
@@ -148,23 +227,27 @@ def first_masks(frames, limits, level=None, extra=None):
                 variance += extra[rows]
             with np.errstate(invalid="ignore"):
                 deviation = stack[i] - low + lows[i] * np.sqrt(others)
-                z[i, rows] = deviation / np.sqrt(variance)
+                z[i] = deviation / np.sqrt(variance)
+        return z
 
-    in_threads(work, bands_in_cache(frames.shape))
-    _forbid(z, frames)
-    return _grown(z, limits, limits.high + _MORE)
+    found = Outliers.find(measure, frames, limits.low)
+    return found.grown(limits.high + _MORE, limits)
 
 
-def next_masks(masks, limits, frames, level, extra=None):
-    """Return masks of deviations from the mean of clean others, and z (n, ny, nx)."""
-    z = np.empty_like(frames.data)
+def next_masks(masks, limits, frames, level, extra=None, *, rows=()):
+    """
+    Return masks of deviations from the mean of clean others, and the `Outliers`.
+
+    All deviations are kept of some rows.
+    """
     unused = frames.unused
 
-    def work(rows):
+    def measure(rows):
         wide, inside = with_halo(rows, REACH, frames.shape[0])
         stack, smooth, noise = frames.data[:, wide], level[wide], frames.noise.at(wide)
         part = None if unused is None else unused[:, wide]
         expected = expected_values(stack, masks[:, wide], smooth, noise, part)
+        z = np.empty_like(stack[:, inside])
         for i, (value, uncertain, number) in enumerate(expected):
             variance = uncertain + noise.variance(np.maximum(value, smooth), i)
             if extra is not None:
@@ -172,29 +255,20 @@ def next_masks(masks, limits, frames, level, extra=None):
                 variance += extra[wide] * np.maximum(2 / number, 1)
             with np.errstate(invalid="ignore"):
                 deviation = (stack[i] - value) / np.sqrt(variance)
-            z[i, rows] = deviation[inside]
+            z[i] = deviation[inside]
+        return z
 
-    in_threads(work, bands_in_cache(frames.shape))
-    _forbid(z, frames)
-    return _grown(z, limits, limits.high), z
+    found = Outliers.find(measure, frames, min(limits.low, _BRIGHT), rows)
+    return found.grown(limits.high, limits), found
 
 
-def _forbid(z, frames):
+def _forbid(z, frames, rows):
     """Set z to -inf, in place, in bad and low pixels and where it is not finite."""
     for never in (frames.bad, frames.low):
         if never is not None:
-            z[never] = -np.inf
+            z[never[:, rows]] = -np.inf
     if frames.unused is not None:
         z[~np.isfinite(z)] = -np.inf
-
-
-def _grown(z, limits, high):
-    leak = USUAL_LEAK if limits.leak is None else limits.leak
-
-    def work(i):
-        return grow(z[i], z[i] > high, limits.low, leak, limits.tail)
-
-    return np.stack(in_threads(work, range(len(z))))
 
 
 def coincident_pixels(z, masks, unused=None):
@@ -204,7 +278,7 @@ def coincident_pixels(z, masks, unused=None):
     Half of the good exposures are enough: they are in the mean of the two middle
     values. Only z > 2.3 counts, as neighbours may have got charge from adjacent hits.
     """
-    number = np.zeros(z.shape[1:], dtype=np.uint16)
+    number = np.zeros(masks.shape[1:], dtype=np.uint16)
     for plane, mask in zip(z, masks, strict=True):
         number += mask & (plane > LEAST_OF_MEDIAN)
     result = number >= needed_of_median(len(z))

@@ -18,6 +18,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
+from ccdcr.utils.scratch import empty
 
 __all__ = ["Frames", "Noise", "Structure", "find_structure", "structure_level"]
 
@@ -351,7 +352,7 @@ def structure_level(height, contrast):
 
 def find_structure(image, noise):
     """Return the `Structure` of a clean image (ny, nx) without bad pixels."""
-    planes = [np.empty_like(image) for _ in range(3)]
+    planes = [empty(image.shape) for _ in range(3)]
 
     def work(rows):
         wide, inside = with_halo(rows, _HALO, len(image))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ccdcr.matching.match_tiles import TileFits, match_variance, weights
 from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
+from ccdcr.utils.scratch import empty, keep
 
 __all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
 
@@ -51,7 +52,7 @@ class Taps:
     @classmethod
     def of_image(cls, image, half):
         """Pad an image for kernels of 2 half + 1 pixels."""
-        padded = np.pad(image, half, mode="reflect", reflect_type="odd")
+        padded = keep(np.pad(image, half, mode="reflect", reflect_type="odd"))
         dy, dx = _tap_places(half)
         return cls(padded.ravel(), half, padded.shape[1], dy * padded.shape[1] + dx)
 
@@ -80,7 +81,7 @@ def _tap_places(half):
 
 def find_fitted(image, profile, noise, grow=_GROW):
     """Return the pixels (ny, nx) of structure in an image, and ``grow`` around."""
-    fitted = np.empty(image.shape, dtype=bool)
+    fitted = empty(image.shape, bool)
 
     def work(rows):
         wide, inside = with_halo(rows, grow + 2, len(fitted))

@@ -164,7 +164,7 @@ class _Groups:
         label = label_groups(here)[0][pixels]
         keys = np.column_stack([label, np.packbits(low, axis=0).T])
         index = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-        plane = np.full(shape, -1)
+        plane = np.full(shape, -1, dtype=np.int32)
         plane[pixels] = index
         return cls(pixels, index, int(index.max()) + 1, plane)
 

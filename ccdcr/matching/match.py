@@ -26,7 +26,7 @@ from ccdcr.matching.frames import find_structure
 from ccdcr.matching.kernels import find_fitted, fit_kernels
 from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
-from ccdcr.matching.mismatch import noise_levels
+from ccdcr.matching.mismatch import noise_levels, sampled_rows
 from ccdcr.matching.terms import measure_terms
 from ccdcr.utils.neighbours import (
     FOUR,
@@ -37,6 +37,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
+from ccdcr.utils.scratch import empty, keep
 
 __all__ = [
     "Decision",
@@ -77,9 +78,8 @@ class Deviations:
     step: int
 
     @classmethod
-    def count(cls, level, z):
-        """Count pixels by level (ny, nx) and z (n, ny, nx), in some rows if many."""
-        step = max(round(z.size / _ENOUGH), 1)
+    def count(cls, level, z, step=1):
+        """Count pixels by level (ny, nx) and z of every ``step``-th row."""
         level = level[::step]
         low, high = np.quantile(level[:, ::_SAMPLE], [_PART, 1 - _PART])
         nx, ny = _CELLS
@@ -89,7 +89,7 @@ class Deviations:
         inside = (column >= 0) & (column < nx)
         shape = nx, ny + 2  # and what is beyond
         counts = np.zeros(shape, dtype=np.intp)
-        for plane in z[:, ::step]:
+        for plane in z:
             known = inside & np.isfinite(plane)
             row = np.clip(_cells(plane[known], y), -1, ny) + 1
             cells = column[known] * shape[1] + row
@@ -186,28 +186,31 @@ def find_hits(frames, options, advance=None):
     ``advance()`` is called after each pass.
     """
     matched = match_exposures(frames, options, advance=advance)
-    masks, z, _, leak = decide(matched, options.limits)
+    step = max(round(frames.data.size / _ENOUGH), 1)
+    counted, sample = np.arange(0, frames.shape[0], step), sampled_rows(frames.shape)
+    rows = np.union1d(counted, sample)
+    masks, z, _, leak = decide(matched, options.limits, rows)
     matched = replace(matched, known=replace(matched.known, leak=leak))
-    deviations = Deviations.count(matched.reference, z)
+    deviations = Deviations.count(matched.reference, z.at_rows(counted), step)
     coincident = coincident_pixels(z, masks, frames.unused)
     frames = replace(frames, noise=matched.frames.noise)
-    noise = noise_levels(frames, matched, masks, z)
+    noise = noise_levels(frames, matched, masks, z.at_rows(sample))
     return Found(masks, coincident, matched, deviations, noise)
 
 
-def decide(matched, limits):
+def decide(matched, limits, rows=()):
     """
-    Return masks, z (n, ny, nx), the masks that the means leave out, and the leak.
+    Return masks, `Outliers`, the masks that the means leave out, and the leak.
 
     Deviations from the mean of the clean others are flagged twice; in between the leak
-    is measured unless it is known.
+    is measured unless it is known. All deviations are kept of some rows.
     """
     given = matched.frames, matched.level, matched.extra
     before, z = next_masks(matched.masks, limits, *given)
     leak = matched.known.leak if limits.leak is None else limits.leak
     if leak is None:
         leak = measure_leak(z, before)
-    masks, z = next_masks(before, replace(limits, leak=leak), *given)
+    masks, z = next_masks(before, replace(limits, leak=leak), *given, rows=rows)
     return masks, z, before, leak
 
 
@@ -235,7 +238,9 @@ def match_exposures(frames, options, known=None, advance=None):
         masks = first_masks(frames, options.limits)
     for k in range(options.passes):
         if k > 0 or frames.low is not None:
+            scene = None  # two of them would need too much memory
             scene = _scene(current, masks, mean=k > 0)
+        current = masks = level = extra = None
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
         if k == options.passes - 1:
@@ -358,15 +363,21 @@ def _scene(frames, masks, *, mean=False):
         return Scene(reference, structure, masks)
     # Elsewhere what is in one exposure alone would look like structure.
     fitted = find_fitted(reference, structure.profile, frames.noise)
-    change = _reference(frames, masks, mean_reference, fitted) - reference
-    change[~fitted] = 0
-    structure = replace(structure, profile=structure.profile + change)
-    return Scene(reference + change, structure, masks, fitted)
+    change = _reference(frames, masks, mean_reference, fitted)
+
+    def work(rows):
+        change[rows] -= reference[rows]
+        change[rows] *= fitted[rows]
+        reference[rows] += change[rows]
+        structure.profile[rows] += change[rows]
+
+    in_threads(work, bands_in_cache(frames.shape))
+    return Scene(reference, structure, masks, fitted)
 
 
 def _reference(frames, masks, function, where=None):
     """Return a reference by a function of rows, defined in every pixel ``where``."""
-    reference = np.empty(frames.shape, dtype=frames.data.dtype)
+    reference = empty(frames.shape)
     unused = frames.unused
 
     def work(rows):
@@ -380,12 +391,12 @@ def _reference(frames, masks, function, where=None):
     in_threads(work, bands_in_cache(frames.shape))
     if unused is None or not (nowhere := unused.all(axis=0)).any():
         return reference
-    return fill_from_nearest(reference, nowhere)
+    return keep(fill_from_nearest(reference, nowhere))
 
 
 def _smooth(image):
     """Return the median of 3 x 3 pixels."""
-    smooth = np.empty_like(image)
+    smooth = empty(image.shape)
 
     def work(rows):
         wide, inside = with_halo(rows, 1, len(image))
@@ -396,7 +407,7 @@ def _smooth(image):
 
 
 def _extra_variance(dispersion, scene, noise):
-    extra = np.empty_like(scene.reference)
+    extra = empty(scene.reference.shape)
 
     def work(rows):
         variance = noise.at(rows).mean_variance(scene.reference[rows])
@@ -448,7 +459,9 @@ def surroundings(pixel, shape, tile):
 def decision_at(pixel, frames, options, known):
     """Return the `Decision` at a pixel (row, column) of the frames around it."""
     matched = match_exposures(frames, options, known)
-    masks, z, before, leak = decide(matched, options.limits)
+    rows = np.arange(frames.shape[0])
+    masks, z, before, leak = decide(matched, options.limits, rows)
+    z = z.at_rows(rows)
     limits = replace(options.limits, leak=leak)
     here = (slice(None), *pixel)
     value, deviation = matched.frames.data[here], z[here]

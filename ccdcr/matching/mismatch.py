@@ -20,6 +20,7 @@ __all__ = [
     "expected_quantile",
     "measured_pixels",
     "noise_levels",
+    "sampled_rows",
 ]
 
 EDGES = 2.0 ** np.arange(-1, 10)  # sigmas of structure, between 12 bins
@@ -227,23 +228,29 @@ _FARTHEST = np.float32(5.0)  # sigmas
 _HALF = np.sqrt(2 / np.pi)  # mean of the lower half of Gaussian values, in sigmas
 
 
+def sampled_rows(shape):
+    """Return the row numbers of the sample that `noise_levels` has."""
+    return _rows(shape, min(_BLOCK, shape[0]))
+
+
 def noise_levels(frames, matched, masks, z):
     """
     Return a table by signal ``x``: ``pixels`` and ``noise``, measured over expected.
 
+    ``z`` are the deviations (n, rows, nx) of `sampled_rows`.
     Only values below the mean of the others count, as leftovers of cosmic rays are
     above. Empty if there are less than 1000 pixels. Of data that are integers, signals
     with an expected noise below 1 are left out.
     """
     size = [min(_BLOCK, length) for length in frames.shape]
-    rows = _rows(frames.shape, size[0])
+    rows = sampled_rows(frames.shape)
     noise, reference = frames.noise.at(rows), matched.reference[rows]
     variance = noise.mean_variance(reference)
-    use = ~masks[:, rows].any(axis=0) & np.isfinite(z[:, rows]).any(axis=0)
+    use = ~masks[:, rows].any(axis=0) & np.isfinite(z).any(axis=0)
     use &= matched.extra[rows] < np.float32(_MISMATCH) * variance
     sums = np.zeros((2, *reference.shape), dtype=np.float32)
     deviations = _deviations(frames, matched, rows)
-    for known, deviation in zip(z[:, rows], deviations, strict=True):
+    for known, deviation in zip(z, deviations, strict=True):
         below = use & (deviation < 0) & np.isfinite(known)
         sums += below, np.where(below, np.minimum(-deviation, _FARTHEST), 0)
     planes = (use, np.where(use, reference, 0), *sums)

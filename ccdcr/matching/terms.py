@@ -16,7 +16,13 @@ from scipy.ndimage import gaussian_filter1d
 from ccdcr.matching.frames import find_structure
 from ccdcr.matching.kernels import find_fitted
 from ccdcr.matching.match_tiles import Tiling, match_variance, weights
-from ccdcr.utils.neighbours import in_threads, smooth_columns, with_halo
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    in_threads,
+    smooth_columns,
+    with_halo,
+)
+from ccdcr.utils.scratch import empty
 
 __all__ = ["Terms", "measure_terms"]
 
@@ -135,12 +141,17 @@ class _Fit:
             masks,
         )
         self.tiling, self.background = fits.tiling, fits.coefficients[..., -1:]
-        mean = np.zeros_like(scene.reference)
-        for i in range(len(frames)):
-            mean += self._filled(i, np.s_[:])
-        self.mean = mean / np.float32(len(frames))
+        self.mean = empty(frames.shape)
+        in_threads(self._average, bands_in_cache(frames.shape))
         noise, self.structure = frames.noise, find_structure(self.mean, frames.noise)
         self.fitted = find_fitted(self.mean, self.structure.profile, noise, _GROW)
+
+    def _average(self, rows):
+        """Set the mean exposure of some rows."""
+        mean = np.zeros_like(self.mean[rows])
+        for i in range(len(self.frames)):
+            mean += self._filled(i, rows)
+        self.mean[rows] = mean / np.float32(len(self.frames))
 
     def _filled(self, i, rows):
         """Return exposure i (rows, nx), where it is hit what it was matched to."""

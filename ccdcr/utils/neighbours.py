@@ -7,6 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ccdcr.utils.scratch import limited
 
 __all__ = [
     "EIGHT",
@@ -15,9 +19,12 @@ __all__ = [
     "box_sums",
     "cut_bands",
     "dilate",
+    "find_places",
     "groups_with_seed",
+    "in_seeded_groups",
     "in_threads",
     "label_groups",
+    "label_pixels",
     "median_of_nine",
     "number_of_threads",
     "pixels_of_seeded_groups",
@@ -59,6 +66,8 @@ def with_halo(rows, halo, length):
 
 def in_threads(function, items, most=8):
     """Return ``function(item)`` of all items in order, using up to ``most`` threads."""
+    if (space := limited()) is not None:
+        function, most = space.releasing(function), min(most, space.threads)
     workers = min(len(items), number_of_threads(most))
     if workers < 2:
         return [function(item) for item in items]
@@ -194,12 +203,38 @@ def groups_with_seed(mask, seed):
 
 def pixels_of_seeded_groups(mask, seed):
     """Return the flat indices of the pixels of `groups_with_seed`, in order."""
-    labels, number = label_groups(mask)
     place = np.flatnonzero(mask)
-    label = labels.ravel()[place]
-    wanted = np.zeros(number + 1, dtype=bool)
-    wanted[label[seed.ravel()[place]]] = True
-    return place[wanted[label]]
+    return place[in_seeded_groups(place, mask.shape[1], seed.ravel()[place])]
+
+
+def in_seeded_groups(place, width, seed):
+    """Return which pixels (m,), flat indices in order, are in groups with a seed."""
+    if not seed.any():
+        return seed
+    label = label_pixels(place, width)
+    wanted = np.zeros(label.max() + 1, dtype=bool)
+    wanted[label[seed]] = True
+    return wanted[label]
+
+
+def label_pixels(place, width):
+    """Return the labels of the 8-connected groups of pixels, flat indices in order."""
+    column = place % width
+    pairs = []
+    for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        index, found = find_places(place, place + (dy * width + dx))
+        found &= (column + dx >= 0) & (column + dx < width)
+        pairs.append((np.flatnonzero(found), index[found]))
+    first, second = map(np.concatenate, zip(*pairs, strict=True))
+    edges = np.ones(len(first), dtype=bool), (first, second)
+    shape = len(place), len(place)
+    return connected_components(coo_array(edges, shape), directed=False)[1]
+
+
+def find_places(places, wanted):
+    """Return the indices of wanted values in sorted places, and which are there."""
+    index = np.minimum(np.searchsorted(places, wanted), len(places) - 1)
+    return index, places[index] == wanted
 
 
 def dilate(mask, times):

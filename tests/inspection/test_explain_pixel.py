@@ -237,7 +237,8 @@ class TestMatched:
         frames = with_level_skies(make_frames(stack, detector, np.ones(3)), sky)
         options = make_options(wide_masks.requirements)
         matched = match_exposures(frames, options)
-        z = decide(matched, options.limits)[1]
+        rows = np.arange(stack.shape[1])
+        z = decide(matched, options.limits, rows)[1].at_rows(rows)
         assert known.tile == matched.known.tile
         for pixel in [(100, 350), (0, 0), (329, 699), (200, 610)]:
             rows, columns = surroundings(pixel, stack.shape[1:], known.tile)

@@ -21,9 +21,9 @@ from ccdcr.matching.clean_reference import (
 from ccdcr.matching.correct import Scene, match_along
 from ccdcr.matching.flag_pixels import (
     Limits,
+    Outliers,
     coincident_pixels,
     first_masks,
-    grow,
     measure_leak,
     next_masks,
 )
@@ -184,6 +184,11 @@ class TestReference:
             assert_array_equal(lowest, np.delete(filled, i, axis=0).min(axis=0))
 
 
+def grow(z, limits):
+    """Return the mask (ny, nx) grown from seeds above 6 sigma."""
+    return Outliers.of(z[np.newaxis], limits.low).grown(6, limits)[0]
+
+
 class TestGrowth:
     """Connected pixels and neighbours."""
 
@@ -193,22 +198,22 @@ class TestGrowth:
         z[3, 3] = 100
         z[3, 2], z[2, 3], z[4, 3], z[2, 2] = 0.4, 0.6, -0.1, 2.4
         # 0.02 * 100 = 2, so that 0.5 is missing to 2.5.
-        mask = grow(z, z > 6, 4, 0.02, 2.5)
+        mask = grow(z, Limits(leak=0.02))
         assert np.argwhere(mask).tolist() == [[2, 3], [3, 3]]
         # A corner is no neighbour, but may be connected.
-        mask = grow(z, z > 6, 2, 0.02, 2.5)
+        mask = grow(z, Limits(low=2, leak=0.02))
         assert mask[2, 2]
 
     def test_nothing(self):
         """Without a seed nothing is masked."""
-        z = np.full((4, 4), 5.0)
-        assert not grow(z, z > 6, 4, 0.02, 2.5).any()
+        z = np.full((4, 4), 5, dtype=np.float32)
+        assert not grow(z, Limits(leak=0.02)).any()
 
     def test_forbidden(self):
         """Minus infinity is never masked."""
         z = np.full((3, 3), -np.inf, dtype=np.float32)
         z[1, 1] = 1e4
-        assert grow(z, z > 6, 4, 0.02, 2.5).sum() == 1
+        assert grow(z, Limits(leak=0.02)).sum() == 1
 
 
 class TestLeak:
@@ -578,7 +583,9 @@ class TestDecide:
         others = data[1:, 30, 30].mean()
         signal = max(others, 100)
         sigma = np.sqrt((9 + signal) * (1 + 1 / (n - 1)))
-        assert z[0, 30, 30] == pytest.approx((data[0, 30, 30] - others) / sigma)
+        assert next(iter(z))[30, 30] == pytest.approx(
+            (data[0, 30, 30] - others) / sigma
+        )
         assert found[0, 30, 30]
         assert found.sum() == 1
 
