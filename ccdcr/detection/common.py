@@ -17,6 +17,7 @@ from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.single_image.detectors import DETECTORS
 from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import dilate, groups_with_seed
+from ccdcr.utils.scratch import empty, keep
 
 __all__ = [
     "Stages",
@@ -50,7 +51,7 @@ def assemble(found, observed, lists, dilation):
     unusable = observed.unusable
 
     def grown(name, seeds):
-        return grow(seeds, unusable[name], lists, dilation)
+        return keep(grow(seeds, unusable[name], lists, dilation))
 
     masks = {"MEDIANCR": grown("MEDIANCR", found["MEDIANCR"])}
     masks["MEANCRT"] = grown("MEANCRT", found["MEANCRT"] | masks["MEDIANCR"])
@@ -108,7 +109,7 @@ def flag_origins(masks, single, mm, lists, low=None):
         plane[np.broadcast_to(by_single & by_mm, mask.shape)] = BOTH
         if lists.always is not None:
             plane[lists.always] = USER
-        flags[name] = plane * mask
+        flags[name] = keep(plane * mask)
     return flags
 
 
@@ -284,18 +285,28 @@ def log_counts(found, requirements):
 
 
 def stack_crmasks(masks, n):
-    """Return the masks (n, ny, nx) of n exposures, of masks by name."""
-    return np.stack([masks[f"CRMASK{i}"] for i in range(1, n + 1)])
+    """
+    Return the masks (n, ny, nx) of n exposures, of masks by name.
+
+    They replace those by name.
+    """
+    stack = empty((n, *masks["CRMASK1"].shape), bool)
+    for i, plane in enumerate(stack, start=1):
+        plane[:] = masks[f"CRMASK{i}"]
+        masks[f"CRMASK{i}"] = plane
+    return stack
 
 
-def mask_set(masks, exposures, requirements, factors, **parts):
+def mask_set(masks, exposures, requirements, factors, *, crmasks=None, **parts):
     """Return the mask set of a detection with factors and their source."""
+    if crmasks is None:
+        crmasks = stack_crmasks(masks, len(exposures))
     flux_factor, source = factors
     measured = exposures.measured
     return CRMaskSet(
         masks["MEDIANCR"],
         masks["MEANCRT"],
-        stack_crmasks(masks, len(exposures)),
+        crmasks,
         meancr=masks["MEANCR"],
         local_median_pixels=requirements.pixels_to_be_replaced_by_local_median,
         requirements=requirements,

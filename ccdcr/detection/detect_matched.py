@@ -225,10 +225,12 @@ def _sharp(mask, image, noise):
 
 def make_masks(hits, everywhere, frames, lists, dilation):
     """Return the masks (ny, nx) and the origins of their pixels, both by name."""
-    observed = _observed(frames)
+    observed = _observed(frames, lists)
     compared = {"MEDIANCR": hits.coincident, "MEANCRT": hits.masks.any(axis=0)}
     compared |= dict(zip(observed.names, hits.masks, strict=True))
-    found = {name: mask | everywhere for name, mask in compared.items()}
+    found = compared
+    if everywhere.any():
+        found = {name: mask | everywhere for name, mask in compared.items()}
     masks = assemble(found, observed, lists, dilation)
     union = masks["MEDIANCR"].copy()
     left = observed.planes.nogood
@@ -256,11 +258,13 @@ def _low(low, names, lists):
     return {"MEANCRT": low.any(axis=0), **dict(zip(names, low, strict=True))}
 
 
-def _observed(frames):
+def _observed(frames, lists):
     """Return the `Observed` that `assemble` needs."""
-    minimum, index = kernels.lowest(frames.data, frames.unused)
+    index = None
+    if lists.always is not None:
+        index = kernels.lowest(frames.data, frames.unused)[1]
     nogood = None if frames.bad is None else frames.bad.all(axis=0)
-    planes = Planes(minimum, index, None, None, nogood)
+    planes = Planes(None, index, None, None, nogood)
     return Observed(frames.data, frames.bad, planes, np.ones(len(frames)), None)
 
 
@@ -271,11 +275,13 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         registration = measure_registration(exposures.data, exposures.bad)
     factors, sky, frames = _prepare(exposures, requirements, stages)
     with stages("matching"):
-        hits = find_hits(frames, make_options(requirements), stages.advance)
+        options = make_options(requirements)
+        hits = find_hits(frames, options, stages.advance)
         noise = hits.matched.frames.noise
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
+        hits = replace(hits, matched=_without_data(hits, options))
     with stages("equivalence"):
         report = report_equivalence(
             frames,
@@ -304,8 +310,9 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         _mark_point_like(flags, point_like)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
-        free = free_exposures(frames, hits.matched, crmasks, make_options(requirements))
+        free = free_exposures(frames, hits.matched, crmasks, options)
         expected = find_expected(frames, hits.matched, crmasks, free)
+        del free
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
@@ -322,6 +329,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         exposures,
         requirements,
         factors,
+        crmasks=crmasks,
         expected=expected_in_unit(expected, exposures, factors[0]),
         low_values=_list_pixels(flags, len(frames), LOW),
         point_sources=_list_pixels(flags, len(frames), POINT_LIKE),
@@ -334,6 +342,15 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     warn_of_mismatch(report)
     _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
+
+
+def _without_data(hits, options):
+    """Return the `Matched` without what is not needed any more."""
+    matched = replace(hits.matched, masks=hits.masks)
+    if not options.strips:
+        return matched
+    nothing = np.broadcast_to(np.float32(0), matched.frames.data.shape)
+    return replace(matched, frames=matched.frames.replace(nothing))
 
 
 def _name_stages(requirements):
@@ -399,8 +416,11 @@ def _mark_point_like(flags, found):
 
 def _list_pixels(flags, n, origin):
     """Return pixels of an origin as rows of exposure, x and y, all from 1."""
-    planes = [flags[f"CRMASK{i}"] == origin for i in range(1, n + 1)]
-    return np.argwhere(planes)[:, [0, 2, 1]] + 1
+    rows = []
+    for i in range(1, n + 1):
+        y, x = np.nonzero(flags[f"CRMASK{i}"] == origin)
+        rows.append(np.column_stack([np.full(len(y), i), x + 1, y + 1]))
+    return np.concatenate(rows)
 
 
 def _warn_of_noise(levels, frames, *, failures):

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
+from ccdcr.utils.neighbours import cut_bands
 from ccdcr.utils.notebook import html_facts, html_table, html_text
+from ccdcr.utils.stacks import count
 
 __all__ = [
     "COLUMNS",
@@ -296,8 +298,11 @@ def _usable_values(frames):
     """Return the number of good values where enough exposures are good to measure."""
     if frames.unused is None:
         return frames.data.size
-    good = len(frames) - np.count_nonzero(frames.unused, axis=0)
-    return int(good[good >= min(len(frames), 3)].sum())
+    number = 0
+    for rows in cut_bands(frames.shape):
+        good = count(frames.unused[:, rows], len(frames))
+        number += int(good[good >= min(len(frames), 3)].sum(dtype=int))
+    return number
 
 
 def _summarize(found, noise):

@@ -36,21 +36,28 @@ def find_expected(frames, matched, masks, free):
     It is the mean of the exposures that are clean there, each without its correction,
     with the correction of the flagged one. Pixels without a clean exposure have none.
     """
-    some = masks.any(axis=0)
-    planes = np.zeros((3, *frames.shape), dtype=np.float32)
+    ny, nx = frames.shape
 
     def work(rows):
-        if some[rows].any():
-            wide, inside = with_halo(rows, REACH, len(some))
-            common = _common(free[:, wide], masks[:, wide], matched, wide)
-            planes[:, rows] = np.stack(common)[:, inside]
+        some = masks[:, rows].any(axis=0)
+        wide, inside = with_halo(rows, REACH, ny)
+        if not some.any():
+            return np.empty(0, dtype=int), *np.empty((4, 0), dtype=np.float32)
+        common = _common(free[:, wide], masks[:, wide], matched, wide)
+        square = _squared_structure(matched, rows)
+        planes = (*(plane[inside] for plane in common), square)
+        return np.flatnonzero(some) + rows.start * nx, *(p[some] for p in planes)
 
-    in_threads(work, bands_in_cache(frames.shape))
-    value, variance, extra = planes
-    places = np.nonzero(masks & (variance > 0))
-    here = places[1:]
-    shares, square = _mismatch_shares(free, matched, masks)
-    mismatch = np.maximum(extra[here], shares[places[0]] * square[here])
+    parts = in_threads(work, bands_in_cache(frames.shape))
+    place, value, variance, extra, square = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    found = [np.flatnonzero(m.ravel()[place] & (variance > 0)) for m in masks]
+    exposure = np.repeat(np.arange(len(masks)), [len(here) for here in found])
+    here = np.concatenate(found)
+    places = exposure, *np.divmod(place[here], nx)
+    shares = _mismatch_shares(free, matched, masks)
+    mismatch = np.maximum(extra[here], shares[exposure] * square[here])
     correction = frames.data[places] - free[places]
     if frames.raw is not None:  # with the sky of its own
         correction += frames.raw[places] - frames.data[places]
@@ -58,33 +65,54 @@ def find_expected(frames, matched, masks, free):
     return Expected(places, value[here] + correction, sigmas)
 
 
+def _squared_structure(matched, rows):
+    """Return squared structure (rows, nx), 0 where noise may be its cause."""
+    variance = matched.frames.noise.at(rows).mean_variance(matched.level[rows])
+    square = np.square(np.maximum(matched.profile[rows], 0))
+    square[square < _STRONG * variance] = 0
+    return square
+
+
 def _mismatch_shares(free, matched, masks):
     """
-    Return the variance of mismatch over squared structure, (n,), and that (ny, nx).
+    Return the variance of mismatch over squared structure, (n,).
 
     It is measured where structure is so bright that mismatch is more than the noise;
-    0 where noise may be its cause. The structure is 0 elsewhere.
+    0 where noise may be its cause.
     """
+
+    def work(rows):
+        return _mismatch_sums(free, matched, masks, rows)
+
+    sums = in_threads(work, bands_in_cache(matched.level.shape))
+    share, norm, noise = np.sum(sums, axis=0)
+    norm = np.maximum(norm, 1e-30)
+    share, error = share / norm, np.sqrt(2 * noise) / norm
+    return np.where(share > _SURE * error, share, 0).astype(np.float32)
+
+
+def _mismatch_sums(free, matched, masks, rows):
+    """Return the sums (3, n) over strong structure that tell mismatch."""
     unused = matched.frames.unused
-    variance = matched.frames.noise.mean_variance(matched.level)
-    square = np.square(np.maximum(matched.profile, 0))
-    square[square < _STRONG * variance] = 0
+    square = _squared_structure(matched, rows)
     pixels = np.nonzero(square)
-    usable, values = ~masks[:, *pixels], free[:, *pixels]
+    square = square[pixels]
+    noise = matched.frames.noise.at(rows)
+    level = matched.level[rows][pixels]
+    variance = noise.at(pixels).mean_variance(level)
+    usable, values = ~masks[:, rows][:, *pixels], free[:, rows][:, *pixels]
     if unused is not None:
-        usable &= ~unused[:, *pixels]
+        usable &= ~unused[:, rows][:, *pixels]
     total, number = np.where(usable, values, 0).sum(axis=0), usable.sum(axis=0)
-    shares = np.zeros(len(free), dtype=np.float32)
+    sums = np.zeros((3, len(free)))
+    others = np.maximum(number - 1, 1)
     for i, (value, use) in enumerate(zip(values, usable, strict=True)):
-        others = np.maximum(number - 1, 1)
-        noise = variance[pixels] * (1 + 1 / others)
+        noise = variance * (1 + 1 / others)
         excess = np.square(value - (total - value) / others) - noise
-        weight = square[pixels] / noise**2 * (use & (number > 1))
-        norm = np.maximum((weight * square[pixels]).sum(), np.float32(1e-30))
-        error = np.sqrt(2 * np.square(weight * noise).sum()) / norm
-        share = (weight * excess).sum() / norm
-        shares[i] = share if share > _SURE * error else 0
-    return shares, square
+        weight = square / noise**2 * (use & (number > 1))
+        terms = weight * excess, weight * square, np.square(weight * noise)
+        sums[:, i] = [term.sum(dtype=float) for term in terms]
+    return sums
 
 
 def _common(stack, masks, matched, rows):

@@ -18,7 +18,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
-from ccdcr.utils.scratch import empty
+from ccdcr.utils.scratch import empty, zeros
 
 __all__ = ["Frames", "Noise", "Structure", "find_structure", "structure_level"]
 
@@ -292,7 +292,7 @@ class Frames:
         masks = [m for m in (self.bad, self.saturated, self.low) if m is not None]
         if len(masks) < 2:
             return masks[0] if masks else None
-        return np.logical_or.reduce(masks)
+        return _either(masks)
 
     def replace(self, data):
         """Return the same with other data."""
@@ -307,7 +307,8 @@ class Frames:
 
     def ignoring(self, masks):
         """Return the same with masks (n, ny, nx) ignored, too."""
-        return replace(self, bad=masks if self.bad is None else self.bad | masks)
+        bad = masks if self.bad is None else _either([self.bad, masks])
+        return replace(self, bad=bad)
 
     def without(self, low):
         """Return the same with these low values; None = nothing is low."""
@@ -320,6 +321,15 @@ class Frames:
 
     def __len__(self):
         return len(self.data)
+
+
+def _either(stacks):
+    """Return where one of some masks (n, ny, nx) is True."""
+    result = zeros(stacks[0].shape, bool)
+    for target, *planes in zip(result, *stacks, strict=True):
+        for plane in planes:
+            np.logical_or(target, plane, out=target)
+    return result
 
 
 _WINDOW = 25  # pixels: wider than what may differ between exposures

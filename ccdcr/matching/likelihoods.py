@@ -67,7 +67,6 @@ def measure_priors(frames, masks, reference, cores):
     """
     single = masks.sum(axis=0, dtype=np.int16) == 1
     charges, alone, number, looked_at = [], 0, 0, 0
-    padded = np.pad(cores, ((0, 0), (1, 1), (1, 1)))
     for i, core in enumerate(cores):
         y, x = np.nonzero(core & single)
         number += len(y)
@@ -75,7 +74,8 @@ def measure_priors(frames, masks, reference, cores):
         y, x = y[::step], x[::step]
         sigma = np.sqrt(frames.noise.at((y, x)).variance(reference[y, x], i))
         charges.append((frames.data[i, y, x] - reference[y, x]) / sigma)
-        around = [padded[i, y + 1 + dy, x + 1 + dx] for dy, dx in EIGHT]
+        padded = np.pad(core, 1)
+        around = [padded[y + 1 + dy, x + 1 + dx] for dy, dx in EIGHT]
         alone += np.count_nonzero(~np.any(around, axis=0))
         looked_at += len(y)
     return LowPriors(

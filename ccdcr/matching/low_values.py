@@ -12,7 +12,14 @@ from ccdcr.matching.likelihoods import (
     measure_priors,
 )
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import EIGHT, bands_in_cache, in_threads, label_groups
+from ccdcr.utils.neighbours import (
+    EIGHT,
+    bands_in_cache,
+    find_places,
+    in_threads,
+    label_pixels,
+)
+from ccdcr.utils.scratch import zeros
 
 __all__ = ["find_low_values"]
 
@@ -65,7 +72,7 @@ def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
     sure = (odds + number * np.log(priors.low_rate) > 0)[groups.index]
     if not sure.any():
         return None, priors
-    result = np.zeros_like(masks)
+    result = zeros(masks.shape, bool)
     result[:, *(place[sure] for place in pixels)] = low[:, sure]
     return result, priors
 
@@ -105,7 +112,7 @@ def _batches(pixels):
 
 def _cores(frames, masks, reference):
     """Return hit pixels (n, ny, nx) that exceed the reference by 4.5 sigmas."""
-    cores = np.zeros_like(masks)
+    cores = zeros(masks.shape, bool)
 
     def work(i):
         place = np.nonzero(masks[i])
@@ -113,7 +120,7 @@ def _cores(frames, masks, reference):
         sigma = np.sqrt(frames.noise.at(place).variance(signal, i))
         cores[i][place] = frames.data[i][place] - signal > _DEEP * sigma
 
-    in_threads(work, range(len(masks)))
+    in_threads(work, range(len(masks)), most=2)
     return cores
 
 
@@ -147,26 +154,21 @@ class _Groups:
     """
     Groups of connected pixels that are low in the same exposures.
 
-    ``pixels`` are rows and columns, ``index`` the group of each, ``number`` the number
-    of groups, ``plane`` (ny, nx) the group, -1 elsewhere.
+    ``pixels`` are rows and columns, in order, ``index`` the group of each, ``number``
+    the number of groups.
     """
 
     pixels: tuple
     index: np.ndarray
     number: int
-    plane: np.ndarray
 
     @classmethod
     def from_pixels(cls, pixels, low, shape):
         """Put pixels into groups by place and by the exposures that are low."""
-        here = np.zeros(shape, dtype=bool)
-        here[pixels] = True
-        label = label_groups(here)[0][pixels]
+        label = label_pixels(np.ravel_multi_index(pixels, shape), shape[1])
         keys = np.column_stack([label, np.packbits(low, axis=0).T])
         index = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-        plane = np.full(shape, -1, dtype=np.int32)
-        plane[pixels] = index
-        return cls(pixels, index, int(index.max()) + 1, plane)
+        return cls(pixels, index, int(index.max()) + 1)
 
     def sums(self, values):
         """Return the sum of values over each group."""
@@ -183,13 +185,15 @@ class _Groups:
         A track continues in its own exposure beyond the group: in neighbours that are
         hit there, but not in all of the exposures that look hit in the group.
         """
-        padded = np.pad(cores, ((0, 0), (1, 1), (1, 1)))
-        plane = np.pad(self.plane, 1, constant_values=-1)
-        y, x = self.pixels
+        (ny, nx), (y, x) = cores.shape[1:], self.pixels
+        place = y * nx + x
         all_, on, off = clean.sum(axis=0), np.zeros_like(clean), 0
         for dy, dx in EIGHT:
-            other = plane[y + 1 + dy, x + 1 + dx] != self.index
-            hit = padded[:, y + 1 + dy, x + 1 + dx] & clean
+            there = np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)
+            inside = (there[0] == y + dy) & (there[1] == x + dx)
+            index, found = find_places(place, place + (dy * nx + dx))
+            other = ~(found & inside & (self.index[index] == self.index))
+            hit = cores[:, *there] & clean & inside
             some = hit.sum(axis=0)
             on |= hit & (other & ((some < all_) | (all_ == 1)))
             off = off + other

@@ -2,13 +2,21 @@
 """Search for point sources of one exposure only among flagged pixels."""
 
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 
 import numpy as np
 from scipy.stats import chi2, norm
 
 from ccdcr.matching.clean_reference import means_of_others
-from ccdcr.utils.neighbours import box_sums, dilate, in_threads, running
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    box_sums,
+    dilate,
+    in_threads,
+    running,
+    with_halo,
+)
+from ccdcr.utils.scratch import zeros
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
@@ -37,6 +45,8 @@ _LEAST_GAIN = 20.0  # of a core by a source, in chi square
 _SURE, _CLEARER = 25.0, 0.4  # a source over a hit, in chi square; of its gain
 _RARE = 1e-4  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
+_BESIDE = 3  # pixels that tell a peak
+_EXPOSURES = 12  # in a band, for each that fits into a cache
 _AT_ONCE = 800_000  # values
 
 
@@ -116,38 +126,52 @@ def find_point_like(frames, matched, masks):
     spreads = _measure_all(frames, matched, masks)
     if all(psf is None for psf in spreads):
         return None
-    matched_frames, level = matched.frames, matched.level
-    noise, unused = matched_frames.noise, matched_frames.unused
-    others = means_of_others(matched_frames.data, masks, unused, noise.weights(level))
-    found = np.zeros_like(masks)
+    found = zeros(masks.shape, bool)
+    halo = 2 * max(psf.stamps.half for psf in spreads if psf is not None) + _BESIDE
 
-    def work(item):
-        i, (value, count, weight) = item
-        psf = spreads[i]
-        if psf is None or not masks[i].any():
+    def work(rows):
+        wide, inside = with_halo(rows, halo, len(matched.level))
+        if not masks[:, wide].any():
             return
+        for i, image in _excesses(matched, masks, wide):
+            if spreads[i] is not None and masks[i, wide].any():
+                chosen = _select(image, masks[i, wide], spreads[i])
+                found[i, rows] = chosen[inside]
+
+    longer = max(_EXPOSURES // len(masks), 1)
+    in_threads(work, bands_in_cache(masks.shape[1:], longer=longer), most=2)
+    in_threads(partial(_of_one, found), bands_in_cache(masks.shape[1:]))
+    return found
+
+
+def _of_one(found, rows):
+    """Drop the pixels (n, ny, nx) found in more than one exposure, in place."""
+    found[:, rows] &= found[:, rows].sum(axis=0, dtype=np.uint16) == 1
+
+
+def _excesses(matched, masks, rows):
+    """Yield each exposure's number and `_Image` of some rows."""
+    frames, level, extra = matched.frames, matched.level[rows], matched.extra[rows]
+    noise, stack = frames.noise.at(rows), frames.data[:, rows]
+    unused = None if frames.unused is None else frames.unused[:, rows]
+    others = means_of_others(stack, masks[:, rows], unused, noise.weights(level))
+    for i, (value, count, weight) in enumerate(others):
         signal = np.maximum(value, level)
         variance = noise.variance_of_weight(signal, i) / np.where(count > 0, weight, 1)
         variance += noise.variance(signal, i)
-        variance += matched.extra * np.maximum(2 / np.maximum(count, 1), 1)
+        variance += extra * np.maximum(2 / np.maximum(count, 1), 1)
         use = np.isfinite(value) & (count > 0)
         if unused is not None:
             use &= ~unused[i]
-        excess = np.where(use, matched_frames.data[i] - value, 0)
-        image = _Image(excess, variance, use, noise.slope[i])
-        found[i] = _select(image, masks[i], psf)
-
-    items = enumerate(others)
-    while pair := list(islice(items, 2)):  # not all at once, for the sake of memory
-        in_threads(work, pair)
-    return found & (found.sum(axis=0, dtype=np.uint16) == 1)
+        excess = np.where(use, stack[i] - value, 0)
+        yield i, _Image(excess, variance, use, noise.slope[i])
 
 
 def _measure_all(frames, matched, masks):
     """Return the `PointSpread` or None of each exposure, of all if it has few stars."""
     n, profile = len(frames), matched.profile
-    sigma = np.sqrt(frames.noise.mean_variance(matched.reference - profile))
-    places = _find_peaks(profile, sigma, masks)
+    background = matched.reference, profile
+    places = _find_peaks(frames.noise, background, masks)
     if len(places) < _LEAST_STARS:
         return [None] * n
     width = _width(Stamps.from_half(_LARGEST).cut(profile, places))
@@ -156,6 +180,8 @@ def _measure_all(frames, matched, masks):
     stamps = Stamps.from_half(
         int(np.clip(np.ceil(_HALVES * width), _SMALLEST, _LARGEST))
     )
+    pixels = tuple(places.T)
+    sigma = _sigma(frames.noise, background, pixels)
     stars = _isolated(profile, sigma, places, stamps, width)
     if len(stars) < max(_LEAST_STARS, _ISOLATED * len(places)):
         return [_typical_psf(width, stamps)] * n
@@ -173,14 +199,30 @@ def _measure_all(frames, matched, masks):
     return [measure_psf(*map(np.concatenate, zip(*found, strict=True)), stamps)] * n
 
 
-def _find_peaks(profile, sigma, masks):
+def _sigma(noise, background, part):
+    """Return the noise of the background, reference minus profile, in a part."""
+    reference, profile = background
+    return np.sqrt(noise.at(part).mean_variance(reference[part] - profile[part]))
+
+
+def _find_peaks(noise, background, masks):
     """Return rows and columns (m, 2) of peaks that are not hit, the brightest first."""
-    peak = profile == running(np.maximum, profile, 2 * _SMALLEST + 1)
-    peak &= box_sums(profile, 3) > 9 * _BRIGHT * sigma
-    peak &= ~dilate(masks.any(axis=0), 1)
-    inner = slice(_LARGEST, -_LARGEST)
-    y, x = np.nonzero(peak[inner, inner])
-    y, x = y + _LARGEST, x + _LARGEST
+    profile = background[1]
+    ny, nx = profile.shape
+
+    def work(rows):
+        wide, inside = with_halo(rows, _SMALLEST, ny)
+        sigma = _sigma(noise, background, wide)
+        peak = profile[wide] == running(np.maximum, profile[wide], 2 * _SMALLEST + 1)
+        peak &= box_sums(profile[wide], 3) > 9 * _BRIGHT * sigma
+        peak &= ~dilate(masks[:, wide].any(axis=0), 1)
+        y, x = np.nonzero(peak[inside])
+        return y + rows.start, x
+
+    y, x = np.concatenate(in_threads(work, bands_in_cache(profile.shape)), axis=1)
+    inner = (y >= _LARGEST) & (y < ny - _LARGEST)
+    inner &= (x >= _LARGEST) & (x < nx - _LARGEST)
+    y, x = y[inner], x[inner]
     order = np.argsort(profile[y, x])[::-1][: 4 * _MOST_STARS]
     return np.column_stack([y, x])[order]
 
@@ -188,7 +230,7 @@ def _find_peaks(profile, sigma, masks):
 def _isolated(profile, sigma, places, stamps, width):
     """Return the places (m, 2) of isolated stars, faint ones only if there are few."""
     around = stamps.cut(profile, places)[:, stamps.radius >= _FAR * width].max(axis=1)
-    height, sigma = profile[tuple(places.T)], sigma[tuple(places.T)]
+    height = profile[tuple(places.T)]
     good = around < _ENDED * height + _NOISE * sigma
     places, clear = places[good], (height > _CLEAR * sigma)[good]
     return places[: max(_ENOUGH_STARS, np.count_nonzero(clear))]

@@ -9,6 +9,7 @@ from scipy.stats import poisson
 
 from ccdcr.matching.clean_reference import lowest_others
 from ccdcr.utils.neighbours import bands_in_cache, box_sums, in_threads, with_halo
+from ccdcr.utils.scratch import empty
 
 __all__ = [
     "Displacement",
@@ -68,11 +69,10 @@ def find_displacement(frames, background):
 
     def compare(i):
         first, second = excess[i : i + 2]
-        return _compare(
-            np.where(second == 0, first, 0), np.where(first == 0, second, 0), i + 1
-        )
+        alone = (first > 0) & (second == 0)
+        return _compare(alone, first, np.where(first == 0, second, 0), i + 1)
 
-    found = in_threads(compare, range(len(excess) - 1), most=4)
+    found = in_threads(compare, range(len(excess) - 1), most=2)
     found = [displacement for displacement in found if displacement is not None]
     return max(found, key=lambda displacement: displacement.fitting, default=None)
 
@@ -83,7 +83,7 @@ def _measure_excess(frames, background):
 
     It is 0 where it is noise, or where not most of the signal is missing there.
     """
-    excess = np.empty_like(frames.data)
+    excess = empty(frames.data.shape)
 
     def work(rows):
         wide, inside = with_halo(rows, _BOX // 2, frames.shape[0])
@@ -105,9 +105,13 @@ def _measure_excess(frames, background):
     return excess
 
 
-def _compare(first, second, number):
-    """Return the `Displacement` between the excess of two exposures, or None."""
-    y, x, piece = _pieces(first > 0)
+def _compare(alone, first, second, number):
+    """
+    Return the `Displacement` between the excess of two exposures, or None.
+
+    ``alone`` are the pixels of the first one only, ``second`` is 0 elsewhere.
+    """
+    y, x, piece = _pieces(alone)
     if len(y) == 0 or not second.any():
         return None
     pieces = (y, x), piece, np.bincount(piece), np.bincount(piece, first[y, x])
@@ -261,13 +265,22 @@ def measure_patches(masks):
         flagged[i] = np.count_nonzero(mask) / mask.size
         if flagged[i] < least:
             continue
-        filled = ndimage.uniform_filter(
-            mask.astype(np.float32), _PATCH, mode="constant"
-        )
-        fractions[i] = np.count_nonzero(mask & (filled > _FILLED)) / mask.size
+        fractions[i] = _count_filled(mask) / mask.size
     large = fractions >= max(least, _LEAST_FRACTION)
     large &= fractions > _LEAST_OF_ALL * flagged
     return Patches(fractions, flagged, large)
+
+
+def _count_filled(mask):
+    """Return the number of pixels of a mask (ny, nx) in patches that it fills."""
+
+    def work(rows):
+        wide, inside = with_halo(rows, _PATCH // 2, len(mask))
+        part = mask[wide].astype(np.float32)
+        filled = ndimage.uniform_filter(part, _PATCH, mode="constant")
+        return np.count_nonzero(mask[rows] & (filled[inside] > _FILLED))
+
+    return sum(in_threads(work, bands_in_cache(mask.shape)))
 
 
 def find_reasons(frames, matched, masks, places=None):
