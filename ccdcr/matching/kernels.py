@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import chain, pairwise, product
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ccdcr.matching.match_tiles import TileFits, match_variance, weights
 from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
@@ -32,6 +33,7 @@ _SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivative
 _ALIKE, _ALIKE_FREE = 0.2, 0.01  # of this, and on each tap: differences between tiles
 _PASSES = 2  # of tiles
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
+_DENSE = 0.5  # of a part: all pixels are as quick as these
 _CONSTANT = 1e-6  # prior of the constant, 1 / variance
 _STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
 
@@ -61,8 +63,15 @@ class Taps:
         """The number of taps and the constant."""
         return len(self.offsets) + 1
 
-    def at(self, rows, columns):
-        """Return the taps and the constant 1 (taps + 1, m) at pixels (m,)."""
+    def at(self, places):
+        """
+        Return the taps and the constant 1 (taps + 1, m).
+
+        ``places`` are rows and columns, each (m,), or slices of an image.
+        """
+        rows, columns = places
+        if isinstance(rows, slice):
+            return self._of_block(rows, columns)
         place = (rows + self.half) * self.width + columns + self.half
         values = np.empty((self.number, len(place)), dtype=self.image.dtype)
         index = place + self.offsets[:, np.newaxis]
@@ -70,6 +79,15 @@ class Taps:
         np.take(self.image, index, out=values[:-1], mode="clip")
         values[-1] = 1
         return values
+
+    def _of_block(self, rows, columns):
+        """Return the taps and the constant 1 of slices, faster than one by one."""
+        size = 2 * self.half + 1
+        windows = sliding_window_view(self.image.reshape(-1, self.width), (size, size))
+        block = windows[rows, columns].transpose(2, 3, 0, 1)
+        values = np.ones((self.number, *block.shape[2:]), dtype=self.image.dtype)
+        values[:-1].reshape(block.shape)[:] = block
+        return values.reshape(self.number, -1)
 
 
 def _tap_places(half):
@@ -146,17 +164,38 @@ class KernelFits:
         total = np.zeros((n, rows.stop - rows.start, width), dtype=np.float32)
         for ys, (y0, y1) in _cells(self.tiling, 0, rows):
             for xs, (x0, x1) in _cells(self.tiling, 1, slice(0, width)):
-                y, x = np.nonzero(self.fitted[ys, xs])
-                if len(y) == 0:
+                places = _find_places(self.fitted, ys, xs)
+                if places is None:
                     continue
-                y, x = y + ys.start, x + xs.start
+                y, x = np.ogrid[places] if isinstance(places[0], slice) else places
                 py = _part(y, self.tiling, 0, y0)
                 px = _part(x, self.tiling, 1, x0)
                 shares = (1 - py) * (1 - px), (1 - py) * px, py * (1 - px), py * px
                 corners = self.kernels[:, [y0, y0, y1, y1], [x0, x1, x0, x1]]
-                values = corners.astype(np.float32) @ self.taps.at(y, x)
-                total[:, y - rows.start, x] = (values * np.stack(shares)).sum(axis=1)
+                values = corners.astype(np.float32) @ self.taps.at(places)
+                values *= np.stack(shares).reshape(4, -1)
+                shape = n, *np.broadcast(py, px).shape
+                total[:, y - rows.start, x] = values.sum(axis=1).reshape(shape)
+        total *= self.fitted[rows]
         return total
+
+
+def _find_places(fitted, rows, columns, most=None):
+    """
+    Return the rows and columns, each (m,), of fitted pixels (ny, nx) in slices.
+
+    There are at most about ``most``. It is None if there are none, and the slices if
+    most pixels are fitted and all are wanted.
+    """
+    part = fitted[rows, columns]
+    number = np.count_nonzero(part)
+    if number == 0:
+        return None
+    if most is None and number > _DENSE * part.size:
+        return rows, columns
+    step = 1 if most is None else -(-number // most)
+    y, x = (place[::step] for place in np.nonzero(part))
+    return y + rows.start, x + columns.start
 
 
 def _cells(tiling, axis, part):
@@ -191,12 +230,7 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
     fit = _Fit(frames, scene, fits, Taps.of_image(profile, _HALF), fitted)
     if wholes is None:
         wholes = _fit_whole(fit)
-    prior = _prior_precision(_HALF, _ALIKE, _ALIKE_FREE)
-    centre = kernels = wholes[:, np.newaxis, np.newaxis]
-    for _ in range(_PASSES):
-        normal, right = fit.equations(_STEPS[-1][0], kernels)
-        kernels = _solve(normal + prior, right + centre @ prior)
-    return KernelFits(fits, fit.taps, fitted, wholes, kernels)
+    return KernelFits(fits, fit.taps, fitted, wholes, fit.of_tiles(wholes))
 
 
 def _fit_whole(fit):
@@ -273,20 +307,23 @@ class _Fit:
     taps: Taps
     fitted: np.ndarray
 
-    def equations(self, q, kernels):
-        """Return normal (n, ty, tx, k, k) and right (n, ty, tx, k), from kernels."""
-        shape = len(self.frames), *self.fits.tiling.number, self.taps.number
-        normal, right = np.zeros((*shape, shape[-1])), np.zeros(shape)
-        kernels = np.broadcast_to(kernels, shape).astype(np.float32)
+    def of_tiles(self, wholes):
+        """Return the kernels (n, ty, tx, k) of the tiles, near the ``wholes``."""
+        (n, k), last = wholes.shape, _STEPS[-1][0]
+        kernels = np.empty((n, *self.fits.tiling.number, k))
+        kernels[:] = wholes[:, np.newaxis, np.newaxis]
+        prior = _prior_precision(self.taps.half, _ALIKE, _ALIKE_FREE)
 
         def work(rows):
             for a, b, pixels in self._tiles(rows):
-                for i in range(shape[0]):
-                    found = pixels.equations(i, q, kernels[i, a, b])
-                    normal[i, a, b], right[i, a, b] = found
+                for _ in range(_PASSES):
+                    start = kernels[:, a, b].astype(np.float32)
+                    parts = [pixels.equations(i, last, start[i]) for i in range(n)]
+                    normal, right = map(np.stack, zip(*parts, strict=True))
+                    kernels[:, a, b] = _solve(normal + prior, right + wholes @ prior)
 
         in_threads(work, self.fits.tiling.bands())
-        return normal, right
+        return kernels
 
     def sample(self):
         """Return `_Pixels` of the whole image, at most about 100 000."""
@@ -302,18 +339,22 @@ class _Fit:
         if not self.fitted[rows].any():
             return
         tiling = self.fits.tiling
-        (ty, tx), (level, planes) = tiling.size, self._planes(rows)
+        level, planes = self._planes(rows)
         tiles = range(*tiling.rows_of_tiles(rows).indices(tiling.number[0]))
         for a, b in product(tiles, range(tiling.number[1])):
-            stop = min((a + 1) * ty, rows.stop)
-            y, x = np.nonzero(self.fitted[a * ty : stop, b * tx : (b + 1) * tx])
-            if len(y) == 0:
+            tile = [
+                slice(k * side, min((k + 1) * side, length))
+                for k, side, length in zip(
+                    (a, b), tiling.size, tiling.shape, strict=True
+                )
+            ]
+            places = _find_places(self.fitted, *tile, most)
+            if places is None:
                 continue
-            step = 1 if most is None else -(-len(y) // most)
-            y, x = y[::step] + a * ty, x[::step] + b * tx
-            here = y - rows.start, x
-            exposures = [[plane[here] for plane in parts] for parts in planes]
-            yield a, b, _Pixels(self.taps.at(y, x), level[here], exposures)
+            here = np.ogrid[places] if isinstance(places[0], slice) else places
+            here = here[0] - rows.start, here[1]
+            exposures = [[plane[here].ravel() for plane in parts] for parts in planes]
+            yield a, b, _Pixels(self.taps.at(places), level[here].ravel(), exposures)
 
     def _planes(self, rows):
         """Return squared level, and difference, variance and use of each exposure."""
@@ -321,6 +362,7 @@ class _Fit:
         m, noise = scene.reference[rows], frames.noise.at(rows)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
         clear = ~scene.flagged[rows] | (level > _STRONG * noise.mean_variance(m))
+        clear &= self.fitted[rows]
         planes = []
         for i, coefficients in enumerate(self.fits.coefficients):
             difference = frames.data[i, rows] - m

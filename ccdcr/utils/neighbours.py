@@ -104,14 +104,14 @@ def _part(image, axis, start, stop):
     return image[:, start:stop] if axis else image[start:stop]
 
 
-def box_sums(image, size):
+def box_sums(image, size, mode="edge"):
     """
-    Return the sums of (ny, nx) in windows of odd ``size``, edges repeated.
+    Return the sums of (ny, nx) in windows of odd ``size``.
 
     Sums of 2, 4, 8 ... pixels are added. Float32 is precise enough for these,
-    unlike for running sums.
+    unlike for running sums. ``mode`` is that of `numpy.pad`.
     """
-    sums = np.pad(image, size // 2, mode="edge")
+    sums = np.pad(image, size // 2, mode=mode)
     return _sums_along(_sums_along(sums, size, 0), size, 1)
 
 
