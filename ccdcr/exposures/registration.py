@@ -17,6 +17,7 @@ _WINDOW, _SMOOTH, _EDGE = 25, 0.7, 0.7
 _FAINT, _LINEAR = 3.5, 3.0  # of the median deviation
 _HIGH, _UNEQUAL = 99.0, 1.5  # percentile; ratio of noise relative to the structure
 _LEAST = 32  # pixels along a side that tell a position
+_SAMPLE = 7  # pixels between those of a median
 _LARGE, _BINNED = 600, 2  # larger images are binned
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
 _TILE, _MOST_TILES = 32, 16  # pixels, and tiles along a side
@@ -207,7 +208,7 @@ def _features(image, bad, binning):
     window = _WINDOW // binning | 1
     lowest = running(np.minimum, smooth, window)
     smooth -= box_sums(lowest, window) / np.float32(window**2)
-    sample = smooth[known > 0][::7] if known.any() else np.zeros(1)
+    sample = smooth[known > 0][::_SAMPLE] if known.any() else np.zeros(1)
     middle, highest = np.percentile(sample, (50, _HIGH)).astype(np.float32)
     noise = np.float32(max(np.median(np.abs(sample - middle)), 1e-9))
     smooth -= middle
@@ -231,7 +232,7 @@ def _filled(image, bad):
     image = np.where(bad, np.float32(0), image)
     near = box_sums((~bad).astype(np.float32), 5) / np.float32(25)
     local = box_sums(image, 5) / np.maximum(25 * near, np.float32(0.025))
-    local[near < 0.1] = np.median(image[~bad])
+    local[near < 0.1] = np.median(image[~bad][::_SAMPLE])
     known[near < _EDGE] = 0
     return np.where(bad, local, image), known
 
