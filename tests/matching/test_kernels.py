@@ -57,8 +57,10 @@ class TestTaps:
         image = rng.normal(size=(12, 17)).astype(np.float32)
         kernel = rng.normal(size=(5, 5)).astype(np.float32)
         y, x = map(np.ravel, np.indices(image.shape))
-        taps = Taps.of_image(image, 2).at(y, x)
+        every = Taps.of_image(image, 2)
+        taps = every.at((y, x))
         assert_array_equal(taps[-1], 1)
+        assert_array_equal(every.at((slice(0, 12), slice(0, 17))), taps)
         # Beyond the edges it goes on straight.
         wide = np.pad(image, 2, mode="reflect", reflect_type="odd")
         expected = ndimage.correlate(wide, kernel)[2:-2, 2:-2]
