@@ -82,11 +82,12 @@ def saturation_level(satlevel, unit, detector):
     return np.inf if detector.times is None else satlevel / np.array(detector.times)
 
 
-def scaled_frames(exposures, factors, satlevel=None):
+def scaled_frames(exposures, factors, satlevel=None, *, in_place=False):
     """
     Return the `Frames` of exposures divided by factors (n,).
 
-    ``satlevel`` includes the bias; by default 65535 for adu and none for electron.
+    ``satlevel`` includes the bias; by default 65535 for adu and none for electron. If
+    ``in_place``, the exposures change.
     """
     satlevel = saturation_level(satlevel, exposures.unit, exposures.detector)
     return make_frames(
@@ -97,6 +98,7 @@ def scaled_frames(exposures, factors, satlevel=None):
         satlevel=satlevel,
         variance=exposures.variance,
         is_measured=exposures.measured,
+        in_place=in_place,
     )
 
 
@@ -109,24 +111,37 @@ def make_frames(
     satlevel=np.inf,
     variance=None,
     is_measured=False,
+    in_place=False,
 ):
     """
     Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,).
 
     ``variance`` (n, ny, nx) is that of their uncertainties, None if these are not used;
-    ``is_measured`` tells that the detector was derived from it.
+    ``is_measured`` tells that the detector was derived from it. If ``in_place``, data
+    and variance change.
     """
-    if np.any(factors != 1):
-        data = data / factors.astype(np.float32)[:, np.newaxis, np.newaxis]
+    data = _divided(data, factors, in_place=in_place)
     depths = factors * detector.depths(len(data))
     readnoise = detector.every_readnoise
     noise = Noise.from_detector(len(data), detector.gain, readnoise, depths)
     if variance is not None:
-        own = variance / np.square(factors, dtype=np.float32)[:, np.newaxis, np.newaxis]
+        own = _divided(
+            variance, np.square(factors, dtype=np.float32), in_place=in_place
+        )
         noise = Noise.from_variances(own, None if is_measured else noise)
     level = (satlevel - detector.bias) / factors
-    frames = Frames.from_arrays(data, noise, bad, level)
+    frames = Frames.from_arrays(data, noise, bad, level, in_place=in_place)
     return frames if variance is None else frames.measured(None)[0]
+
+
+def _divided(stack, factors, *, in_place):
+    """Return a stack (n, ny, nx) divided by factors (n,)."""
+    if np.all(factors == 1):
+        return stack
+    result = stack if in_place else np.empty_like(stack)
+    for target, plane, factor in zip(result, stack, np.float32(factors), strict=True):
+        np.divide(plane, factor, out=target)
+    return result
 
 
 def effective_parameters(exposures, factors):
@@ -273,7 +288,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     stages = Stages(_name_stages(requirements), progress_bar)
     with stages("registration"):
         registration = measure_registration(exposures.data, exposures.bad)
-    factors, sky, frames = _prepare(exposures, requirements, stages)
+    factors, sky, frames, parameters = _prepare(exposures, requirements, stages)
     with stages("matching"):
         options = make_options(requirements)
         hits = find_hits(frames, options, stages.advance)
@@ -298,9 +313,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         found, everywhere = second_opinion(
             single_image_detector(requirements),
             frames,
-            effective_parameters(exposures, factors[0])
-            if requirements.crmethod != "matched"
-            else exposures.detector,
+            parameters,
         )
         log_counts(found, requirements)
     with stages("masks"):
@@ -365,14 +378,22 @@ def _name_stages(requirements):
 
 
 def _prepare(exposures, requirements, stages):
-    """Return factors and their source, skies, and frames (n, ny, nx) to be matched."""
+    """
+    Return factors and their source, skies, frames to be matched, and the parameters.
+
+    The exposures change; the `CCDParameters` are those for a single-image detector.
+    """
     with stages("flux factors"):
         factors = find_flux_factors(requirements, exposures)
-        frames = scaled_frames(exposures, factors[0], requirements.ma_satlevel)
+        parameters = exposures.detector
+        if requirements.crmethod != "matched":
+            parameters = effective_parameters(exposures, factors[0])
+        level = requirements.ma_satlevel
+        frames = scaled_frames(exposures, factors[0], level, in_place=True)
     with stages("skies"):
         sky = measure_sky_levels(frames)
         frames = with_level_skies(frames, sky)
-    return factors, sky, frames
+    return factors, sky, frames, parameters
 
 
 def report_equivalence(frames, matched, masks, sky, registration, **known):

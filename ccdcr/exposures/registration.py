@@ -7,7 +7,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage
 
-from ccdcr.utils.neighbours import box_sums, in_threads, running
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    box_sums,
+    in_threads,
+    running,
+    with_halo,
+)
+from ccdcr.utils.scratch import keep
 from ccdcr.utils.stacks import median
 
 __all__ = ["Registration", "measure_registration"]
@@ -19,6 +26,7 @@ _HIGH, _UNEQUAL = 99.0, 1.5  # percentile; ratio of noise relative to the struct
 _LEAST = 32  # pixels along a side that tell a position
 _SAMPLE = 7  # pixels between those of a median
 _LARGE, _BINNED = 600, 2  # larger images are binned
+_BOX, _REACHED = 5, 6  # pixels that replace a bad one, and that filters reach
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
 _TILE, _MOST_TILES = 32, 16  # pixels, and tiles along a side
 _REACH, _SPAN = 12, 10  # pixels that tiles and corners may be displaced
@@ -194,17 +202,8 @@ def measure_registration(stack, bad=None):
 
 def _features(image, bad, binning):
     """Return the `_Smooth` image, binned, without thin defects."""
-    image = np.array(image, dtype=np.float32)
     bad = np.zeros(image.shape, dtype=bool) if bad is None else bad
-    whole, _ = _filled(image, bad)
-    defect = _sharp_columns(whole) | _sharp_columns(whole.T).T
-    image, known = _filled(image, bad | defect)
-    # Hits, hot pixels and bad columns are narrower than three pixels.
-    smooth = running(np.maximum, running(np.minimum, image, 3), 3)
-    if binning > 1:
-        smooth, known = _mean_of_blocks(smooth), _mean_of_blocks(known)
-    else:
-        smooth = ndimage.gaussian_filter(smooth, _SMOOTH)
+    smooth, known = _smooth(image, bad | _thin_defects(image, bad), binning)
     window = _WINDOW // binning | 1
     lowest = running(np.minimum, smooth, window)
     smooth -= box_sums(lowest, window) / np.float32(window**2)
@@ -214,7 +213,52 @@ def _features(image, bad, binning):
     smooth -= middle
     height = max(highest - middle, noise)
     structure = _compress(smooth, known, noise, window)
+    smooth, known, structure = map(keep, (smooth, known, structure))
     return _Smooth(smooth, known, noise, height, window, structure)
+
+
+def _filled_bands(image, bad, halo):
+    """Yield bands of an image without bad pixels, where it is known, and the middle."""
+    level = _median_of_good(image, bad)
+    for rows in bands_in_cache(image.shape, longer=4, step=_RUN):
+        wide, inside = with_halo(rows, halo + _BOX // 2, len(image))
+        part = image[wide].astype(np.float32)
+        yield *_filled(part, bad[wide], level), inside
+
+
+def _median_of_good(image, bad):
+    """Return the median of good pixels, None if there are none; 0 if all are good."""
+    if not bad.any():
+        return np.float32(0)
+    good = image[~bad][::_SAMPLE]
+    return np.median(good) if good.size else None
+
+
+def _thin_defects(image, bad):
+    """Return pixels (ny, nx) of rows and columns that are defects."""
+    bands = [image[inside] for image, _, inside in _filled_bands(image, bad, 0)]
+    rows = np.concatenate([_medians_of_runs(band) for band in bands])
+    columns = np.concatenate([_medians_of_runs(band.T) for band in bands], axis=1)
+    defects = _sharp_columns(rows), _sharp_columns(columns)
+    # An incomplete run at the end is as the one before it.
+    y, x = (
+        np.minimum(np.arange(length) // min(_RUN, length), len(defect) - 1)
+        for length, defect in zip(image.shape, defects, strict=True)
+    )
+    return defects[0][y] | defects[1][x].T
+
+
+def _smooth(image, bad, binning):
+    """Return a smooth image, binned, and where it is known, 0 to 1."""
+    parts = []
+    for part, known, inside in _filled_bands(image, bad, _REACHED):
+        # Hits, hot pixels and bad columns are narrower than three pixels.
+        smooth = running(np.maximum, running(np.minimum, part, 3), 3)
+        if binning == 1:
+            smooth = ndimage.gaussian_filter(smooth, _SMOOTH)
+        planes = smooth[inside], known[inside]
+        parts.append(map(_mean_of_blocks, planes) if binning > 1 else planes)
+    return map(np.concatenate, zip(*parts, strict=True))
 
 
 def _mean_of_blocks(image):
@@ -224,24 +268,29 @@ def _mean_of_blocks(image):
     return (rows[:, 0::2] + rows[:, 1::2]) / 4
 
 
-def _filled(image, bad):
+def _filled(image, bad, level):
     """Return an image (ny, nx) without bad pixels, and where it is known, 0 or 1."""
     known = np.ones_like(image)
-    if not bad.any() or bad.all():
-        return image, known * (not bad.all())
+    if not bad.any() or level is None:
+        return image, known * (level is not None)
     image = np.where(bad, np.float32(0), image)
-    near = box_sums((~bad).astype(np.float32), 5) / np.float32(25)
-    local = box_sums(image, 5) / np.maximum(25 * near, np.float32(0.025))
-    local[near < 0.1] = np.median(image[~bad][::_SAMPLE])
+    near = box_sums((~bad).astype(np.float32), _BOX) / np.float32(_BOX**2)
+    local = box_sums(image, _BOX) / np.maximum(25 * near, np.float32(0.025))
+    local[near < 0.1] = level
     known[near < _EDGE] = 0
     return np.where(bad, local, image), known
 
 
-def _sharp_columns(image):
-    """Return pixels (ny, nx) of columns with edges sharper than any image has."""
-    ny, nx = image.shape
-    height = min(_RUN, ny)
-    rows = median([image[k : ny // height * height : height] for k in range(height)])
+def _medians_of_runs(image):
+    """Return the medians (runs, nx) of 16 rows each."""
+    height = min(_RUN, len(image))
+    end = len(image) // height * height
+    return median([image[k:end:height] for k in range(height)])
+
+
+def _sharp_columns(rows):
+    """Return pixels of columns in rows with edges sharper than any image has."""
+    nx = rows.shape[1]
     # Photon noise along a bright trace is larger than that of the sky.
     noise = 1.48 * np.median(np.abs(np.diff(rows, axis=1)), axis=1, keepdims=True)
     noise = 6 * (np.maximum(noise, np.median(noise)) + 1e-9)
@@ -267,8 +316,7 @@ def _sharp_columns(image):
             sharp &= step > np.maximum(noise, 0.3 * (highest - sign * middle))
             for k in range(width):
                 defect[:, k : k + sharp.shape[1]] |= sharp
-    defect = np.repeat(defect, height, axis=0)
-    return np.pad(defect, ((0, ny - len(defect)), (0, 0)), "edge")
+    return defect
 
 
 def _measure_pair(first, second, matters):

@@ -20,7 +20,14 @@ from ccdcr.utils.neighbours import (
 from ccdcr.utils.planes import fill_from_nearest
 from ccdcr.utils.scratch import empty, zeros
 
-__all__ = ["Frames", "Noise", "Structure", "find_structure", "structure_level"]
+__all__ = [
+    "Frames",
+    "Noise",
+    "Structure",
+    "find_structure",
+    "structure_level",
+    "typical_skies",
+]
 
 _ALIKE = 1e-3  # of the variance
 _STEP = 8  # pixels: a sky is smooth
@@ -196,6 +203,11 @@ class Noise:
         return [variances[0] / variance for variance in variances]
 
 
+def typical_skies(planes):
+    """Return the sky of each exposure (n,) of `Noise.typical`, from a function."""
+    return np.median(planes(np.s_[::_STEP], np.s_[::_STEP]), axis=(1, 2))
+
+
 def _photons(slope, signal):
     """Return the variance of a signal, which is infinite where no exposure is good."""
     with np.errstate(invalid="ignore"):
@@ -271,19 +283,23 @@ class Frames:
     raw: np.ndarray | None = None
 
     @classmethod
-    def from_arrays(cls, data, noise, bad=None, level=np.inf):
+    def from_arrays(cls, data, noise, bad=None, level=np.inf, *, in_place=False):
         """
         Return finite frames with values at the saturation ``level`` marked.
 
         ``level`` is one number, or one for each exposure; values under ``bad`` may be
-        anything.
+        anything. Data change if ``in_place``.
         """
         level = np.broadcast_to(np.float32(level), len(data))
+        saturated = empty(data.shape, bool)
         with np.errstate(invalid="ignore"):
-            saturated = data >= level[:, np.newaxis, np.newaxis]
+            for plane, target, most in zip(data, saturated, level, strict=True):
+                np.greater_equal(plane, most, out=target)
         if bad is not None:
-            saturated &= ~bad
-            data = np.where(bad, data.dtype.type(0), data)
+            data = data if in_place else data.copy()
+            for plane, target, mask in zip(data, saturated, bad, strict=True):
+                np.logical_and(target, ~mask, out=target)
+                plane[mask] = 0
         return cls(data, noise, bad, saturated if saturated.any() else None)
 
     @cached_property

@@ -6,10 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from ccdcr.matching.frames import typical_skies
 from ccdcr.matching.match_tiles import Tiling
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import median_of_nine
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    in_threads,
+    median_of_nine,
+    with_halo,
+)
 from ccdcr.utils.planes import fill_from_nearest
+from ccdcr.utils.scratch import empty
 
 __all__ = ["SkyLevels", "measure_sky_levels", "with_level_skies"]
 
@@ -40,11 +47,11 @@ class SkyLevels:
         shape = tuple(b.stop - b.start for b in bounds)
         return replace(self, start=start, shape=shape)
 
-    def planes(self):
-        """Return the levels (n, ny, nx), extrapolated beyond the outer centres."""
+    def planes(self, rows=np.s_[:], columns=np.s_[:]):
+        """Return the levels (n, ny, nx) in a part, beyond the centres extrapolated."""
         planes = self.values
-        for axis in (2, 1):
-            lower, upper, part = self._places(axis - 1)
+        for axis, chosen in ((2, columns), (1, rows)):
+            lower, upper, part = (a[chosen] for a in self._places(axis - 1))
             low, high = (np.take(planes, place, axis) for place in (lower, upper))
             planes = low + (high - low) * np.expand_dims(part, (0, 3 - axis))
         return planes
@@ -67,17 +74,25 @@ class SkyLevels:
                 tiling.number, tiling.size, tiling.shape, strict=True
             )
         )
-        return self.planes()[:, rows[:, np.newaxis], columns]
+        return self.planes(rows, columns)
 
 
 def with_level_skies(frames, sky):
     """Return frames with a common sky, and the noise of their own; None = no change."""
     if sky is None:
         return frames
-    planes = sky.planes()
-    noise = frames.noise.with_sky(planes)
+    data, planes = (empty(frames.data.shape) for _ in range(2))
+    added = empty(frames.shape)
+
+    def work(rows):
+        planes[:, rows] = sky.planes(rows)
+        data[:, rows] = frames.data[:, rows] - planes[:, rows]
+        added[rows] = frames.noise.with_sky(planes[:, rows]).added
+
+    in_threads(work, bands_in_cache(frames.shape))
+    noise = replace(frames.noise, sky=planes, added=added)
     raw = frames.data if frames.raw is None else frames.raw
-    return replace(frames, data=frames.data - planes, noise=noise, raw=raw)
+    return replace(frames, data=data, noise=noise, raw=raw)
 
 
 def measure_sky_levels(frames):
@@ -96,14 +111,14 @@ def measure_sky_levels(frames):
     values += levels[:, np.newaxis, np.newaxis]
     centres = tuple(map(_centres, tiling.shape, tiling.size))
     sky = SkyLevels(values, centres, (0, 0), frames.shape)
-    level = frames if not values.any() else with_level_skies(frames, sky)
-    difference, height = _differences(level, darkest, tiling)
+    level = frames, sky if values.any() else None
+    difference, height = _differences(*level, darkest, tiling)
     values = sky.values + difference
     limit = _LEVEL * np.sqrt(frames.noise.typical.mean_variance(height))
     if not (np.abs(values) > limit).any():
         return None
     # Bright structure may fill most of a tile, but not its faintest pixels.
-    faint = sky.values + _differences(level, darkest, tiling, faint=True)[0]
+    faint = sky.values + _differences(*level, darkest, tiling, faint=True)[0]
     lowest, highest = (
         function(faint, (1, 3, 3), mode="nearest")
         for function in (ndimage.minimum_filter, ndimage.maximum_filter)
@@ -111,8 +126,7 @@ def measure_sky_levels(frames):
     reach = highest - lowest  # a slope goes on beyond the outer tiles
     values = np.clip(values, lowest - reach, highest + reach)
     sky = replace(sky, values=values)
-    level = with_level_skies(frames, sky)
-    difference, _ = _differences(level, darkest, tiling, faint=True)
+    difference, _ = _differences(frames, sky, darkest, tiling, faint=True)
     return replace(sky, values=sky.values + difference)
 
 
@@ -143,54 +157,90 @@ def _medians_of_exposures(frames):
     return medians, int(np.argmin(np.where(enough, medians, np.inf)))
 
 
-def _differences(frames, darkest, tiling, *, faint=False):
-    """Return medians in tiles: exposures minus the darkest one, and the darkest one."""
-    data, unused = frames.data, frames.unused
-    planes, base = [None] * len(data) if unused is None else unused, data[darkest]
-    outside = ~tiling.cut(np.ones(tiling.shape, dtype=bool))
-    chosen = _faintest(frames, base, tiling, outside) if faint else None
-    results = np.zeros((len(data), *tiling.number), dtype=np.float32)
-    for i, (plane, bad) in enumerate(zip(data, planes, strict=True)):
-        if i != darkest:
-            either = None if bad is None else bad | planes[darkest]
-            results[i] = _medians(tiling, chosen, plane - base, outside, either)
-    return results, _medians(tiling, chosen, base, outside, planes[darkest])
+def _differences(frames, sky, darkest, tiling, *, faint=False):
+    """
+    Return medians in tiles: exposures minus the darkest one, and the darkest one.
+
+    The ``sky`` is subtracted before, unless it is None.
+    """
+    shares = _shares(frames, sky, darkest) if faint else None
+    nothing = [None] * len(frames)
+
+    def work(rows):
+        data = _level(frames, sky, rows)
+        bad = nothing if frames.unused is None else frames.unused[:, rows]
+        outside = ~tiling.cut(np.ones(data.shape[1:], dtype=bool))
+        chosen = _faintest(frames, sky, shares, tiling, rows) if faint else None
+        found = []
+        for i, (plane, own) in enumerate(zip(data, bad, strict=True)):
+            if i != darkest:
+                own = None if own is None else own | bad[darkest]  # noqa: PLW2901
+                plane = plane - data[darkest]  # noqa: PLW2901
+            found.append(_medians(tiling, chosen, plane, outside, own))
+        return found
+
+    found = np.concatenate(in_threads(work, tiling.bands()), axis=-1)
+    medians, few = (found[:, k].reshape(-1, *tiling.number) for k in (0, 1))
+    results = [
+        fill_from_nearest(*pair) if pair[1].any() else pair[0]
+        for pair in zip(medians, few > 0, strict=True)
+    ]
+    height, results[darkest] = results[darkest], np.zeros_like(results[darkest])
+    return np.array(results), height
 
 
-def _faintest(frames, base, tiling, outside):
-    """Return the places of the faintest pixels of each tile, (tiles, pixels)."""
+def _level(frames, sky, rows):
+    """Return exposures (n, rows, nx) without their skies."""
+    data = frames.data[:, rows]
+    return data if sky is None else data - sky.planes(rows)
+
+
+def _shares(frames, sky, darkest):
+    """Return the weights (n,) of the exposures in a mean."""
     # A mean with these weights is not correlated with the differences of exposures:
     # no pixel is chosen for its noise.
-    signal = np.median(base[::_STEP, ::_STEP])
-    noise, n = frames.noise.typical, len(frames)
-    weights = 1 / np.array([noise.variance(signal, i) for i in range(n)])
-    shares = (weights / weights.sum()).astype(base.dtype)
+    every = np.s_[::_STEP]
+    sample, noise = frames.data[darkest, every, every], frames.noise.typical
+    if sky is not None:
+        sample = sample - sky.planes(every, every)[darkest]
+        noise = noise.with_sky(typical_skies(sky.planes))
+    signal = np.median(sample)
+    weights = 1 / np.array([noise.variance(signal, i) for i in range(len(frames))])
+    return (weights / weights.sum()).astype(sample.dtype)
+
+
+def _faintest(frames, sky, shares, tiling, rows):
+    """Return the places of the faintest pixels of each tile, (tiles, pixels)."""
+    wide, inside = with_halo(rows, 1, frames.shape[0])
+    data = _level(frames, sky, wide)
     if frames.unused is None:
-        level = np.tensordot(shares, frames.data, axes=1)
+        level = np.tensordot(shares, data, axes=1)
     else:
-        level = kernels.mean(frames.data, frames.unused, shares)
+        level = kernels.mean(data, frames.unused[:, wide], shares)
         nowhere = np.isnan(level)
-        level = np.where(nowhere, np.inf, level).astype(base.dtype)
-    level = tiling.cut(median_of_nine(level))
+        level = np.where(nowhere, np.inf, level).astype(data.dtype)
+    level = median_of_nine(level)[inside]
+    outside = ~tiling.cut(np.ones(level.shape, dtype=bool))
+    level = tiling.cut(level)
     level[outside] = np.inf
     number = max(int(_BACKGROUND * level.shape[1]), min(_LEAST, level.shape[1]))
     return np.argpartition(level, number - 1, axis=1)[:, :number]
 
 
 def _medians(tiling, chosen, image, outside, unused=None):
-    """Return the median of each tile, or of its neighbour if few pixels are good."""
+    """Return the median of each tile of a band, and whether few pixels are good."""
     values, bad = tiling.cut(image), outside
     if unused is not None:
         bad = bad | tiling.cut(unused)
     if chosen is not None:
         values, bad = (np.take_along_axis(a, chosen, axis=1) for a in (values, bad))
     if not bad.any():
-        return np.median(values, axis=1).reshape(tiling.number)
+        medians = np.median(values, axis=1)
+        return medians, np.zeros_like(medians)
     number = values.shape[1] - bad.sum(axis=1)
     ordered = np.sort(np.where(bad, np.float32(np.inf), values), axis=1)
     middle = [np.maximum(number - k, 0) // 2 for k in (1, 0)]
     middle = [np.minimum(m, values.shape[1] - 1)[:, np.newaxis] for m in middle]
     medians = sum(np.take_along_axis(ordered, m, axis=1) for m in middle)[:, 0] / 2
-    few = (number < min(_LEAST, values.shape[1])).reshape(tiling.number)
-    medians = np.where(number > 0, medians, 0).reshape(tiling.number)
-    return fill_from_nearest(medians, few) if few.any() else medians
+    few = number < min(_LEAST, values.shape[1])
+    return np.where(number > 0, medians, 0), few.astype(medians.dtype)
