@@ -220,7 +220,8 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
     Return the `KernelFits` of the exposures, with the constants of `TileFits`.
 
     Kernels of the whole image, then those of the tiles near the last, each by weighted
-    least squares with decreasing tolerance of mismatch on structure. ``wholes``
+    least squares with decreasing tolerance of mismatch on structure. Pixels of tiles
+    beside count half: a part of a profile would not tell its seeing. ``wholes``
     (n, taps + 1) are given if the frames are whole tiles of a larger image.
     """
     profile = scene.structure.profile
@@ -268,6 +269,17 @@ def _prior_precision(half, scale, free):
     return result
 
 
+def _with_beside(sums):
+    """Return sums (n, tiles y, tiles x, ...) with half of those of tiles beside."""
+    for axis in (1, 2):
+        sums = np.moveaxis(sums, axis, 0)
+        total = sums.copy()
+        total[1:] += sums[:-1] / 2
+        total[:-1] += sums[1:] / 2
+        sums = np.moveaxis(total, 0, axis)
+    return sums
+
+
 def _solve(matrix, vector):
     return np.linalg.solve(matrix, vector[..., np.newaxis])[..., 0]
 
@@ -310,20 +322,24 @@ class _Fit:
     def of_tiles(self, wholes):
         """Return the kernels (n, ty, tx, k) of the tiles, near the ``wholes``."""
         (n, k), last = wholes.shape, _STEPS[-1][0]
-        kernels = np.empty((n, *self.fits.tiling.number, k))
-        kernels[:] = wholes[:, np.newaxis, np.newaxis]
+        shape = n, *self.fits.tiling.number, k
+        normal, right = np.zeros((*shape, k)), np.zeros(shape)
         prior = _prior_precision(self.taps.half, _ALIKE, _ALIKE_FREE)
+        near = wholes @ prior
 
         def work(rows):
             for a, b, pixels in self._tiles(rows):
-                for _ in range(_PASSES):
-                    start = kernels[:, a, b].astype(np.float32)
-                    parts = [pixels.equations(i, last, start[i]) for i in range(n)]
-                    normal, right = map(np.stack, zip(*parts, strict=True))
-                    kernels[:, a, b] = _solve(normal + prior, right + wholes @ prior)
+                here, start = np.s_[:, a, b], wholes
+                for step in range(_PASSES):
+                    if step > 0:
+                        start = _solve(normal[here] + prior, right[here] + near)
+                    starts = start.astype(np.float32)
+                    parts = [pixels.equations(i, last, starts[i]) for i in range(n)]
+                    normal[here], right[here] = map(np.stack, zip(*parts, strict=True))
 
         in_threads(work, self.fits.tiling.bands())
-        return kernels
+        normal, right = _with_beside(normal), _with_beside(right)
+        return _solve(normal + prior, right + near[:, np.newaxis, np.newaxis])
 
     def sample(self):
         """Return `_Pixels` of the whole image, at most about 100 000."""

@@ -228,18 +228,20 @@ def match_exposures(frames, options, known=None, advance=None):
     frames = record.measured(frames, None)
     masks = first_masks(frames, options.limits)
     frames = record.measured(frames, masks)
-    scene = _scene(frames, masks)
+    masks, scene = _first_scene(frames, masks, tiling, options.limits)
     before = record.mismatch(unmatched_dispersion(frames, scene))
     extra = _extra_variance(before, scene, frames.noise)
     # A low value must not look like structure that exposures are matched to.
     frames = record.without_low(frames, masks, scene, extra, faint=True)
     current = frames
     if frames.low is not None:
+        scene = None  # two of them would need too much memory
         masks = first_masks(frames, options.limits)
+        masks, scene = _first_scene(frames, masks, tiling, options.limits)
     for k in range(options.passes):
-        if k > 0 or frames.low is not None:
-            scene = None  # two of them would need too much memory
-            scene = _scene(current, masks, mean=k > 0)
+        if k > 0:
+            scene = None
+            scene = _scene(current, masks, mean=True)
         current = masks = level = extra = None
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
@@ -355,7 +357,54 @@ class _Record:
         return Known(tile, *lists, self.kernels, leak, tuple(self.curves))
 
 
-def _scene(frames, masks, *, mean=False):
+# Squared sigmas of structure; pixels and part of a tile's that hits do not flag.
+_STRONG, _MANY, _MOST = np.float32(256), 60, 0.25
+_UNLIKE = np.float32(1)  # of the level of structure: mismatch of exposures there
+
+
+def _first_scene(frames, masks, tiling, limits):
+    """
+    Return masks and `Scene` before matching, without flags of mismatch.
+
+    In tiles where much of the structure is flagged the exposures differ. Only flags
+    that no mismatch makes count there, and the reference is the mean: the lowest
+    exposures would have edges that none has.
+    """
+    scene = _scene(frames, masks)
+    unlike = _unlike_tiles(frames, masks, scene, tiling)
+    if not unlike.any():
+        return masks, scene
+    unlike = np.repeat(np.repeat(unlike, tiling.size[0], 0), tiling.size[1], 1)
+    unlike = unlike[tuple(map(slice, frames.shape))]
+    extra = np.square(_UNLIKE * scene.structure.level()) * unlike
+    sure = first_masks(frames, limits, scene.reference, extra)
+    scene = None
+    masks = np.where(unlike, sure, masks)
+    return masks, _scene(frames, masks, mean=True, where=unlike)
+
+
+def _unlike_tiles(frames, masks, scene, tiling):
+    """Return the tiles (ty, tx) where much structure is flagged in an exposure."""
+    unlike = np.zeros(tiling.number, dtype=bool)
+
+    def work(rows):
+        structure, variance = scene.structure, frames.noise.at(rows)
+        square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        strong = square > _STRONG * variance.mean_variance(scene.reference[rows])
+        if not strong.any():
+            return
+        number = [
+            np.count_nonzero(tiling.cut(strong & mask), axis=1)
+            for mask in (True, *masks[:, rows])
+        ]
+        most = np.max(number[1:], axis=0) > np.maximum(_MOST * number[0], _MANY)
+        unlike[tiling.rows_of_tiles(rows)] = most.reshape(-1, tiling.number[1])
+
+    in_threads(work, tiling.bands())
+    return unlike
+
+
+def _scene(frames, masks, *, mean=False, where=None):
     """Return the `Scene` of exposures with their masks; on structure of their mean."""
     reference = _reference(frames, masks, clean_reference)
     structure = find_structure(reference, frames.noise)
@@ -363,6 +412,8 @@ def _scene(frames, masks, *, mean=False):
         return Scene(reference, structure, masks)
     # Elsewhere what is in one exposure alone would look like structure.
     fitted = find_fitted(reference, structure.profile, frames.noise)
+    if where is not None:
+        fitted &= where
     change = _reference(frames, masks, mean_reference, fitted)
 
     def work(rows):

@@ -97,11 +97,11 @@ class TestFit:
             assert_allclose(correct(rows), whole[:, rows], atol=0.01)
 
     def test_tile_without_structure(self, rng):
-        """It has the kernel of the whole image, which corrects the flux."""
+        """It has the kernel of the image and of tiles beside, which tells the flux."""
         reference = stars(rng, (90, 160))
         fits, *_ = fit(reference, [reference * f for f in (1, 1.1, 1)])
         empty = fits.kernels[1, :, 0]
-        assert_allclose(empty - fits.wholes[1], 0, atol=1e-6)
+        assert_allclose(empty - fits.wholes[1], 0, atol=0.01)
         assert_allclose(empty[..., :-1].sum(axis=-1), 0.1, atol=0.005)
 
     def test_no_structure(self):
@@ -144,7 +144,7 @@ def trace(rng, amplitude, flux, variance, shift, shape=(100, 300)):
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NotEquivalentWarning")
 @pytest.mark.parametrize(
-    ("n", "ratio", "level"), [(3, 30, None), (3, 100, None), (5, 100, None), (5, 60, 1)]
+    ("n", "ratio", "level"), [(3, 30, None), (3, 100, None), (5, 300, 9), (5, 60, 1)]
 )
 def test_bright_trace(n, ratio, level):
     """A trace whose flux, width and place vary has no flag, be it saturated in some."""
