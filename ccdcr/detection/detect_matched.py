@@ -309,6 +309,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         )
         if report.failures:  # sources that have moved are not new ones
             point_like = None
+        if point_like is not None:
+            np.logical_or(hits.masks, point_like, out=hits.masks)
     with stages("single image"):
         found, everywhere = second_opinion(
             single_image_detector(requirements),

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Search for point sources of one exposure only among flagged pixels."""
+"""Search for point sources of one exposure only, among flagged pixels and faint."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,8 @@ _LEAST_ERROR, _MOST_ERROR = 0.02, 0.15  # of the peak, and of the profile
 _ITERATIONS = 5
 _OFFSETS = np.arange(-4, 5) / 4  # pixels
 _LEAST_HEIGHT = np.float32(2.5)  # sigmas of the median of nine pixels
+_FAINTEST = np.float32(3.0)  # sigmas of a pixel of a source that is not flagged
+_OVER_STARS, _OVER_LINES = np.float32(0.5), np.float32(2.0)  # of the structure
 _WIDE, _SLACK = np.float32(0.25), np.float32(2.0)  # of the peak; sigmas
 _HUBER, _BEYOND = 1.3, 3.5  # sigmas: where a pixel counts less, and not at all
 _CONVEX, _TRIMMED = 4, 3  # steps of the fit
@@ -43,7 +45,8 @@ _NEAR = np.array([9 * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)])  # and aro
 _SHARPEST = 4.0  # pixels that no hit in one place is larger than
 _LEAST_GAIN = 20.0  # of a core by a source, in chi square
 _SURE, _CLEARER = 25.0, 0.4  # a source over a hit, in chi square; of its gain
-_RARE = 1e-4  # chance that a point source differs so much
+_CROSSED, _SURER = 0.3, 1800.0  # part of a crossed source; chi square by its area
+_RARE, _DOUBTFUL = 1e-4, 0.01  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
 _BESIDE = 3  # pixels that tell a peak
 _EXPOSURES = 12  # in a band, for each that fits into a cache
@@ -102,13 +105,14 @@ class PointSpread:
 
     ``templates`` (k, pixels) have a sum of 1, at 81 offsets of the centre each;
     ``error`` (pixels,) is how much stars differ from it. ``hits`` (offsets, pixels) are
-    those of a hit in one place.
+    those of a hit in one place. A faint source is ``over`` times higher than structure.
     """
 
     stamps: Stamps
     templates: np.ndarray
     error: np.ndarray
     hits: np.ndarray
+    over: np.float32
 
     @property
     def centred(self):
@@ -118,10 +122,11 @@ class PointSpread:
 
 def find_point_like(frames, matched, masks):
     """
-    Return the masked pixels (n, ny, nx) of point sources, or None.
+    Return the pixels (n, ny, nx) of point sources, or None.
 
-    A source is in one exposure only. ``frames`` are not matched yet: their stars tell
-    the shape. None if there are too few stars, so that nothing is known.
+    A source is in one exposure only. Of one that has masked pixels these are returned,
+    of a wide faint one without any all that stand out. ``frames`` are not matched yet:
+    their stars tell the shape. None if there are too few stars.
     """
     spreads = _measure_all(frames, matched, masks)
     if all(psf is None for psf in spreads):
@@ -131,12 +136,14 @@ def find_point_like(frames, matched, masks):
 
     def work(rows):
         wide, inside = with_halo(rows, halo, len(matched.level))
-        if not masks[:, wide].any():
-            return
+        profile, flagged = matched.profile[wide], masks[:, wide]
+        free = ~flagged.any(axis=0)
         for i, image in _excesses(matched, masks, wide):
-            if spreads[i] is not None and masks[i, wide].any():
-                chosen = _select(image, masks[i, wide], spreads[i])
-                found[i, rows] = chosen[inside]
+            if spreads[i] is not None:
+                # A star, line or trace that has changed is no new source.
+                seeds = image.stands_out(spreads[i].over * profile)
+                chosen = _select(image, flagged[i], seeds, spreads[i])
+                found[i, rows] = (chosen & (flagged[i] | free))[inside]
 
     longer = max(_EXPOSURES // len(masks), 1)
     in_threads(work, bands_in_cache(masks.shape[1:], longer=longer), most=2)
@@ -256,7 +263,7 @@ def _typical_psf(width, stamps):
     profiles = [_moffat(factor * width, stamps.radius) for factor in _WIDTHS]
     wider = _moffat(_WIDER * width, stamps.radius)
     error = np.abs(profiles[0] - wider) + _LEAST_ERROR * profiles[0].max()
-    return _make_psf(profiles, error, stamps)
+    return _make_psf(profiles, error, stamps, _OVER_LINES)
 
 
 def _moffat(width, radius):
@@ -293,10 +300,10 @@ def measure_psf(stars, variances, stamps):
     error += 2 * spread / len(stars) + np.square(_LEAST_ERROR * psf.max())
     most = _MOST_ERROR * psf + 2 * _LEAST_ERROR * psf.max()
     error = np.minimum(np.sqrt(error), most)
-    return _make_psf([psf], error, stamps)
+    return _make_psf([psf], error, stamps, _OVER_STARS)
 
 
-def _make_psf(profiles, error, stamps):
+def _make_psf(profiles, error, stamps, over):
     """Return the `PointSpread` of centred profiles (k, pixels); None if sharp."""
     if 1 / np.square(profiles[0]).sum() < _LEAST_AREA:
         return None
@@ -306,7 +313,7 @@ def _make_psf(profiles, error, stamps):
     ]
     templates = np.maximum(np.concatenate(templates), 0)
     planes = templates, error, _sharp_templates(stamps)
-    return PointSpread(stamps, *(plane.astype(np.float32) for plane in planes))
+    return PointSpread(stamps, *(plane.astype(np.float32) for plane in planes), over)
 
 
 @dataclass(frozen=True)
@@ -323,6 +330,11 @@ class _Image:
     use: np.ndarray
     slope: np.float32
 
+    def stands_out(self, least):
+        """Return pixels (ny, nx) that may belong to a faint source, above a limit."""
+        limit = np.maximum(_FAINTEST * np.sqrt(self.variance), least)
+        return self.use & (self.excess > limit)
+
     def cut(self, stamps, places):
         """Return data of stamps (m, pixels) around places, and the pixel numbers."""
         y, x = places[:, :1] + stamps.y, places[:, 1:] + stamps.x
@@ -333,22 +345,31 @@ class _Image:
         return (*planes, self.use.take(pixels) & inside, self.slope), pixels
 
 
-def _select(image, mask, psf):
-    """Return the pixels of a mask (ny, nx) of point sources."""
-    places, found = _candidates(image, mask), np.zeros_like(mask)
+def _select(image, mask, seeds, psf):
+    """Return the pixels (ny, nx) of point sources, masked ones if there are any."""
+    places, found = _candidates(image, mask | seeds), np.zeros_like(mask)
     step = max(_AT_ONCE // (psf.error.size * len(_NEAR)), 1)
     for start in range(0, len(places), step):
         data, pixels = image.cut(psf.stamps, places[start : start + step])
         good, offset = _likely(data, psf)
         data, offset, pixels = _those(data, good), offset[good], pixels[good]
-        good, model = _fit(data, offset, psf)
+        good, model, residual = _fit(data, offset, psf)
         _, variance, use, _ = _those(data, good)
-        found.ravel()[pixels[good][use & (model > np.sqrt(variance))]] = True
-    return found & mask
+        high, pixels = use & (model > np.sqrt(variance)), pixels[good]
+        masked = mask.take(pixels)
+        alone = ~(masked & high).any(axis=1) & _agree(residual, use & ~masked)
+        found.ravel()[pixels[high & (masked | alone[:, np.newaxis])]] = True
+    return found
+
+
+def _agree(residual, use):
+    """Return whether all pixels of stamps (m, pixels) agree with a model in sigmas."""
+    limit = chi2.isf(_DOUBTFUL, np.maximum(use.sum(axis=1) - 3, 1))
+    return (use * np.square(residual)).sum(axis=1) < limit
 
 
 def _candidates(image, mask):
-    """Return places (m, 2) of peaks beside flagged pixels that are wide."""
+    """Return places (m, 2) of peaks beside pixels of a mask that are wide."""
     middle = np.full(mask.shape, -np.inf, dtype=np.float32)
     y, x = np.nonzero(dilate(mask, 2))
     around = _around(image.excess, y, x)
@@ -408,7 +429,7 @@ def _most_alike(data, templates):
 
 def _fit(data, offset, psf):
     """
-    Return which stamps (m, pixels) hold a point source, and the models of these.
+    Return which stamps (m, pixels) hold a point source, and models and residuals.
 
     ``offset`` (m,) is the index of a template near the best one.
     """
@@ -424,19 +445,22 @@ def _fit(data, offset, psf):
     left = (weight * agree).sum(axis=1)
     limit = chi2.isf(_RARE, np.maximum(agree.sum(axis=1) - 3, 1))
     good = (agree * np.square(residual)).sum(axis=1) < limit
-    good &= left > _LEAST_PART * weight.sum(axis=1)
-    good &= flux * np.sqrt(left) > _LEAST_SIGMAS
-    good[good] = _is_no_hit(_those(data, good), loss[good], psf)
-    return good, model[good]
+    part = left / weight.sum(axis=1)
+    good &= (flux * np.sqrt(left) > _LEAST_SIGMAS) & (part > _CROSSED)
+    # Crossed by a track, a source must be told from a hit beside it the better.
+    least = np.where(part > _LEAST_PART, _SURE, _SURER * np.square(psf.centred).sum())
+    given = _those(data, good), loss[good], np.maximum(least, _SURE)[good]
+    good[good] = _is_no_hit(*given, psf)
+    return good, model[good], residual[good]
 
 
-def _is_no_hit(data, loss, psf):
-    """Return whether a hit in one place explains stamps less well than a source."""
+def _is_no_hit(data, loss, least, psf):
+    """Return whether a source explains stamps better than a hit in one place."""
     inner = psf.stamps.radius < _SHARPEST
     part = *(plane[:, inner] for plane in data[:-1]), data[-1]
     gain = _loss(data) - loss
     sharper = _robust_fit(part, psf.hits[:, inner])[0] + gain - _loss(part)
-    return (sharper > _SURE) & (sharper > _CLEARER * gain)
+    return (sharper > least) & (sharper > _CLEARER * gain)
 
 
 def _robust_fit(data, templates, error=0):
