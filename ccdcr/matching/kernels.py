@@ -237,15 +237,20 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
 def _fit_whole(fit):
     """Return the kernels (n, taps + 1) of the whole image."""
     sample = fit.sample()
-    wholes = np.zeros((len(fit.frames), fit.taps.number))
-    for q, free in _STEPS:
-        prior = _prior_precision(fit.taps.half, 1.0, free)
-        for i, start in enumerate(wholes.astype(np.float32)):
+
+    def work(i):
+        kernel = np.zeros(fit.taps.number)
+        for q, free in _STEPS:
+            start = kernel.astype(np.float32)
             parts = [pixels.equations(i, q, start) for pixels in sample]
-            normal = sum((part[0] for part in parts), prior)
-            right = sum((part[1] for part in parts), np.zeros(len(prior)))
-            wholes[i] = np.linalg.solve(normal, right)
-    return wholes
+            normal, right = (sum(part) for part in zip(*parts, strict=True))
+            prior = _prior_precision(fit.taps.half, 1.0, free)
+            kernel = np.linalg.solve(normal + prior, right)
+        return kernel
+
+    if not sample:  # there is no structure
+        return np.zeros((len(fit.frames), fit.taps.number))
+    return np.array(in_threads(work, range(len(fit.frames))))
 
 
 @lru_cache
@@ -295,6 +300,19 @@ class _Pixels:
     taps: np.ndarray
     level: np.ndarray
     exposures: list
+
+    @classmethod
+    def join(cls, parts):
+        """Return the pixels of all parts."""
+        exposures = zip(*(part.exposures for part in parts), strict=True)
+        return cls(
+            np.concatenate([part.taps for part in parts], axis=1),
+            np.concatenate([part.level for part in parts]),
+            [
+                list(map(np.concatenate, zip(*planes, strict=True)))
+                for planes in exposures
+            ],
+        )
 
     def equations(self, i, q, kernel):
         """Return normal (k, k) and right (k,) of exposure i, from a kernel (k,)."""
@@ -346,7 +364,8 @@ class _Fit:
         most = max(_ENOUGH // np.prod(self.fits.tiling.number), _LEAST)
 
         def work(rows):
-            return [pixels for _, _, pixels in self._tiles(rows, most)]
+            tiles = [pixels for _, _, pixels in self._tiles(rows, most)]
+            return [_Pixels.join(tiles)] if tiles else []
 
         return list(chain(*in_threads(work, self.fits.tiling.bands())))
 
