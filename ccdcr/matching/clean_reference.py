@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from ccdcr.utils import stacks as kernels
+from ccdcr.utils.neighbours import pixels_of
 
 __all__ = [
     "FEW",
@@ -326,7 +327,7 @@ def with_neighbours(value, number, variance, places):
 def _around(value, number, places):
     """Return differences to the middle and weights, each (25, m); 0 outside."""
     padded, numbers = np.pad(value, REACH), np.pad(number, REACH)
-    y, x = np.nonzero(places)
+    y, x = pixels_of(places)
     middle = (y + REACH) * padded.shape[1] + x + REACH
     index = np.stack([middle + dy * padded.shape[1] + dx for dy, dx in _OFFSETS])
     weights = numbers.ravel()[index]

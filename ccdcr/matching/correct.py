@@ -19,6 +19,7 @@ from ccdcr.utils.neighbours import (
     cut_bands,
     dilate,
     in_threads,
+    pixels_of,
     running,
     with_halo,
 )
@@ -158,7 +159,7 @@ class Limited:
     @classmethod
     def find(cls, free, matched, part):
         """Return where free values (n, rows, columns) are not the matched ones."""
-        i, y, x = found = np.nonzero(free != matched[:, *part])
+        i, y, x = found = pixels_of(free != matched[:, *part])
         rows, columns = part
         place = i, y + rows.start, x + columns.start
         return cls(np.ravel_multi_index(place, matched.shape), free[found])

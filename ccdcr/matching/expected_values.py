@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
-from ccdcr.utils.neighbours import bands_in_cache, in_threads, with_halo
+from ccdcr.utils.neighbours import bands_in_cache, in_threads, pixels_of, with_halo
 
 __all__ = ["Expected", "find_expected"]
 
@@ -95,7 +95,7 @@ def _mismatch_sums(free, matched, masks, rows):
     """Return the sums (3, n) over strong structure that tell mismatch."""
     unused = matched.frames.unused
     square = _squared_structure(matched, rows)
-    pixels = np.nonzero(square)
+    pixels = pixels_of(square)
     square = square[pixels]
     noise = matched.frames.noise.at(rows)
     level = matched.level[rows][pixels]

@@ -18,6 +18,7 @@ from ccdcr.utils.neighbours import (
     find_places,
     in_seeded_groups,
     in_threads,
+    pixels_of,
     with_halo,
 )
 from ccdcr.utils.scratch import zeros
@@ -176,7 +177,7 @@ def _alone(z, masks):
 def _lowest_shares(z, bright):
     """Return the share of charge in the lowest neighbour of each local maximum."""
     inner = bright[1:-1, 1:-1]
-    y, x = (place + 1 for place in np.nonzero(inner))
+    y, x = (place + 1 for place in pixels_of(inner))
     value = z[y, x]
     lowest = np.full(len(y), np.inf, dtype=z.dtype)
     highest = np.zeros_like(lowest)

@@ -17,7 +17,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ccdcr.matching.match_tiles import TileFits, match_variance, weights
-from ccdcr.utils.neighbours import bands_in_cache, dilate, in_threads, with_halo
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    dilate,
+    in_threads,
+    pixels_of,
+    with_halo,
+)
 from ccdcr.utils.scratch import empty, keep
 
 __all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
@@ -194,7 +200,7 @@ def _find_places(fitted, rows, columns, most=None):
     if most is None and number > _DENSE * part.size:
         return rows, columns
     step = 1 if most is None else -(-number // most)
-    y, x = (place[::step] for place in np.nonzero(part))
+    y, x = (place[::step] for place in pixels_of(part))
     return y + rows.start, x + columns.start
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from ccdcr.matching.frames import Noise, structure_level
 from ccdcr.matching.mismatch import expected_quantile
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import EIGHT
+from ccdcr.utils.neighbours import EIGHT, pixels_of
 
 __all__ = ["USUAL_RATE", "LowPriors", "Sample", "cut_likelihoods", "measure_priors"]
 
@@ -68,7 +68,7 @@ def measure_priors(frames, masks, reference, cores):
     single = masks.sum(axis=0, dtype=np.int16) == 1
     charges, alone, number, looked_at = [], 0, 0, 0
     for i, core in enumerate(cores):
-        y, x = np.nonzero(core & single)
+        y, x = pixels_of(core & single)
         number += len(y)
         step = max(len(y) // (_MOST // len(cores)), 1)
         y, x = y[::step], x[::step]

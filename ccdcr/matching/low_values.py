@@ -18,6 +18,7 @@ from ccdcr.utils.neighbours import (
     find_places,
     in_threads,
     label_pixels,
+    pixels_of,
 )
 from ccdcr.utils.scratch import zeros
 
@@ -40,7 +41,7 @@ def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
     structure around are searched.
     """
     reference, known = scene.reference, priors is not None
-    pixels = np.nonzero(_candidates(frames, masks))
+    pixels = pixels_of(_candidates(frames, masks))
     if pixels[0].size == 0:
         return None, priors
     cores = _cores(frames, masks, reference)
@@ -115,7 +116,7 @@ def _cores(frames, masks, reference):
     cores = zeros(masks.shape, bool)
 
     def work(i):
-        place = np.nonzero(masks[i])
+        place = pixels_of(masks[i])
         signal = reference[place]
         sigma = np.sqrt(frames.noise.at(place).variance(signal, i))
         cores[i][place] = frames.data[i][place] - signal > _DEEP * sigma

@@ -13,6 +13,7 @@ from ccdcr.utils.neighbours import (
     box_sums,
     dilate,
     in_threads,
+    pixels_of,
     running,
     with_halo,
 )
@@ -223,7 +224,7 @@ def _find_peaks(noise, background, masks):
         peak = profile[wide] == running(np.maximum, profile[wide], 2 * _SMALLEST + 1)
         peak &= box_sums(profile[wide], 3) > 9 * _BRIGHT * sigma
         peak &= ~dilate(masks[:, wide].any(axis=0), 1)
-        y, x = np.nonzero(peak[inside])
+        y, x = pixels_of(peak[inside])
         return y + rows.start, x
 
     y, x = np.concatenate(in_threads(work, bands_in_cache(profile.shape)), axis=1)
@@ -371,7 +372,7 @@ def _agree(residual, use):
 def _candidates(image, mask):
     """Return places (m, 2) of peaks beside pixels of a mask that are wide."""
     middle = np.full(mask.shape, -np.inf, dtype=np.float32)
-    y, x = np.nonzero(dilate(mask, 2))
+    y, x = pixels_of(dilate(mask, 2))
     around = _around(image.excess, y, x)
     limit = _LEAST_HEIGHT * np.sqrt(image.variance[y, x])
     high = np.count_nonzero(around > limit, axis=0) > len(around) // 2

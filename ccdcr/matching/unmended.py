@@ -8,7 +8,13 @@ from scipy import fft
 from scipy.stats import poisson
 
 from ccdcr.matching.clean_reference import lowest_others
-from ccdcr.utils.neighbours import bands_in_cache, box_sums, in_threads, with_halo
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    box_sums,
+    in_threads,
+    pixels_of,
+    with_halo,
+)
 from ccdcr.utils.scratch import empty
 
 __all__ = [
@@ -163,7 +169,7 @@ def _chance(pieces, second):
 
 def _pieces(mask):
     """Return rows, columns and piece of the pixels of a mask (m,), some if many."""
-    y, x = np.nonzero(mask)
+    y, x = pixels_of(mask)
     across = -(-mask.shape[1] // _PIECE)
     block = y // _PIECE * across + x // _PIECE
     numbers = np.bincount(block)
@@ -189,7 +195,7 @@ def _likely_shifts(weighted, mask):
     step = max(-(-max(mask.shape) // _LARGEST), 1)
     shape = tuple(-(-length // step) for length in mask.shape)
     given = [_binned((y, x), weight, shape, step)]
-    given.append(_binned(np.nonzero(mask), None, shape, step))
+    given.append(_binned(pixels_of(mask), None, shape, step))
     first, second = (fft.rfft2(image) for image in given)
     overlap = fft.irfft2(np.conj(first) * second, shape)
     # Beyond the edge the correlation goes on at the other side.

@@ -27,6 +27,7 @@ __all__ = [
     "label_pixels",
     "median_of_nine",
     "number_of_threads",
+    "pixels_of",
     "pixels_of_seeded_groups",
     "running",
     "smooth_columns",
@@ -187,6 +188,11 @@ def _middle(a, b, c):
 
 
 _EIGHT = np.ones((3, 3), dtype=bool)
+
+
+def pixels_of(mask):
+    """Return the same as `numpy.nonzero`, faster where few pixels are True."""
+    return np.unravel_index(np.flatnonzero(mask), mask.shape)
 
 
 def label_groups(mask):
