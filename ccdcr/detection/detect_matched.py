@@ -43,7 +43,7 @@ from ccdcr.matching.match import Options, find_hits, free_exposures
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
-from ccdcr.matching.unmended import find_reasons
+from ccdcr.matching.unmended import excess_on_structure, find_reasons
 from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
@@ -307,6 +307,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             point_like=point_like,
             places=find_places(exposures.headers),
         )
+        found = hits.masks if point_like is None else hits.masks & ~point_like
+        excess = excess_on_structure(found, hits.matched.fits.fitted)
         if report.failures:  # sources that have moved are not new ones
             point_like = None
         if point_like is not None:
@@ -354,7 +356,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         diagnostics=Diagnostics(flags=flags, timing=stages.timing, matching=matching),
     )
     stages.advance()  # the last one is done
-    warn_of_mismatch(report)
+    warn_of_mismatch(report, excess)
     _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
 

@@ -34,6 +34,7 @@ _MOST_FLAGGED = 0.2
 _MOST_COINCIDENT, _MOST_ALONE = 4, 10
 _MOST_BRIGHT = 4  # times the fraction of faint pixels
 _RARE, _FEW = 1e-6, 10  # chance of so many groups, and least number of groups
+_LEAST_EXCESS, _MOST_EXCESS = 2.5, 12.0  # sigmas that name an exposure, and that warn
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
@@ -132,23 +133,44 @@ def _of_bright(masks):
     return f", and {times:.0f} times more of the bright pixels than of the faint ones"
 
 
-def warn_of_mismatch(equivalence):
-    """Warn if matching left something or failed; log if it was needed."""
-    left = equivalence.left
+def warn_of_mismatch(equivalence, excess=()):
+    """
+    Warn if matching left something or failed; log if it was needed.
+
+    ``excess`` (n,) tells by how many sigmas too much of structure is flagged.
+    """
+    left, excess = equivalence.left, np.asarray(excess)
+    flagged = _name_excess(excess)
     if equivalence.failures:
-        reasons = "; ".join(equivalence.failures)
+        reasons = "; ".join([*equivalence.failures, *flagged])
         msg = f"the exposures differ too much to be matched: {reasons}"
         warn_user(msg, MatchingFailedWarning)
-    elif left > MENDED:
+    elif left > MENDED or (excess > _MOST_EXCESS).any():
+        if left > MENDED:
+            text = (
+                f"on structure they are up to {left:.2f} times as far apart as noise "
+                "explains (Q / Q0), so that faint hits there are not found"
+            )
+            flagged = [text, *flagged]
         msg = (
-            "the exposures still differ after matching: on structure they are up to "
-            f"{left:.2f} times as far apart as noise explains (Q / Q0), so that faint "
-            "hits there are not found; see masks.equivalence, and register or scale "
-            "the exposures, or leave out the one that differs"
+            f"the exposures still differ after matching: {'; '.join(flagged)}; see "
+            "masks.equivalence, and register or scale the exposures, or leave out the "
+            "one that differs"
         )
         warn_user(msg, NotEquivalentWarning)
     elif equivalence.needed:
         log.info(f"the exposures were matched: {equivalence.describe()}")
+
+
+def _name_excess(excess):
+    """Return a list of one text that names exposures, or of none."""
+    worst = [str(i + 1) for i in np.argsort(-excess) if excess[i] > _LEAST_EXCESS]
+    if not worst:
+        return []
+    exposures = "exposures" if len(worst) > 1 else "exposure"
+    return [
+        f"hits do not explain all flags on structure of {exposures} {', '.join(worst)}"
+    ]
 
 
 def warn_of_registration(registration, places):

@@ -20,6 +20,7 @@ from ccdcr.utils.scratch import empty
 __all__ = [
     "Displacement",
     "Patches",
+    "excess_on_structure",
     "find_displacement",
     "find_reasons",
     "measure_patches",
@@ -310,3 +311,30 @@ def _is_detector(displacement, places):
         return False
     moved = places[displacement.second - 1] - places[displacement.first - 1]
     return bool(np.abs(moved - [displacement.dx, displacement.dy]).max() <= 1)
+
+
+_AREA, _NUMBER, _FLAGS = 16, 20, 16  # pixels of areas and, twice, of a hit; squared
+
+
+def excess_on_structure(masks, structure):
+    """
+    Return by how many sigmas more of structure (ny, nx) is flagged, (n,).
+
+    It is more than flags elsewhere in the exposure explain, and than the median of the
+    other exposures on structure. Flags come in groups: those of areas scatter so much.
+    """
+    size = np.count_nonzero(structure)
+    ratio = size / max(structure.size - size, 1)
+    across = -(-structure.shape[1] // _AREA)
+    number, excess = np.zeros((2, len(masks)))
+    for i, mask in enumerate(masks):
+        y, x = np.nonzero(mask)
+        inside = structure[y, x]
+        areas = np.bincount((y // _AREA * across + x // _AREA)[~inside])
+        number[i] = np.count_nonzero(inside)
+        variance = ratio * (1 + ratio) * np.square(areas).sum() + _FLAGS
+        excess[i] = (number[i] - ratio * areas.sum()) / np.sqrt(variance)
+    for i, value in enumerate(number):
+        other = np.median(np.delete(number, i))
+        excess[i] = min(excess[i], (value - other) / np.sqrt(_NUMBER * other + _FLAGS))
+    return excess

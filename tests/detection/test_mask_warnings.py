@@ -83,6 +83,14 @@ def test_left():
         NotEquivalentWarning, match=r"still differ .* 1\.60 times .* see masks"
     ):
         warn_of_mismatch(report)
+    with pytest.warns(NotEquivalentWarning, match="structure of exposures 3, 2; see"):
+        warn_of_mismatch(report, [0, 4, 9])
+    report.levels["after"][3] = 1
+    with pytest.warns(NotEquivalentWarning, match=r"matching: hits .* exposure 1; see"):
+        warn_of_mismatch(report, [20, 2, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_mismatch(report, [7, 2, 0])
 
 
 def test_noise_beside_failure():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.nddata import CCDData
 from numpy.testing import assert_allclose
+from scipy import ndimage
 
 from ccdcr import (
     CRMaskSet,
@@ -17,7 +18,11 @@ from ccdcr import (
     detect_cosmic_rays,
 )
 from ccdcr.matching.frames import Frames, Noise, find_structure
-from ccdcr.matching.unmended import find_displacement, measure_patches
+from ccdcr.matching.unmended import (
+    excess_on_structure,
+    find_displacement,
+    measure_patches,
+)
 from ccdcr.simulation import simulate_exposures
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "field" / "real"
@@ -150,6 +155,21 @@ class TestPatches:
         # At the edge 3 of 7 lines of the box are empty, one pixel inside 2 of 7.
         assert patches.fractions[1] == pytest.approx(18 * 38 / 40000, rel=0.03)
         assert "of exposure 2; exposure 2 has" in str(patches)
+
+
+class TestExcess:
+    """Flags on structure that hits do not explain."""
+
+    def test_hits(self):
+        """Hits are anywhere, and in groups; on structure they are no excess."""
+        rng, structure = np.random.default_rng(1), np.zeros((300, 300), dtype=bool)
+        structure[100:160] = True
+        seeds = rng.random((3, 300, 300)) < np.reshape([0.001, 0.002, 0.001], (3, 1, 1))
+        masks = ndimage.binary_dilation(seeds, np.ones((1, 3, 3), dtype=bool))
+        assert excess_on_structure(masks, structure).max() < 2.5
+        masks[2, 120:126, 50:250] = True
+        assert (excess_on_structure(masks, structure) > 12).tolist() == [0, 0, 1]
+        assert excess_on_structure(masks, ~structure)[2] < 0
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")
