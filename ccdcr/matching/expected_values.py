@@ -4,14 +4,20 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
+from ccdcr.matching.frames import structure_level
+from ccdcr.matching.kernels import Taps
+from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import bands_in_cache, in_threads, pixels_of, with_halo
 
 __all__ = ["Expected", "find_expected"]
 
 _STRONG = np.float32(256)  # squared sigmas of structure that tells mismatch
 _SURE = 2.0  # errors of mismatch
+_ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
+_AT_ONCE, _TINY = 1 << 16, np.float32(1e-12)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def find_expected(frames, matched, masks, free):
         return np.flatnonzero(some) + rows.start * nx, *(p[some] for p in planes)
 
     parts = in_threads(work, bands_in_cache(frames.shape))
-    place, value, variance, extra, square = map(
+    place, value, variance, number, square = map(
         np.concatenate, zip(*parts, strict=True)
     )
     found = [np.flatnonzero(m.ravel()[place] & (variance > 0)) for m in masks]
@@ -57,12 +63,91 @@ def find_expected(frames, matched, masks, free):
     here = np.concatenate(found)
     places = exposure, *np.divmod(place[here], nx)
     shares = _mismatch_shares(free, matched, masks)
-    mismatch = np.maximum(extra[here], shares[exposure] * square[here])
+    mismatch = _over_dispersion(free, matched, masks, places[1:])
+    mismatch *= np.maximum(2 / number[here], 1)
+    mismatch = np.maximum(mismatch, shares[exposure] * square[here])
     correction = frames.data[places] - free[places]
     if frames.raw is not None:  # with the sky of its own
         correction += frames.raw[places] - frames.data[places]
-    sigmas = np.sqrt(variance[here] + mismatch)
-    return Expected(places, value[here] + correction, sigmas)
+    alone = (number == 1) & matched.fits.fitted.ravel()[place]
+    off = np.zeros(frames.shape, dtype=np.float32)
+    off.ravel()[place[alone]] = (value - matched.reference.ravel()[place])[alone]
+    change, times, more = _by_kernels(off, matched, masks, places, alone[here])
+    sigmas = np.sqrt(variance[here] * times**2 + more + mismatch)
+    return Expected(places, value[here] + correction + change, sigmas)
+
+
+def _by_kernels(off, matched, masks, places, alone):
+    """
+    Return changes, factors of the noise, and variances (m,) at places of one exposure.
+
+    Where one exposure is clean (m,) alone, the reference that was fitted to is its own
+    of the pass before, with its noise. Here it is the value that was found; ``off`` is
+    the image (ny, nx) of the difference. What makes it sharper makes its noise larger.
+    """
+    frames, fits = matched.frames, matched.fits
+    change = np.zeros((3, len(alone)), dtype=np.float32)
+    change[1] = 1
+    if not alone.any():
+        return change
+    taps = Taps.of_image(off, fits.taps.half)
+    found = np.flatnonzero(alone)
+    for start in range(0, len(found), _AT_ONCE):
+        part = found[start : start + _AT_ONCE]
+        i, y, x = (axis[part] for axis in places)
+        usable = ~masks[:, y, x]
+        if frames.unused is not None:
+            usable &= ~frames.unused[:, y, x]
+        kernels = fits.at(i, y, x) - fits.at(usable.argmax(axis=0), y, x)
+        middle = kernels[:, kernels.shape[1] // 2]
+        change[0, part] = np.einsum("mt,tm->m", kernels, taps.at((y, x))[:-1])
+        change[1, part] += middle
+        change[2, part] = np.square(kernels).sum(axis=1) - np.square(middle)
+        noise = frames.noise.at((y, x)).mean_variance(matched.level[y, x])
+        change[2, part] *= noise / len(masks)
+    return change
+
+
+def _over_dispersion(free, matched, masks, here):
+    """
+    Return the variance (m,) that mismatch adds at pixels, by their level of structure.
+
+    It is the mean square of clean pixels: that of the detection is a high quantile.
+    """
+    frames = matched.frames
+    rows = np.s_[:: max(matched.level.size // _ENOUGH, 1)]
+    variance, level = _levels(matched, rows)
+    clean = ~masks[:, rows].any(axis=0) & (variance > 0)
+    if frames.unused is not None:
+        clean &= ~frames.unused[:, rows].any(axis=0)
+    values, level = free[:, rows][:, clean], level[clean]
+    square = np.square(values - values.mean(axis=0)).sum(axis=0) / (len(free) - 1)
+    square /= variance[clean]
+    bins = np.searchsorted(EDGES, level)
+    number, levels, squares = (np.bincount(bins, w) for w in (None, level, square))
+    some = number >= _LEAST
+    if not some.any():
+        return matched.extra[here]
+    number, levels, squares = number[some], levels[some], squares[some]
+    excess, error, levels = squares / number - 1, np.sqrt(2 / number), levels / number
+    sure = np.where(excess > _SURE * error, excess, 0)
+    # The mean of what it may be, which is not negative.
+    mean = error * np.exp(norm.logpdf(excess / error) - norm.logcdf(excess / error))
+    variance, level = _levels(matched, here)
+    strength, rest = (
+        np.interp(np.log(level), np.log(levels), values)
+        for values in (np.sqrt(sure) / levels, excess + mean - sure)
+    )
+    return (np.square(strength * level) + rest) * variance
+
+
+def _levels(matched, part):
+    """Return variance and level of structure (sigmas) in a part of (ny, nx)."""
+    structure = matched.scene.structure
+    variance = matched.frames.noise.at(part).mean_variance(matched.reference[part])
+    level = structure_level(structure.height[part], structure.contrast[part])
+    level /= np.sqrt(np.maximum(variance, _TINY))
+    return variance, np.maximum(level, np.float32(EDGES[0] / 2))
 
 
 def _squared_structure(matched, rows):
@@ -116,7 +201,7 @@ def _mismatch_sums(free, matched, masks, rows):
 
 
 def _common(stack, masks, matched, rows):
-    """Return mean and variance (0 if none) of the clean, and mismatch, (rows, nx)."""
+    """Return mean, variance (0 if none) and number of the clean, each (rows, nx)."""
     frames, level = matched.frames, matched.level[rows]
     usable = ~masks if frames.unused is None else ~(masks | frames.unused[:, rows])
     noise = frames.noise.at(rows)
@@ -133,5 +218,4 @@ def _common(stack, masks, matched, rows):
     if few.any():
         weight = weight.astype(np.float32)
         value[few], variance[few] = with_neighbours(value, weight, one, few)
-    extra = matched.extra[rows] * np.maximum(2 / np.maximum(number, 1), 1)
-    return value, np.where(number > 0, variance, 0), extra
+    return value, np.where(number > 0, variance, 0), number

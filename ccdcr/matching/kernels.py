@@ -164,6 +164,23 @@ class KernelFits:
         for plane, more in zip(outside, self._on_structure(rows), strict=True):
             yield np.add(plane, more, out=plane)
 
+    def at(self, i, y, x):
+        """Return the taps of the kernels (m, taps) at pixels (m,) of exposures i."""
+        sides = [self._sides(axis, place) for axis, place in enumerate((y, x))]
+        kernels = self.kernels[..., :-1].astype(np.float32)
+        return sum(
+            kernels[i, a, b] * (p * q)[:, np.newaxis]
+            for (a, p), (b, q) in product(*sides)
+        )
+
+    def _sides(self, axis, place):
+        """Return the tiles before and after places (m,) with their shares."""
+        last = self.tiling.number[axis] - 1
+        first = np.floor((place + 0.5) / self.tiling.size[axis] - 0.5)
+        first = np.clip(first, 0, last).astype(int)
+        part = _part(place, self.tiling, axis, first)
+        return (first, 1 - part), (np.minimum(first + 1, last), part)
+
     def _on_structure(self, rows):
         """Return what the kernels tell, (n, rows, nx)."""
         n, width = len(self.kernels), self.fitted.shape[1]

@@ -22,10 +22,15 @@ def pulls(masks, truth):
 
 
 def clean_places(masks, sim):
-    """Return which rows of the table have no missed hit in another exposure."""
-    table = masks.expected
-    missed = (sim.hits(0.5) & ~masks.crmasks).any(axis=0)
-    return ~missed[table["Y"] - 1, table["X"] - 1]
+    """
+    Return which rows of the table are hit, without a missed hit in another exposure.
+
+    Noise that was flagged is high, and that of the others low.
+    """
+    table, hits = masks.expected, sim.hits(0.5)
+    missed = (hits & ~masks.crmasks).any(axis=0)
+    place = table["Y"] - 1, table["X"] - 1
+    return hits[table["EXPOSURE"] - 1, *place] & ~missed[place]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,18 @@ class TestValues:
         masks = detect_cosmic_rays(sim.exposures, **KNOWN)
         pull = pulls(masks, sim.expected)[clean_places(masks, sim)]
         assert np.std(pull) == pytest.approx(1, abs=0.15)
+
+    @pytest.mark.parametrize("seeing", [(2.2, 2.8), (2.8, 2.2)])
+    def test_sharper(self, seeing):
+        """Noise grows where an exposure is made as sharp as another one."""
+        sim = simulate_exposures(
+            (256, 256), n_exposures=2, scene="fibres", seeing=seeing, seed=4
+        )
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        use = clean_places(masks, sim) & (masks.expected["EXPOSURE"] == 1)
+        pull = pulls(masks, sim.expected)[use]
+        assert len(pull) > 1000
+        assert np.sqrt(np.mean(pull**2)) == pytest.approx(1, abs=0.15)
 
     def test_bias_and_exposure_times(self):
         """Values are in the unit of the exposures, with bias and at their own flux."""
