@@ -107,7 +107,7 @@ def _add_align(parser):
         type=yaml_option,
         metavar="HOW",
         help="align dithered exposures by whole pixels: measure, wcs, wcs+measure, "
-        "or their offsets, '[[0, 0], [12, -8]]'",
+        "these along one axis ('measure y'), or offsets, '[[0, 0], [12, -8]]'",
     )
 
 

@@ -52,7 +52,8 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
         pixels), or given.
     axes : {'xy', 'x', 'y'}, optional
         Axes along which exposures are moved, such as ``'y'`` for a target that is
-        nodded along a slit. Default is both.
+        nodded along a slit. Default is both. ``"measure y"`` is short for
+        ``offsets="measure", axes="y"``, as in a YAML file.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
@@ -86,6 +87,8 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     >>> aligned[0].shape
     (159, 169)
     """
+    if isinstance(offsets, str) and offsets[-2:] in {" x", " y"}:
+        offsets, axes = offsets[:-2], offsets[-1]
     _check_options(offsets, axes)
     loaded, names = load_ccds(ccds, minimum=2, extension=extension, unit=unit)
     labels = list_labels(names)
@@ -140,13 +143,17 @@ def _measured(ccds, labels, axes):
     bad = [~np.isfinite(c.data) if c.mask is None else c.mask for c in ccds]
     bad = [b | ~np.isfinite(c.data) for b, c in zip(bad, ccds, strict=True)]
     found = measure_registration([ccd.data for ccd in ccds], bad)
-    _check_turn(found.distortion - found.errors[:, 1], labels)
+    turns = found.corners - np.nan_to_num(found.offsets)[:, np.newaxis]
+    _check_turn(turns, labels, found.errors[:, 1])
     sure = np.isfinite(found.offsets) & (found.errors[:, :1] < _MOST_ERROR)
+    missing = [
+        [axis for axis, known in zip("xy", row, strict=True) if not known]
+        for row in sure | [axis not in axes for axis in "xy"]
+    ]
     unknown = [
-        f"{label} along {axis}"
-        for label, row in zip(labels, sure, strict=True)
-        for axis, known in zip("xy", row, strict=True)
-        if axis in axes and not known
+        f"{label} along {' and '.join(along)}"
+        for label, along in zip(labels, missing, strict=True)
+        if along
     ]
     if unknown:
         msg = (
@@ -158,16 +165,23 @@ def _measured(ccds, labels, axes):
     return np.nan_to_num(found.offsets)
 
 
-def _check_turn(turn, labels):
-    """Refuse exposures whose corners are displaced by rotation or scale (n,)."""
+def _check_turn(turns, labels, errors=0):
+    """Refuse exposures whose corners (n, k, 2) are displaced by rotation or scale."""
+
+    def distances(middle):
+        return np.hypot(*np.moveaxis(turns - middle, -1, 0)).max(axis=1) - errors
+
+    if distances(turns.mean(axis=0)).max() <= _MOST_TURN:
+        return
+    # Those that differ from most are named.
+    turn = distances(np.median(turns, axis=0))
     turned = [
         f"{label} by {pixels:.2f} pixels at a corner"
         for label, pixels in zip(labels, turn, strict=True)
-        if pixels > _MOST_TURN
+        if pixels >= min(_MOST_TURN, turn.max())
     ]
-    if turned:
-        msg = f"exposures must not be rotated or scaled, {', '.join(turned)}: {_ADVICE}"
-        raise ValueError(msg)
+    msg = f"exposures must not be rotated or scaled, {', '.join(turned)}: {_ADVICE}"
+    raise ValueError(msg)
 
 
 def _from_wcs(ccds, labels):
@@ -186,8 +200,7 @@ def _from_wcs(ccds, labels):
     moved = np.array([ccd.wcs.celestial.world_to_pixel(sky) for ccd in ccds])
     moved -= moved[0]
     shifts = np.median(moved, axis=-1)
-    turn = np.hypot(*np.moveaxis(moved - shifts[..., np.newaxis], 1, 0)).max(axis=-1)
-    _check_turn(turn, labels)
+    _check_turn(np.moveaxis(moved - shifts[..., np.newaxis], 1, -1), labels)
     return shifts
 
 

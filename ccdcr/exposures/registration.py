@@ -100,7 +100,8 @@ class Registration:
         text += " x and y from their mean position"
         turned = self.distortion.max()
         if turned <= _MOST_SHIFT:
-            return f"{text}; align them with ccdcr.align_exposures first"
+            how = "align them with ccdcr.align_exposures first, by measured offsets"
+            return f"{text}; {how}"
         return (
             f"{text}, and rotation or scale moves corners by {turned:.2f} pixels more; "
             "detect in exposures of the same orientation and scale only"
