@@ -73,6 +73,12 @@ class Tiling:
         cubes = image.reshape(ny, ty, nx, tx).swapaxes(1, 2)
         return cubes.reshape(ny * nx, ty * tx)
 
+    def sample(self, image):
+        """Return a band as (tiles, pixels), like one colour of a chessboard."""
+        tiles = self.cut(image).reshape(-1, *self.size)
+        parts = [tiles[:, k::2, k::2].reshape(len(tiles), -1) for k in (0, 1)]
+        return np.concatenate(parts, axis=1)
+
     def interpolate(self, values, rows):
         """Return k images (rows, nx), bilinear between tiles of (ny, nx, k)."""
         place = (np.arange(rows.start, rows.stop) + 0.5) / self.size[0] - 0.5
@@ -177,13 +183,13 @@ def fit_tiles(frames, scene, tiling, *, mean=None):
     def work(rows):
         place = tiling.rows_of_tiles(rows)
         terms = make_terms(scene.reference, structure, frames.noise, rows)
-        terms = np.stack([tiling.cut(term) for term in terms], axis=1)
+        terms = np.stack([tiling.sample(term) for term in terms], axis=1)
         level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
         # Faint structure where an exposure is hit may be left by hits; where most of
         # a tile looks hit, the exposures differ.
         noise = frames.noise.at(rows)
         faint = level < _STRONG * noise.mean_variance(scene.reference[rows])
-        level, left = tiling.cut(level), tiling.cut(faint & scene.flagged[rows])
+        level, left = tiling.sample(level), tiling.sample(faint & scene.flagged[rows])
         left &= left.mean(axis=1, keepdims=True) < _MOST_HIT
         for i in range(len(frames)):
             difference, floor, usable = _parts(frames, scene, tiling, rows, i)
@@ -218,12 +224,12 @@ def _solve(matrix, vector):
 def _parts(frames, scene, tiling, rows, i):
     """Return difference, variance and usable pixels of exposure i, (tiles, pixels)."""
     m = scene.reference[rows]
-    difference = tiling.cut(frames.data[i, rows] - m)
-    floor = tiling.cut(match_variance(m, frames.noise.at(rows), i))
+    difference = tiling.sample(frames.data[i, rows] - m)
+    floor = tiling.sample(match_variance(m, frames.noise.at(rows), i))
     usable = floor > 0  # the margin beyond the image is 0
     floor[~usable] = 1
     if frames.unused is not None:
-        usable &= ~tiling.cut(frames.unused[i, rows])
+        usable &= ~tiling.sample(frames.unused[i, rows])
         difference[~usable] = 0
     return difference, floor, usable
 
