@@ -23,6 +23,9 @@ pytestmark = [
     ),
     # of numina and of what it imports, which is not ours to mend
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    # random masks are not those of these exposures, nor are their flux factors
+    pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning"),
+    pytest.mark.filterwarnings("ignore::ccdcr.FluxScaleWarning"),
 ]
 
 SHAPE = (30, 40)
@@ -119,15 +122,18 @@ class TestApply:
         largest = np.max([ccd.data for ccd in exposures()], axis=0)
         assert (np.abs(result.data - 50 - image) <= 1e-6 * largest).all()
 
-    def test_detected(self, tmp_path, numina):
-        """The file of a detection."""
+    @pytest.mark.parametrize("crmethod", ["lacosmic", "matched"])
+    def test_detected(self, tmp_path, numina, crmethod):
+        """The file of a detection; expected values are ignored."""
         path = tmp_path / "crmasks.fits"
         masks = detect_cosmic_rays(
-            exposures(), gain=1.0, readnoise=3.0, crmethod="lacosmic"
+            exposures(), gain=1.0, readnoise=3.0, crmethod=crmethod
         )
+        assert (masks.expected is not None) == (crmethod == "matched")
         masks.write(path, auxclean=numina.auxclean)
-        image, _ = numina(path, "meancr", use_lamedian=True, apply_flux_factor=True)
+        options = {"use_lamedian": crmethod == "lacosmic", "apply_flux_factor": True}
+        image, _ = numina(path, "meancr", **options)
         result = CRCombiner(exposures(), path).meancr_combine(
-            use_lamedian=True, apply_flux_factor=True, uncertainty=None
+            uncertainty=None, use_expected=False, **options
         )
         assert (np.abs(result.data - image) <= 1e-6 * 1200).all()
