@@ -15,6 +15,7 @@ from ccdcr.exposures.registration import measure_registration
 __all__ = [
     "align_exposures",
     "alignment_cards",
+    "check_offsets",
     "find_places",
     "read_alignment",
     "take_part",
@@ -87,9 +88,7 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     >>> aligned[0].shape
     (159, 169)
     """
-    if isinstance(offsets, str) and offsets[-2:] in {" x", " y"}:
-        offsets, axes = offsets[:-2], offsets[-1]
-    _check_options(offsets, axes)
+    offsets, axes = _find_way(offsets, axes)
     loaded, names = load_ccds(ccds, minimum=2, extension=extension, unit=unit)
     labels = list_labels(names)
     if not isinstance(offsets, str):
@@ -108,7 +107,17 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     return _on_union(loaded, places)
 
 
-def _check_options(offsets, axes):
+def check_offsets(offsets, n):
+    """Refuse what is no way to align n exposures."""
+    offsets, _ = _find_way(offsets, "xy")
+    if not isinstance(offsets, str):
+        _given(offsets, n)
+
+
+def _find_way(offsets, axes):
+    """Return offsets and axes, which may be one word; refuse those that are unknown."""
+    if isinstance(offsets, str) and offsets[-2:] in {" x", " y"}:
+        offsets, axes = offsets[:-2], offsets[-1]
     if isinstance(offsets, str) and offsets not in _WAYS:
         msg = (
             f"offsets must be one of {', '.join(_WAYS)} or a list of [dx, dy], one for "
@@ -118,6 +127,7 @@ def _check_options(offsets, axes):
     if axes not in {"xy", "x", "y"}:
         msg = f"axes must be 'xy', 'x' or 'y', got {axes!r}"
         raise ValueError(msg)
+    return offsets, axes
 
 
 def _given(offsets, n):
@@ -159,7 +169,7 @@ def _measured(ccds, labels, axes):
         msg = (
             "offsets='measure' finds too little common structure or overlap for "
             f"{', '.join(unknown)}; give offsets as numbers, 'wcs' or 'wcs+measure', "
-            "or axes='x' or 'y'"
+            "or 'measure y' to align along y only"
         )
         raise ValueError(msg)
     return np.nan_to_num(found.offsets)

@@ -150,7 +150,7 @@ _ALIGN = """\
 # rnoise: 2.0  # in place of readnoise: in adu
 bias: none  # adu, or a header keyword; level that the frames still contain
 noise: auto  # uncertainty (of the frames) or detector (gain, readnoise); auto = either
-align: none  # dithered frames: measure, wcs, wcs+measure or [[0, 0], [dx, dy], ...]
+align: none  # dithered frames: measure, measure y, wcs, wcs+measure or [[0, 0], ...]
 """
 _KWARGS = """\
   method_kwargs:

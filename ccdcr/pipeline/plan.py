@@ -12,6 +12,7 @@ from astropy import log
 from astropy.io import fits
 
 from ccdcr.detection.common import least_exposures
+from ccdcr.exposures.align_exposures import check_offsets
 from ccdcr.masks.fits_reader import EDITED
 from ccdcr.pipeline.block_options import can_have, check_method, with_changes
 from ccdcr.pipeline.observing_block import ObservingBlock
@@ -280,6 +281,9 @@ def _draft(block, draft, settings):
         method, method_kwargs = check_method(block)
         method_kwargs = method_kwargs | flags
     extension = block.extnum if settings.extension is None else settings.extension
+    align = block.align if settings.align is None else settings.align
+    if align is not None:
+        check_offsets(align, len(frames))
     return replace(
         draft,
         kind=kind,
@@ -288,7 +292,7 @@ def _draft(block, draft, settings):
         detector=detector | flags if kind == "detection" else {},
         extension=extension,
         unit=settings.unit,
-        align=block.align if settings.align is None else settings.align,
+        align=align,
         requirements=block.requirements,
         method=method,
         method_kwargs=method_kwargs,

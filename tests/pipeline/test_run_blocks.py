@@ -722,6 +722,12 @@ class TestDryRun:
         (result,) = run(path, **options)
         assert result.error == checked.error
 
+    @pytest.mark.parametrize("align", ["sideways", "measure z", "[[0, 0]]"])
+    def test_align(self, align):
+        """Offsets are checked, too."""
+        (checked,) = run(write("a.yaml", f"align: {align}\n{DETECTION}"), dry_run=True)
+        assert "offsets must be" in checked.error
+
     def test_combination(self):
         """Masks must fit the exposures."""
         run(write("a.yaml"))
