@@ -10,7 +10,7 @@ References: C. Alard, R. Lupton 1998, ApJ 503, 325; D. Bramich 2008, MNRAS 386, 
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, pairwise, product
 
 import numpy as np
@@ -88,12 +88,16 @@ class Taps:
 
     def _of_block(self, rows, columns):
         """Return the taps and the constant 1 of slices, faster than one by one."""
-        size = 2 * self.half + 1
-        windows = sliding_window_view(self.image.reshape(-1, self.width), (size, size))
-        block = windows[rows, columns].transpose(2, 3, 0, 1)
+        block = self._shifted[:, :, rows, columns]
         values = np.ones((self.number, *block.shape[2:]), dtype=self.image.dtype)
         values[:-1].reshape(block.shape)[:] = block
         return values.reshape(self.number, -1)
+
+    @cached_property
+    def _shifted(self):
+        """The shifted copies as a view (dy, dx, ny, nx)."""
+        image, size = self.image.reshape(-1, self.width), 2 * self.half + 1
+        return sliding_window_view(image, (size, size)).transpose(2, 3, 0, 1)
 
 
 def _tap_places(half):
@@ -190,15 +194,15 @@ class KernelFits:
                 places = _find_places(self.fitted, ys, xs)
                 if places is None:
                     continue
-                y, x = np.ogrid[places] if isinstance(places[0], slice) else places
+                y, x = _open(places)
                 py = _part(y, self.tiling, 0, y0)
                 px = _part(x, self.tiling, 1, x0)
                 shares = (1 - py) * (1 - px), (1 - py) * px, py * (1 - px), py * px
                 corners = self.kernels[:, [y0, y0, y1, y1], [x0, x1, x0, x1]]
                 values = corners.astype(np.float32) @ self.taps.at(places)
                 values *= np.stack(shares).reshape(4, -1)
-                shape = n, *np.broadcast(py, px).shape
-                total[:, y - rows.start, x] = values.sum(axis=1).reshape(shape)
+                here = np.s_[:, *_from(rows.start, places)]
+                total[here] = values.sum(axis=1).reshape(total[here].shape)
         total *= self.fitted[rows]
         return total
 
@@ -219,6 +223,22 @@ def _find_places(fitted, rows, columns, most=None):
     step = 1 if most is None else -(-number // most)
     y, x = (place[::step] for place in pixels_of(part))
     return y + rows.start, x + columns.start
+
+
+def _open(places):
+    """Return places, of slices their rows (h, 1) and columns (w,)."""
+    if not isinstance(places[0], slice):
+        return places
+    y, x = (np.arange(part.start, part.stop) for part in places)
+    return y[:, np.newaxis], x
+
+
+def _from(start, places):
+    """Return places whose rows are counted from ``start``."""
+    y, x = places
+    if isinstance(y, slice):
+        return slice(y.start - start, y.stop - start), x
+    return y - start, x
 
 
 def _cells(tiling, axis, part):
@@ -409,8 +429,7 @@ class _Fit:
             places = _find_places(self.fitted, *tile, most)
             if places is None:
                 continue
-            here = np.ogrid[places] if isinstance(places[0], slice) else places
-            here = here[0] - rows.start, here[1]
+            here = _from(rows.start, places)
             exposures = [[plane[here].ravel() for plane in parts] for parts in planes]
             yield a, b, _Pixels(self.taps.at(places), level[here].ravel(), exposures)
 
