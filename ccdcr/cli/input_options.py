@@ -11,6 +11,7 @@ __all__ = [
     "UsageError",
     "add_dtype_option",
     "add_exposure_options",
+    "add_noise_options",
     "add_output_options",
     "add_reading_options",
     "expanded",
@@ -77,25 +78,7 @@ def add_exposure_options(parser):
         "the folder of the YAML file is searched next)",
     )
     add_reading_options(group)
-    keyword = (
-        "a number with or without unit, a header keyword, or these by amplifier, as "
-        '\'{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}\''
-    )
-    group.add_argument(
-        "--gain", type=_parameter, metavar="X", help=f"electron/adu: {keyword}"
-    )
-    group.add_argument(
-        "--readnoise", type=_parameter, metavar="X", help=f"electron: {keyword}"
-    )
-    group.add_argument(
-        "--bias", type=_parameter, metavar="X", help=f"unit of the data: {keyword}"
-    )
-    group.add_argument(
-        "--noise",
-        choices=("auto", "uncertainty", "detector"),
-        help="source of the noise: the uncertainties of the exposures, or "
-        "gain and read noise (default: auto, the former if each exposure has one)",
-    )
+    add_noise_options(group)
     group.add_argument(
         "--ignore-flags",
         metavar="FLAGS",
@@ -115,6 +98,29 @@ def add_exposure_options(parser):
         metavar="NAME=VALUE",
         dest="changes",
         help="set an entry of requirements, written as in YAML; may be repeated",
+    )
+
+
+def add_noise_options(group):
+    """Add the options for gain, read noise, bias and the source of the noise."""
+    keyword = (
+        "a number with or without unit, a header keyword, or these by amplifier, as "
+        '\'{"[1:1024, :]": 3.1, "[1025:2048, :]": 3.3}\''
+    )
+    group.add_argument(
+        "--gain", type=_parameter, metavar="X", help=f"electron/adu: {keyword}"
+    )
+    group.add_argument(
+        "--readnoise", type=_parameter, metavar="X", help=f"electron: {keyword}"
+    )
+    group.add_argument(
+        "--bias", type=_parameter, metavar="X", help=f"unit of the data: {keyword}"
+    )
+    group.add_argument(
+        "--noise",
+        choices=("auto", "uncertainty", "detector"),
+        help="source of the noise: the uncertainties of the exposures, or "
+        "gain and read noise (default: auto, the former if each exposure has one)",
     )
 
 

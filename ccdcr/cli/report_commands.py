@@ -4,7 +4,12 @@
 import time
 from pathlib import Path
 
-from ccdcr.cli.input_options import UsageError, add_reading_options, expanded
+from ccdcr.cli.input_options import (
+    UsageError,
+    add_noise_options,
+    add_reading_options,
+    expanded,
+)
 
 __all__ = ["add_clean", "add_demo", "add_flag", "add_info", "add_report_and_compare"]
 
@@ -58,6 +63,10 @@ def add_clean(commands, common):
         "and UNCERT. If the masks have no expected values, they are computed first.",
     )
     _add_inputs(parser)
+    group = parser.add_argument_group(
+        "noise", "If one of these is given, the expected values are computed again."
+    )
+    add_noise_options(group)
     parser.add_argument(
         "-o",
         "--output-folder",
@@ -84,8 +93,10 @@ def _clean(options, console):
     for path in paths:
         check_output(path, overwrite=overwrite, inputs=inputs)
     ccds, masks = _read(options)
-    if masks.expected is None:
-        masks = add_expected(ccds, masks)
+    names = "gain", "readnoise", "bias", "noise"
+    given = {name: getattr(options, name) for name in names}
+    if masks.expected is None or any(value is not None for value in given.values()):
+        masks = add_expected(ccds, masks, **given)
     for ccd, path in zip(masks.clean(ccds), paths, strict=True):
         write_hdulist(_with_flags(ccd), path, overwrite=overwrite)
         console.say(f"{path}")

@@ -282,7 +282,8 @@ def add_expected(
     Returns
     -------
     masks : `~ccdcr.CRMaskSet`
-        The same masks with `~ccdcr.CRMaskSet.expected`.
+        The same masks with `~ccdcr.CRMaskSet.expected`, and with gain and read noise if
+        they had none.
 
     Raises
     ------
@@ -316,7 +317,15 @@ def add_expected(
     source = {"noise": noise or masks.noise or "auto", "needs_detector": False}
     exposures = load_exposures(items, minimum=2, **given, **options, **source)
     check_exposures(masks, len(exposures), exposures.shape)
-    return masks._with(expected=_match_expected(exposures, masks))  # noqa: SLF001
+    expected = _match_expected(exposures, masks)
+    return masks._with(expected=expected, **_learned(exposures, masks))  # noqa: SLF001
+
+
+def _learned(exposures, masks):
+    """Return gain and read noise of exposures by name, those that masks do not know."""
+    names = () if exposures.measured else ("gain", "readnoise")
+    unknown = [name for name in names if getattr(masks, name) is None]
+    return {name: getattr(exposures.detector, f"every_{name}") for name in unknown}
 
 
 def _recorded(items, masks, given, options):

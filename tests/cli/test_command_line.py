@@ -737,6 +737,14 @@ def test_clean(capsys):
         assert (written.uncertainty.array == ccd.uncertainty.array).all()
     assert main(["clean", "crmasks.fits", *frames(), "-o", "cleaned"]) == 1
     assert "use --overwrite" in capsys.readouterr().err
+    CRMaskSet(masks.mediancr, masks.meancrt, masks.crmasks).write("plain.fits")
+    plain = ["clean", "plain.fits", *frames(), "-o", "again", "-q"]
+    assert main(plain) == 1
+    assert "gain must be given" in capsys.readouterr().err
+    given = ["--gain", str(masks.gain), "--readnoise", str(masks.readnoise)]
+    assert main([*plain, *given]) == 0
+    again = CCDData.read(Path("again") / frames()[-1].replace(".", "_clean."))
+    assert (again.uncertainty.array == written.uncertainty.array).all()
 
 
 class TestProgress:
