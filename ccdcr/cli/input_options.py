@@ -90,6 +90,13 @@ def add_exposure_options(parser):
         choices=("hst", "jwst", "gemini", "pypeit", "ccdcr"),
         help="names of flags",
     )
+    group.add_argument(
+        "--mem-limit",
+        type=float,
+        metavar="BYTES",
+        help="memory limit in bytes, such as 1e9, beside python and its packages; "
+        "what does not fit is kept in temporary files (default: none, 16e9 to combine)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -263,6 +270,7 @@ def make_settings(options, **output):
         align=getattr(options, "align", None),
         overwrite=options.overwrite,
         changes=_parse_changes(options),
+        mem_limit=options.mem_limit,
         review=reviewer(options),
         **output,
     )

@@ -4,7 +4,6 @@
 import difflib
 import inspect
 import os
-from numbers import Real
 
 import numpy as np
 from astropy.io import fits
@@ -21,6 +20,7 @@ from ccdcr.exposures.open_exposures import list_exposures
 from ccdcr.masks.mask_rows import check_not_swapped
 from ccdcr.utils.files import check_output
 from ccdcr.utils.fits_structure import write_images
+from ccdcr.utils.scratch import check_mem_limit
 
 __all__ = ["combine"]
 
@@ -206,7 +206,7 @@ def combine(
     }
     _check_method(method, {"crmasks": crmasks, **options}, combine_uncertainty_function)
     check_namespace(array_package, "array_package")
-    _check_mem_limit(mem_limit)
+    check_mem_limit(mem_limit)
     check_dtype(dtype, kinds="fiu" if method in _PLAIN else "f")
     clips = make_clips(clipping)
     if output_file is not None:
@@ -275,12 +275,6 @@ def _check_method(method, options, combine_uncertainty_function):
             f"combine_uncertainty_function has no effect with method={method!r}; "
             "use uncertainty='scatter'"
         )
-        raise ValueError(msg)
-
-
-def _check_mem_limit(mem_limit):
-    if not isinstance(mem_limit, Real) or not mem_limit > 0:
-        msg = f"mem_limit must be a number of bytes > 0, got {mem_limit!r}"
         raise ValueError(msg)
 
 

@@ -17,12 +17,13 @@ from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.single_image.detectors import DETECTORS
 from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import dilate, groups_with_seed
-from ccdcr.utils.scratch import empty, keep
+from ccdcr.utils.scratch import empty, keep, release
 
 __all__ = [
     "Stages",
     "UserLists",
     "assemble",
+    "begin_limited",
     "check_regions",
     "check_requirements",
     "drop_flat_features",
@@ -193,6 +194,32 @@ def _exclude(always, other, name):
         raise ValueError(msg)
 
 
+# Bytes per pixel of one exposure and of all, and in a band of all.
+_WHOLE, _LEAST, _LEAST_MEASURED = (60, 32), (10.5, 0), (11, 20)
+_BAND_PIXELS, _BAND_BYTES = 1 << 17, 40
+
+
+def begin_limited(space, crmethod, n, shape, uses_variance):
+    """
+    Begin a `ScratchSpace` for n exposures (ny, nx), if they need it.
+
+    ValueError if its limit is too small, and for methods that need all in memory.
+    """
+    pixels = shape[0] * shape[1]
+    band = n * min(pixels, _BAND_PIXELS) * _BAND_BYTES
+    whole, least = (
+        pixels * (one + n * every) + band
+        for one, every in (_WHOLE, _LEAST_MEASURED if uses_variance else _LEAST)
+    )
+    what = f"{n} exposures of {shape[1]} x {shape[0]} pixels"
+    if crmethod != "matched":
+        least, what = (
+            whole,
+            f"{what} with crmethod={crmethod!r}, which needs them whole",
+        )
+    space.begin(whole + band, least, band, what)
+
+
 _MOST_FLUX = 100.0
 
 
@@ -252,10 +279,12 @@ class Stages:
         self.advance()
         start = time.perf_counter()
         yield
+        release(trim=True)
         self.timing[stage] = time.perf_counter() - start
 
     def advance(self):
         """Go on to the next name, if there is one."""
+        release(trim=True)
         next(self._names, None)
 
 

@@ -3,8 +3,10 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from ccdcr.detection.common import (
+    begin_limited,
     check_requirements,
     find_flux_factors,
     least_exposures,
@@ -37,6 +39,7 @@ from ccdcr.matching.match import Options, match_exposures, match_masked
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
+from ccdcr.utils.scratch import scratch_space
 
 __all__ = ["add_expected", "check_equivalence", "detect_cosmic_rays"]
 
@@ -53,6 +56,7 @@ def detect_cosmic_rays(
     unit=None,
     ignore_flags=None,
     flag_name_map=None,
+    mem_limit=None,
     progress_bar=None,
     **overrides,
 ):
@@ -103,6 +107,12 @@ def detect_cosmic_rays(
     flag_name_map : str or `~astropy.nddata.bitmask.BitFlagNameMap`, optional
         Names of flags that ``ignore_flags`` may hold: those of ``'hst'`` (ACS),
         ``'jwst'``, ``'gemini'``, ``'pypeit'`` or ``'ccdcr'``, or others.
+    mem_limit : float, optional
+        Memory limit in bytes, as for `~ccdcr.combine`: in addition to the interpreter
+        with its packages, to arrays of the caller and to the masks. Files are read in
+        bands, and what does not fit is kept in temporary files; the result does not
+        depend on the limit. Only ``crmethod="matched"`` works in bands, from about 11
+        bytes per pixel of one exposure on. Default is no limit.
     progress_bar : callable, optional
         Function that wraps an iterable, such as ``tqdm`` or
         `~astropy.utils.console.ProgressBar`: the names of the stages, or of the images
@@ -124,7 +134,8 @@ def detect_cosmic_rays(
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not allowed, or if the exposures differ in shape or unit.
+        If a parameter is not allowed, if the exposures differ in shape or unit, or if
+        ``mem_limit`` is too small for them.
     ImportError
         If ``crmethod`` needs a package that is not installed.
 
@@ -184,18 +195,31 @@ def detect_cosmic_rays(
     requirements = _find_requirements(requirements, overrides)
     _warn_of_unused(requirements)
     _check_progress_bar(progress_bar)
+    with scratch_space(mem_limit) as space:
+        begin = space and partial(begin_limited, space, requirements.crmethod)
+        return _detect(
+            ccds,
+            requirements,
+            progress_bar,
+            begin=begin,
+            gain=gain,
+            readnoise=readnoise,
+            bias=bias,
+            extension=extension,
+            unit=unit,
+            noise=noise,
+            ignore_flags=ignore_flags,
+            flag_name_map=flag_name_map,
+        )
+
+
+def _detect(ccds, requirements, progress_bar, **options):
+    """Return the masks of exposures that are read with options."""
     exposures = load_exposures(
         ccds,
-        gain=gain,
-        readnoise=readnoise,
-        bias=bias,
         minimum=least_exposures(requirements),
-        extension=extension,
-        unit=unit,
-        noise=noise,
         needs_detector=requirements.crmethod in STAGES["mm"],
-        ignore_flags=ignore_flags,
-        flag_name_map=flag_name_map,
+        **options,
     )
     lists = check_requirements(requirements, len(exposures), exposures.shape)
     matched = requirements.crmethod in STAGES["matched"]

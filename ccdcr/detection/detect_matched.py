@@ -49,6 +49,7 @@ from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import groups_with_seed, label_groups
 from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
+from ccdcr.utils.scratch import empty, in_turn, release
 
 __all__ = [
     "detect_matched",
@@ -139,7 +140,8 @@ def _divided(stack, factors, *, in_place):
     if np.all(factors == 1):
         return stack
     result = stack if in_place else np.empty_like(stack)
-    for target, plane, factor in zip(result, stack, np.float32(factors), strict=True):
+    planes = zip(result, stack, np.float32(factors), strict=True)
+    for target, plane, factor in in_turn(planes):
         np.divide(plane, factor, out=target)
     return result
 
@@ -333,6 +335,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
+    release(trim=True)
     matching = MatchingDiagnostics(
         deviations=hits.deviations,
         scale=factors[0],
@@ -407,12 +410,15 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
     ``known`` may be ``point_like`` pixels and the ``places`` of aligned exposures.
     """
     report = make_report(matched, sky)
+    release()
     places = known.get("places")
     if not registration.is_fine(places):
         return report.with_reasons([f"{NOT_REGISTERED}: {registration}"])
-    # Point sources are not what was left unmended.
-    point_like = known.get("point_like")
-    left = masks if point_like is None else masks & ~point_like
+    left, point_like = masks, known.get("point_like")
+    if point_like is not None:  # they are not what was left unmended
+        left = empty(masks.shape, bool)
+        for target, *pair in in_turn(zip(left, masks, point_like, strict=True)):
+            np.greater(*pair, out=target)
     reasons = find_reasons(frames.without(None), matched, left, places)
     return report.with_reasons(reasons)
 

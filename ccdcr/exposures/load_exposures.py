@@ -23,7 +23,8 @@ from ccdcr.exposures.ccd_values import (
 )
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import cut_bands, dilate
+from ccdcr.utils.neighbours import bands_in_cache, cut_bands, dilate, in_threads
+from ccdcr.utils.scratch import empty, release, zeros
 
 __all__ = [
     "Exposures",
@@ -85,6 +86,7 @@ def load_exposures(
     usual_keywords=False,
     noise="detector",
     needs_detector=True,
+    begin=None,
     **flags,
 ):
     """
@@ -93,6 +95,8 @@ def load_exposures(
     Options are those of `open_exposures`, `find_ccd_parameters` and
     `find_noise_source`; ``usual_keywords`` looks up gain and read noise that are None
     in the headers. With uncertainties they may be None unless ``needs_detector``.
+    ``begin`` is called with the number of exposures, their shape and whether their
+    uncertainties are used, before they are read.
     ``flags`` are ``ignore_flags`` and ``flag_name_map``.
     """
     items, names = list_exposures(ccds, minimum=minimum)
@@ -110,14 +114,17 @@ def load_exposures(
                 "readnoise": 1,
             }
         detector = find_ccd_parameters(opened, **given, bias=bias, timed=not measured)
-        data = np.empty((len(opened), *shape), dtype=np.float32)
-        bad = np.empty(data.shape, dtype=bool)
-        variance = np.empty_like(data) if uses else None
+        if begin is not None:
+            begin(len(opened), shape, uses)
+        data = empty((len(opened), *shape))
+        bad = empty(data.shape, bool)
+        variance = empty(data.shape) if uses else None
         for i, exposure in enumerate(opened):
             own = None if variance is None else variance[i]
             _fill(data[i], bad[i], own, exposure, detector.of(i))
             if own is not None:
                 _check_informed(bad[i], exposure, names[i] or f"exposure {i + 1}")
+            release()
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
     bad = bad if bad.any() else None
     if measured:
@@ -192,27 +199,40 @@ def measure_flux_factors(stack, bad, compute_noise, use=None):
         usable &= ~bad.any(axis=0)
     factors = _first_guess(stack, usable)
     for _ in range(_ITERATIONS):
-        scale = (1 / factors).astype(stack.dtype)[:, np.newaxis, np.newaxis]
-        level = kernels.median(stack * scale)
-        hit = np.zeros_like(usable)
-        for plane, factor in zip(stack, factors, strict=True):
-            expected = level * np.float32(factor)
-            hit |= np.abs(plane - expected) > _CLIP * compute_noise(expected)
+        level, hit = _find_hits(stack, factors, compute_noise)
         clean = usable & ~dilate(hit, 1)
-        sums = stack[:, clean].sum(axis=1, dtype=np.float64)
+        sums = np.array([plane[clean].sum(dtype=np.float64) for plane in stack])
         error = np.sqrt(np.sum(compute_noise(level[clean]).astype(np.float64) ** 2))
         _check(sums, error)
         factors = sums / np.median(sums)
     return factors
 
 
+def _find_hits(stack, factors, compute_noise):
+    """Return the median of scaled exposures (ny, nx), and where one is hit."""
+    level, hit = empty(stack.shape[1:]), zeros(stack.shape[1:], bool)
+    scale = (1 / factors).astype(stack.dtype)[:, np.newaxis, np.newaxis]
+
+    def work(rows):
+        level[rows] = kernels.median(stack[:, rows] * scale)
+        for plane, factor in zip(stack, factors, strict=True):
+            expected = level[rows] * np.float32(factor)
+            noise = compute_noise(expected)
+            hit[rows] |= np.abs(plane[rows] - expected) > _CLIP * noise
+
+    in_threads(work, bands_in_cache(level.shape))
+    return level, hit
+
+
 def _first_guess(stack, usable):
     """Return ratios of medians over the brighter pixels, of which few are hit."""
-    level = kernels.median(stack)
+    level = empty(stack.shape[1:])
+    for rows in bands_in_cache(level.shape):
+        level[rows] = kernels.median(stack[:, rows])
     if not usable.any():
         _check(np.zeros(len(stack)), 1.0)
     bright = usable & (level >= np.median(level[usable]))
-    medians = np.median(stack[:, bright], axis=1).astype(np.float64)
+    medians = np.array([np.median(plane[bright]) for plane in stack], dtype=float)
     _check(medians, 0.0)
     return medians / np.median(medians)
 

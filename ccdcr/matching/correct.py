@@ -145,8 +145,8 @@ class Scene:
         number = masks.sum(axis=0, dtype=np.uint8)
         n = len(masks)
         # Of two exposures any hit puts one far below the other.
-        self.hit = dilate(number >= (1 if n == 2 else majority(n)), 2)
-        self.flagged = running(np.maximum, number > 0, 3)
+        self.hit = keep(dilate(number >= (1 if n == 2 else majority(n)), 2))
+        self.flagged = keep(running(np.maximum, number > 0, 3))
 
 
 @dataclass(frozen=True)

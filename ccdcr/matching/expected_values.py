@@ -2,6 +2,7 @@
 """Values that flagged pixels would have without their hits."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import norm
@@ -11,6 +12,7 @@ from ccdcr.matching.frames import structure_level
 from ccdcr.matching.kernels import Taps
 from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import bands_in_cache, in_threads, pixels_of, with_halo
+from ccdcr.utils.scratch import in_parts, in_turn, release, zeros
 
 __all__ = ["Expected", "find_expected"]
 
@@ -58,7 +60,9 @@ def find_expected(frames, matched, masks, free):
     place, value, variance, number, square = map(
         np.concatenate, zip(*parts, strict=True)
     )
-    found = [np.flatnonzero(m.ravel()[place] & (variance > 0)) for m in masks]
+    release()
+    some = variance > 0
+    found = [np.flatnonzero(m.ravel()[place] & some) for m in in_turn(masks)]
     exposure = np.repeat(np.arange(len(masks)), [len(here) for here in found])
     here = np.concatenate(found)
     places = exposure, *np.divmod(place[here], nx)
@@ -66,12 +70,14 @@ def find_expected(frames, matched, masks, free):
     mismatch = _over_dispersion(free, matched, masks, places[1:])
     mismatch *= np.maximum(2 / number[here], 1)
     mismatch = np.maximum(mismatch, shares[exposure] * square[here])
-    correction = frames.data[places] - free[places]
+    data = in_parts(frames.data.__getitem__, places)
+    correction = data - in_parts(free.__getitem__, places)
     if frames.raw is not None:  # with the sky of its own
-        correction += frames.raw[places] - frames.data[places]
+        correction += in_parts(frames.raw.__getitem__, places) - data
     alone = (number == 1) & matched.fits.fitted.ravel()[place]
-    off = np.zeros(frames.shape, dtype=np.float32)
+    off = zeros(frames.shape)
     off.ravel()[place[alone]] = (value - matched.reference.ravel()[place])[alone]
+    release()
     change, times, more = _by_kernels(off, matched, masks, places, alone[here])
     sigmas = np.sqrt(variance[here] * times**2 + more + mismatch)
     return Expected(places, value[here] + correction + change, sigmas)
@@ -92,7 +98,7 @@ def _by_kernels(off, matched, masks, places, alone):
         return change
     taps = Taps.of_image(off, fits.taps.half)
     found = np.flatnonzero(alone)
-    for start in range(0, len(found), _AT_ONCE):
+    for start in in_turn(range(0, len(found), _AT_ONCE)):
         part = found[start : start + _AT_ONCE]
         i, y, x = (axis[part] for axis in places)
         usable = ~masks[:, y, x]
@@ -127,13 +133,13 @@ def _over_dispersion(free, matched, masks, here):
     number, levels, squares = (np.bincount(bins, w) for w in (None, level, square))
     some = number >= _LEAST
     if not some.any():
-        return matched.extra[here]
+        return in_parts(matched.extra.__getitem__, here)
     number, levels, squares = number[some], levels[some], squares[some]
     excess, error, levels = squares / number - 1, np.sqrt(2 / number), levels / number
     sure = np.where(excess > _SURE * error, excess, 0)
     # The mean of what it may be, which is not negative.
     mean = error * np.exp(norm.logpdf(excess / error) - norm.logcdf(excess / error))
-    variance, level = _levels(matched, here)
+    variance, level = in_parts(partial(_levels, matched), here)
     strength, rest = (
         np.interp(np.log(level), np.log(levels), values)
         for values in (np.sqrt(sure) / levels, excess + mean - sure)

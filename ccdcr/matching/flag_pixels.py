@@ -21,7 +21,7 @@ from ccdcr.utils.neighbours import (
     pixels_of,
     with_halo,
 )
-from ccdcr.utils.scratch import zeros
+from ccdcr.utils.scratch import empty, in_turn, release, zeros
 
 __all__ = [
     "LEAST_OF_MEDIAN",
@@ -102,7 +102,8 @@ class Outliers:
 
     def __iter__(self):
         for place, values in zip(self.places, self.values, strict=True):
-            plane = np.full(self.shape, -np.inf, dtype=np.float32)
+            plane = empty(self.shape)
+            plane.fill(-np.inf)
             plane.ravel()[place] = values
             yield plane
 
@@ -169,7 +170,8 @@ def measure_leak(z, masks):
 def _alone(z, masks):
     """Yield deviations and bright pixels hit in this exposure only, each (ny, nx)."""
     number = masks.sum(axis=0, dtype=np.uint8)
-    for plane, mask in zip(z, masks, strict=True):
+    release()
+    for plane, mask in in_turn(zip(z, masks, strict=True)):
         bright = (plane > _BRIGHT) & (plane < _BRIGHTEST) & mask
         yield plane, bright & (number == 1)
 
@@ -280,7 +282,7 @@ def coincident_pixels(z, masks, unused=None):
     values. Only z > 2.3 counts, as neighbours may have got charge from adjacent hits.
     """
     number = np.zeros(masks.shape[1:], dtype=np.uint16)
-    for plane, mask in zip(z, masks, strict=True):
+    for plane, mask in in_turn(zip(z, masks, strict=True)):
         number += mask & (plane > LEAST_OF_MEDIAN)
     result = number >= needed_of_median(len(z))
     if unused is not None:

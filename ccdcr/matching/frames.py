@@ -18,12 +18,13 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
-from ccdcr.utils.scratch import empty, zeros
+from ccdcr.utils.scratch import empty, in_turn, zeros
 
 __all__ = [
     "Frames",
     "Noise",
     "Structure",
+    "either",
     "find_structure",
     "structure_level",
     "typical_skies",
@@ -293,11 +294,12 @@ class Frames:
         level = np.broadcast_to(np.float32(level), len(data))
         saturated = empty(data.shape, bool)
         with np.errstate(invalid="ignore"):
-            for plane, target, most in zip(data, saturated, level, strict=True):
+            planes = zip(data, saturated, level, strict=True)
+            for plane, target, most in in_turn(planes):
                 np.greater_equal(plane, most, out=target)
         if bad is not None:
             data = data if in_place else data.copy()
-            for plane, target, mask in zip(data, saturated, bad, strict=True):
+            for plane, target, mask in in_turn(zip(data, saturated, bad, strict=True)):
                 np.logical_and(target, ~mask, out=target)
                 plane[mask] = 0
         return cls(data, noise, bad, saturated if saturated.any() else None)
@@ -308,7 +310,7 @@ class Frames:
         masks = [m for m in (self.bad, self.saturated, self.low) if m is not None]
         if len(masks) < 2:
             return masks[0] if masks else None
-        return _either(masks)
+        return either(masks)
 
     def replace(self, data):
         """Return the same with other data."""
@@ -323,7 +325,7 @@ class Frames:
 
     def ignoring(self, masks):
         """Return the same with masks (n, ny, nx) ignored, too."""
-        bad = masks if self.bad is None else _either([self.bad, masks])
+        bad = masks if self.bad is None else either([self.bad, masks])
         return replace(self, bad=bad)
 
     def without(self, low):
@@ -339,10 +341,10 @@ class Frames:
         return len(self.data)
 
 
-def _either(stacks):
+def either(stacks):
     """Return where one of some masks (n, ny, nx) is True."""
     result = zeros(stacks[0].shape, bool)
-    for target, *planes in zip(result, *stacks, strict=True):
+    for target, *planes in in_turn(zip(result, *stacks, strict=True)):
         for plane in planes:
             np.logical_or(target, plane, out=target)
     return result

@@ -24,7 +24,7 @@ from ccdcr.utils.neighbours import (
     pixels_of,
     with_halo,
 )
-from ccdcr.utils.scratch import empty, keep
+from ccdcr.utils.scratch import empty, in_turn
 
 __all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
 
@@ -60,7 +60,7 @@ class Taps:
     @classmethod
     def of_image(cls, image, half):
         """Pad an image for kernels of 2 half + 1 pixels."""
-        padded = keep(np.pad(image, half, mode="reflect", reflect_type="odd"))
+        padded = _padded(image, half)
         dy, dx = _tap_places(half)
         return cls(padded.ravel(), half, padded.shape[1], dy * padded.shape[1] + dx)
 
@@ -98,6 +98,22 @@ class Taps:
         """The shifted copies as a view (dy, dx, ny, nx)."""
         image, size = self.image.reshape(-1, self.width), 2 * self.half + 1
         return sliding_window_view(image, (size, size)).transpose(2, 3, 0, 1)
+
+
+def _padded(image, half):
+    """Return an image (ny, nx) that goes on beyond its edges, reflected."""
+    ny, nx = image.shape
+    padded = empty((ny + 2 * half, nx + 2 * half))
+    for rows in in_turn(bands_in_cache(image.shape, longer=8)):
+        wide, inside = with_halo(rows, half, ny)
+        edges = half * (wide.start == 0), half * (wide.stop == ny)
+        pads = edges, (half, half)
+        part = np.pad(image[wide], pads, mode="reflect", reflect_type="odd")
+        start = 0 if rows.start == 0 else inside.start + edges[0]
+        stop = len(part) if rows.stop == ny else inside.stop + edges[0]
+        first = 0 if rows.start == 0 else rows.start + half
+        padded[first : first + stop - start] = part[start:stop]
+    return padded
 
 
 def _tap_places(half):

@@ -10,6 +10,7 @@ from ccdcr.matching.frames import Noise, structure_level
 from ccdcr.matching.mismatch import expected_quantile
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import EIGHT, pixels_of
+from ccdcr.utils.scratch import in_turn, release
 
 __all__ = ["USUAL_RATE", "LowPriors", "Sample", "cut_likelihoods", "measure_priors"]
 
@@ -26,7 +27,7 @@ _UNIFORM = 20.0  # hits that a uniform distribution of the logarithm stands for
 _ALONE, _ALONE_OF = 0.08, 25.0  # part of hits without neighbours, and of how many
 _MOST = 6_000  # hits in the sample
 _FARTHEST = 4.0  # sigmas that a pixel may differ from those around
-_LEAST_ASTRAY, _SAMPLE = 1e-3, 6_000
+_LEAST_ASTRAY, _SAMPLE, _PARTS = 1e-3, 6_000, 16
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,18 @@ def measure_priors(frames, masks, reference, cores):
     ``masks`` and ``cores`` (n, ny, nx) are pixels that look hit, and those of them that
     clearly exceed the reference (ny, nx).
     """
-    single = masks.sum(axis=0, dtype=np.int16) == 1
+    single = masks.sum(axis=0, dtype=np.uint16) == 1
+    release()
     charges, alone, number, looked_at = [], 0, 0, 0
-    for i, core in enumerate(cores):
+    for i, core in enumerate(in_turn(cores)):
         y, x = pixels_of(core & single)
         number += len(y)
         step = max(len(y) // (_MOST // len(cores)), 1)
         y, x = y[::step], x[::step]
-        sigma = np.sqrt(frames.noise.at((y, x)).variance(reference[y, x], i))
-        charges.append((frames.data[i, y, x] - reference[y, x]) / sigma)
+        for part in in_turn(_parts(y, x)):
+            signal = reference[part]
+            sigma = np.sqrt(frames.noise.at(part).variance(signal, i))
+            charges.append((frames.data[i][part] - signal) / sigma)
         padded = np.pad(core, 1)
         around = [padded[y + 1 + dy, x + 1 + dx] for dy, dx in EIGHT]
         alone += np.count_nonzero(~np.any(around, axis=0))
@@ -84,6 +88,11 @@ def measure_priors(frames, masks, reference, cores):
         alone=(alone + _ALONE * _ALONE_OF) / (looked_at + _ALONE_OF),
         astray=_astray(frames, masks, reference),
     )
+
+
+def _parts(y, x):
+    """Return places (m,) in some parts, each in a part of the image."""
+    return zip(*(np.array_split(a, _PARTS) for a in (y, x)), strict=True)
 
 
 def _density(charges):
@@ -104,11 +113,15 @@ def _astray(frames, masks, reference):
     y, x = y[clean], x[clean]
     if len(y) == 0:
         return _LEAST_ASTRAY
-    middle, variance = ring_values(box_medians(frames.data, frames.unused, (y, x)))
-    signal = reference[y, x]
-    noise = frames.noise.at((y, x)).mean_variance(signal) / len(frames.data)
-    far = np.square(signal - middle) > _FARTHEST**2 * (variance + noise)
-    return max(np.count_nonzero(far) / len(y), _LEAST_ASTRAY)
+    far = 0
+    for part in in_turn(_parts(y, x)):
+        boxes = box_medians(frames.data, frames.unused, part)
+        middle, variance = ring_values(boxes)
+        signal = reference[part]
+        noise = frames.noise.at(part).mean_variance(signal) / len(frames.data)
+        away = np.square(signal - middle) > _FARTHEST**2 * (variance + noise)
+        far += np.count_nonzero(away)
+    return max(far / len(y), _LEAST_ASTRAY)
 
 
 # Of a low value, in sigmas: hits are far more common, so that it must be clearer.

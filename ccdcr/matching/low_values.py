@@ -20,7 +20,7 @@ from ccdcr.utils.neighbours import (
     label_pixels,
     pixels_of,
 )
-from ccdcr.utils.scratch import zeros
+from ccdcr.utils.scratch import in_turn, limited, zeros
 
 __all__ = ["find_low_values"]
 
@@ -30,6 +30,7 @@ _STEP = 4  # pixels between those of a sample
 _ITERATIONS = 20
 _RATES = 1e-7, 1e-3  # low values per pixel and exposure
 _BATCH = 1 << 15  # pixels
+_PARTS = 16  # of the image, under a limit of memory
 
 
 def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
@@ -48,7 +49,7 @@ def find_low_values(frames, masks, scene, left, priors=None, *, faint=False):
     if not known:
         priors = measure_priors(frames, masks, reference, cores)
     parts = []
-    for part in _batches(pixels):
+    for part in in_turn(_batches(pixels)):
         sample = Sample.from_frames(frames, scene.structure, left, part)
         parts.append((*cut_likelihoods(sample, priors), sample.level <= _FAINT))
     low, clean, gain, on_faint = (
@@ -100,14 +101,17 @@ def _low_rate(odds, number, size, values):
 
 def _faint_part(frames, scene):
     """Return the fraction of the image without structure."""
-    part = np.s_[::_STEP, ::_STEP]
-    variance = frames.noise.at(part).mean_variance(scene.reference[part])
-    level = scene.structure.level(part)
-    return np.mean(np.square(level) <= _FAINT**2 * variance)
+    faint = []
+    for rows in in_turn(bands_in_cache(frames.shape, step=_STEP)):
+        part = slice(rows.start, rows.stop, _STEP), np.s_[::_STEP]
+        variance = frames.noise.at(part).mean_variance(scene.reference[part])
+        level = scene.structure.level(part)
+        faint.append(np.square(level) <= _FAINT**2 * variance)
+    return np.concatenate(faint).mean()
 
 
 def _batches(pixels):
-    number = -(-pixels[0].size // _BATCH)
+    number = max(-(-pixels[0].size // _BATCH), _PARTS if limited() else 1)
     return zip(*(np.array_split(place, number) for place in pixels), strict=True)
 
 
@@ -115,13 +119,16 @@ def _cores(frames, masks, reference):
     """Return hit pixels (n, ny, nx) that exceed the reference by 4.5 sigmas."""
     cores = zeros(masks.shape, bool)
 
-    def work(i):
-        place = pixels_of(masks[i])
-        signal = reference[place]
-        sigma = np.sqrt(frames.noise.at(place).variance(signal, i))
-        cores[i][place] = frames.data[i][place] - signal > _DEEP * sigma
+    def work(rows):
+        noise, level = frames.noise.at(rows), reference[rows]
+        for i, mask in enumerate(masks[:, rows]):
+            place = pixels_of(mask)
+            signal = level[place]
+            sigma = np.sqrt(noise.at(place).variance(signal, i))
+            excess = frames.data[i, rows][place] - signal
+            cores[i, rows][place] = excess > _DEEP * sigma
 
-    in_threads(work, range(len(masks)), most=2)
+    in_threads(work, bands_in_cache(frames.shape))
     return cores
 
 

@@ -192,7 +192,7 @@ def find_hits(frames, options, advance=None):
     masks, z, _, leak = decide(matched, options.limits, rows)
     matched = replace(matched, known=replace(matched.known, leak=leak))
     deviations = Deviations.count(matched.reference, z.at_rows(counted), step)
-    coincident = coincident_pixels(z, masks, frames.unused)
+    coincident = keep(coincident_pixels(z, masks, frames.unused))
     frames = replace(frames, noise=matched.frames.noise)
     noise = noise_levels(frames, matched, masks, z.at_rows(sample))
     return Found(masks, coincident, matched, deviations, noise)

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from ccdcr.matching.clean_reference import low_references, means_of_others, surely_clean
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import cut_bands, median_of_nine
+from ccdcr.utils.scratch import in_turn
 
 __all__ = [
     "EDGES",
@@ -256,7 +257,8 @@ def noise_levels(frames, matched, masks, z):
     planes = (use, np.where(use, reference, 0), *sums)
     levels = _by_signal(*(_in_blocks(plane, size) for plane in planes))
     raw = frames.data if frames.raw is None else frames.raw
-    if all((raw[:, band] % 1 == 0).all() for band in cut_bands(frames.shape, _ENOUGH)):
+    bands = in_turn(cut_bands(frames.shape, _ENOUGH))
+    if all((raw[:, band] % 1 == 0).all() for band in bands):
         variance = frames.noise.typical.mean_variance
         levels = levels[variance(np.asarray(levels["x"])) >= 1]
     return levels

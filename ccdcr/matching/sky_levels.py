@@ -16,7 +16,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
-from ccdcr.utils.scratch import empty
+from ccdcr.utils.scratch import empty, in_turn
 
 __all__ = ["SkyLevels", "measure_sky_levels", "with_level_skies"]
 
@@ -146,7 +146,7 @@ def _medians_of_exposures(frames):
     """Return the median of each exposure (n,), and which one is the darkest."""
     part = np.s_[::_STEP, ::_STEP]
     medians, number = np.zeros((2, len(frames)), dtype=np.float32)
-    for i, plane in enumerate(frames.data):
+    for i, plane in enumerate(in_turn(frames.data)):
         values = plane[part]
         if frames.unused is not None:
             values = values[~frames.unused[i][part]]

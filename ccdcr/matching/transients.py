@@ -17,7 +17,7 @@ from ccdcr.utils.neighbours import (
     running,
     with_halo,
 )
-from ccdcr.utils.scratch import zeros
+from ccdcr.utils.scratch import in_turn, zeros
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
@@ -196,7 +196,7 @@ def _measure_all(frames, matched, masks):
     stars = stars[:_MOST_STARS]
     found, pixels = [], (stars[:, :1] + stamps.y, stars[:, 1:] + stamps.x)
     reference = matched.reference[pixels]
-    for i, mask in enumerate(masks):
+    for i, mask in enumerate(in_turn(masks)):
         ignored = mask if frames.unused is None else mask | frames.unused[i]
         # A median of stars hardly notices hits, nor what is in their place.
         data = np.where(ignored[pixels], reference, frames.data[i][pixels])

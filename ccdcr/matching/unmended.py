@@ -8,6 +8,7 @@ from scipy import fft
 from scipy.stats import poisson
 
 from ccdcr.matching.clean_reference import lowest_others
+from ccdcr.matching.frames import either
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     box_sums,
@@ -15,7 +16,7 @@ from ccdcr.utils.neighbours import (
     pixels_of,
     with_halo,
 )
-from ccdcr.utils.scratch import empty
+from ccdcr.utils.scratch import empty, in_turn
 
 __all__ = [
     "Displacement",
@@ -75,9 +76,13 @@ def find_displacement(frames, background):
     excess = _measure_excess(frames, background)
 
     def compare(i):
-        first, second = excess[i : i + 2]
-        alone = (first > 0) & (second == 0)
-        return _compare(alone, first, np.where(first == 0, second, 0), i + 1)
+        first, second = excess[i], np.empty_like(excess[i])
+        alone = np.empty(first.shape, dtype=bool)
+        for rows in in_turn(bands_in_cache(first.shape)):
+            one, other = excess[i : i + 2, rows]
+            alone[rows] = (one > 0) & (other == 0)
+            second[rows] = np.where(one == 0, other, 0)
+        return _compare(alone, first, second, i + 1)
 
     found = in_threads(compare, range(len(excess) - 1), most=2)
     found = [displacement for displacement in found if displacement is not None]
@@ -301,7 +306,7 @@ def find_reasons(frames, matched, masks, places=None):
     if displacement is not None and not _is_detector(displacement, places):
         return [str(displacement)]
     low = matched.frames.low
-    patches = measure_patches(masks if low is None else masks | low)
+    patches = measure_patches(masks if low is None else either([masks, low]))
     return [str(patches)] if patches.large.any() else []
 
 

@@ -188,6 +188,7 @@ class Settings:
     resume: bool = False
     changes: dict = field(default_factory=dict)
     output: Path | None = None  # in place of the folder, for a single block
+    mem_limit: float | None = None  # bytes
     review: Any = None  # function of exposures and masks
 
 
@@ -296,6 +297,7 @@ def _draft(block, draft, settings):
         requirements=block.requirements,
         method=method,
         method_kwargs=method_kwargs,
+        mem_limit=settings.mem_limit,
     )
 
 

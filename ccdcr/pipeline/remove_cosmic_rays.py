@@ -33,6 +33,7 @@ def remove_cosmic_rays(
     unit=None,
     ignore_flags=None,
     flag_name_map=None,
+    mem_limit=None,
     progress_bar=None,
     **overrides,
 ):
@@ -63,6 +64,9 @@ def remove_cosmic_rays(
         Unit of the files. Default is BUNIT, or adu without it.
     ignore_flags, flag_name_map : optional
         As for `~ccdcr.detect_cosmic_rays`.
+    mem_limit : float, optional
+        Memory limit in bytes, as for `~ccdcr.detect_cosmic_rays`. Default is none, and
+        that of `~ccdcr.combine`.
     progress_bar : callable, optional
         Wraps an iterable of the images that are worked on, such as ``tqdm``.
     **overrides
@@ -106,6 +110,8 @@ def remove_cosmic_rays(
         items = align_exposures(items, align, **reading)
     common = {**reading, "progress_bar": progress_bar}
     common |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
+    if mem_limit is not None:
+        common["mem_limit"] = mem_limit
     given = {"gain": gain, "readnoise": readnoise, "bias": bias, "noise": noise}
     masks = detect_cosmic_rays(items, requirements, **given, **common, **overrides)
     options = {"apply_flux_factor": apply_flux_factor, "uncertainty": uncertainty}

@@ -19,7 +19,7 @@ from astropy import log
 from ccdcr._version import __version__
 from ccdcr.combination.combination_settings import check_fit
 from ccdcr.combination.combine import combine
-from ccdcr.detection.common import check_requirements
+from ccdcr.detection.common import begin_limited, check_requirements
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exceptions import describe_error
 from ccdcr.exposures import find_ccd_parameters, load_ccds, open_exposures
@@ -31,6 +31,7 @@ from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import atomic_path, card_text
+from ccdcr.utils.scratch import ScratchSpace, check_mem_limit
 
 __all__ = [
     "FLAGS",
@@ -132,6 +133,7 @@ class Task:
     method_kwargs: dict = field(default_factory=dict)
     crmasks: Path | None = None
     fingerprint: str = ""
+    mem_limit: float | None = None  # bytes; results do not depend on it
     review: Any = None  # function of exposures and masks; only where nothing is sent
 
     @property
@@ -263,6 +265,7 @@ def _detect(task, progress_bar):
         **_parameters(task),
         **_reading(task),
         **{name: task.detector.get(name) for name in FLAGS},
+        mem_limit=task.mem_limit,
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
     if task.review is not None:
@@ -306,8 +309,12 @@ def _combine(task, progress_bar):
         overwrite_output=True,
         progress_bar=_staged(progress_bar, task, "combining"),
         **_reading(task),
-        **{"dtype": "auto"} | task.method_kwargs,
+        **{"dtype": "auto"} | task.method_kwargs | _limit(task),
     )
+
+
+def _limit(task):
+    return {} if task.mem_limit is None else {"mem_limit": task.mem_limit}
 
 
 _RUN = {"detection": _detect, "combination": _combine}
@@ -337,6 +344,10 @@ def _check_detection(task):
         if source == "detector" or task.requirements.crmethod in STAGES["mm"]:
             find_ccd_parameters(exposures, **given)
     check_requirements(task.requirements, n, shape)
+    if task.mem_limit is not None:
+        check_mem_limit(task.mem_limit)
+        uses = n, shape, source == "uncertainty"
+        begin_limited(ScratchSpace(task.mem_limit), task.requirements.crmethod, *uses)
 
 
 def _check_combination(task):

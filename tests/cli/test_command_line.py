@@ -410,6 +410,14 @@ class TestDetectAndCombine:
         expected = combine(frames(), method=method, dtype="auto", **given)
         np.testing.assert_array_equal(fits.getdata("out.fits"), expected.data)
 
+    def test_limited_detection(self, capsys):
+        """The limit is checked before any work, and changes nothing else."""
+        args = ["remove", *frames()]
+        for more in ([], ["--dry-run"]):
+            assert main([*args, *more, "--mem-limit", "1e3"]) == 1
+            assert "--mem-limit must be at least" in capsys.readouterr().err
+        assert main([*args, "--mem-limit", "1e9"]) == 0
+
     def test_named_extension(self):
         """Several images need a name; keywords of the primary header count."""
         for name in frames():
