@@ -192,6 +192,7 @@ def _lowest_shares(z, bright):
 
 _MORE = 1.0  # sigmas: the low reference is the noisier one
 _LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
+_SATURATED = np.float32(0.05)  # of the signal
 LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
 
 
@@ -228,6 +229,7 @@ def first_masks(frames, limits, level=None, extra=None):
             variance = noise.variance(signal, i) + OF_LOW * others
             if extra is not None:
                 variance += extra[rows]
+            _allow_saturated(variance, frames, i, rows, low)
             with np.errstate(invalid="ignore"):
                 deviation = stack[i] - low + lows[i] * np.sqrt(others)
                 z[i] = deviation / np.sqrt(variance)
@@ -256,6 +258,7 @@ def next_masks(masks, limits, frames, level, extra=None, *, rows=()):
             if extra is not None:
                 # The mismatch of a single other exposure is not averaged.
                 variance += extra[wide] * np.maximum(2 / number, 1)
+            _allow_saturated(variance, frames, i, wide, value)
             with np.errstate(invalid="ignore"):
                 deviation = (stack[i] - value) / np.sqrt(variance)
             z[i] = deviation[inside]
@@ -263,6 +266,13 @@ def next_masks(masks, limits, frames, level, extra=None, *, rows=()):
 
     found = Outliers.find(measure, frames, min(limits.low, _BRIGHT), rows)
     return found.grown(limits.high, limits), found
+
+
+def _allow_saturated(variance, frames, i, rows, signal):
+    """Add to a variance what saturated pixels may differ, for no fit has seen them."""
+    if frames.saturated is not None:
+        allowed = np.square(_SATURATED * signal)
+        np.add(variance, allowed, out=variance, where=frames.saturated[i, rows])
 
 
 def _forbid(z, frames, rows):

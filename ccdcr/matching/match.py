@@ -380,6 +380,8 @@ def _first_scene(frames, masks, tiling, limits):
     sure = first_masks(frames, limits, scene.reference, extra)
     scene = None
     masks = np.where(unlike, sure, masks)
+    # Without the brightest exposures the mean would have a step.
+    frames = replace(frames, saturated=None)
     return masks, _scene(frames, masks, mean=True, where=unlike)
 
 

@@ -144,7 +144,7 @@ def trace(rng, amplitude, flux, variance, shift, shape=(100, 300)):
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NotEquivalentWarning")
 @pytest.mark.parametrize(
-    ("n", "ratio", "level"), [(3, 30, None), (3, 100, None), (5, 300, 9), (5, 60, 1)]
+    ("n", "ratio", "level"), [(3, 30, None), (3, 100, None), (5, 300, 9), (7, 100, 0.9)]
 )
 def test_bright_trace(n, ratio, level):
     """A trace whose flux, width and place vary has no flag, be it saturated in some."""
