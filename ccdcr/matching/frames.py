@@ -389,7 +389,8 @@ def find_structure(image, noise):
         ):
             plane[rows] = part[inside]
 
-    in_threads(work, bands_in_cache(image.shape, longer=4))
+    # Lower bands of wide images would be mostly halo.
+    in_threads(work, bands_in_cache(image.shape, longer=4, step=8 * _HALO))
     return Structure(*planes)
 
 

@@ -214,7 +214,8 @@ def _likely_shifts(weighted, mask):
     reach = _REACH // step
     near = np.arange(-reach, reach + 1)
     small = overlap[np.ix_(near % shape[0], near % shape[1])]
-    shifts += [(a - reach, b - reach) for a, b in _highest(small, _NEAR)]
+    nearest = _highest(small, -(-_NEAR // step**2))
+    shifts += [(a - reach, b - reach) for a, b in nearest]
     fine = range(-(step // 2), step // 2 + 1)
     return [
         (sy * step + a, sx * step + b) for sy, sx in shifts for a in fine for b in fine
