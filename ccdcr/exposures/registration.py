@@ -326,14 +326,20 @@ def _measure_pair(first, second, matters):
 
     A displacement that ``matters`` must make the images more alike than its opposite.
     """
-    offset, corners, errors = _find_displacement(first, second)
+    found = _find_displacement(first, second, _find_offset(first, second))
+    offset, corners, errors = found
+    known = np.isfinite(offset).any()
     shift = np.nan_to_num(offset)
-    for moved, turned in ((corners, 1), (np.tile(shift, (4, 1)), 0)):
+    for moved, turned in ((corners, 1), (np.tile(shift, (4, 1)), 0)) if known else ():
         little = np.abs(moved).max() < matters
         if little or _is_more_alike(first, second, moved):
             return offset, moved, errors * [1, turned]
+    # The images are not alike at any offset if one is rotated by several pixels.
+    rotated = _measure_terms(first, second, (0, 0))
+    if np.abs(rotated[1]).max() > _FAR and _is_more_alike(first, second, rotated[1]):
+        return rotated
     if _differ(first, second):
-        return offset, corners, errors
+        return found
     return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
 
 
@@ -391,19 +397,21 @@ def _displacements(corners, shape, step):
     return y, x, *np.tensordot(corners.T, shares, axes=1)
 
 
-def _find_displacement(first, second):
-    """Return offset (2,), displaced corners (4, 2) and errors (2,) that fit best."""
-    shape, tiles = first.shape, _Tiles.from_shape(first.shape)
-    model = _model(tiles.starts + (np.array(tiles.size) - 1) / 2, shape)
-    # Offset along x and y; scale and rotation, in pixels at a corner.
-    terms, error = np.zeros((2, 4))
-    start = _find_offset(first, second)
+def _find_displacement(first, second, start):
+    """Return offset (2,), displaced corners (4, 2) and errors (2,) from a ``start``."""
     if start is None:
         return np.full(2, np.nan), np.zeros((4, 2)), np.zeros(2)
     start, across = _across_ridge(first, second, start)
     if across is not None:
-        return _measure_across(first, second, (start, across), tiles, model)
-    terms[:2] = start
+        return _measure_across(first, second, start, across)
+    return _measure_terms(first, second, start)
+
+
+def _measure_terms(first, second, offset):
+    """Return offset, corners and errors that fit best, near an offset (x, y)."""
+    tiles, model = _tiles_and_model(first.shape)
+    # Offset along x and y; scale and rotation, in pixels at a corner.
+    terms, error = np.array([*offset, 0.0, 0.0]), np.zeros(4)
     start = _find_rotation(first, second, terms, tiles, model)
     # What the image does not tell would spoil the rest.
     for used in ([0, 1, 2, 3], [0, 1, 3], [0, 1]):
@@ -416,14 +424,20 @@ def _find_displacement(first, second):
     size = np.abs(terms)
     turned = known & (size > _SURE * error)
     offset = np.where(error < np.maximum(_ACCURATE, size / 10), terms, np.nan)[:2]
-    corners = _corners(shape) @ (terms * turned)[2:]
+    corners = _corners(first.shape) @ (terms * turned)[2:]
     errors = np.where([np.isfinite(offset), turned[2:]], error.reshape(2, 2), 0)
     return offset, np.nan_to_num(offset) + corners, errors.max(axis=1)
 
 
-def _measure_across(first, second, ridge, tiles, model):
+def _tiles_and_model(shape):
+    """Return `_Tiles` of an image, and the model (t, 2, 4) at their centres."""
+    tiles = _Tiles.from_shape(shape)
+    return tiles, _model(tiles.starts + (np.array(tiles.size) - 1) / 2, shape)
+
+
+def _measure_across(first, second, start, across):
     """Return offset, corners and errors of a trace, which tells nothing along it."""
-    start, across = ridge
+    tiles, model = _tiles_and_model(first.shape)
     basis = np.stack([model[..., :2] @ across, model[..., 3]], axis=-1)
     terms = np.array([start @ across, 0.0])
     terms, error = _iterate(first, second, terms, tiles, basis)

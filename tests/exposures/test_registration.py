@@ -67,6 +67,16 @@ class TestOffsets:
         assert_allclose(found.distortion[2], corner, atol=0.3 + 0.1 * corner)
         assert "rotation or scale" in str(found)
 
+    @pytest.mark.parametrize("seed", [5, 7])
+    def test_large_rotation(self, seed):
+        """Two exposures whose corners are 8 pixels apart are alike at no offset."""
+        angle = np.rad2deg(8 / (np.hypot(*SHAPE) / 2))
+        found = measure_registration(
+            exposures("fibres", [(0, 0)] * 2, seed, [0, angle])
+        )
+        assert not found.registered
+        assert_allclose(found.distortion, 4, atol=0.3)
+
     def test_one_axis(self):
         """A smooth trace does not tell the position along it."""
         rng = np.random.default_rng(6)
