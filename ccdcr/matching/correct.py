@@ -159,7 +159,10 @@ class Limited:
     @classmethod
     def find(cls, free, matched, part):
         """Return where free values (n, rows, columns) are not the matched ones."""
-        i, y, x = found = pixels_of(free != matched[:, *part])
+        corrected = matched[:, *part]
+        # NaN, outside aligned exposures, is not limited.
+        differs = (free != corrected) & ~np.isnan(corrected)
+        i, y, x = found = pixels_of(differs)
         rows, columns = part
         place = i, y + rows.start, x + columns.start
         return cls(np.ravel_multi_index(place, matched.shape), free[found])
