@@ -463,8 +463,9 @@ def _warn_of_noise(levels, frames, *, failures):
         return
     gain = 1 / frames.noise.slope.mean()
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
-    likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
-    check = check_noise(frames)
+    check, likeliest = check_noise(frames), None
+    if check.larger:  # else what deviates is left by matching
+        likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
     faintest = [*check.levels["noise"], 1.0][0]
     # Failures whose remedy is to register the exposures do not come of wrong noise.
     displaced = any("register" in reason for reason in failures)

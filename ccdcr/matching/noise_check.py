@@ -23,6 +23,7 @@ _CORRELATED = 0.1  # of neighbouring pixels
 _OF_ERROR, _MODEL_ERROR = 5.5, 0.04  # of the logarithm of a variance
 _OF_TENTH = 0.53  # quantile 0.1 of the median of nine, in sigmas of one
 _OF_HITS = {0.0: 0.0, 0.04: 0.5, 0.08: 2.0}  # of the variance, and chi2 of it
+_OF_PHOTONS = 1.5  # power of the signal: photons have 1, mismatch has 2
 _MISMATCHES, _LEVELS, _OF_MISMATCH = 12, 4, 0.5  # of the variance
 _ALMOST, _IMPROBABLE = 6.0, 12.0  # chi2 above the best one, with unlikely values
 _MOST_CAUSES = 3
@@ -41,11 +42,14 @@ class NoiseCheck:
 
     ``levels`` is a table of signal ``x``, ``pixels`` and ``noise``, measured over
     expected. ``causes`` are pairs of a name and the value that explains the noise,
-    none to three of them: gain, readnoise, bias, sky or resampled.
+    none to three of them: gain, readnoise, bias, sky or resampled. ``larger`` tells
+    whether the noise may be too large without a cause: where there is much signal, or
+    where it is not known.
     """
 
     levels: Table
     causes: tuple = ()
+    larger: bool = True
 
 
 def check_noise(frames):
@@ -75,7 +79,9 @@ def check_noise(frames):
     measured, ratio = ratio, _without_mismatch(ratio)
     levels["noise"] = np.sqrt(ratio)
     if not _surely_off(ratio, pixels).any():
-        return NoiseCheck(levels)
+        off = _surely_off(measured, pixels) & (measured > 1) & (x > 0)
+        excess = (measured - 1) * model(x)
+        return NoiseCheck(levels, larger=_is_noise(x[off], excess[off]))
     if correlation > _CORRELATED and np.average(ratio, weights=pixels) < 1:
         return NoiseCheck(levels, (("resampled", correlation),))
     error = np.sqrt(np.median(ratio * model(x)) / len(frames.data))
@@ -89,6 +95,13 @@ def _surely_off(ratio, pixels):
     """Return where noise is off by more than is tolerated; an excess surely so."""
     error = np.where(ratio > 1, 2 * np.sqrt(_OF_ERROR / pixels), 0)
     return kernels.is_off(np.sqrt(ratio - np.minimum(error, np.abs(ratio - 1))))
+
+
+def _is_noise(x, excess):
+    """Return whether variance grows with signal as that of photons, not of mismatch."""
+    if len(x) < _LEVELS:
+        return False
+    return bool(np.polyfit(np.log(x), np.log(excess), 1)[0] < _OF_PHOTONS)
 
 
 @dataclass(frozen=True)

@@ -182,11 +182,15 @@ class TestWarning:
         with pytest.warns(NoiseModelWarning, match="a sky seems to have been sub"):
             detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE)
 
-    @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
     @pytest.mark.parametrize("seed", [0, 1])
-    def test_displaced(self, seed):
-        """Differences of displaced exposures are no noise, however large."""
-        data = draw("fibres", seed, 3, shift=[(2 * i, -3 * i) for i in range(3)])
+    @pytest.mark.parametrize(
+        "options",
+        [{"shift": [(2 * i, -3 * i) for i in range(3)]}, {"seeing": [1.8, 3.0, 5.0]}],
+    )
+    def test_different(self, seed, options):
+        """Differences by displacement or seeing are no noise, however large."""
+        data = draw("fibres", seed, 3, **options)
         ccds = [CCDData(plane, unit="adu") for plane in data]
         with warnings.catch_warnings():
             warnings.simplefilter("error", NoiseModelWarning)
