@@ -5,7 +5,9 @@ Compare methods on exposures that are not quite equivalent.
     python benchmarks/accuracy.py --only fibres-flux stars-shift --seeds 2
     python benchmarks/accuracy.py --kast FOLDER --stamps FILE --darks FOLDER
     python benchmarks/accuracy.py --numina /path/to/python-with-numina
-    python benchmarks/accuracy.py --table docs/accuracy.csv
+    python benchmarks/accuracy.py --exposures 3 --seed 700 --seeds 1
+        --only fibres longslit stars kast injected --kast FOLDER --stamps FILE
+        --numina OLD --numina NEW --table docs/accuracy.csv
 
 Each row has: coincidence recall, false coincidences per Mpixel, recall and false
 pixels per Mpixel of the exposures' masks, and efficiency (1 = the mean of the
