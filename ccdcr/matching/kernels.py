@@ -38,6 +38,8 @@ _STEPS = ((0.5, 0.003), (0.1, 0.01), (0.03, 0.02))
 _SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivatives
 _ALIKE, _ALIKE_FREE = 0.2, 0.01  # of this, and on each tap: differences between tiles
 _PASSES = 2  # of tiles
+# Weight of tiles beside, and the filled part of a tile from which on it is 0.
+_BESIDE, _DENSE_TILE, _RAMP = 0.5, 0.6, 0.4
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
 _DENSE = 0.5  # of a part: all pixels are as quick as these
 _CONSTANT = 1e-6  # prior of the constant, 1 / variance
@@ -280,8 +282,9 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
 
     Kernels of the whole image, then those of the tiles near the last, each by weighted
     least squares with decreasing tolerance of mismatch on structure. Pixels of tiles
-    beside count half: a part of a profile would not tell its seeing. ``wholes``
-    (n, taps + 1) are given if the frames are whole tiles of a larger image.
+    beside count half, unless structure is dense: a part of a profile would not tell its
+    seeing. ``wholes`` (n, taps + 1) are given if the frames are whole tiles of a larger
+    image.
     """
     profile = scene.structure.profile
     fitted = scene.fitted
@@ -333,13 +336,14 @@ def _prior_precision(half, scale, free):
     return result
 
 
-def _with_beside(sums):
-    """Return sums (n, tiles y, tiles x, ...) with half of those of tiles beside."""
+def _with_beside(sums, part):
+    """Return sums (n, ty, tx, ...) with a part (ty, tx) of those of tiles beside."""
     for axis in (1, 2):
-        sums = np.moveaxis(sums, axis, 0)
+        share = part.reshape(part.shape + (1,) * (sums.ndim - 3))
+        sums, share = np.moveaxis(sums, axis, 0), np.moveaxis(share, axis - 1, 0)
         total = sums.copy()
-        total[1:] += sums[:-1] / 2
-        total[:-1] += sums[1:] / 2
+        total[1:] += sums[:-1] * share[1:, np.newaxis]
+        total[:-1] += sums[1:] * share[:-1, np.newaxis]
         sums = np.moveaxis(total, 0, axis)
     return sums
 
@@ -415,8 +419,15 @@ class _Fit:
                     normal[here], right[here] = map(np.stack, zip(*parts, strict=True))
 
         in_threads(work, self.fits.tiling.bands())
-        normal, right = _with_beside(normal), _with_beside(right)
+        part = self._part_beside()
+        normal, right = _with_beside(normal, part), _with_beside(right, part)
         return _solve(normal + prior, right + near[:, np.newaxis, np.newaxis])
+
+    def _part_beside(self):
+        """Return how much the tiles beside count (ty, tx): 0 if structure is dense."""
+        tiling = self.fits.tiling
+        filled = tiling.cut(self.fitted).mean(axis=1).reshape(tiling.number)
+        return np.clip((_DENSE_TILE - filled) / _RAMP, 0, _BESIDE)
 
     def sample(self):
         """Return `_Pixels` of the whole image, at most about 100 000."""
