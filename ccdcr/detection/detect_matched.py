@@ -332,6 +332,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         free = free_exposures(frames, hits.matched, crmasks, options)
         expected = find_expected(frames, hits.matched, crmasks, free)
         del free
+        expected = expected_in_unit(expected, exposures, factors[0])
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
@@ -350,7 +351,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         requirements,
         factors,
         crmasks=crmasks,
-        expected=expected_in_unit(expected, exposures, factors[0]),
+        expected=expected,
         low_values=_list_pixels(flags, len(frames), LOW),
         point_sources=_list_pixels(flags, len(frames), POINT_LIKE),
         lamedian=make_lamedian(found, exposures, requirements),
