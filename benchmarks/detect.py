@@ -2,18 +2,23 @@
 """
 Time and memory of the detection after matching, beside astroscrappy.
 
-    python benchmarks/detect.py --sizes 1024 2048 --exposures 3 5
+    python benchmarks/detect.py --sizes 1024 2048 --exposures 3 5 --mem-limits 1e8
 
 The programs take turns on the same simulated exposures, and the least wall time of
 each is printed: astroscrappy is called once for each exposure, with its defaults.
 Memory is the largest that Python allocates during a detection beside the exposures,
-in float32 stacks of them.
+in float32 stacks of them. With limits, detections from files are run in processes of
+their own, and the resident memory beside packages and returned masks is printed.
 """
 
 import argparse
+import subprocess
+import sys
+import tempfile
 import time
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 from astropy import log
@@ -60,6 +65,37 @@ def peak_in_stacks(exposures):
     return peak / sum(ccd.data.nbytes for ccd in exposures)
 
 
+def resident(name):
+    """Return a figure of the memory of this process, in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(f"{name}:"))
+
+
+def measure_limited(limit, files):
+    """Print the memory and the CPU time of a detection from files, under a limit."""
+    small = [CCDData(np.eye(100, dtype=np.float32), unit="electron")] * 2
+    detect(small)  # imports all
+    before, start = resident("VmRSS"), time.process_time()
+    given = {"gain": GAIN, "readnoise": READNOISE, "mem_limit": limit}
+    masks = detect_cosmic_rays(files, **given)
+    seconds = time.process_time() - start
+    planes = [masks.mediancr, masks.meancrt, masks.meancr, masks.crmasks]
+    arrays = planes + [np.asarray(c) for c in masks.expected.columns.values()]
+    peak = resident("VmHWM") - before - sum(array.nbytes for array in arrays)
+    print(f"   limit {limit / 1e6:.0f} MB: {peak / 1e6:.0f} MB, {seconds:.1f} s CPU")
+
+
+def compare_limits(exposures, limits):
+    """Measure detections under limits, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder, f"{i}.fits")) for i in range(len(exposures))]
+        for file, ccd in zip(files, exposures, strict=True):
+            ccd.write(file)
+        for limit in limits:
+            command = [sys.executable, __file__, "--measure", str(limit), *files]
+            subprocess.run(command, check=True)
+
+
 def main():
     """Print a table of time and memory, and the stages of the last detection."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
@@ -67,21 +103,26 @@ def main():
     parser.add_argument("--sizes", nargs="+", type=int, default=[1024])
     parser.add_argument("--exposures", nargs="+", type=int, default=[3])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--mem-limits", nargs="+", type=float, default=[])
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     log.setLevel("ERROR")
     warnings.simplefilter("ignore")
+    if options.measure:
+        measure_limited(float(options.measure[0]), options.measure[1:])
+        return
     print("scene     n  size  matched  astroscrappy  ratio  stacks")
     for scene in options.scenes:
         for size in options.sizes:
             for n in options.exposures:
-                compare(scene, n, size, options.repeat)
+                compare(scene, n, size, options)
 
 
-def compare(scene, n, size, repeat):
+def compare(scene, n, size, options):
     """Print time and memory for one set of exposures, and the time of each stage."""
     exposures = simulate(scene, n, size)
     times = []
-    for _ in range(repeat):
+    for _ in range(options.repeat):
         ours, masks = seconds(detect, exposures)
         times.append((ours, seconds(detect_each, exposures)[0]))
     ours, theirs = np.min(times, axis=0)
@@ -93,6 +134,7 @@ def compare(scene, n, size, repeat):
     )
     stages = masks.diagnostics.timing.items()
     print("  ", ", ".join(f"{name} {value:.2f}" for name, value in stages), flush=True)
+    compare_limits(exposures, options.mem_limits)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def _exclude(always, other, name):
 
 
 # Bytes per pixel of one exposure and of all, and in a band of all.
-_WHOLE, _LEAST, _LEAST_MEASURED = (60, 32), (10.5, 0), (11, 20)
+_WHOLE, _LEAST, _LEAST_MEASURED = (60, 32), (10.5, 0), (14, 22)
 _BAND_PIXELS, _BAND_BYTES = 1 << 17, 40
 
 

@@ -50,7 +50,7 @@ _CROSSED, _SURER = 0.3, 1800.0  # part of a crossed source; chi square by its ar
 _RARE, _DOUBTFUL = 1e-4, 0.01  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
 _BESIDE = 3  # pixels that tell a peak
-_EXPOSURES = 12  # in a band, for each that fits into a cache
+_EXPOSURES = 6  # in a band, for each that fits into a cache
 _AT_ONCE = 800_000  # values
 
 
