@@ -144,7 +144,9 @@ def _over_dispersion(free, matched, masks, here):
         np.interp(np.log(level), np.log(levels), values)
         for values in (np.sqrt(sure) / levels, excess + mean - sure)
     )
-    return (np.square(strength * level) + rest) * variance
+    extra = (np.square(strength * level) + rest) * variance
+    # Higher levels have too few pixels to tell.
+    return np.where(level > levels[-1], np.maximum(extra, matched.extra[here]), extra)
 
 
 def _levels(matched, part):
