@@ -107,37 +107,39 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     return _on_union(loaded, places)
 
 
-def check_offsets(offsets, n):
-    """Refuse what is no way to align n exposures."""
-    offsets, _ = _find_way(offsets, "xy")
+def check_offsets(offsets, n, name="offsets"):
+    """Refuse what is no way to align n exposures, by its name."""
+    offsets, _ = _find_way(offsets, "xy", name)
     if not isinstance(offsets, str):
-        _given(offsets, n)
+        _given(offsets, n, name)
 
 
-def _find_way(offsets, axes):
+def _find_way(offsets, axes, name="offsets"):
     """Return offsets and axes, which may be one word; refuse those that are unknown."""
+    way = offsets
     if isinstance(offsets, str) and offsets[-2:] in {" x", " y"}:
-        offsets, axes = offsets[:-2], offsets[-1]
-    if isinstance(offsets, str) and offsets not in _WAYS:
+        way, axes = offsets[:-2].rstrip(), offsets[-1]
+    if isinstance(way, str) and way not in _WAYS:
         msg = (
-            f"offsets must be one of {', '.join(_WAYS)} or a list of [dx, dy], one for "
-            f"each exposure, got {offsets!r}"
+            f"{name} must be one of {', '.join(_WAYS)}, with x or y after it to align "
+            "along one axis, or a list of [dx, dy], one for each exposure, got "
+            f"{offsets!r}"
         )
         raise ValueError(msg)
-    if axes not in {"xy", "x", "y"}:
+    if axes not in ("xy", "x", "y"):
         msg = f"axes must be 'xy', 'x' or 'y', got {axes!r}"
         raise ValueError(msg)
-    return offsets, axes
+    return way, axes
 
 
-def _given(offsets, n):
+def _given(offsets, n, name="offsets"):
     """Return given offsets (n, 2)."""
     try:
         pairs = [tuple(map(_number, pair)) for pair in offsets]
     except TypeError:
         pairs = []
     if len(pairs) != n or not all(len(p) == 2 and np.isfinite(p).all() for p in pairs):
-        msg = f"offsets must be {n} pairs [dx, dy], one per exposure, got {offsets!r}"
+        msg = f"{name} must be {n} pairs [dx, dy], one per exposure, got {offsets!r}"
         raise ValueError(msg)
     return np.array(pairs)
 

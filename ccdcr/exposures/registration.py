@@ -475,11 +475,14 @@ def _across_ridge(first, second, offset):
 
 def _overlap(first, second, offset):
     """Return the parts of two images that overlap at an offset (x, y), rounded."""
-    dx, dy = np.rint(offset).astype(int)
-    ny, nx = first.shape
-    here = slice(max(-dy, 0), ny - max(dy, 0)), slice(max(-dx, 0), nx - max(dx, 0))
-    there = slice(max(dy, 0), ny - max(-dy, 0)), slice(max(dx, 0), nx - max(-dx, 0))
-    return first[here], second[there]
+    here, there = [], []
+    for step, length in zip(
+        np.rint(offset).astype(int)[::-1], first.shape, strict=True
+    ):
+        number = max(length - abs(step), 0)
+        here.append(slice(max(-step, 0), max(-step, 0) + number))
+        there.append(slice(max(step, 0), max(step, 0) + number))
+    return first[tuple(here)], second[tuple(there)]
 
 
 def _likeness(first, second, offset):

@@ -284,7 +284,7 @@ def _draft(block, draft, settings):
     extension = block.extnum if settings.extension is None else settings.extension
     align = block.align if settings.align is None else settings.align
     if align is not None:
-        check_offsets(align, len(frames))
+        check_offsets(align, len(frames), "align")
     return replace(
         draft,
         kind=kind,

@@ -141,12 +141,16 @@ class TestRefused:
     def test_options(self):
         """Wrong options."""
         ccds = dithered().exposures
-        with pytest.raises(ValueError, match="offsets must be one of measure, wcs, "):
+        with pytest.raises(
+            ValueError, match="offsets must be one of measure, wcs, .* along one axis"
+        ):
             align_exposures(ccds, "stars")
         with pytest.raises(ValueError, match=r"offsets must be 3 pairs \[dx, dy\]"):
             align_exposures(ccds, [(0, 0), (1, 2)])
         with pytest.raises(ValueError, match="axes must be 'xy', 'x' or 'y'"):
             align_exposures(ccds, axes="z")
+        with pytest.raises(ValueError, match="axes must be 'xy', 'x' or 'y'"):
+            align_exposures(ccds, axes=["y"])
 
     def test_rotated(self):
         """By the images and by the WCS."""

@@ -726,7 +726,7 @@ class TestDryRun:
     def test_align(self, align):
         """Offsets are checked, too."""
         (checked,) = run(write("a.yaml", f"align: {align}\n{DETECTION}"), dry_run=True)
-        assert "offsets must be" in checked.error
+        assert "align must be" in checked.error
 
     def test_combination(self):
         """Masks must fit the exposures."""
