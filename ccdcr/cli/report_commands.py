@@ -96,7 +96,8 @@ def _clean(options, console):
     names = "gain", "readnoise", "bias", "noise"
     given = {name: getattr(options, name) for name in names}
     if masks.expected is None or any(value is not None for value in given.values()):
-        masks = add_expected(ccds, masks, **given)
+        exposures = masks._aligned(ccds)  # noqa: SLF001
+        masks = add_expected(exposures, masks, **given)
     for ccd, path in zip(masks.clean(ccds), paths, strict=True):
         write_hdulist(_with_flags(ccd), path, overwrite=overwrite)
         console.say(f"{path}")

@@ -272,8 +272,8 @@ def scale_factors(exposures, given=None):
     if _contradicted(exposures, flux, np.log(times / np.median(times))):
         listed = ", ".join(f"{time:g}" for time in times)
         msg = (
-            f"the exposure times differ (EXPTIME {listed}) and the pixels do not, as "
-            "if the exposures were scaled already; EXPTIME is not used. Give "
+            f"the exposure times differ (EXPTIME {listed}) and the pixels much less, "
+            "as if the exposures were scaled already; EXPTIME is not used. Give "
             "flux_factor=1 to confirm this, or flux_factor='auto'"
         )
         warn_user(msg, FluxScaleWarning)

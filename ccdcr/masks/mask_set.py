@@ -668,6 +668,13 @@ class CRMaskSet:
         ny, nx = shape
         return [np.s_[y : y + ny, x : x + nx] for x, y in places], shape
 
+    def _aligned(self, ccds):
+        """Return the exposures on the grid of the masks, on which they may be."""
+        if self._parts_of(ccds)[1] == self.shape or len(ccds) != len(self):
+            return ccds
+        places, _ = read_alignment(self.meta, len(self))
+        return align_exposures(ccds, places[0] - places)
+
     def clean(self, ccds):
         """
         Return copies of the exposures with masked values replaced.
@@ -708,10 +715,9 @@ class CRMaskSet:
         """
         ccds, _ = load_ccds(ccds)
         parts, shape = self._parts_of(ccds)
+        cleaned = clean_exposures(self._aligned(ccds), self)
         if shape == self.shape or len(ccds) != len(self):
-            return clean_exposures(ccds, self)
-        places, _ = read_alignment(self.meta, len(self))
-        cleaned = clean_exposures(align_exposures(ccds, places[0] - places), self)
+            return cleaned
         triples = zip(cleaned, parts, ccds, strict=True)
         return [take_part(image, part, ccd) for image, part, ccd in triples]
 

@@ -26,6 +26,7 @@ from ccdcr import (
     ReviewCancelledError,
     __version__,
     add_expected,
+    align_exposures,
     combine,
     detect_cosmic_rays,
 )
@@ -753,6 +754,21 @@ def test_clean(capsys):
     assert main([*plain, *given]) == 0
     again = CCDData.read(Path("again") / frames()[-1].replace(".", "_clean."))
     assert (again.uncertainty.array == written.uncertainty.array).all()
+
+
+@pytest.mark.usefixtures("night")
+@pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
+def test_clean_aligned():
+    """Other noise for masks of exposures that were aligned."""
+    ccds = [CCDData.read(name, unit="adu") for name in frames()]
+    aligned = align_exposures(ccds, [(0, 0), (2, 1), (0, 3)])
+    masks = detect_cosmic_rays(aligned, gain=2.0, readnoise=3.0, crmethod="lacosmic")
+    masks.write("crmasks.fits")
+    given = ["--gain", "4.0", "--readnoise", "3.0"]
+    assert main(["clean", "crmasks.fits", *frames(), *given, "-q"]) == 0
+    cleaned = add_expected(aligned, masks, gain=4.0, readnoise=3.0).clean(ccds)
+    written = CCDData.read(Path("cleaned") / frames()[1].replace(".", "_clean."))
+    assert (written.data == cleaned[1].data).all()
 
 
 class TestProgress:

@@ -142,7 +142,7 @@ class TestRefused:
         """Wrong options."""
         ccds = dithered().exposures
         with pytest.raises(
-            ValueError, match="offsets must be one of measure, wcs, .* along one axis"
+            ValueError, match=r"must be one of measure, wcs, .* along one axis"
         ):
             align_exposures(ccds, "stars")
         with pytest.raises(ValueError, match=r"offsets must be 3 pairs \[dx, dy\]"):
