@@ -275,8 +275,9 @@ def _filled(image, bad, level):
     if not bad.any() or level is None:
         return image, known * (level is not None)
     image = np.where(bad, np.float32(0), image)
-    near = box_sums((~bad).astype(np.float32), _BOX) / np.float32(_BOX**2)
-    local = box_sums(image, _BOX) / np.maximum(25 * near, np.float32(0.025))
+    number = box_sums((~bad).astype(np.float32), _BOX)
+    near = number / np.float32(_BOX**2)
+    local = box_sums(image, _BOX) / np.maximum(number, 1)
     local[near < 0.1] = level
     known[near < _EDGE] = 0
     return np.where(bad, local, image), known

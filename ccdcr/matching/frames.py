@@ -367,6 +367,10 @@ class Structure:
     height: np.ndarray
     contrast: np.ndarray
 
+    def square(self, part):
+        """Return the squared height and contrast together, in a part of (ny, nx)."""
+        return np.square(self.height[part]) + np.square(self.contrast[part])
+
     def level(self, rows=np.s_[:]):
         """Return the level (ny, nx) of structure, to which mismatch is proportional."""
         return structure_level(self.height[rows], self.contrast[rows])

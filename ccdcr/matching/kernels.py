@@ -476,7 +476,7 @@ class _Fit:
         """Return squared level, and difference, variance and use of each exposure."""
         frames, scene, structure = self.frames, self.scene, self.scene.structure
         m, noise = scene.reference[rows], frames.noise.at(rows)
-        level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        level = structure.square(rows)
         clear = ~scene.flagged[rows] | (level > _STRONG * noise.mean_variance(m))
         clear &= self.fitted[rows]
         planes = []

@@ -391,7 +391,7 @@ def _unlike_tiles(frames, masks, scene, tiling):
 
     def work(rows):
         structure, variance = scene.structure, frames.noise.at(rows)
-        square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        square = structure.square(rows)
         strong = square > _STRONG * variance.mean_variance(scene.reference[rows])
         if not strong.any():
             return

@@ -147,7 +147,7 @@ def make_terms(image, structure, noise, rows):
     terms[1] = (right - left) * half
     terms[2] = (above - below) * half
     terms[3] = left + right + below + above - 4 * centre
-    square = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+    square = structure.square(rows)
     floor = _REAL * noise.at(rows).mean_variance(image[rows])
     terms[:4] *= 1 - floor / np.maximum(square, floor)
     terms[4] = 1
@@ -184,7 +184,7 @@ def fit_tiles(frames, scene, tiling, *, mean=None):
         place = tiling.rows_of_tiles(rows)
         terms = make_terms(scene.reference, structure, frames.noise, rows)
         terms = np.stack([tiling.sample(term) for term in terms], axis=1)
-        level = np.square(structure.height[rows]) + np.square(structure.contrast[rows])
+        level = structure.square(rows)
         # Faint structure where an exposure is hit may be left by hits; where most of
         # a tile looks hit, the exposures differ.
         noise = frames.noise.at(rows)

@@ -166,9 +166,7 @@ class _Fit:
     def _residual(self, i, rows):
         """Return what matching left (rows, nx), and the square that is tolerated."""
         m, noise = self.scene.reference[rows], self.frames.noise.at(rows)
-        tolerance = np.square(self.scene.structure.height[rows])
-        tolerance += np.square(self.scene.structure.contrast[rows])
-        tolerance *= _TOLERANCE
+        tolerance = self.scene.structure.square(rows) * _TOLERANCE
         tolerance += match_variance(m, noise, i)
         return self.matched.data[i][rows] - m, tolerance
 
