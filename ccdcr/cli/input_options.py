@@ -53,7 +53,7 @@ def to_options(text, options):
         given = vars(options).get(match[1])
         required = match.string.startswith(" must be given", match.end())
         named = match[1] in vars(options).keys() - _POSITIONAL
-        if named and (required or given not in (None, False)):
+        if named and (required or (given is not None and given is not False)):
             return f"--{match[1].replace('_', '-')}"
         return match[1]
 
@@ -92,9 +92,9 @@ def add_exposure_options(parser):
     )
     group.add_argument(
         "--mem-limit",
-        type=float,
+        type=_mem_limit,
         metavar="BYTES",
-        help="memory limit in bytes, such as 1e9, beside python and its packages; "
+        help="memory limit, such as 1e9 or 1GB, beside python and its packages; "
         "what does not fit is kept in temporary files (default: none, 16e9 to combine)",
     )
     parser.add_argument(
@@ -186,6 +186,21 @@ def _parameter(text):
         return u.Quantity(text)
     except (TypeError, ValueError):
         return text
+
+
+def _mem_limit(text):
+    """Return a memory limit in bytes."""
+    from ccdcr.utils.scratch import to_bytes
+
+    try:
+        return to_bytes(text)
+    except ValueError as err:
+        msg = (
+            str(err)
+            .removeprefix("mem_limit ")
+            .replace(", '1 GB' or a Quantity", " or '1 GB'")
+        )
+        raise argparse.ArgumentTypeError(msg) from err
 
 
 def _by_section(text):

@@ -20,7 +20,7 @@ from ccdcr.exposures.open_exposures import list_exposures
 from ccdcr.masks.mask_rows import check_not_swapped
 from ccdcr.utils.files import check_output
 from ccdcr.utils.fits_structure import write_images
-from ccdcr.utils.scratch import check_mem_limit
+from ccdcr.utils.scratch import to_bytes
 
 __all__ = ["combine"]
 
@@ -109,11 +109,11 @@ def combine(
     scale : callable or sequence of float, optional
         Factors of the exposures, or a function of the data of an exposure that
         returns its factor.
-    mem_limit : float, optional
-        Memory limit in bytes, in addition to the interpreter with its packages and to
-        arrays of the caller. Default is 16e9. Files are read and combined in tiles that
-        fit; the result does not depend on the limit. A large combined image is kept in
-        a temporary file.
+    mem_limit : float, str or `~astropy.units.Quantity`, optional
+        Memory limit in bytes, or such as ``"8 GB"``, in addition to the interpreter
+        with its packages and to arrays of the caller. Default is 16e9. Files are read
+        and combined in tiles that fit; the result does not depend on the limit. A large
+        combined image is kept in a temporary file.
     clip_extrema : bool, optional
         Clip the lowest and the highest values of each pixel. Values are scaled before
         clipping; masked and flagged values do not affect it.
@@ -206,7 +206,7 @@ def combine(
     }
     _check_method(method, {"crmasks": crmasks, **options}, combine_uncertainty_function)
     check_namespace(array_package, "array_package")
-    check_mem_limit(mem_limit)
+    mem_limit = to_bytes(mem_limit)
     check_dtype(dtype, kinds="fiu" if method in _PLAIN else "f")
     clips = make_clips(clipping)
     if output_file is not None:

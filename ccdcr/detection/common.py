@@ -194,8 +194,9 @@ def _exclude(always, other, name):
         raise ValueError(msg)
 
 
-# Bytes per pixel of one exposure and of all, and in a band of all.
+# Bytes per pixel of one exposure and of all, in files at least; and in a band of all.
 _WHOLE, _LEAST, _LEAST_MEASURED = (60, 32), (10.5, 0), (14, 22)
+_IN_FILES = 20, 22
 _BAND_PIXELS, _BAND_BYTES = 1 << 17, 40
 
 
@@ -217,7 +218,8 @@ def begin_limited(space, crmethod, n, shape, uses_variance):
             whole,
             f"{what} with crmethod={crmethod!r}, which needs them whole",
         )
-    space.begin(whole + band, least, band, what)
+    files = pixels * (_IN_FILES[0] + n * _IN_FILES[1])
+    space.begin(whole + band, least, band, what, files)
 
 
 _MOST_FLUX = 100.0

@@ -107,12 +107,13 @@ def detect_cosmic_rays(
     flag_name_map : str or `~astropy.nddata.bitmask.BitFlagNameMap`, optional
         Names of flags that ``ignore_flags`` may hold: those of ``'hst'`` (ACS),
         ``'jwst'``, ``'gemini'``, ``'pypeit'`` or ``'ccdcr'``, or others.
-    mem_limit : float, optional
-        Memory limit in bytes, as for `~ccdcr.combine`: in addition to the interpreter
-        with its packages, to arrays of the caller and to the masks. Files are read in
-        bands, and what does not fit is kept in temporary files; the result does not
-        depend on the limit. Only ``crmethod="matched"`` works in bands, from about 11
-        bytes per pixel of one exposure on. Default is no limit.
+    mem_limit : float, str or `~astropy.units.Quantity`, optional
+        Memory limit in bytes, or such as ``"1 GB"``, as for `~ccdcr.combine`: in
+        addition to the interpreter with its packages, to arrays of the caller and to
+        the masks. Files are read in bands, and what does not fit is kept in temporary
+        files; the result does not depend on the limit. Only ``crmethod="matched"``
+        works in bands, from about 11 bytes per pixel of one exposure on. Default is no
+        limit.
     progress_bar : callable, optional
         Function that wraps an iterable, such as ``tqdm`` or
         `~astropy.utils.console.ProgressBar`: the names of the stages, or of the images

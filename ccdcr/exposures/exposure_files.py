@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 
 from ccdcr.utils.files import is_packed, unpack
-from ccdcr.utils.scratch import reserve
+from ccdcr.utils.scratch import map_file, reserve
 
 __all__ = [
     "FileRows",
@@ -193,7 +193,7 @@ class Scratch:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         size = int(np.prod(shape)) * self.dtype.itemsize
-        reserve(self._file, size, folder or tempfile.gettempdir())
+        reserve(self._file, size, folder)
 
     def __getitem__(self, rows):
         start, stop, _ = rows.indices(self.shape[0])
@@ -207,7 +207,7 @@ class Scratch:
 
     def whole(self):
         """Return the whole array; unused pages are not in memory."""
-        return self[:].view(np.ndarray)
+        return map_file(self._file, self.shape, self.dtype)
 
 
 def temporary_folder(stack, folder):

@@ -20,6 +20,7 @@ from ccdcr.requirements.requirement_table import (
 )
 from ccdcr.requirements.requirements import yaml_value
 from ccdcr.utils.files import none_if_named
+from ccdcr.utils.scratch import to_bytes
 
 __all__ = [
     "METHOD_KWARGS",
@@ -76,6 +77,8 @@ def _check_option(name, value):
             f"got {short_repr(name)}"
         )
         raise ValueError(msg)
+    if name == "mem_limit":
+        to_bytes(value)
     if isinstance(METHOD_KWARGS[name], bool):
         boolean(value, name)
 
@@ -151,6 +154,7 @@ _ALIGN = """\
 bias: none  # adu, or a header keyword; level that the frames still contain
 noise: auto  # uncertainty (of the frames) or detector (gain, readnoise); auto = either
 align: none  # dithered frames: measure, measure y, wcs, wcs+measure or [[0, 0], ...]
+mem_limit: none  # such as 1 GB: what does not fit is kept in temporary files
 """
 _KWARGS = """\
   method_kwargs:

@@ -20,6 +20,7 @@ from ccdcr.requirements.requirement_table import (
 )
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import load_mappings, none_if_named
+from ccdcr.utils.scratch import to_bytes
 
 __all__ = ["ObservingBlock"]
 
@@ -39,7 +40,7 @@ _KINDS = {
 _WORD = "[A-Z0-9_-]"
 _KEYWORD = re.compile(rf"[A-Z]{_WORD}{{0,7}}|[A-Z]{_WORD}*( {_WORD}+)+")
 _TOP_LEVEL = ("id", "mode", "instrument", "extnum", "frames", "images", "requirements")
-_TOP_LEVEL += ("gain", "readnoise", "rnoise", "bias", "noise")
+_TOP_LEVEL += ("gain", "readnoise", "rnoise", "bias", "noise", "align", "mem_limit")
 _OTHER_DETECTORS = ("pc_", "dc_", "nn_")  # of numina: PyCosmic, deepCR, Cosmic-CoNN
 _PIPELINE = {
     "save_preprocessed",
@@ -101,6 +102,8 @@ class ObservingBlock:
         Bias in adu, or the name of a header keyword.
     noise : {'auto', 'uncertainty', 'detector'} or None
         Source of the noise, as for `~ccdcr.detect_cosmic_rays`.
+    mem_limit : float, str or None
+        Memory limit, as for `~ccdcr.detect_cosmic_rays` and `~ccdcr.combine`.
     other : dict
         All other keys, such as requirements of an instrument's pipeline.
     path : `~pathlib.Path` or None
@@ -141,6 +144,7 @@ class ObservingBlock:
     readnoise: u.Quantity | str | None = None
     bias: u.Quantity | str | None = None
     noise: str | None = None
+    mem_limit: float | str | None = None
     other: dict = field(default_factory=dict)
     path: Path | None = None
 
@@ -151,6 +155,8 @@ class ObservingBlock:
                 msg = f"{name} must be {allowed}, got {short_repr(value)}"
                 raise TypeError(msg)
         check_noise_source(self.noise or "auto")
+        if self.mem_limit is not None:
+            to_bytes(self.mem_limit)
 
     @classmethod
     def from_yaml(cls, path):
@@ -214,7 +220,7 @@ class ObservingBlock:
                 f"got {short_repr(requirements)}"
             )
             raise TypeError(msg)
-        names = ("id", "mode", "instrument", "extnum", "align", "noise")
+        names = ("id", "mode", "instrument", "extnum", "align", "noise", "mem_limit")
         known = {name: _pop(content, name) for name in names}
         known |= {"frames": frames, "path": Path(path), **_detector(content)}
         _warn_of_misplaced(content, path)

@@ -283,6 +283,7 @@ def _draft(block, draft, settings):
         method_kwargs = method_kwargs | flags
     extension = block.extnum if settings.extension is None else settings.extension
     align = block.align if settings.align is None else settings.align
+    limit = block.mem_limit if settings.mem_limit is None else settings.mem_limit
     if align is not None:
         check_offsets(align, len(frames), "align")
     return replace(
@@ -297,7 +298,7 @@ def _draft(block, draft, settings):
         requirements=block.requirements,
         method=method,
         method_kwargs=method_kwargs,
-        mem_limit=settings.mem_limit,
+        mem_limit=limit,
     )
 
 

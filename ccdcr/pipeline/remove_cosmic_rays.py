@@ -12,6 +12,7 @@ from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exceptions import MissingUnitWarning, ignored_warnings
 from ccdcr.exposures.align_exposures import align_exposures
 from ccdcr.exposures.open_exposures import list_exposures
+from ccdcr.utils.scratch import to_bytes
 
 __all__ = ["remove_cosmic_rays"]
 
@@ -64,9 +65,9 @@ def remove_cosmic_rays(
         Unit of the files. Default is BUNIT, or adu without it.
     ignore_flags, flag_name_map : optional
         As for `~ccdcr.detect_cosmic_rays`.
-    mem_limit : float, optional
-        Memory limit in bytes, as for `~ccdcr.detect_cosmic_rays`. Default is none, and
-        that of `~ccdcr.combine`.
+    mem_limit : float, str or `~astropy.units.Quantity`, optional
+        Memory limit, as for `~ccdcr.detect_cosmic_rays`. Default is none, and that of
+        `~ccdcr.combine`.
     progress_bar : callable, optional
         Wraps an iterable of the images that are worked on, such as ``tqdm``.
     **overrides
@@ -104,14 +105,13 @@ def remove_cosmic_rays(
     check_dtype(dtype)
     check_uncertainty(uncertainty)
     is_applied(False if apply_flux_factor is None else apply_flux_factor, None)
+    limit = {} if mem_limit is None else {"mem_limit": to_bytes(mem_limit)}
     items, _ = list_exposures(ccds)
     reading = {"extension": extension, "unit": unit}
     if align is not None:
         items = align_exposures(items, align, **reading)
-    common = {**reading, "progress_bar": progress_bar}
+    common = {**reading, **limit, "progress_bar": progress_bar}
     common |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
-    if mem_limit is not None:
-        common["mem_limit"] = mem_limit
     given = {"gain": gain, "readnoise": readnoise, "bias": bias, "noise": noise}
     masks = detect_cosmic_rays(items, requirements, **given, **common, **overrides)
     options = {"apply_flux_factor": apply_flux_factor, "uncertainty": uncertainty}

@@ -31,7 +31,7 @@ from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import atomic_path, card_text
-from ccdcr.utils.scratch import ScratchSpace, check_mem_limit
+from ccdcr.utils.scratch import scratch_space
 
 __all__ = [
     "FLAGS",
@@ -345,9 +345,9 @@ def _check_detection(task):
             find_ccd_parameters(exposures, **given)
     check_requirements(task.requirements, n, shape)
     if task.mem_limit is not None:
-        check_mem_limit(task.mem_limit)
         uses = n, shape, source == "uncertainty"
-        begin_limited(ScratchSpace(task.mem_limit), task.requirements.crmethod, *uses)
+        with scratch_space(task.mem_limit) as space:
+            begin_limited(space, task.requirements.crmethod, *uses)
 
 
 def _check_combination(task):

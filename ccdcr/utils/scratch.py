@@ -2,8 +2,11 @@
 """Large arrays, in memory or under a limit in temporary files."""
 
 import ctypes
+import errno
 import mmap
 import os
+import re
+import shutil
 import tempfile
 import weakref
 from contextlib import contextmanager, suppress
@@ -11,17 +14,20 @@ from contextvars import ContextVar
 from numbers import Real
 
 import numpy as np
+from astropy import units as u
 
 __all__ = [
     "ScratchSpace",
-    "check_mem_limit",
     "empty",
     "in_parts",
     "in_turn",
     "keep",
     "limited",
+    "map_file",
     "release",
+    "reserve",
     "scratch_space",
+    "to_bytes",
     "zeros",
 ]
 
@@ -39,13 +45,14 @@ class ScratchSpace:
 
     def __init__(self, limit):
         self.limit, self.active, self.threads = limit, False, 1
-        self._maps = weakref.WeakSet()
+        self._maps = weakref.WeakValueDictionary()
 
-    def begin(self, whole, least, band, what):
+    def begin(self, whole, least, band, what, files=0):
         """
         Use temporary files if the ``whole`` work needs more than the limit.
 
-        ``least`` are the bytes that it needs then, ``band`` those of one more thread.
+        ``least`` are the bytes that it needs then, ``band`` those of one more thread,
+        ``files`` those of the files.
         """
         if self.limit >= whole:
             return
@@ -55,25 +62,24 @@ class ScratchSpace:
                 f"{self.limit:g}"
             )
             raise ValueError(msg)
+        _check_room(files, whole)
         self.active, self.threads = True, 1 + int((self.limit - least) / band)
 
     def zeros(self, shape, dtype):
         """Return an array of zeros in a temporary file."""
-        dtype = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if size == 0:
             return np.zeros(shape, dtype)
         with tempfile.TemporaryFile() as file:
-            reserve(file, size, tempfile.gettempdir())
-            mapped = mmap.mmap(file.fileno(), size)  # has its own descriptor
-        self._maps.add(mapped)
-        return np.frombuffer(mapped, dtype).reshape(shape)
+            reserve(file, size)
+            pages = _map(file, size)
+        self._maps[id(pages)] = pages
+        return np.frombuffer(pages, dtype).reshape(shape)
 
     def release(self):
         """Give the pages of all arrays back, which remain in the files."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for mapped in list(self._maps):
-                mapped.madvise(mmap.MADV_DONTNEED)
+        for pages in list(self._maps.values()):
+            _give_back(pages)
 
     @staticmethod
     def trim():
@@ -92,7 +98,43 @@ class ScratchSpace:
         return call
 
 
-def reserve(file, size, folder):
+def _map(file, size):
+    """Return the bytes of a file, which may be closed: they need no descriptor."""
+    if os.name != "posix":
+        return mmap.mmap(file.fileno(), size)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    use, number = mmap.PROT_READ | mmap.PROT_WRITE, file.fileno()
+    start, length, offset = None, ctypes.c_size_t(size), ctypes.c_int64(0)
+    address = libc.mmap(start, length, use, mmap.MAP_SHARED, number, offset)
+    if address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        msg = f"{os.strerror(number)}: {size} bytes of a temporary file"
+        raise OSError(number, msg)
+    pages = (ctypes.c_char * size).from_address(address)
+    unmap = weakref.finalize(pages, libc.munmap, ctypes.c_void_p(address), length)
+    unmap.atexit = False  # arrays may be used until the end
+    return pages
+
+
+def _give_back(pages):
+    """Give back the memory of bytes of `_map`, if the system can."""
+    if os.name == "posix" and hasattr(mmap, "MADV_DONTNEED"):
+        address = ctypes.c_void_p(ctypes.addressof(pages))
+        length = ctypes.c_size_t(len(pages))
+        ctypes.CDLL(None).madvise(address, length, mmap.MADV_DONTNEED)
+
+
+def map_file(file, shape, dtype):
+    """Return a file as an array, which may be closed."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer(_map(file, size), dtype).reshape(shape)
+
+
+_NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def reserve(file, size, folder=None):
     """Reserve the space now: a disk that is full later would kill the process."""
     if not size or not hasattr(os, "posix_fallocate"):
         file.truncate(size)
@@ -100,24 +142,55 @@ def reserve(file, size, folder):
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as err:
-        err.filename = f"{size} bytes for a temporary file in {folder}"
+        if err.errno in _NO_ROOM:
+            raise _no_room(err.errno, f"{size} bytes for a file", folder) from err
         raise
 
 
-def check_mem_limit(limit):
-    """Refuse a limit that is no number of bytes."""
-    if not isinstance(limit, Real) or isinstance(limit, bool) or not limit > 0:
-        msg = f"mem_limit must be a number of bytes > 0, got {limit!r}"
+def _no_room(number, what, folder=None, more=""):
+    """Return the error that there is no room for what is needed in a folder."""
+    remedy = "free some room" if folder else "set TMPDIR to a folder with more room"
+    msg = (
+        f"{os.strerror(number)}: mem_limit needs {what} in "
+        f"{folder or tempfile.gettempdir()}; {remedy}, or give a larger mem_limit{more}"
+    )
+    return OSError(number, msg)
+
+
+def _check_room(size, whole):
+    """Refuse a folder of temporary files in which there is no room for a size."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free:
+        what = f"{size:.3g} bytes for temporary files, and there are {free:.3g},"
+        more = f" (none are needed from {whole:.3g} on)"
+        raise _no_room(errno.ENOSPC, what, more=more)
+
+
+_SIZE = re.compile(r"(\d+\.?\d*(?:e\+?\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+def to_bytes(limit):
+    """Return a memory limit such as 1e9, "1 GB", "2GiB" or a Quantity in bytes."""
+    value = limit
+    if isinstance(limit, str) and (found := _SIZE.fullmatch(limit.strip())):
+        number, unit, binary = found.groups()
+        power = "kmgt".index(unit.lower()) + 1 if unit else 0
+        value = float(number) * (1024 if binary else 1000) ** power
+    elif isinstance(limit, u.Quantity) and limit.unit.is_equivalent(u.byte):
+        value = limit.to_value(u.byte)[()]
+    if not isinstance(value, Real) or isinstance(value, bool) or not value > 0:
+        msg = (
+            "mem_limit must be a number of bytes > 0, such as 1e9, '1 GB' or a "
+            f"Quantity, got {limit!r}"
+        )
         raise ValueError(msg)
+    return value
 
 
 @contextmanager
 def scratch_space(limit):
     """Yield a `ScratchSpace` for large arrays until the end; None = no limit."""
-    space = None
-    if limit is not None:
-        check_mem_limit(limit)
-        space = ScratchSpace(limit)
+    space = None if limit is None else ScratchSpace(to_bytes(limit))
     token = _SPACE.set(space)
     try:
         yield space

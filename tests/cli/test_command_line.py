@@ -417,7 +417,24 @@ class TestDetectAndCombine:
         for more in ([], ["--dry-run"]):
             assert main([*args, *more, "--mem-limit", "1e3"]) == 1
             assert "--mem-limit must be at least" in capsys.readouterr().err
-        assert main([*args, "--mem-limit", "1e9"]) == 0
+        assert main([*args, "--mem-limit", "1GB"]) == 0
+
+    def test_limit_in_yaml(self, capsys):
+        """A limit beside the frames is checked, and overridden by the option."""
+        text = "id: a\nframes: [{}]\nmem_limit: 1 kB\nrequirements: {{}}\n"
+        Path("a.yaml").write_text(text.format(", ".join(frames())))
+        args = ["run", "a.yaml", "--dry-run"]
+        assert main(args) == 1
+        assert "mem_limit must be at least" in capsys.readouterr().err
+        assert main([*args, "--mem-limit", "1 GB"]) == 0
+
+    @pytest.mark.parametrize("limit", ["0", "-1", "much"])
+    def test_wrong_limit(self, limit, capsys):
+        """It is refused by its own name."""
+        with pytest.raises(SystemExit):
+            main(["detect", *frames(), f"--mem-limit={limit}"])
+        text = "argument --mem-limit: must be a number of bytes > 0, such as 1e9 or"
+        assert text in " ".join(capsys.readouterr().err.split())
 
     def test_named_extension(self):
         """Several images need a name; keywords of the primary header count."""

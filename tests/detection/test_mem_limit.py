@@ -1,21 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of detections under a limit of memory."""
 
-import mmap
+import errno
+import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from numpy.testing import assert_array_equal
 
 from ccdcr import detect_cosmic_rays
 from ccdcr.simulation import simulate_exposures
 from ccdcr.utils import scratch
-from ccdcr.utils.scratch import ScratchSpace, keep, scratch_space, zeros
+from ccdcr.utils.scratch import ScratchSpace, keep, scratch_space, to_bytes, zeros
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 LIMIT = 1.4e6  # bytes: enough for 5 exposures of 80 x 70 pixels, in files
@@ -40,7 +44,7 @@ def is_in_file(array):
     """Return whether an array is in the scratch space."""
     while isinstance(array, np.ndarray):
         array = array.base
-    return isinstance(array, (mmap.mmap, memoryview))
+    return array is not None
 
 
 def assert_same(ccds, **options):
@@ -126,11 +130,50 @@ class TestLimits:
         with pytest.raises(ValueError, match=r"which needs them whole, got 1\.4e"):
             detect(exposures(3), crmethod=method, mem_limit=LIMIT)
 
-    @pytest.mark.parametrize("limit", [0, -1, np.nan, "1e9", True])
+    @pytest.mark.parametrize(
+        "limit", [0, -1, np.nan, "-1e9", "1.2.3 GB", "GB", "5 m/s", 5 * u.m, True]
+    )
     def test_no_number(self, limit):
         """Anything else than a positive number is refused."""
         with pytest.raises(ValueError, match="mem_limit must be a number of bytes > 0"):
             detect([], mem_limit=limit)
+
+    @pytest.mark.parametrize(
+        ("limit", "size"),
+        [
+            (2e9, 2e9),
+            ("2e9", 2e9),
+            ("2 GB", 2e9),
+            ("500mb", 5e8),
+            ("1.5G", 1.5e9),
+            ("2GiB", 2**31),
+            ("64 KiB", 2**16),
+            (3 * u.Gbyte, 3e9),
+            (8 * u.bit, 1),
+        ],
+    )
+    def test_units(self, limit, size):
+        """Sizes may have a unit."""
+        assert to_bytes(limit) == size
+
+    def test_no_room(self, monkeypatch):
+        """A disk without room is an error before any work, that says what to do."""
+        usage = shutil.disk_usage("/")._replace(free=1e5)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        text = "mem_limit needs .* in .*; set TMPDIR to .*, or give a larger mem_limit"
+        with pytest.raises(OSError, match=text) as error:
+            detect(exposures(2), mem_limit=LIMIT)
+        assert error.value.errno == errno.ENOSPC
+
+    def test_quota(self, monkeypatch):
+        """So is a quota, which is noticed later."""
+
+        def refuse(*_):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+        monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+        with pytest.raises(OSError, match=r"quota.*: mem_limit needs .*; set TMPDIR"):
+            detect(exposures(2), mem_limit=LIMIT)
 
     def test_bands_at_once(self):
         """More memory than the least is for more threads."""
@@ -156,6 +199,16 @@ class TestScratch:
         assert array.sum() == 3
         assert empty.shape == (0, 3)
         assert keep(empty) is empty
+
+    @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts descriptors")
+    def test_no_descriptor(self):
+        """Arrays keep no file open."""
+        before = len(list(Path("/dev/fd").iterdir()))
+        with scratch_space(10) as space:
+            space.begin(whole=11, least=1, band=1, what="exposures")
+            arrays = [zeros(9) for _ in range(20)]
+        assert len(list(Path("/dev/fd").iterdir())) == before
+        assert is_in_file(arrays[0])
 
 
 _MEASURE = """

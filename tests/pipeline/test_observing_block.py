@@ -304,6 +304,12 @@ class TestStandalone:
         with pytest.raises(ValueError, match=r"noise must be one of auto, .+ 'ccd'"):
             read(f"{SHORT}noise: ccd\n")
 
+    def test_mem_limit(self, read):
+        """A memory limit may have a unit."""
+        assert read(f"{SHORT}mem_limit: 1.5 GB\n").mem_limit == "1.5 GB"
+        with pytest.raises(ValueError, match="mem_limit must be a number of bytes"):
+            read(f"{SHORT}mem_limit: much\n")
+
     @pytest.mark.parametrize("key", ["gain", "readnoise", "bias"])
     def test_keyword(self, read, key):
         """Upper-case names are header keywords."""
