@@ -106,7 +106,7 @@ class MatchingFailedWarning(NotEquivalentWarning):
 
 
 class ImplausibleMaskWarning(CRWarning):
-    """Too many pixels are flagged to be cosmic rays."""
+    """Too many pixels are flagged to be cosmic rays, or none can be."""
 
 
 class CoincidenceWarning(CRWarning):

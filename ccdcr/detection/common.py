@@ -194,13 +194,13 @@ def _exclude(always, other, name):
         raise ValueError(msg)
 
 
-# Bytes per pixel of one exposure and of all, in files at least; and in a band of all.
-_WHOLE, _LEAST, _LEAST_MEASURED = (60, 32), (10.5, 0), (14, 22)
-_IN_FILES = 20, 22
+# Bytes per pixel, and for each exposure: without a limit, with the least, and in files;
+# and in a band of all.
+_WHOLE, _LEAST, _IN_FILES = (60, 32), (10.5, 0), (20, 22)
 _BAND_PIXELS, _BAND_BYTES = 1 << 17, 40
 
 
-def begin_limited(space, crmethod, n, shape, uses_variance):
+def begin_limited(space, crmethod, n, shape):
     """
     Begin a `ScratchSpace` for n exposures (ny, nx), if they need it.
 
@@ -208,17 +208,16 @@ def begin_limited(space, crmethod, n, shape, uses_variance):
     """
     pixels = shape[0] * shape[1]
     band = n * min(pixels, _BAND_PIXELS) * _BAND_BYTES
-    whole, least = (
-        pixels * (one + n * every) + band
-        for one, every in (_WHOLE, _LEAST_MEASURED if uses_variance else _LEAST)
+    whole, least, files = (
+        pixels * (one + n * every) for one, every in (_WHOLE, _LEAST, _IN_FILES)
     )
+    whole, least = whole + band, least + band
     what = f"{n} exposures of {shape[1]} x {shape[0]} pixels"
     if crmethod != "matched":
         least, what = (
             whole,
             f"{what} with crmethod={crmethod!r}, which needs them whole",
         )
-    files = pixels * (_IN_FILES[0] + n * _IN_FILES[1])
     space.begin(whole + band, least, band, what, files)
 
 

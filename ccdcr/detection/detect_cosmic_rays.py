@@ -152,11 +152,12 @@ def detect_cosmic_rays(
         flagged patches are too large for cosmic rays.
     NoiseModelWarning
         If the noise differs by more than 20 % from that of gain and read noise, or of
-        the uncertainties.
+        the uncertainties, or if two exposures are identical.
     NoUncertaintyWarning
         If only some of the exposures have an uncertainty, so that it is not used.
     ImplausibleMaskWarning
-        If more than 20 % of the pixels are flagged in MEDIANCR or an exposure.
+        If more than 20 % of the pixels are flagged in MEDIANCR or an exposure, or if
+        all pixels of an exposure are masked.
     CoincidenceWarning
         If more pixels are flagged in MEDIANCR than chance explains.
 

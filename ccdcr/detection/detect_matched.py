@@ -361,7 +361,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     )
     stages.advance()  # the last one is done
     warn_of_mismatch(report, excess)
-    _warn_of_noise(hits.noise, frames, failures=report.failures)
+    if not exposures.alike:
+        _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
 
 

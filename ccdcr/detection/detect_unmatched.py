@@ -53,7 +53,7 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
             criteria, noise_model = make_criteria(
                 observed, requirements, offsets, found
             )
-    if noise_model is not None:
+    if noise_model is not None and not exposures.alike:
         _warn_of_noise(noise_model, exposures, factors)
     with stages("masks"):
         hits = _hits(images, found, observed, criteria)

@@ -20,6 +20,9 @@ from ccdcr.exposures.ccd_values import (
     resolve,
     same_value,
 )
+from ccdcr.utils.neighbours import cut_bands
+from ccdcr.utils.scratch import in_turn
+from ccdcr.utils.stacks import thinned
 
 __all__ = [
     "MOST_SIGNAL",
@@ -326,9 +329,15 @@ def measure_parameters(data, variance, bad):
 
     They are the line through the medians of faint and of bright pixels.
     """
-    use = np.isfinite(variance) if bad is None else np.isfinite(variance) & ~bad
-    signal, known = data[use][:: max(data.size // _SAMPLE, 1)], variance[use]
-    known = known[:: max(data.size // _SAMPLE, 1)]
+
+    def use(part):
+        known = np.isfinite(variance[part])
+        return known if bad is None else known & ~bad[part]
+
+    bands = cut_bands(data.shape[1:])
+    parts = in_turn([(i, rows) for i in range(len(data)) for rows in bands])
+    step = max(data.size // _SAMPLE, 1)
+    signal, known = thinned([data, variance], use, parts, step)
     if signal.size == 0:
         return CCDParameters(1.0, 1.0, 0.0)
     low, high = np.quantile(signal, _FAINT), np.quantile(signal, _BRIGHT)

@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy import units as u
 
-from ccdcr.exceptions import FluxScaleWarning, warn_user
+from ccdcr.exceptions import (
+    FluxScaleWarning,
+    ImplausibleMaskWarning,
+    NoiseModelWarning,
+    warn_user,
+)
 from ccdcr.exposures.ccd_parameters import (
     MOST_SIGNAL,
     CCDParameters,
@@ -43,7 +48,8 @@ class Exposures:
     or not finite) may be None. If the gain is a map, the data are scaled to its median
     by the ``gain_ratio``. ``headers`` are those of the exposures. ``variance``
     (n, ny, nx; NaN = unknown) is that of their uncertainties, None if these are not
-    used; ``measured`` tells that ``detector`` was derived from it.
+    used; ``measured`` tells that ``detector`` was derived from it. ``alike`` tells that
+    exposures are identical.
     """
 
     data: np.ndarray
@@ -54,6 +60,7 @@ class Exposures:
     headers: tuple = ()
     variance: np.ndarray | None = None
     measured: bool = False
+    alike: bool = False
 
     def __len__(self):
         return len(self.data)
@@ -95,8 +102,8 @@ def load_exposures(
     Options are those of `open_exposures`, `find_ccd_parameters` and
     `find_noise_source`; ``usual_keywords`` looks up gain and read noise that are None
     in the headers. With uncertainties they may be None unless ``needs_detector``.
-    ``begin`` is called with the number of exposures, their shape and whether their
-    uncertainties are used, before they are read.
+    ``begin`` is called with the number of exposures and their shape before they are
+    read.
     ``flags`` are ``ignore_flags`` and ``flag_name_map``.
     """
     items, names = list_exposures(ccds, minimum=minimum)
@@ -115,7 +122,7 @@ def load_exposures(
             }
         detector = find_ccd_parameters(opened, **given, bias=bias, timed=not measured)
         if begin is not None:
-            begin(len(opened), shape, uses)
+            begin(len(opened), shape)
         data = empty((len(opened), *shape))
         bad = empty(data.shape, bool)
         variance = empty(data.shape) if uses else None
@@ -127,10 +134,52 @@ def load_exposures(
             release()
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
     bad = bad if bad.any() else None
+    _check_bias(data, detector.bias)
+    _warn_of_masked(bad)
+    alike = _warn_of_identical(data)
     if measured:
         found = measure_parameters(data, variance, bad)
         detector = replace(found, bias=detector.bias)
-    return Exposures(data, bad, unit, detector, names, headers, variance, measured)
+    known = variance, measured, alike
+    return Exposures(data, bad, unit, detector, names, headers, *known)
+
+
+def _check_bias(data, bias):
+    """Refuse a bias above all values of exposures, of which it was subtracted."""
+    if np.any(bias) and not any((plane >= 0).any() for plane in data):
+        msg = f"bias must not exceed all values of the exposures, got {np.max(bias):g}"
+        raise ValueError(msg)
+
+
+def _warn_of_masked(bad):
+    """Warn of exposures without a good pixel."""
+    if bad is not None and (unused := np.flatnonzero([b.all() for b in bad])).size:
+        msg = (
+            f"all pixels of exposure {', '.join(map(str, unused + 1))} are masked or "
+            "not finite, and are ignored; check its mask and ignore_flags"
+        )
+        warn_user(msg, ImplausibleMaskWarning)
+
+
+def _warn_of_identical(data):
+    """Warn of exposures (n, ny, nx) that are not constant and the same."""
+    seen = {}
+    for i, plane in enumerate(data if data[0].size >= _TELLING else ()):
+        sample = plane.ravel()[:: max(plane.size // _TELLING, 1)]
+        first = seen.setdefault(sample.tobytes(), i)
+        is_image = np.isfinite(sample).any() and np.nanmin(sample) < np.nanmax(sample)
+        if (
+            first < i
+            and is_image
+            and np.array_equal(data[first], plane, equal_nan=True)
+        ):
+            msg = (
+                f"exposures {first + 1} and {i + 1} are identical: give each exposure "
+                "once, since a copy confirms its hits"
+            )
+            warn_user(msg, NoiseModelWarning)
+            return True
+    return False
 
 
 def _is_unknown(opened, gain, readnoise):
@@ -181,6 +230,7 @@ def _drop_impossible(image, bad, limit):
     image[bad] = np.nan
 
 
+_TELLING = 1000  # pixels that tell most exposures apart
 _ITERATIONS = 4
 _CLIP = 4.0  # sigma, on both sides: clipping one side only would be biased
 _LEAST_ACCURACY = 0.02

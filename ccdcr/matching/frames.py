@@ -2,7 +2,7 @@
 """Data, noise and structure of the exposures that are matched."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ccdcr.utils.neighbours import (
 )
 from ccdcr.utils.planes import fill_from_nearest
 from ccdcr.utils.scratch import empty, in_turn, zeros
+from ccdcr.utils.stacks import thinned
 
 __all__ = [
     "Frames",
@@ -91,21 +92,36 @@ class Noise:
         exposure if that is None. ``curves``, measured unless they are given, bring it
         to the level of the exposure.
         """
-        known = np.isfinite(self.own)
-        if unused is not None:
-            known &= ~unused
-        lowest = self._filled(_of_lowest(self.own, data, known), data)
-        clean = known if masks is None else known & ~masks
-        floor, measured = np.empty_like(data), []
-        for i, base in enumerate(_variances_of_others(self.own, clean, lowest, masks)):
-            curve = (
-                _find_curve(base, self.own[i], clean[i])
-                if curves is None
-                else curves[i]
-            )
-            floor[i] = base * np.interp(np.log(base), *curve)
-            measured.append(curve)
-        return replace(self, floor=floor), tuple(measured)
+        lowest, floor = empty(data.shape[1:]), empty(data.shape)
+        bands = bands_in_cache(lowest.shape)
+
+        def known(rows, i=np.s_[:]):
+            found = np.isfinite(self.own[i, rows])
+            return found if unused is None else found & ~unused[i, rows]
+
+        def clean(rows, i=np.s_[:]):
+            return known(rows, i) & (True if masks is None else ~masks[i, rows])
+
+        def find_lowest(rows):
+            lowest[rows] = _of_lowest(self.own[:, rows], data[:, rows], known(rows))
+
+        def find_base(rows):
+            wide, inside = with_halo(rows, 1, len(lowest))
+            use = None if masks is None else clean(wide)
+            others = _variances_of_others(self.own[:, wide], use, lowest[wide])
+            for target, base in zip(floor, others, strict=True):
+                target[rows] = base[inside]
+
+        in_threads(find_lowest, bands)
+        lowest = self._filled(lowest, data)
+        in_threads(find_base, bands)
+        if curves is None:
+            pairs = enumerate(zip(floor, self.own, strict=True))
+            curves = [_find_curve(*p, partial(clean, i=i), bands) for i, p in pairs]
+        for base, curve in zip(floor, curves, strict=True):
+            for rows in in_turn(bands):
+                base[rows] *= np.interp(np.log(base[rows]), *curve)
+        return replace(self, floor=floor), tuple(curves)
 
     def _filled(self, variance, data):
         """Return a variance (ny, nx) by the model or nearest pixels where it is NaN."""
@@ -227,9 +243,9 @@ def _of_lowest(own, data, known):
     return np.where(known.any(axis=0), chosen, np.float32(np.nan))
 
 
-def _variances_of_others(own, clean, lowest, masks):
+def _variances_of_others(own, clean, lowest):
     """Yield the variance (ny, nx) of the clean others of each exposure, smoothed up."""
-    if masks is None:
+    if clean is None:
         base = np.maximum(lowest, median_of_nine(lowest))
         for _ in own:
             yield base
@@ -243,11 +259,16 @@ def _variances_of_others(own, clean, lowest, masks):
         yield np.maximum(base, median_of_nine(base))
 
 
-def _find_curve(base, own, use):
-    """Return nodes, and own variance over a base (ny, nx) at its logarithm there."""
-    x, ratio = np.log(base[use]), own[use] / base[use]
-    step = max(x.size // _CURVE_SAMPLE, 1)
-    x, ratio = x[::step], ratio[::step]
+def _find_curve(base, own, clean, bands):
+    """
+    Return nodes, and own variance over a base (ny, nx) at its logarithm there.
+
+    ``clean`` tells of some rows where to measure them.
+    """
+    number = sum(np.count_nonzero(clean(rows)) for rows in in_turn(bands))
+    step = max(number // _CURVE_SAMPLE, 1)
+    base, own = thinned([base, own], clean, in_turn(bands), step)
+    x, ratio = np.log(base), own / base
     if x.size < _CURVE_LEAST:
         return [0.0], [float(np.median(ratio)) if x.size else 1.0]
     low, high = np.quantile(x, (0.001, 0.999))

@@ -345,9 +345,8 @@ def _check_detection(task):
             find_ccd_parameters(exposures, **given)
     check_requirements(task.requirements, n, shape)
     if task.mem_limit is not None:
-        uses = n, shape, source == "uncertainty"
         with scratch_space(task.mem_limit) as space:
-            begin_limited(space, task.requirements.crmethod, *uses)
+            begin_limited(space, task.requirements.crmethod, n, shape)
 
 
 def _check_combination(task):

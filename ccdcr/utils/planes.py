@@ -106,7 +106,9 @@ def fill_from_nearest(image, bad):
     nearest = ndimage.distance_transform_edt(
         bad, return_distances=False, return_indices=True
     )
-    return image[tuple(nearest)]
+    filled = image.copy()
+    filled[bad] = image[tuple(nearest[:, bad])]
+    return filled
 
 
 def clean_mean(observed, crmasks):

@@ -16,6 +16,7 @@ __all__ = [
     "mean",
     "median",
     "median_factor",
+    "thinned",
     "without",
 ]
 
@@ -50,6 +51,17 @@ def without(plane, bad, fill):
     if bad is None or not bad.any():
         return plane
     return np.where(bad, plane.dtype.type(fill), plane)
+
+
+def thinned(arrays, use, parts, step):
+    """Return every step-th value of arrays where ``use(part)`` is True, in parts."""
+    start, found = 0, [[] for _ in arrays]
+    for part in parts:
+        places = np.flatnonzero(use(part))
+        for values, array in zip(found, arrays, strict=True):
+            values.append(array[part].ravel()[places[-start % step :: step]])
+        start += len(places)
+    return [np.concatenate(values) for values in found]
 
 
 def _planes(stack, bad, fill):

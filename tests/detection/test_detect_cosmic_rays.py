@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from ccdcr import (
     CRMaskSet,
+    ImplausibleMaskWarning,
     Requirements,
     UnusedRequirementWarning,
     detect_cosmic_rays,
@@ -381,6 +383,37 @@ class TestBadInput:
         assert len(record) == 1
         assert "mm_knots_splfit" not in str(record[0].message)
         assert record[0].filename == __file__
+
+
+class TestNothingToFind:
+    """Exposures that cannot show what is a hit, and values that hide all."""
+
+    @pytest.fixture
+    def ccds(self):
+        """Return two exposures."""
+        return simulate_exposures((40, 50), scene="stars", n_exposures=2).exposures
+
+    @pytest.mark.parametrize("crmethod", ["matched", "mmcosmic"])
+    def test_identical(self, ccds, crmethod):
+        """The same exposure twice is named, in place of the gain."""
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            detect_cosmic_rays([*ccds, ccds[0]], gain=1, readnoise=3, crmethod=crmethod)
+        (text,) = (str(each.message) for each in found)
+        assert text.startswith("exposures 1 and 3 are identical: give each exposure")
+
+    def test_masked(self, ccds):
+        """So is an exposure whose pixels are all masked."""
+        masked = [ccds[0].copy(), ccds[1].copy()]
+        masked[1].mask = np.ones(masked[1].shape, bool)
+        with pytest.warns(ImplausibleMaskWarning, match="all pixels of exposure 2 are"):
+            masks = detect_cosmic_rays(masked, gain=1, readnoise=3)
+        assert not masks.crmasks.any()
+
+    def test_bias(self, ccds):
+        """A bias above all values is refused."""
+        with pytest.raises(ValueError, match="bias must not exceed all values of the"):
+            detect_cosmic_rays(ccds, gain=1, readnoise=3, bias=1e9)
 
 
 class TestBothDetectors:
