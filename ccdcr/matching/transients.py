@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 from scipy.stats import chi2, norm
@@ -32,9 +33,11 @@ _LEAST_AREA = 6.0  # pixels: sharper ones look like hits
 _LEAST_ERROR, _MOST_ERROR = 0.02, 0.15  # of the peak, and of the profile
 _ITERATIONS = 5
 _OFFSETS = np.arange(-4, 5) / 4  # pixels
-_LEAST_HEIGHT = np.float32(2.5)  # sigmas of the median of nine pixels
-_FAINTEST = np.float32(3.0)  # sigmas of a pixel of a source that is not flagged
-_OVER_STARS, _OVER_LINES = np.float32(0.5), np.float32(2.0)  # of the structure
+_LEAST_HEIGHT = np.float32(2.0)  # sigmas of the median of nine pixels
+_FAINTEST = np.float32(2.5)  # sigmas of a pixel of a source that is not flagged
+_OVER = np.float32(0.25)  # of the structure
+_LONG, _ENDS = 40, ((5, 15), (9, 40))  # pixels of lines, beside a peak and farther
+_ALONG, _CLIP = 0.25, 3.0  # of the peak; sigmas
 _WIDE, _SLACK = np.float32(0.25), np.float32(2.0)  # of the peak; sigmas
 _HUBER, _BEYOND = 1.3, 3.5  # sigmas: where a pixel counts less, and not at all
 _CONVEX, _TRIMMED = 4, 3  # steps of the fit
@@ -45,7 +48,7 @@ _COARSE = np.array([9 * i + j for i in (2, 4, 6) for j in (2, 4, 6)])  # templat
 _NEAR = np.array([9 * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)])  # and around one
 _SHARPEST = 4.0  # pixels that no hit in one place is larger than
 _LEAST_GAIN = 20.0  # of a core by a source, in chi square
-_SURE, _CLEARER = 25.0, 0.4  # a source over a hit, in chi square; of its gain
+_SURE, _CLEARER = 16.0, 0.3  # a source over a hit, in chi square; of its gain
 _CROSSED, _SURER = 0.3, 1800.0  # part of a crossed source; chi square by its area
 _RARE, _DOUBTFUL = 1e-4, 0.01  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
@@ -106,14 +109,13 @@ class PointSpread:
 
     ``templates`` (k, pixels) have a sum of 1, at 81 offsets of the centre each;
     ``error`` (pixels,) is how much stars differ from it. ``hits`` (offsets, pixels) are
-    those of a hit in one place. A faint source is ``over`` times higher than structure.
+    those of a hit in one place.
     """
 
     stamps: Stamps
     templates: np.ndarray
     error: np.ndarray
     hits: np.ndarray
-    over: np.float32
 
     @property
     def centred(self):
@@ -139,11 +141,12 @@ def find_point_like(frames, matched, masks):
         wide, inside = with_halo(rows, halo, len(matched.level))
         profile, flagged = matched.profile[wide], masks[:, wide]
         free = ~flagged.any(axis=0)
-        for i, image in _excesses(matched, masks, wide):
+        for i, image in _excesses(matched, masks, np.s_[wide, :]):
             if spreads[i] is not None:
                 # A star, line or trace that has changed is no new source.
-                seeds = image.stands_out(spreads[i].over * profile)
-                chosen = _select(image, flagged[i], seeds, spreads[i])
+                seeds = image.stands_out(_OVER * profile)
+                long = partial(_is_long, matched, masks, i, wide.start)
+                chosen = _select(image, flagged[i], seeds, spreads[i], long)
                 found[i, rows] = (chosen & (flagged[i] | free))[inside]
 
     longer = max(_EXPOSURES // len(masks), 1)
@@ -157,12 +160,12 @@ def _of_one(found, rows):
     found[:, rows] &= found[:, rows].sum(axis=0, dtype=np.uint16) == 1
 
 
-def _excesses(matched, masks, rows):
-    """Yield each exposure's number and `_Image` of some rows."""
-    frames, level, extra = matched.frames, matched.level[rows], matched.extra[rows]
-    noise, stack = frames.noise.at(rows), frames.data[:, rows]
-    unused = None if frames.unused is None else frames.unused[:, rows]
-    others = means_of_others(stack, masks[:, rows], unused, noise.weights(level))
+def _excesses(matched, masks, part):
+    """Yield each exposure's number and `_Image` of a part: rows and columns."""
+    frames, level, extra = matched.frames, matched.level[part], matched.extra[part]
+    noise, stack = frames.noise.at(part), frames.data[:, *part]
+    unused = None if frames.unused is None else frames.unused[:, *part]
+    others = means_of_others(stack, masks[:, *part], unused, noise.weights(level))
     for i, (value, count, weight) in enumerate(others):
         signal = np.maximum(value, level)
         variance = noise.variance_of_weight(signal, i) / np.where(count > 0, weight, 1)
@@ -173,6 +176,26 @@ def _excesses(matched, masks, rows):
             use &= ~unused[i]
         excess = np.where(use, stack[i] - value, 0)
         yield i, _Image(excess, variance, use, noise.slope[i])
+
+
+def _is_long(matched, masks, i, start, place):
+    """Return whether the excess at a place (row from ``start``, column) is a line's."""
+    place = place[0] + start, place[1]
+    for reach in ((_LONG, 1), (1, _LONG)):
+        ends = zip(place, reach, strict=True)
+        part = tuple(slice(max(k - far, 0), k + far + 1) for k, far in ends)
+        image = next(islice(_excesses(matched, masks, part), i, None))[1]
+        sigmas = np.clip(image.excess / np.sqrt(image.variance), -_CLIP, _CLIP)
+        y, x = pixels_of(image.use & ~masks[:, *part].any(axis=0))
+        away = np.abs([y + part[0].start - place[0], x + part[1].start - place[1]])
+        sigmas, away = sigmas[y, x], away.max(axis=0)
+        core, *lines = (
+            sigmas[these].mean() if (these := (away > a) & (away <= b)).any() else 0
+            for a, b in ((-1, 1), *_ENDS)
+        )
+        if max(lines) > _ALONG * core:
+            return True
+    return False
 
 
 def _measure_all(frames, matched, masks):
@@ -264,7 +287,7 @@ def _typical_psf(width, stamps):
     profiles = [_moffat(factor * width, stamps.radius) for factor in _WIDTHS]
     wider = _moffat(_WIDER * width, stamps.radius)
     error = np.abs(profiles[0] - wider) + _LEAST_ERROR * profiles[0].max()
-    return _make_psf(profiles, error, stamps, _OVER_LINES)
+    return _make_psf(profiles, error, stamps)
 
 
 def _moffat(width, radius):
@@ -301,10 +324,10 @@ def measure_psf(stars, variances, stamps):
     error += 2 * spread / len(stars) + np.square(_LEAST_ERROR * psf.max())
     most = _MOST_ERROR * psf + 2 * _LEAST_ERROR * psf.max()
     error = np.minimum(np.sqrt(error), most)
-    return _make_psf([psf], error, stamps, _OVER_STARS)
+    return _make_psf([psf], error, stamps)
 
 
-def _make_psf(profiles, error, stamps, over):
+def _make_psf(profiles, error, stamps):
     """Return the `PointSpread` of centred profiles (k, pixels); None if sharp."""
     if 1 / np.square(profiles[0]).sum() < _LEAST_AREA:
         return None
@@ -314,7 +337,7 @@ def _make_psf(profiles, error, stamps, over):
     ]
     templates = np.maximum(np.concatenate(templates), 0)
     planes = templates, error, _sharp_templates(stamps)
-    return PointSpread(stamps, *(plane.astype(np.float32) for plane in planes), over)
+    return PointSpread(stamps, *(plane.astype(np.float32) for plane in planes))
 
 
 @dataclass(frozen=True)
@@ -346,19 +369,23 @@ class _Image:
         return (*planes, self.use.take(pixels) & inside, self.slope), pixels
 
 
-def _select(image, mask, seeds, psf):
+def _select(image, mask, seeds, psf, is_long):
     """Return the pixels (ny, nx) of point sources, masked ones if there are any."""
     places, found = _candidates(image, mask | seeds), np.zeros_like(mask)
     step = max(_AT_ONCE // (psf.error.size * len(_NEAR)), 1)
     for start in range(0, len(places), step):
-        data, pixels = image.cut(psf.stamps, places[start : start + step])
+        here = places[start : start + step]
+        data, pixels = image.cut(psf.stamps, here)
         good, offset = _likely(data, psf)
-        data, offset, pixels = _those(data, good), offset[good], pixels[good]
-        good, model, residual = _fit(data, offset, psf)
-        _, variance, use, _ = _those(data, good)
-        high, pixels = use & (model > np.sqrt(variance)), pixels[good]
-        masked = mask.take(pixels)
-        alone = ~(masked & high).any(axis=1) & _agree(residual, use & ~masked)
+        data = _those(data, good)
+        sure, model, residual = _fit(data, offset[good], psf)
+        good[good] = sure
+        pixels, (_, variance, use, _) = pixels[good], _those(data, sure)
+        high, masked = use & (model > np.sqrt(variance)), mask.take(pixels)
+        # A hit on its edge does not tell that a source is masked.
+        own = masked & high & (model > model.max(axis=1, keepdims=True) / 2)
+        alone = ~own.any(axis=1) & _agree(residual, use & ~masked)
+        alone[alone] = [not is_long(place) for place in here[good][alone]]
         found.ravel()[pixels[high & (masked | alone[:, np.newaxis])]] = True
     return found
 
