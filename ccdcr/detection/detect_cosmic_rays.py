@@ -20,6 +20,7 @@ from ccdcr.detection.detect_matched import (
 )
 from ccdcr.detection.detect_unmatched import detect_unmatched
 from ccdcr.detection.mask_warnings import (
+    warn_of_check,
     warn_of_implausible,
     warn_of_mismatch,
     warn_of_registration,
@@ -36,6 +37,7 @@ from ccdcr.masks.mask_checks import check_exposures
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.match import Options, match_exposures, match_masked
+from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
@@ -292,7 +294,9 @@ def add_expected(
 
     The exposures are matched to each other with the masks of the set, as by
     ``crmethod="matched"``, whose masks already have expected values. Use it for masks
-    of other methods or of numina, and for edited masks.
+    of other methods or of numina, and for edited masks. The values differ from those of
+    a detection by fractions of SIGMA, because a detection does not know all masks while
+    it matches; both are equally close to the truth.
 
     Parameters
     ----------
@@ -316,6 +320,11 @@ def add_expected(
     TypeError, ValueError
         If a parameter is not allowed, or if the exposures do not fit the masks.
 
+    Warns
+    -----
+    NoiseModelWarning
+        If given gain, read noise and bias do not explain the noise.
+
     Examples
     --------
     >>> from ccdcr import add_expected, detect_cosmic_rays
@@ -337,13 +346,14 @@ def add_expected(
     masks = read_masks(masks, "masks")
     items, _ = list_exposures(ccds)
     given = {"gain": gain, "readnoise": readnoise, "bias": bias}
+    is_new = any(value is not None for value in given.values())
     options = {"extension": extension, "unit": unit}
     options |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
     given = _recorded(items, masks, given, options)
     source = {"noise": noise or masks.noise or "auto", "needs_detector": False}
     exposures = load_exposures(items, minimum=2, **given, **options, **source)
     check_exposures(masks, len(exposures), exposures.shape)
-    expected = _match_expected(exposures, masks)
+    expected = _match_expected(exposures, masks, is_new=is_new)
     return masks._with(expected=expected, **_learned(exposures, masks))  # noqa: SLF001
 
 
@@ -364,13 +374,20 @@ def _recorded(items, masks, given, options):
     return {n: known.get(n) if v is None else v for n, v in given.items()}
 
 
-def _match_expected(exposures, masks):
-    """Return the table of expected values of exposures that fit masks, or None."""
+def _match_expected(exposures, masks, *, is_new):
+    """
+    Return the table of expected values of exposures that fit masks, or None.
+
+    ``is_new`` tells that gain, read noise or bias are to be checked.
+    """
     given = None if (masks.flux_factor == 1).all() else masks.flux_factor
     requirements = masks.requirements or Requirements()
     factors, _ = scale_factors(exposures, given)
     frames = scaled_frames(exposures, factors, requirements.ma_satlevel)
     frames = frames.without(masks.low)
+    if is_new and not (exposures.alike or exposures.variance is not None):
+        check = check_noise(frames)
+        warn_of_check(check, check.levels, None)
     frames = with_level_skies(frames, measure_sky_levels(frames))
     options = make_options(requirements)
     matched, free = match_masked(frames, masks.crmasks, options)

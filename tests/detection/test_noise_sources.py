@@ -435,14 +435,15 @@ class TestUncertainty:
         assert "noise: by the uncertainties of the exposures" in str(again)
 
     def test_expected(self):
-        """Expected values have the noise of the masks, or the one that is given."""
+        """Expected values have the noise of the masks, or the one given, if wrong."""
         case = Reduced()
         masks = detect_cosmic_rays(case.ccds)
         sigma = masks.expected["SIGMA"].data
         again = add_expected(case.ccds, masks).expected["SIGMA"].data
         assert np.median(again / sigma) == pytest.approx(1, abs=0.02)
         noise = {"gain": 1.5, "readnoise": 60.0, "noise": "detector"}
-        other = add_expected(case.ccds, masks, **noise).expected["SIGMA"].data
+        with pytest.warns(NoiseModelWarning, match=r"0\.3\d times .* check readnoise"):
+            other = add_expected(case.ccds, masks, **noise).expected["SIGMA"].data
         # That of the mean of two exposures.
         assert np.median(other) == pytest.approx(60 / 1.5 / np.sqrt(2), rel=0.03)
 
