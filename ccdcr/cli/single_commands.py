@@ -104,7 +104,7 @@ def add_detect(commands, common):
 def _add_align(parser):
     parser.add_argument(
         "--align",
-        type=yaml_option,
+        type=lambda text: yaml_option(text) if text.strip() else text,
         metavar="HOW",
         help="align dithered exposures by whole pixels: measure, wcs, wcs+measure, "
         "these along one axis ('measure y'), or offsets, '[[0, 0], [12, -8]]'",

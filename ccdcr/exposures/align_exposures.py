@@ -4,13 +4,16 @@
 from copy import deepcopy
 from itertools import chain
 from numbers import Real
+from types import MappingProxyType
 
 import numpy as np
 from astropy.nddata import CCDData
 from astropy.wcs import Sip
 
+from ccdcr.exposures.exposure_files import PaddedRows
 from ccdcr.exposures.open_exposures import list_labels, load_ccds
 from ccdcr.exposures.registration import measure_registration
+from ccdcr.utils.scratch import ScratchSpace
 
 __all__ = [
     "align_exposures",
@@ -54,7 +57,8 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     axes : {'xy', 'x', 'y'}, optional
         Axes along which exposures are moved, such as ``'y'`` for a target that is
         nodded along a slit. Default is both. ``"measure y"`` is short for
-        ``offsets="measure", axes="y"``, as in a YAML file.
+        ``offsets="measure", axes="y"``, as in a YAML file. Given offsets must be equal
+        along the other axis.
     extension, unit : optional
         As for `~ccdcr.detect_cosmic_rays`.
 
@@ -66,7 +70,8 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
         keywords ALIGNX and ALIGNY are the numbers of columns and rows before the first
         pixel of the exposure, ALIGNNX and ALIGNNY its size. Masks of these exposures
         record them, so that `~ccdcr.CRMaskSet.apply_to` and `~ccdcr.CRMaskSet.clean`
-        also accept the original exposures.
+        also accept the original exposures. Data and masks are padded when they are
+        first used, and belong to the original exposures before.
 
     Raises
     ------
@@ -93,6 +98,7 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     labels = list_labels(names)
     if not isinstance(offsets, str):
         shifts = _given(offsets, len(loaded))
+        _check_along(shifts, axes)
     elif offsets == "measure":
         shifts = _measured(loaded, labels, axes)
     else:
@@ -104,6 +110,7 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     shifts = shifts * [axis in axes for axis in "xy"]
     places = _places(shifts)
     _check_overlap(places, loaded[0].shape, labels)
+    ScratchSpace.trim()  # after the measurement, before a detection
     return _on_union(loaded, places)
 
 
@@ -144,6 +151,17 @@ def _given(offsets, n, name="offsets"):
     return np.array(pairs)
 
 
+def _check_along(shifts, axes):
+    """Refuse given offsets (n, 2) along an axis that exposures are not moved along."""
+    for axis, values in zip("xy", shifts.T, strict=True):
+        if axis not in axes and np.ptp(values) > 0:
+            msg = (
+                f"offsets along {axis} must be equal with axes={axes!r}, got "
+                f"{', '.join(f'{value:g}' for value in values)}; use axes='xy'"
+            )
+            raise ValueError(msg)
+
+
 def _number(value):
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError
@@ -154,7 +172,7 @@ def _measured(ccds, labels, axes):
     """Return the measured offsets (n, 2) relative to the first exposure."""
     bad = [~np.isfinite(c.data) if c.mask is None else c.mask for c in ccds]
     bad = [b | ~np.isfinite(c.data) for b, c in zip(bad, ccds, strict=True)]
-    found = measure_registration([ccd.data for ccd in ccds], bad)
+    found = measure_registration([ccd.data for ccd in ccds], bad, refine=True)
     turns = found.corners - np.nan_to_num(found.offsets)[:, np.newaxis]
     _check_turn(turns, labels, found.errors[:, 1])
     sure = np.isfinite(found.offsets) & (found.errors[:, :1] < _MOST_ERROR)
@@ -249,38 +267,76 @@ def _on_union(ccds, places):
     return [_moved(ccd, place, (int(height), int(width))) for ccd, place in pairs]
 
 
+def _made_when_used(name):
+    """Return a property of CCDData whose array is padded when it is first used."""
+    plain = getattr(CCDData, name)
+
+    def get(self):
+        if name in self.padded:
+            plane = self.padded.pop(name)
+            setattr(self, f"_{name}", plane[:])
+        return plain.fget(self)
+
+    def put(self, value):
+        if name in self.padded:
+            del self.padded[name]
+        plain.fset(self, value)
+
+    return property(get, put, doc=plain.__doc__)
+
+
+def _padded(array, place, shape):
+    fill = np.nan if array.dtype.kind == "f" else 0
+    return PaddedRows(array, place, shape, fill)
+
+
+class AlignedCCD(CCDData):
+    """
+    An exposure on a larger grid, a CCDData.
+
+    Its arrays are made when they are first used. `detect_cosmic_rays` and `combine`
+    read it by rows, without a copy.
+    """
+
+    padded = MappingProxyType({})
+    data = _made_when_used("data")
+    mask = _made_when_used("mask")
+
+    @property
+    def shape(self):
+        """Shape (ny, nx)."""
+        return self.padded["data"].shape if "data" in self.padded else self.data.shape
+
+    @classmethod
+    def from_ccd(cls, ccd, place, shape, **new):
+        """Return a CCDData whose first pixel is at a place x, y of a grid (ny, nx)."""
+        mask = np.False_ if ccd.mask is None else np.asarray(ccd.mask, bool)
+        aligned = cls(ccd.data, unit=ccd.unit, **new)
+        mask = np.broadcast_to(mask, ccd.shape)
+        aligned.padded = {
+            "data": _padded(ccd.data, place, shape),
+            "mask": PaddedRows(mask, place, shape, fill=True),
+        }
+        return aligned
+
+
 def _moved(ccd, place, shape):
     """Return a CCDData on a grid (ny, nx) where its first pixel is at a place x, y."""
     (x, y), (ny, nx) = place, ccd.shape
-
-    def put(array, fill):
-        grid = np.full(shape, fill, dtype=array.dtype)
-        grid[y : y + ny, x : x + nx] = array
-        return grid
-
-    def filled(array):
-        return put(array, np.nan if array.dtype.kind == "f" else 0)
-
     header = ccd.header.copy()
     for keyword, step in zip(("CRPIX1", "CRPIX2"), place, strict=True):
         if keyword in header:
             header[keyword] += step
     header.update(zip((*_PLACE, *_SIZE), (x, y, nx, ny), strict=True))
+    wcs = None if ccd.wcs is None else _moved_wcs(ccd.wcs, place)
+    moved = AlignedCCD.from_ccd(ccd, place, shape, meta=header, wcs=wcs)
     uncertainty = ccd.uncertainty
     if uncertainty is not None and uncertainty.array is not None:
-        array = filled(np.asarray(uncertainty.array))
-        uncertainty = type(uncertainty)(array, unit=uncertainty.unit)
-    mask = np.zeros(ccd.shape, bool) if ccd.mask is None else np.asarray(ccd.mask, bool)
-    moved = CCDData(
-        filled(ccd.data),
-        unit=ccd.unit,
-        mask=put(np.broadcast_to(mask, ccd.shape), fill=True),
-        uncertainty=uncertainty,
-        meta=header,
-        wcs=None if ccd.wcs is None else _moved_wcs(ccd.wcs, place),
-    )
+        array = _padded(np.asarray(uncertainty.array), place, shape)[:]
+        uncertainty = type(uncertainty)(array, unit=uncertainty.unit, copy=False)
+    moved.uncertainty = uncertainty
     if getattr(ccd.flags, "shape", None) == ccd.shape:
-        moved.flags = put(ccd.flags, 0)
+        moved.flags = _padded(ccd.flags, place, shape)[:]
     return moved
 
 

@@ -17,6 +17,7 @@ from ccdcr.utils.scratch import map_file, reserve
 
 __all__ = [
     "FileRows",
+    "PaddedRows",
     "Scratch",
     "SectionRows",
     "find_image",
@@ -183,6 +184,24 @@ class SectionRows:
     def __getitem__(self, rows):
         with fits.open(self._path, memmap=False) as hdus:
             return np.asarray(hdus[self._number].section[rows])
+
+
+class PaddedRows:
+    """Rows of an image on a grid (ny, nx), its first pixel at a place x, y."""
+
+    def __init__(self, image, place, shape, fill):
+        self.dtype, self.shape = image.dtype, tuple(shape)
+        self._image, self._place, self._fill = image, place, fill
+
+    def __getitem__(self, rows):
+        start, stop, _ = rows.indices(self.shape[0])
+        padded = np.full((stop - start, self.shape[1]), self._fill, self.dtype)
+        (x, y), (height, width) = self._place, self._image.shape
+        first, last = max(start, y), min(stop, y + height)
+        if first < last:
+            image = self._image[first - y : last - y]
+            padded[first - start : last - start, x : x + width] = image
+        return padded
 
 
 class Scratch:

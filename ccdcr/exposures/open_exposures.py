@@ -84,14 +84,14 @@ def array_kind(array):
 def check_arrays(ccds, names=None, allowed=("numpy",)):
     """Refuse CCDData whose arrays are not of the allowed packages."""
     for label, ccd in zip(list_labels(names or [""] * len(ccds)), ccds, strict=True):
-        uncertainty = None if ccd.uncertainty is None else ccd.uncertainty.array
+        exposure = Exposure.from_ccd(ccd)
         for what, array in (
-            ("data", ccd.data),
-            ("mask", ccd.mask),
-            ("uncertainty", uncertainty),
+            ("data", exposure.data),
+            ("mask", exposure.mask),
+            ("uncertainty", exposure.sigma),
         ):
             kind = array_kind(array)
-            if array is None or np.ndim(array) == 0 or kind in allowed:
+            if array is None or kind in (*allowed, "ccdcr") or np.ndim(array) == 0:
                 continue
             remedy = "convert them to numpy arrays first"
             if kind == "dask":
@@ -163,11 +163,14 @@ class Exposure:
     @classmethod
     def from_ccd(cls, ccd):
         """Return the exposure of a CCDData; nothing is copied."""
-        uncertainty = ccd.uncertainty
+        padded = getattr(ccd, "padded", {})
+        data, mask, uncertainty = (
+            padded[name] if name in padded else getattr(ccd, name)
+            for name in ("data", "mask", "uncertainty")
+        )
         known = uncertainty is not None and uncertainty.array is not None
-        mask = ccd.mask
         return cls(
-            ccd.data,
+            data,
             ccd.unit,
             np.broadcast_to(mask, ccd.shape) if isinstance(mask, _BOOL) else mask,
             uncertainty.array if known else None,

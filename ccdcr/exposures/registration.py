@@ -43,6 +43,10 @@ _SLOPE = 0.1  # of a trace against an axis
 _MATTERS, _ENOUGH = 0.3, 1_000_000  # pixels
 _PRIOR = 3.0  # pixels at a corner
 _ACCURATE, _SURE = 0.15, 4.0  # pixels, and errors
+_SURE_TURN = 2.0  # errors
+_ROUNDS, _POINTS, _LEAST_POINTS = 7, 40_000, 40  # that refine offsets
+_SOFT = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)  # pixels of error that do not look like hits
+_UNLIKE_FLUX, _BLOCK = 0.05, 8  # of the signal; pixels
 _LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
 _MOST_SHIFT, _MOST_CORNER, _MARGIN = 0.5, 0.6, 1.5  # pixels, and errors
 
@@ -173,11 +177,12 @@ def _from_mean(values):
     return np.where(known, values - mean, 0.0)
 
 
-def measure_registration(stack, bad=None):
+def measure_registration(stack, bad=None, *, refine=False):
     """
     Return the `Registration` of exposures (n, ny, nx).
 
-    ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None.
+    ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None. If ``refine``, offsets
+    are more accurate.
     """
     if min(np.shape(stack)[1:]) < _LEAST:
         unknown = np.full((len(stack), 2), np.nan)
@@ -190,14 +195,20 @@ def measure_registration(stack, bad=None):
     def prepare(i):
         return _features(stack[i], None if bad is None else bad[i], binning)
 
-    def measure(image):
-        pair = images[0].alike(image), image.alike(images[0])
-        found = _measure_pair(*pair, _MATTERS / binning)
-        return [value * binning for value in found]
+    def measure(i):
+        pair = images[0].alike(images[i]), images[i].alike(images[0])
+        found = [v * binning for v in _measure_pair(*pair, _MATTERS / binning)]
+        if refine and np.isfinite(found[0]).any():
+            found = _refine(first, good(i), pair, found, binning)
+        return found
 
+    def good(i):
+        return _Good.from_image(stack[i], None if bad is None else bad[i])
+
+    first = good(0) if refine else None
     images = in_threads(prepare, range(len(stack)), most=2)
     pairs = [(np.zeros(2), np.zeros((4, 2)), np.zeros(2))]
-    pairs += in_threads(measure, images[1:], most=2)
+    pairs += in_threads(measure, range(1, len(stack)), most=2)
     return Registration(*map(np.array, zip(*pairs, strict=True)))
 
 
@@ -639,3 +650,133 @@ def _solve(normal, right, model, terms):
     parts = np.einsum("t,tia,ti->ta", weight, model, rest)
     error = np.sqrt(np.abs(np.diag(inverse @ (parts.T @ parts) @ inverse)))
     return terms, error * len(model) / (len(model) - len(terms) / 2)
+
+
+@dataclass(frozen=True)
+class _Good:
+    """An image (ny, nx), where all around is ``known``, and its ``noise``."""
+
+    image: np.ndarray
+    known: np.ndarray
+    noise: float
+
+    @classmethod
+    def from_image(cls, image, bad):
+        """Return that of an image without bad pixels and thin defects."""
+        bad = np.zeros(image.shape, dtype=bool) if bad is None else bad
+        bad = bad | _thin_defects(image, bad)
+        level = np.float32(_median_of_good(image, bad) or 0)
+        good = np.subtract(image, level, dtype=np.float32)
+        good[bad] = 0
+        noise = 1.48 * np.median(np.abs(good.ravel()[::_SAMPLE]))
+        known = running(np.minimum, (~bad).view(np.uint8), 5).view(bool)
+        return cls(good, known, max(noise, 1e-9))
+
+    def at(self, y, x):
+        """Return smooth values at places, whether known, and slopes along x and y."""
+        ny, nx = self.known.shape
+        known = (y > 2) & (y < ny - 3) & (x > 2) & (x < nx - 3)
+        index = (np.rint(v[known]).astype(int) for v in (y, x))
+        known[known] = self.known[tuple(index)]
+        # A spline that only smooths does so in the same way at any fraction.
+        right, left, above, below = (
+            ndimage.map_coordinates(
+                self.image, (y + dy, x + dx), order=3, prefilter=False
+            )
+            for dx, dy in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
+        )
+        slopes = np.stack([right - left, above - below], axis=-1)
+        return (right + left + above + below) / 4, known, slopes
+
+
+def _refine(first, second, structure, found, binning):
+    """Return offset, corners and errors of a pair from the pixels themselves."""
+    offset, corners, errors = found
+    shape = first.image.shape
+    y, x = _places_in_common(*structure, np.nan_to_num(offset) / binning, binning)
+    values, known, _ = first.at(y.astype(float), x.astype(float))
+    points = np.stack([y, x], axis=-1)[known]
+    if len(points) < _LEAST_POINTS:
+        return found
+    pixels = points, values[known], first.noise
+    known = np.isfinite(offset)
+    start = np.append(np.nan_to_num(offset), (0, 0))
+    turn = corners - start[:2]
+    if known.all():
+        outer = _corners(shape)
+        start[2:] = np.linalg.lstsq(outer.reshape(8, 2), turn.ravel(), rcond=None)[0]
+        fitted, spread = _fit_terms(pixels, second, start, [0, 1, 2, 3])
+        if np.isfinite(spread).all():
+            sure = np.abs(fitted) > _SURE_TURN * spread
+            turn = outer @ (fitted * sure)[2:]
+            errors = [errors[0], spread[2:].max()]
+        start[2:] = 0
+    axes = np.flatnonzero(known)
+    fitted, spread = _fit_terms(pixels, second, start, axes)
+    if np.isfinite(spread).all() and np.abs(fitted - start).max() < _STRAY / 2:
+        offset = np.where(known, fitted[:2], np.nan)
+        errors = [spread[axes].max(), errors[1]]
+    return offset, np.nan_to_num(offset) + turn, np.array(errors)
+
+
+def _places_in_common(first, second, offset, binning):
+    """Return y and x of pixels, some of many, with structure in both binned images."""
+    both = np.zeros(first.shape, dtype=bool)
+    a, b = _overlap(first, second, offset)
+    _overlap(both, both, offset)[0][...] = (
+        running(np.maximum, np.minimum(a, b), 5) > _COMMON
+    )
+    y, x = np.nonzero(both)
+    steps = np.arange(binning)
+    y, x = (
+        (
+            binning * v[:, np.newaxis, np.newaxis]
+            + step
+            + np.zeros((1, binning, binning), int)
+        ).ravel()
+        for v, step in ((y, steps[:, np.newaxis]), (x, steps))
+    )
+    step = len(y) // _POINTS + 1
+    return y[::step], x[::step]
+
+
+def _fit_terms(pixels, second, start, used):
+    """Return the terms (4,) that move pixels onto a second image, and their errors."""
+    points, values, noise = pixels
+    model = _model(points, second.image.shape)
+    terms, flux, level = start.astype(float), 1.0, 0.0
+    for k in range(_ROUNDS):
+        dx, dy = (model @ terms).T
+        other, known, slopes = second.at(points[:, 0] + dy, points[:, 1] + dx)
+        if k == 0:
+            bright = known & (other > 4 * second.noise) & (values > 4 * noise)
+            if np.count_nonzero(bright) < _LEAST_POINTS // 2:
+                return terms, np.full(4, np.inf)
+            flux = np.median(values[bright] / other[bright])
+        rest = values - flux * other - level
+        soft = flux * _SOFT[min(k, len(_SOFT) - 1)] * np.hypot(*slopes.T)
+        signal = np.minimum(values, np.maximum(flux * other, 0))
+        variance = noise**2 + (flux * second.noise) ** 2 + soft**2
+        variance += (_UNLIKE_FLUX * signal) ** 2
+        # Hits and defects are far from the rest.
+        weight = known / (variance * (1 + rest**2 / variance / 4) ** 2)
+        moved = flux * np.einsum("pi,pik->pk", slopes, model[..., used])
+        basis = np.column_stack([moved, other, np.ones_like(other)])
+        normal = basis.T @ (weight[:, np.newaxis] * basis)
+        normal += np.diag(1e-9 * np.diag(normal) + 1e-12)
+        step = np.linalg.solve(normal, basis.T @ (weight * rest))
+        terms[used] += np.clip(step[: len(used)], -0.5, 0.5)
+        flux, level = flux + step[-2], level + step[-1]
+    # The rests of neighbours are not independent.
+    block = points // _BLOCK @ (second.image.shape[1], 1)
+    index = np.unique(block, return_inverse=True)[1]
+    parts = np.array(
+        [
+            np.bincount(index, column)
+            for column in (basis * (weight * rest)[:, np.newaxis]).T
+        ]
+    )
+    inverse = np.linalg.inv(normal)
+    error = np.zeros(4)
+    error[used] = 2 * np.sqrt(np.diag(inverse @ parts @ parts.T @ inverse))[: len(used)]
+    return terms, error

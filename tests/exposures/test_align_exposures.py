@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the alignment of dithered exposures."""
 
+import tracemalloc
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -134,6 +137,24 @@ class TestMove:
         assert_array_equal(aligned[1].flags[second], ccds[1].flags)
         assert_array_equal(ccds[0].data, before[0].data)
 
+    def test_lazy(self):
+        """Arrays are padded when they are used, not before."""
+        ccds = [CCDData(np.ones((400, 300)), unit="adu") for _ in range(2)]
+        tracemalloc.start()
+        aligned = align_exposures(ccds, [(0, 0), (3, 5)])
+        assert tracemalloc.get_traced_memory()[0] < ccds[0].data.nbytes / 2
+        tracemalloc.stop()
+        first = np.pad(ccds[0].data, ((5, 0), (3, 0)), constant_values=np.nan)
+        for same in (deepcopy(aligned[0]), aligned[0].copy(), aligned[0][:, :]):
+            assert_array_equal(same.data, first)
+            assert_array_equal(same.mask, np.isnan(first))
+            assert same.shape == first.shape
+        aligned[1].data = first
+        aligned[1].mask = None
+        assert aligned[1].data is first
+        assert aligned[1].mask is None
+        assert (ccds[0].data == 1).all()
+
 
 class TestRefused:
     """Errors name the exposure and the remedy."""
@@ -151,6 +172,9 @@ class TestRefused:
             align_exposures(ccds, axes="z")
         with pytest.raises(ValueError, match="axes must be 'xy', 'x' or 'y'"):
             align_exposures(ccds, axes=["y"])
+        match = "offsets along x must be equal with axes='y', got 0, 4, 0; use axes"
+        with pytest.raises(ValueError, match=match):
+            align_exposures(ccds, [(0, 0), (4, 2), (0, 1)], axes="y")
 
     def test_rotated(self):
         """By the images and by the WCS."""

@@ -47,6 +47,8 @@ class TestOffsets:
         # Spectra are not only shifted, their light goes on beyond the edges.
         assert_allclose(found.offsets, shift, atol=0.2 if scene == "stars" else 0.35)
         assert not found.registered
+        fine = measure_registration(data, refine=True)
+        assert_allclose(fine.offsets, shift, atol=0.1)
 
     @pytest.mark.parametrize("scene", ["stars", "fibres", "longslit"])
     @pytest.mark.parametrize("seed", [3, 4])
