@@ -1,11 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Time and memory of the detection after matching, beside astroscrappy.
+Time and memory of the detection after matching, beside astroscrappy and numina.
 
     python benchmarks/detect.py --sizes 1024 2048 --exposures 3 5 --mem-limits 1e8
+    python benchmarks/detect.py --numina /path/to/python-with-numina
 
 The programs take turns on the same simulated exposures, and the least wall time of
 each is printed: astroscrappy is called once for each exposure, with its defaults.
+numina runs in its own Python, once, with the defaults of its recipe; its time is that
+of the detection, without the start of Python.
 Memory is the largest that Python allocates during a detection beside the exposures,
 in float32 stacks of them. With limits, detections from files are run in processes of
 their own, and the resident memory beside packages and returned masks is printed.
@@ -21,6 +24,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from accuracy import _NUMINA
 from astropy import log
 from astropy.nddata import CCDData
 from astroscrappy import detect_cosmics
@@ -54,6 +58,21 @@ def detect_each(exposures):
     return [
         detect_cosmics(ccd.data, gain=GAIN, readnoise=READNOISE)[0] for ccd in exposures
     ]
+
+
+_START = "import time; start = time.perf_counter()\nmasks = "
+
+
+def numina_seconds(exposures, python):
+    """Return the wall time of numina."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, output = Path(folder, "data.npz"), Path(folder, "masks.fits")
+        np.savez(given, data=np.stack([ccd.data for ccd in exposures]))
+        code = _NUMINA.replace("masks = ", _START)
+        code += "\nprint(time.perf_counter() - start, file=sys.__stdout__)"
+        command = map(str, [python, "-c", code, given, output, GAIN, READNOISE])
+        told = subprocess.run(list(command), check=True, capture_output=True, text=True)
+    return float(told.stdout.split()[-1])
 
 
 def peak_in_stacks(exposures):
@@ -104,6 +123,7 @@ def main():
     parser.add_argument("--exposures", nargs="+", type=int, default=[3])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--mem-limits", nargs="+", type=float, default=[])
+    parser.add_argument("--numina", metavar="PYTHON")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     log.setLevel("ERROR")
@@ -111,7 +131,7 @@ def main():
     if options.measure:
         measure_limited(float(options.measure[0]), options.measure[1:])
         return
-    print("scene     n  size  matched  astroscrappy  ratio  stacks")
+    print("scene     n  size  matched  astroscrappy  ratio  stacks   numina")
     for scene in options.scenes:
         for size in options.sizes:
             for n in options.exposures:
@@ -126,10 +146,12 @@ def compare(scene, n, size, options):
         ours, masks = seconds(detect, exposures)
         times.append((ours, seconds(detect_each, exposures)[0]))
     ours, theirs = np.min(times, axis=0)
-    stacks = peak_in_stacks(exposures)
+    stacks, other = peak_in_stacks(exposures), "-"
+    if options.numina and n > 2:
+        other = f"{numina_seconds(exposures, options.numina):.1f}s"
     print(
         f"{scene:8} {n:2} {size:5} {ours:7.2f}s {theirs:12.2f}s "
-        f"{ours / theirs:6.2f} {stacks:7.1f}",
+        f"{ours / theirs:6.2f} {stacks:7.1f} {other:>8}",
         flush=True,
     )
     stages = masks.diagnostics.timing.items()
