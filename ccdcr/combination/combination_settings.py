@@ -152,14 +152,7 @@ def _uncertainty_kinds(exposures, noise, *, warn):
 
 
 def masks_for(masks, method, *, clips=(), given=None, expected=None):
-    """
-    Return the masks that a method uses, by name.
-
-    LOW (n, ny, nx) is added if there is any, FLAGGED (n, ny, nx) if it clips or uses
-    expected values, EXPECTED, the `ExpectedRows`, if the power of the gain for them is
-    given, and maps of gain and read noise (ny, nx), those of `GivenNoise` if that is
-    given.
-    """
+    """Return the masks that a method uses, by name."""
     if method not in METHODS:
         msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
         raise ValueError(msg)

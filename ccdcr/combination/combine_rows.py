@@ -35,13 +35,7 @@ _ROWS = 16
 
 
 def replace_by_local_median(data, mask, boxes, sigma=None):
-    """
-    Replace pixels by the median of their box, in place; return failed [(X, Y), ...].
-
-    ``boxes`` are rows of X, Y, X_width, Y_width, the first pixel is (1, 1), in order.
-    Masked pixels and the pixel itself are ignored. ``data`` and ``sigma`` (ny, nx)
-    may be files that give arrays for slices of rows.
-    """
+    """Replace pixels in place by the median of boxes; return failed [(X, Y), ...]."""
     failed = []
     for x, y, width, height in boxes:
         cut = _span(y, height, mask.shape[0]), _span(x, width, mask.shape[1])

@@ -172,12 +172,7 @@ class _Masks:
 
 
 def combine_tiles(items, crmasks, method, options, *, number, folder, **settings):
-    """
-    Return a CCDData combined from exposures or files, and its `Images`.
-
-    ``method`` is one of `~ccdcr.CRCombiner` with its ``options``; ``settings`` are the
-    other arguments of `~ccdcr.combine`. Planes of the images may be in files.
-    """
+    """Return a CCDData combined from exposures or files, and its `Images`."""
     mem_limit, reading = settings["mem_limit"], settings.pop("reading")
     with ExitStack() as stack:
         opened = open_exposures(items, name="img_list", folder=folder, **reading)

@@ -49,12 +49,7 @@ def _weighted(variance, weight):
 
 
 def median_variance(variances, bad=None):
-    """
-    Return the variance (pixels,) of the median of n Gaussian values.
-
-    It is that of the mean times the squared factor of the median; where variances
-    differ by more than half, that of unequal ones.
-    """
+    """Return the variance (pixels,) of the median of n Gaussian values."""
     n = len(variances)
     factors = np.array([1, *(median_factor(good) for good in range(1, n + 1))]) ** 2
     good = kernels.count(bad, n)
@@ -119,12 +114,7 @@ def _of_three(columns):
 
 
 def scatter_variance(stack, bad, kind):
-    """
-    Return the squared uncertainty by ccdproc; 0 or NaN for fewer than two good.
-
-    It is the standard deviation over the exposures ('mean'), or 1.4826 times their
-    median absolute deviation ('median'), divided by the root of their number.
-    """
+    """Return the squared uncertainty by ccdproc; 0 or NaN for fewer than two good."""
     good = kernels.count(bad, len(stack))
     values = stack if bad is None else np.where(bad, 0, stack)
     if kind == "mean":

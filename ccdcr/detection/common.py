@@ -92,12 +92,7 @@ def _add_always(masks, observed, always):
 
 
 def flag_origins(masks, single, mm, lists, low=None):
-    """
-    Return the origins of masked pixels, uint8 (ny, nx) as in `Diagnostics`, by name.
-
-    ``single``, ``mm`` and ``low`` are the pixels found in single images, by comparison
-    and as low values, by name.
-    """
+    """Return origins of masked pixels, uint8 (ny, nx) as in `Diagnostics`, by name."""
     flags = {}
     for name, mask in masks.items():
         by_single = single.get(name, np.False_)
@@ -201,11 +196,7 @@ _BAND_PIXELS, _BAND_BYTES = 1 << 17, 40
 
 
 def begin_limited(space, crmethod, n, shape):
-    """
-    Begin a `ScratchSpace` for n exposures (ny, nx), if they need it.
-
-    ValueError if its limit is too small, and for methods that need all in memory.
-    """
+    """Begin a `ScratchSpace` for n exposures (ny, nx), if they need it."""
     pixels = shape[0] * shape[1]
     band = n * min(pixels, _BAND_PIXELS) * _BAND_BYTES
     whole, least, files = (
@@ -264,11 +255,7 @@ def _check_flux_factor(value):
 
 
 class Stages:
-    """
-    Stages of a detection: the seconds that each takes (``timing``), and their progress.
-
-    A ``progress_bar`` wraps their names.
-    """
+    """Stages of a detection: seconds that each takes (``timing``) and progress."""
 
     def __init__(self, names=(), progress_bar=None):
         self.timing = {}
@@ -315,11 +302,7 @@ def log_counts(found, requirements):
 
 
 def stack_crmasks(masks, n):
-    """
-    Return the masks (n, ny, nx) of n exposures, of masks by name.
-
-    They replace those by name.
-    """
+    """Return the masks (n, ny, nx) of exposures, which replace those by name."""
     stack = empty((n, *masks["CRMASK1"].shape), bool)
     for i, plane in enumerate(stack, start=1):
         plane[:] = masks[f"CRMASK{i}"]

@@ -375,11 +375,7 @@ def _recorded(items, masks, given, options):
 
 
 def _match_expected(exposures, masks, *, is_new):
-    """
-    Return the table of expected values of exposures that fit masks, or None.
-
-    ``is_new`` tells that gain, read noise or bias are to be checked.
-    """
+    """Return the table of expected values of exposures that fit masks, or None."""
     given = None if (masks.flux_factor == 1).all() else masks.flux_factor
     requirements = masks.requirements or Requirements()
     factors, _ = scale_factors(exposures, given)

@@ -84,12 +84,7 @@ def saturation_level(satlevel, unit, detector):
 
 
 def scaled_frames(exposures, factors, satlevel=None, *, in_place=False):
-    """
-    Return the `Frames` of exposures divided by factors (n,).
-
-    ``satlevel`` includes the bias; by default 65535 for adu and none for electron. If
-    ``in_place``, the exposures change.
-    """
+    """Return the `Frames` of exposures divided by factors (n,)."""
     satlevel = saturation_level(satlevel, exposures.unit, exposures.detector)
     return make_frames(
         exposures.data,
@@ -114,13 +109,7 @@ def make_frames(
     is_measured=False,
     in_place=False,
 ):
-    """
-    Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,).
-
-    ``variance`` (n, ny, nx) is that of their uncertainties, None if these are not used;
-    ``is_measured`` tells that the detector was derived from it. If ``in_place``, data
-    and variance change.
-    """
+    """Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,)."""
     data = _divided(data, factors, in_place=in_place)
     depths = factors * detector.depths(len(data))
     readnoise = detector.every_readnoise
@@ -387,11 +376,7 @@ def _name_stages(requirements):
 
 
 def _prepare(exposures, requirements, stages):
-    """
-    Return factors and their source, skies, frames to be matched, and the parameters.
-
-    The exposures change; the `CCDParameters` are those for a single-image detector.
-    """
+    """Return factors with source, skies, frames, parameters; the exposures change."""
     with stages("flux factors"):
         factors = find_flux_factors(requirements, exposures)
         parameters = exposures.detector
@@ -406,11 +391,7 @@ def _prepare(exposures, requirements, stages):
 
 
 def report_equivalence(frames, matched, masks, sky, registration, **known):
-    """
-    Return the `Equivalence`, with reasons why matching is not enough.
-
-    ``known`` may be ``point_like`` pixels and the ``places`` of aligned exposures.
-    """
+    """Return the `Equivalence`, with reasons why matching is not enough."""
     report = make_report(matched, sky)
     release()
     places = known.get("places")

@@ -134,11 +134,7 @@ def _of_bright(masks):
 
 
 def warn_of_mismatch(equivalence, excess=()):
-    """
-    Warn if matching left something or failed; log if it was needed.
-
-    ``excess`` (n,) tells by how many sigmas too much of structure is flagged.
-    """
+    """Warn if matching left something or failed; log if it was needed."""
     left, excess = equivalence.left, np.asarray(excess)
     flagged = _name_excess(excess)
     if equivalence.failures:
@@ -214,13 +210,7 @@ def warn_of_check(check, levels, likeliest):
 
 
 def flagged_fractions(masks, image, compute_noise):
-    """
-    Return a table of the flagged fractions of bright and faint pixels, by mask.
-
-    Bright pixels are structure, at most 5 % of the image, faint ones near its median or
-    below; NaN if there are none. A larger fraction of bright ones means that signal is
-    flagged: cosmic rays fall anywhere.
-    """
+    """Return a table of the flagged fractions of bright and faint pixels, by mask."""
     sample = image.ravel()[:: max(image.size // _SAMPLE, 1)]
     middle, high = np.percentile(sample, (50, _PERCENTILE))
     # Beyond the noise: the median is higher where an exposure is hit.

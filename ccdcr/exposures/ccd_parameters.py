@@ -262,11 +262,7 @@ def _fields(name, values, typical):
 
 
 def compute_variance(sigma, kind, sigma_unit, unit):
-    """
-    Return the variance (float64, in ``unit**2``) of an uncertainty array.
-
-    ``kind`` is its class, ``sigma_unit`` its unit; units may be None.
-    """
+    """Return the variance (float64, in ``unit**2``) of an uncertainty array."""
     with np.errstate(divide="ignore"):  # an inverse variance may be 0
         variance = kind(sigma, unit=sigma_unit, copy=False).represent_as(
             VarianceUncertainty
@@ -297,12 +293,7 @@ def check_noise_source(noise):
 
 
 def find_noise_source(exposures, noise, *, warn=True):
-    """
-    Return 'uncertainty' or 'detector', whichever ``noise`` ('auto' or one) means.
-
-    ``exposures`` are `~ccdcr.exposures.Exposure` objects. A warning says if only some
-    of them have an uncertainty, unless ``warn`` is False.
-    """
+    """Return 'uncertainty' or 'detector', whichever ``noise`` ('auto' or one) means."""
     check_noise_source(noise)
     have = [exposure.has_variance for exposure in exposures]
     if noise == "uncertainty" and not all(have):
@@ -324,11 +315,7 @@ def find_noise_source(exposures, noise, *, warn=True):
 
 
 def measure_parameters(data, variance, bad):
-    """
-    Return `CCDParameters` that explain the variance of exposures (n, ny, nx) roughly.
-
-    They are the line through the medians of faint and of bright pixels.
-    """
+    """Return `CCDParameters` that roughly explain variances of (n, ny, nx)."""
 
     def use(part):
         known = np.isfinite(variance[part])

@@ -118,11 +118,7 @@ def _check_map(name, values, exposures, *, above=False):
 
 
 def resolve(exposures, name, value):
-    """
-    Return a value with keywords and sections replaced by what they stand for.
-
-    Maps of the detector become those of each exposure if these were aligned.
-    """
+    """Return a value with keywords and sections replaced by what they stand for."""
     if isinstance(value, str):
         pairs = enumerate(exposures, start=1)
         values = [_keyword(each, name, value, i) for i, each in pairs]

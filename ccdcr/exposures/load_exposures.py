@@ -199,11 +199,7 @@ def _check_informed(bad, exposure, name):
 
 
 def _fill(data, bad, variance, exposure, detector):
-    """
-    Fill in data (ny, nx) of an exposure without bias, and its bad pixels.
-
-    ``variance`` (ny, nx), NaN where it is unknown, is filled in unless it is None.
-    """
+    """Fill in data (ny, nx) of an exposure without bias, and its bad pixels."""
     ratio = detector.gain_ratio
     for rows in cut_bands(exposure.shape):
         values, mask, sigma = exposure.cut(rows)
@@ -237,13 +233,7 @@ _LEAST_ACCURACY = 0.02
 
 
 def measure_flux_factors(stack, bad, compute_noise, use=None):
-    """
-    Return the flux of each exposure (n, ny, nx) relative to the median one, (n,).
-
-    Factors are ratios of sums over pixels that deviate in no exposure from the median
-    of the scaled exposures. ``compute_noise`` returns the noise of an expected image,
-    ``use`` (ny, nx) limits the pixels. ValueError if there is too little signal.
-    """
+    """Return the flux of each exposure (n, ny, nx) relative to the median one, (n,)."""
     usable = np.ones(stack.shape[1:], bool) if use is None else use.copy()
     if bad is not None:
         usable &= ~bad.any(axis=0)

@@ -125,11 +125,7 @@ class ExpectedRows:
 
     @classmethod
     def from_table(cls, table, shape, gain, power):
-        """
-        Return the rows of a table; VALUE and SIGMA times a power of the gain.
-
-        ``gain`` is one number, one for each exposure, or one or n maps (ny, nx).
-        """
+        """Return the rows of a table; VALUE and SIGMA times a power of the gain."""
         order = np.argsort(table["Y"], kind="stable")
         columns = {name: np.asarray(table[name])[order] for name in EXPECTED_COLUMNS}
         places = [columns[name].astype(np.intp) - 1 for name in ("EXPOSURE", "Y", "X")]

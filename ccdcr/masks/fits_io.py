@@ -339,11 +339,7 @@ def _from_history(header):
 
 
 def _parse_history(header):
-    """
-    Return the values of the lines ``- name = value`` in which numina keeps parameters.
-
-    Values that are not understood, such as long ones that are broken, are left out.
-    """
+    """Return the values of the lines ``- name = value`` of numina's parameters."""
     lines = [str(line) for line in header.get("HISTORY", ())]
     pairs = dict(
         line[2:].split(" = ", 1)

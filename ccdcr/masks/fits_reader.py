@@ -85,11 +85,7 @@ _NUMBERS = ("P_VALUE", "SCALE", "READNOISE", "SHAPE")
 
 
 def boundaries_to_hdus(boundaries):
-    """
-    Return exact boundaries, by name of the mask, as tables.
-
-    Each boundary and each of its ``fewer`` is one table, though masks may share it.
-    """
+    """Return exact boundaries, by name of the mask, as tables."""
     masks = {}
     for name, boundary in boundaries.items():
         masks.setdefault(id(boundary), (boundary, []))[1].append(name)

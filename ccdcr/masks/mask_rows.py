@@ -50,12 +50,7 @@ def read_masks(masks, name):
 
 
 def open_masks(stack, crmasks, limit, folder=None):
-    """
-    Return a `~ccdcr.CRMaskSet`, or `MasksInFile` of a file above ``limit`` bytes.
-
-    Both give some rows by ``masks[start:stop]``. ``stack`` closes the file; a
-    compressed one is unpacked in ``folder``.
-    """
+    """Return a `~ccdcr.CRMaskSet`, or `MasksInFile` of a file above ``limit`` bytes."""
     if not isinstance(crmasks, (str, os.PathLike)):
         return read_masks(crmasks, "crmasks")
     path = check_input(crmasks, "crmasks")
@@ -70,11 +65,7 @@ def open_masks(stack, crmasks, limit, folder=None):
 
 
 class MasksInFile:
-    """
-    Masks of an uncompressed file, read by rows; ``stack`` closes its extensions.
-
-    Checks and errors are those of `CRMaskSet.read`; ``path`` is for messages.
-    """
+    """Masks of an uncompressed file, read by rows; ``stack`` closes its extensions."""
 
     def __init__(self, stack, file, path):
         self._path = path

@@ -218,12 +218,7 @@ class Tables:
 
 
 def make_tables(nodes, noise, exposure=None, factor=1.0, widening=1.0):
-    """
-    Return the `Tables` of an exposure at nodes: coordinates >= 0, ascending.
-
-    ``noise`` defines the grid; ``exposure`` (default: same) is that of the exposure,
-    whose values were divided by ``factor``; ``widening`` extends the range of tables.
-    """
+    """Return the `Tables` of an exposure at nodes: coordinates >= 0, ascending."""
     nearest = np.rint(nodes / STEP).astype(int)
     low, high = (round(limit * widening / STEP) for limit in (_BELOW, _ABOVE))
     start = nearest + low

@@ -115,13 +115,7 @@ def expected_exposures(reference, factors, offsets):
 
 
 def simulate_diagrams(expected, noise, settings, observed, use):
-    """
-    Return the `Diagram` of simulations and exposures by number of coincidences.
-
-    ``noise`` are those of the exposures, ``observed`` holds their x and y (ny, nx) and
-    ``use`` (ny, nx) the pixels that are counted. The first simulation sets the range of
-    the diagrams.
-    """
+    """Return the `Diagram` of simulations and exposures by number of coincidences."""
     # Each simulation has its own generator: threads do not change the result.
     generators = np.random.default_rng(settings.mm_seed).spawn(settings.mm_nsimulations)
     observed = {k: tuple(plane[use] for plane in pair) for k, pair in observed.items()}

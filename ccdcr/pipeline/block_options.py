@@ -170,12 +170,7 @@ _ORDER = ("general", "matched", "unmatched", "lacosmic", "mm", "display")
 def write_template(
     frames=(), *, block_id="night1", only=None, whole=False, extnum=None, known=None
 ):
-    """
-    Return the text of a YAML file with a detection, a combination, or both.
-
-    ``whole`` adds all requirements; ``known`` says by name what is taken for gain and
-    read noise that are not given.
-    """
+    """Return the text of a YAML file with a detection, a combination, or both."""
     usual = {
         "gain": " or ".join(GAIN_KEYWORDS),
         "readnoise": ", ".join(READNOISE_KEYWORDS),

@@ -300,12 +300,7 @@ class SingleImage:
 
 
 def run_detector(detector, images, parameters, *, keep=(), progress_bar=None):
-    """
-    Return the `SingleImage` of pairs of image and bad pixels, by name of the mask.
-
-    Without a detector nothing is found. Cleaned images are kept for names in ``keep``;
-    ``progress_bar`` wraps the images.
-    """
+    """Return the `SingleImage` of pairs of image and bad pixels, by mask name."""
     masks, cleaned = {}, {}
     readnoise = parameters.readnoise
     times = getattr(parameters, "times", None)

@@ -102,11 +102,7 @@ def card_text(name):
 
 @contextmanager
 def atomic_path(path, *, overwrite, remedy=_REMEDY):
-    """
-    Yield a temporary path that becomes ``path`` when the block succeeds.
-
-    If the block fails, the old file is unchanged and the folder is clean.
-    """
+    """Yield a temporary path that becomes ``path`` when the block succeeds."""
     path = check_output(path, overwrite=overwrite, remedy=remedy)
     # Keeps the suffixes: astropy compresses by them.
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")

@@ -41,11 +41,7 @@ def check_file(path, file=None):
 
 
 def check_structure(file):
-    """
-    Refuse an uncompressed FITS file whose headers claim impossible sizes.
-
-    With sizes of damaged headers readers loop for very long, or for ever.
-    """
+    """Refuse an uncompressed FITS file whose headers claim impossible sizes."""
     length, start = file.seek(0, io.SEEK_END), 0
     if length == 0:
         msg = "the file has no content"
@@ -122,12 +118,7 @@ _PUNCTUATION = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
 
 
 def write_images(path, images, *, overwrite, remedy):
-    """
-    Write pairs of header and image to a FITS file with checksums, whole or not at all.
-
-    ``image[rows]`` gives arrays of a FITS type or bool. The suffix of ``path`` says
-    how the file is compressed.
-    """
+    """Write pairs of header and image to a FITS file, whole or not at all."""
     with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
         opener = _OPENERS.get(temporary.suffix, open)
         with opener(temporary, "wb") as file:

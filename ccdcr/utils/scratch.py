@@ -36,12 +36,7 @@ _SPACE = ContextVar("scratch space", default=None)
 
 
 class ScratchSpace:
-    """
-    Arrays in temporary files that are deleted with them, under a limit of memory.
-
-    They are used from `begin` on, if all does not fit into the limit (bytes). Then
-    ``threads`` bands may be worked on at once.
-    """
+    """Arrays in temporary files that are deleted with them, under a limit of memory."""
 
     def __init__(self, limit):
         self.limit, self.active, self.threads = limit, False, 1
@@ -220,11 +215,7 @@ def in_turn(items):
 
 
 def in_parts(function, places):
-    """
-    Return what a function tells about places, index arrays (m,) in order.
-
-    Under a limit some are asked for at once, and the pages are given back.
-    """
+    """Return what a function tells about places, index arrays (m,) in order."""
     if limited() is None:
         return function(places)
     parts = zip(*(np.array_split(place, _PARTS) for place in places), strict=True)

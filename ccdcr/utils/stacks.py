@@ -84,11 +84,7 @@ def lowest(stack, bad=None):
 
 
 def mean(stack, bad=None, weights=None):
-    """
-    Return the weighted mean of good exposures (n, ...), float64; NaN where all are bad.
-
-    ``weights`` has one weight per exposure, or one per pixel of each.
-    """
+    """Return the weighted mean of good exposures (n, ...), NaN where all are bad."""
     total, norm = None, 0.0
     for i, plane in enumerate(_planes(stack, bad, 0)):
         weight = 1.0 if weights is None else weights[i]
