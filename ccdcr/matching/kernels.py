@@ -37,7 +37,7 @@ _FAINT = np.float32(400.0)  # squared sigmas
 _STEPS = ((0.5, 0.003), (0.1, 0.01), (0.03, 0.02))
 _SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivatives
 _ALIKE, _ALIKE_FREE = 0.2, 0.01  # of this, and on each tap: differences between tiles
-_PASSES = 2  # of tiles
+_EVERY = 3, 1  # pixels of a tile that count, in turn: some tell where to start
 # Weight of tiles beside, and the filled part of a tile from which on it is 0.
 _BESIDE, _DENSE_TILE, _RAMP = 0.5, 0.6, 0.4
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
@@ -378,14 +378,19 @@ class _Pixels:
             ],
         )
 
-    def equations(self, i, q, kernel):
-        """Return normal (k, k) and right (k,) of exposure i, from a kernel (k,)."""
-        difference, floor, usable = self.exposures[i]
-        residual = difference - kernel @ self.taps
-        weight = weights(residual, floor + np.float32(q**2) * self.level, usable)
-        weight *= self.level / (self.level + _FAINT * floor)
+    def equations(self, i, q, kernel, every=1):
+        """
+        Return normal (k, k) and right (k,) of exposure i, from a kernel (k,).
+
+        Of ``every`` pixels one is used, which counts for all.
+        """
+        taps, level = self.taps[:, ::every], self.level[::every]
+        difference, floor, usable = (p[::every] for p in self.exposures[i])
+        residual = difference - kernel @ taps
+        weight = weights(residual, floor + np.float32(q**2) * level, usable)
+        weight *= every * level / (level + _FAINT * floor)
         root = np.sqrt(weight, out=weight)
-        weighted = self.taps * root
+        weighted = taps * root
         right = weighted @ (root * difference)
         return _own_product(weighted).astype(np.float64), right.astype(np.float64)
 
@@ -423,11 +428,13 @@ class _Fit:
         def work(rows):
             for a, b, pixels in self._tiles(rows):
                 here, start = np.s_[:, a, b], wholes
-                for step in range(_PASSES):
-                    if step > 0:
+                for every in _EVERY:
+                    if every < _EVERY[0]:
                         start = _solve(normal[here] + prior, right[here] + near)
                     starts = start.astype(np.float32)
-                    parts = [pixels.equations(i, last, starts[i]) for i in range(n)]
+                    parts = [
+                        pixels.equations(i, last, starts[i], every) for i in range(n)
+                    ]
                     normal[here], right[here] = map(np.stack, zip(*parts, strict=True))
 
         in_threads(work, self.fits.tiling.bands())
