@@ -386,8 +386,8 @@ def _match_expected(exposures, masks, *, is_new):
         warn_of_check(check, check.levels, None)
     frames = with_level_skies(frames, measure_sky_levels(frames))
     options = make_options(requirements)
-    matched, free = match_masked(frames, masks.crmasks, options)
-    expected = find_expected(frames, matched, masks.crmasks, free)
+    matched = match_masked(frames, masks.crmasks, options)
+    expected = find_expected(frames, matched, masks.crmasks)
     table = expected_in_unit(expected, exposures, factors)
     return expected_table(table, masks.crmasks)
 

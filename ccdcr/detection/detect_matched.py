@@ -39,7 +39,7 @@ from ccdcr.matching.equivalence import NOT_REGISTERED, make_report
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
-from ccdcr.matching.match import Options, find_hits, free_exposures
+from ccdcr.matching.match import Options, find_hits
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
@@ -287,7 +287,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
-        hits = replace(hits, matched=_without_data(hits, options))
+        hits = replace(hits, matched=replace(hits.matched, masks=hits.masks))
     with stages("equivalence"):
         report = report_equivalence(
             frames,
@@ -318,9 +318,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         _mark_point_like(flags, point_like)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
-        free = free_exposures(frames, hits.matched, crmasks, options)
-        expected = find_expected(frames, hits.matched, crmasks, free)
-        del free
+        hits.matched.limited.free(hits.matched.frames.data)
+        expected = find_expected(frames, hits.matched, crmasks)
         expected = expected_in_unit(expected, exposures, factors[0])
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
@@ -353,15 +352,6 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     if not exposures.alike:
         _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
-
-
-def _without_data(hits, options):
-    """Return the `Matched` without what is not needed any more."""
-    matched = replace(hits.matched, masks=hits.masks)
-    if not options.strips:
-        return matched
-    nothing = np.broadcast_to(np.float32(0), matched.frames.data.shape)
-    return replace(matched, frames=matched.frames.replace(nothing))
 
 
 def _name_stages(requirements):

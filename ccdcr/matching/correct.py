@@ -173,21 +173,19 @@ class Limited:
         pairs = [(part.places, part.values) for part in parts]
         return cls(*map(np.concatenate, zip(*pairs, strict=True)))
 
-    def freed(self, matched):
-        """Return a copy of the matched exposures whose corrections are not limited."""
-        free = keep(matched) if limited() else matched.copy()
-        free.ravel()[self.places] = self.values
-        return free
+    def free(self, matched):
+        """Set the free values in the matched exposures, in place."""
+        matched.ravel()[self.places] = self.values
 
 
-def match(frames, scene, fits, *, strips=True, free_only=False):
+def match(frames, scene, fits, *, strips=True, hits=None):
     """
     Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
     No correction takes a pixel below -2 sigma: the other exposures would look hit
     there. The dispersion is measured without this limit. Bad and low pixels do not
-    change; saturated ones do, which may be flagged.
-    With ``free_only`` the exposures alone are returned, without this limit.
+    change; saturated ones do, which may be flagged. Pixels of ``hits`` (n, ny, nx), if
+    given, are in no strips: hits on bright structure would bend their own.
     """
     differences = empty(frames.data.shape)
 
@@ -199,7 +197,7 @@ def match(frames, scene, fits, *, strips=True, free_only=False):
             difference = _difference(frames, scene, i, part)
             difference -= correction
             if strips:
-                _match_strips(difference, frames, scene, i, part, axis=1)
+                _match_strips(difference, frames, scene, i, part, hits, axis=1)
             differences[i, rows] = difference[inside]
 
     in_threads(tiles_and_rows, fits.tiling.bands())
@@ -213,21 +211,15 @@ def match(frames, scene, fits, *, strips=True, free_only=False):
         for i in range(len(frames)):
             difference = blocks.cut(i, part)
             if strips:
-                _match_strips(difference, frames, scene, i, wide, axis=0)
+                _match_strips(difference, frames, scene, i, wide, hits, axis=0)
             difference = difference[inside]
             free[i] = reference + difference
-            if not free_only:
-                guarded = _guarded(difference, frames, scene, i, part)
-                matched[i][part] = reference + guarded
-        if free_only:
-            matched[:, *part] = free
-            return None
+            guarded = _guarded(difference, frames, scene, i, part)
+            matched[i][part] = reference + guarded
         found = Limited.find(free, matched, part)
         return _tails(free, matched[:, *part], frames, scene, part), found
 
     parts = in_threads(columns, blocks.parts)
-    if free_only:
-        return matched
     tails, found = zip(*parts, strict=True)
     dispersion = Dispersion.measure(Tails.join(tails), len(frames))
     return matched, dispersion, Limited.join(found)
@@ -288,10 +280,12 @@ def _difference(frames, scene, i, part):
     return frames.data[i][part] - scene.reference[part]
 
 
-def _match_strips(difference, frames, scene, i, part, *, axis):
+def _match_strips(difference, frames, scene, i, part, hits, *, axis):
     """Match exposure i along columns (axis 0) or rows, in place."""
     variance = match_variance(scene.reference[part], frames.noise.at(part), i)
     bad = None if frames.unused is None else frames.unused[i][part]
+    if hits is not None:
+        bad = hits[i][part] if bad is None else bad | hits[i][part]
     match_along(axis, difference, scene.structure.height[part], variance, bad)
 
 

@@ -35,16 +35,15 @@ class Expected:
     sigmas: np.ndarray
 
 
-def find_expected(frames, matched, masks, free):
+def find_expected(frames, matched, masks):
     """
     Return the `Expected` of pixels in masks (n, ny, nx) of exposures `Matched`.
 
-    ``free`` (n, ny, nx) are the exposures with corrections that are not limited.
-
     It is the mean of the exposures that are clean there, each without its correction,
-    with the correction of the flagged one. Pixels without a clean exposure have none.
+    with the correction of the flagged one; no correction is limited. Pixels without a
+    clean exposure have none.
     """
-    ny, nx = frames.shape
+    (ny, nx), free = frames.shape, matched.frames.data
 
     def work(rows):
         some = masks[:, rows].any(axis=0)

@@ -49,7 +49,6 @@ __all__ = [
     "decide",
     "decision_at",
     "find_hits",
-    "free_exposures",
     "match_exposures",
     "match_masked",
     "surroundings",
@@ -242,13 +241,16 @@ def match_exposures(frames, options, known=None, advance=None):
         if k > 0:
             scene = None
             scene = _scene(current, masks, mean=True)
-        current = masks = level = extra = None
+        # In the first pass much of the structure may be flagged.
+        hits, current, masks, level, extra = masks if k > 0 else None, *[None] * 4
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
         if k == options.passes - 1:
             fits = fit_kernels(frames, scene, fits, wholes=record.kernels)
             record.kernels = fits.wholes
-        data, after, limited = match(frames, scene, fits, strips=options.strips)
+        given = {"strips": options.strips, "hits": hits}
+        data, after, limited = match(frames, scene, fits, **given)
+        hits = None
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
         level = _smooth(scene.reference)
         current = frames.replace(data).without(None)
@@ -280,19 +282,8 @@ def match_exposures(frames, options, known=None, advance=None):
     )
 
 
-def free_exposures(frames, matched, masks, options):
-    """
-    Return corrected exposures (n, ny, nx) without limits.
-
-    Masked pixels are in no strips: hits on bright structure would bend their own.
-    """
-    if not options.strips:
-        return matched.limited.freed(matched.frames.data)
-    return match(frames.ignoring(masks), matched.scene, matched.fits, free_only=True)
-
-
 def match_masked(frames, masks, options):
-    """Return exposures `Matched` with given masks (n, ny, nx), and free of limits."""
+    """Return exposures `Matched` with given masks (n, ny, nx), free of limits."""
     tiling = Tiling.from_tile(frames.shape, options.tile)
     frames = _Record(None).measured(frames, masks)
     fitted = frames.ignoring(masks)
@@ -307,8 +298,8 @@ def match_masked(frames, masks, options):
     level, structure = _smooth(scene.reference), scene.structure
     extra = _extra_variance(after, scene, frames.noise)
     planes = scene.reference, structure.profile, level, extra
-    matched = Matched(current, masks, *planes, fits, None, after, None, limited, scene)
-    return matched, limited.freed(data)
+    limited.free(data)
+    return Matched(current, masks, *planes, fits, None, after, None, limited, scene)
 
 
 class _Record:
