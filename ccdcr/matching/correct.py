@@ -178,14 +178,14 @@ class Limited:
         matched.ravel()[self.places] = self.values
 
 
-def match(frames, scene, fits, *, strips=True, hits=None):
+def match(frames, scene, fits, *, strips=None):
     """
     Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
     No correction takes a pixel below -2 sigma: the other exposures would look hit
     there. The dispersion is measured without this limit. Bad and low pixels do not
-    change; saturated ones do, which may be flagged. Pixels of ``hits`` (n, ny, nx), if
-    given, are in no strips: hits on bright structure would bend their own.
+    change; saturated ones do, which may be flagged. There are strips if the frames
+    whose pixels tell them are given: hits on bright structure would bend their own.
     """
     differences = empty(frames.data.shape)
 
@@ -196,8 +196,8 @@ def match(frames, scene, fits, *, strips=True, hits=None):
         for i, correction in enumerate(fits.corrections(wide, terms)):
             difference = _difference(frames, scene, i, part)
             difference -= correction
-            if strips:
-                _match_strips(difference, frames, scene, i, part, hits, axis=1)
+            if strips is not None:
+                _match_strips(difference, strips, scene, i, part, axis=1)
             differences[i, rows] = difference[inside]
 
     in_threads(tiles_and_rows, fits.tiling.bands())
@@ -210,8 +210,8 @@ def match(frames, scene, fits, *, strips=True, hits=None):
         reference = scene.reference[part]
         for i in range(len(frames)):
             difference = blocks.cut(i, part)
-            if strips:
-                _match_strips(difference, frames, scene, i, wide, hits, axis=0)
+            if strips is not None:
+                _match_strips(difference, strips, scene, i, wide, axis=0)
             difference = difference[inside]
             free[i] = reference + difference
             guarded = _guarded(difference, frames, scene, i, part)
@@ -280,12 +280,10 @@ def _difference(frames, scene, i, part):
     return frames.data[i][part] - scene.reference[part]
 
 
-def _match_strips(difference, frames, scene, i, part, hits, *, axis):
+def _match_strips(difference, frames, scene, i, part, *, axis):
     """Match exposure i along columns (axis 0) or rows, in place."""
     variance = match_variance(scene.reference[part], frames.noise.at(part), i)
     bad = None if frames.unused is None else frames.unused[i][part]
-    if hits is not None:
-        bad = hits[i][part] if bad is None else bad | hits[i][part]
     match_along(axis, difference, scene.structure.height[part], variance, bad)
 
 

@@ -113,6 +113,10 @@ class Options:
     strips: bool = True
     limits: Limits = field(default_factory=Limits)
 
+    def choose(self, frames):
+        """Return the frames that tell strips, None for no strips."""
+        return frames if self.strips else None
+
 
 @dataclass(frozen=True)
 class Known:
@@ -248,9 +252,9 @@ def match_exposures(frames, options, known=None, advance=None):
         if k == options.passes - 1:
             fits = fit_kernels(frames, scene, fits, wholes=record.kernels)
             record.kernels = fits.wholes
-        given = {"strips": options.strips, "hits": hits}
-        data, after, limited = match(frames, scene, fits, **given)
-        hits = None
+        told = options.choose(frames if hits is None else frames.ignoring(hits))
+        data, after, limited = match(frames, scene, fits, strips=told)
+        hits = told = None
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
         level = _smooth(scene.reference)
         current = frames.replace(data).without(None)
@@ -293,7 +297,7 @@ def match_masked(frames, masks, options):
         fits = fit_tiles(fitted, scene, tiling)
         if k == options.passes - 1:
             fits = fit_kernels(fitted, scene, fits)
-        data, after, limited = match(fitted, scene, fits, strips=options.strips)
+        data, after, limited = match(fitted, scene, fits, strips=options.choose(fitted))
         current = frames.replace(data)
     level, structure = _smooth(scene.reference), scene.structure
     extra = _extra_variance(after, scene, frames.noise)
