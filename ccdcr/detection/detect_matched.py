@@ -287,7 +287,10 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
-        hits = replace(hits, matched=replace(hits.matched, masks=hits.masks))
+        matched = hits.matched
+        matched = replace(matched, masks=hits.masks, fits=matched.fits.without_image())
+        hits = replace(hits, matched=matched)
+        del matched
     with stages("equivalence"):
         report = report_equivalence(
             frames,

@@ -16,7 +16,7 @@ from ccdcr.utils.neighbours import (
     pixels_of,
     with_halo,
 )
-from ccdcr.utils.scratch import empty, in_turn
+from ccdcr.utils.scratch import empty
 
 __all__ = [
     "Displacement",
@@ -66,22 +66,19 @@ class Displacement:
         )
 
 
-def find_displacement(frames, background):
+def find_displacement(frames, reference, profile):
     """
     Return the most certain `Displacement` of successive exposures, or None.
 
     ``frames`` are not matched yet: matching adds a trace that is missing.
-    ``background`` (ny, nx) is the local one.
+    ``profile`` (ny, nx) is the reference above the local background.
     """
-    excess = _measure_excess(frames, background)
+    excess = _measure_excess(frames, reference, profile)
 
     def compare(i):
-        first, second = excess[i], np.empty_like(excess[i])
-        alone = np.empty(first.shape, dtype=bool)
-        for rows in in_turn(bands_in_cache(first.shape)):
-            one, other = excess[i : i + 2, rows]
-            alone[rows] = (one > 0) & (other == 0)
-            second[rows] = np.where(one == 0, other, 0)
+        first, second = (_filled(*pair, frames.shape) for pair in excess[i : i + 2])
+        alone = (first > 0) & (second == 0)
+        second[first > 0] = 0
         return _compare(alone, first, second, i + 1)
 
     found = in_threads(compare, range(len(excess) - 1), most=2)
@@ -89,19 +86,20 @@ def find_displacement(frames, background):
     return max(found, key=lambda displacement: displacement.fitting, default=None)
 
 
-def _measure_excess(frames, background):
+def _measure_excess(frames, reference, profile):
     """
-    Return the excess (n, ny, nx) over the lowest other exposure, in 3 x 3 pixels.
+    Return flat places and values of excess over the lowest other, by exposure.
 
-    It is 0 where it is noise, or where not most of the signal is missing there.
+    It is that of 3 x 3 pixels, and left out where it is noise or where not most of the
+    signal is missing in the others.
     """
-    excess = empty(frames.data.shape)
+    nx = frames.shape[1]
 
     def work(rows):
         wide, inside = with_halo(rows, _BOX // 2, frames.shape[0])
         stack, noise = frames.data[:, wide], frames.noise.at(wide)
         unused = None if frames.unused is None else frames.unused[:, wide]
-        level = background[wide]
+        background, found = reference[wide] - profile[wide], []
         for i, low in enumerate(lowest_others(stack, unused)):
             known = np.isfinite(low)
             if unused is not None:
@@ -109,12 +107,25 @@ def _measure_excess(frames, background):
             lower = np.where(known, low, stack[i])
             variance = noise.variance(lower, i) + noise.variance_of_others(lower, i)
             total = box_sums(stack[i] - lower, _BOX)
-            height = box_sums(stack[i] - level, _BOX)
+            height = box_sums(stack[i] - background, _BOX)
             least = np.maximum(_SIGMAS * _BOX * np.sqrt(variance), _MISSING * height)
-            excess[i, rows] = np.where((total > least) & known, total, 0)[inside]
+            place = np.flatnonzero(((total > least) & known)[inside])
+            found.append((place + rows.start * nx, total[inside].ravel()[place]))
+        return found
 
-    in_threads(work, bands_in_cache(frames.shape))
-    return excess
+    parts = in_threads(work, bands_in_cache(frames.shape))
+    return [
+        tuple(map(np.concatenate, zip(*pairs, strict=True)))
+        for pairs in zip(*parts, strict=True)
+    ]
+
+
+def _filled(places, values, shape):
+    """Return an image (ny, nx) of values at flat places, 0 elsewhere."""
+    image = empty(shape)
+    image.fill(0)
+    image.ravel()[places] = values
+    return image
 
 
 def _compare(alone, first, second, number):
@@ -303,7 +314,7 @@ def find_reasons(frames, matched, masks, places=None):
     (n, ny, nx) are what is flagged after matching. ``places`` (n, 2) is where the
     detector was, x and y, if exposures were aligned: its defects are displaced.
     """
-    displacement = find_displacement(frames, matched.reference - matched.profile)
+    displacement = find_displacement(frames, matched.reference, matched.profile)
     if displacement is not None and not _is_detector(displacement, places):
         return [str(displacement)]
     low = matched.frames.low
