@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy.optimize import nnls
 from scipy.stats import norm
 
 from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
@@ -19,6 +20,8 @@ __all__ = ["Expected", "find_expected"]
 _STRONG = np.float32(256)  # squared sigmas of structure that tells mismatch
 _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
+_CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
+_FITS = 4
 _AT_ONCE, _TINY = 1 << 16, np.float32(1e-12)
 
 
@@ -69,6 +72,8 @@ def find_expected(frames, matched, masks):
     mismatch = _over_dispersion(free, matched, masks, places[1:])
     mismatch *= np.maximum(2 / number[here], 1)
     mismatch = np.maximum(mismatch, shares[exposure] * square[here])
+    if len(masks) == 2:
+        mismatch = _mismatch_of_two(mismatch, free, matched, masks, places[1:])
     data = in_parts(frames.data.__getitem__, places)
     correction = data - in_parts(free.__getitem__, places)
     if frames.raw is not None:  # with the sky of its own
@@ -146,6 +151,54 @@ def _over_dispersion(free, matched, masks, here):
     extra = (np.square(strength * level) + rest) * variance
     # Higher levels have too few pixels to tell.
     return np.where(level > levels[-1], np.maximum(extra, matched.extra[here]), extra)
+
+
+def _mismatch_of_two(mismatch, free, matched, masks, here):
+    """
+    Return the variance (m,) of mismatch of two exposures, by the shape of structure.
+
+    It is the given one, but on clear structure. There it is the sum of the squares of
+    height, slope and curvature, each times a factor that clean pixels tell.
+    """
+    frames, profile = matched.frames, matched.profile
+
+    def variance(part):
+        return frames.noise.at(part).mean_variance(matched.level[part])
+
+    def is_clear(part):
+        return np.square(np.maximum(profile[part], 0)) > _CLEAR * variance(part)
+
+    step = max(matched.level.size // _ENOUGH, 1)
+    rows = np.s_[::step]
+    clean = ~masks[:, rows].any(axis=0) & is_clear(rows)
+    if frames.unused is not None:
+        clean &= ~frames.unused[:, rows].any(axis=0)
+    y, x = pixels_of(clean)
+    places = y * step, x
+    if len(y) < _LEAST:
+        return mismatch
+    square = np.square(free[0][places] - free[1][places])
+    noise, shape = 2 * variance(places), _squared_shape(profile, places)
+    factors = np.zeros(len(shape), dtype=np.float32)
+    for _ in range(_FITS):
+        total = noise + factors @ shape
+        excess = np.minimum(square, _ODD * total) - noise  # without hits
+        factors = nnls((shape / total).T, excess / total)[0].astype(np.float32)
+    shape = in_parts(partial(_squared_shape, profile), here)
+    return np.where(in_parts(is_clear, here), factors @ shape, mismatch)
+
+
+def _squared_shape(profile, places):
+    """Return squared height, slope and curvature (3, m) of structure at places."""
+    y, x = places
+    ny, nx = profile.shape
+    middle, up, down, left, right = (
+        np.maximum(profile[np.clip(y + a, 0, ny - 1), np.clip(x + b, 0, nx - 1)], 0)
+        for a, b in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+    )
+    slope = (np.square(down - up) + np.square(right - left)) / 4
+    curvature = up + down + left + right - 4 * middle
+    return np.stack([np.square(middle), slope, np.square(curvature)])
 
 
 def _levels(matched, part):
