@@ -259,13 +259,10 @@ def is_yaml(path):
     return path.suffix.lower() in {".yaml", ".yml"}
 
 
-def _no_terminal():
-    return sys.stdout is None or not sys.stdout.isatty()
-
-
 def reviewer(options):
     """Return the function that shows detections in a window, or None."""
-    if options.dry_run or getattr(options, "jobs", 1) > 1 or _no_terminal():
+    no_terminal = sys.stdout is None or not sys.stdout.isatty()
+    if options.dry_run or getattr(options, "jobs", 1) > 1 or no_terminal:
         return None
     from ccdcr.reviewing import review
 

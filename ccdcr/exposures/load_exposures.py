@@ -136,11 +136,10 @@ def load_exposures(
     bad = bad if bad.any() else None
     _check_bias(data, detector.bias)
     _warn_of_masked(bad)
-    alike = _warn_of_identical(data)
     if measured:
         found = measure_parameters(data, variance, bad)
         detector = replace(found, bias=detector.bias)
-    known = variance, measured, alike
+    known = variance, measured, _warn_of_identical(data)
     return Exposures(data, bad, unit, detector, names, headers, *known)
 
 

@@ -187,7 +187,8 @@ def _primary_header(masks, n):
             # A long text leaves no room for a comment.
             comment = "" if isinstance(value, tuple) else name
             _set(header, REQUIREMENTS[name].keyword, _card_value(value), comment)
-    meta = _provenance() | masks.meta
+    date = datetime.now(UTC).isoformat(timespec="seconds")[:19]
+    meta = {"DATE": date} | _versions() | masks.meta
     meta["HISTORY"] = _lines_of_history(masks, meta)
     for keyword, value in meta.items():
         _set_meta(header, keyword, value)
@@ -201,10 +202,6 @@ def _set(header, keyword, value, comment=""):
         image = f"{keyword.upper():8}= {repr(float(value)).upper()} / {comment}"
         header.remove(keyword)
         header.append(fits.Card.fromstring(image))
-
-
-def _provenance():
-    return {"DATE": datetime.now(UTC).isoformat(timespec="seconds")[:19]} | _versions()
 
 
 @lru_cache(maxsize=1)

@@ -326,15 +326,13 @@ def check_order(masks, exposures, names, what="crmasks"):
         warn_user(msg, ForeignMasksWarning)
     elif list(order) != list(range(len(masks))):
         listed = ", ".join(str(i + 1) for i in order)
+        names = names or [""] * len(masks)
+        labels = [names[i] or f"exposure {i + 1}" for i in order]
         msg = (
             f"the exposures are not in the order of {what}; the right order of what "
-            f"was given is {listed}: {', '.join(_label(names, i) for i in order)}"
+            f"was given is {listed}: {', '.join(labels)}"
         )
         raise ValueError(msg)
-
-
-def _label(names, i):
-    return (names[i] if names else "") or f"exposure {i + 1}"
 
 
 def _order_of_names(masks, names):

@@ -171,15 +171,10 @@ class _Scene:
     def boundary(self, name, p_value):
         """Return the boundary of a statistic, with those of fewer exposures."""
         first, *fewer = (
-            surfaces.boundary(_name_in(surfaces, name), p_value)
+            surfaces.boundary(name if name in surfaces.exceeding else GIVEN, p_value)
             for surfaces in self.surfaces
         )
         return replace(first, fewer=tuple(fewer))
-
-
-def _name_in(surfaces, name):
-    """Return the name of a statistic; unequal exposures have their own."""
-    return name if name in surfaces.exceeding else GIVEN
 
 
 def _observe_scene(observed, settings, inside):

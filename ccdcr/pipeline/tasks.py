@@ -301,6 +301,7 @@ def _parameters(task):
 
 
 def _combine(task, progress_bar):
+    limit = {} if task.mem_limit is None else {"mem_limit": task.mem_limit}
     combine(
         _aligned(task),
         task.output,
@@ -309,12 +310,8 @@ def _combine(task, progress_bar):
         overwrite_output=True,
         progress_bar=_staged(progress_bar, task, "combining"),
         **_reading(task),
-        **{"dtype": "auto"} | task.method_kwargs | _limit(task),
+        **{"dtype": "auto"} | task.method_kwargs | limit,
     )
-
-
-def _limit(task):
-    return {} if task.mem_limit is None else {"mem_limit": task.mem_limit}
 
 
 _RUN = {"detection": _detect, "combination": _combine}

@@ -128,7 +128,7 @@ def write_gallery(path, table, montages, *, progress_bar=None):
     name = table.meta["mask"]
     with PdfPages(path) as pdf:
         if not pages:
-            pdf.savefig(_empty_page(name))
+            pdf.savefig(_new_page(f"{name}: no detection is shown")[0])
         for title, rows in pages if progress_bar is None else progress_bar(pages):
             pdf.savefig(_page(f"{name}: {title}", rows, montages, (side, height)))
 
@@ -155,10 +155,6 @@ def _new_page(title):
     ax.autoscale(enable=False)
     ax.text(_LEFT, _PAGE[1] - 0.4, title, fontsize=12, va="top")
     return fig, ax
-
-
-def _empty_page(name):
-    return _new_page(f"{name}: no detection is shown")[0]
 
 
 def _page(title, rows, montages, size):

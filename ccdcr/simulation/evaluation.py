@@ -242,7 +242,8 @@ def evaluate(masks, combined, truth):
                 f"combined[{name!r}] must have the shape {shape[1:]}, got {image.shape}"
             )
             raise ValueError(msg)
-    rows = [_judge_mask("MEDIANCR", masks.mediancr, *_coincidences(truth))]
+    both = truth.coincidences(_HIT), truth.coincidences(_TRACE)
+    rows = [_judge_mask("MEDIANCR", masks.mediancr, *both)]
     hits, traces = truth.hits(_HIT), truth.hits(_TRACE)
     for i, mask in enumerate(masks.crmasks):
         rows.append(_judge_mask(f"CRMASK{i + 1}", mask, hits[i], traces[i]))
@@ -258,10 +259,6 @@ def evaluate(masks, combined, truth):
     images["rms"].info.format = ".3f"
     images["efficiency"].info.format = ".3f"
     return Evaluation(judged, images, _judge_masked(masks.crmasks, combined, truth))
-
-
-def _coincidences(truth):
-    return truth.coincidences(_HIT), truth.coincidences(_TRACE)
 
 
 def _judge_mask(name, mask, hit, trace):

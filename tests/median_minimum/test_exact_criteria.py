@@ -16,7 +16,7 @@ from astropy.nddata import CCDData
 from numpy.testing import assert_array_equal
 
 from ccdcr import detect_cosmic_rays
-from ccdcr.exceptions import NoiseModelWarning
+from ccdcr.exceptions import ImplausibleMaskWarning, NoiseModelWarning
 from ccdcr.median_minimum.exact_statistics import (
     EqualExposures,
     compared_planes,
@@ -234,7 +234,10 @@ class TestBadPixels:
 
     def test_nothing_is_good(self):
         """No mask without a good pixel."""
-        masks = detect(draw(ramp()), np.ones((3, *SHAPE), dtype=bool))
+        with pytest.warns(
+            ImplausibleMaskWarning, match="all pixels of exposure 1, 2, 3"
+        ):
+            masks = detect(draw(ramp()), np.ones((3, *SHAPE), dtype=bool))
         assert not any(mask.any() for mask in masks.planes.values())
 
 
