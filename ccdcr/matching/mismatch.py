@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from ccdcr.matching.clean_reference import low_references, means_of_others, surely_clean
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import cut_bands, median_of_nine
+from ccdcr.utils.neighbours import cut_bands, median_of_nine, with_halo
 from ccdcr.utils.scratch import in_turn
 
 __all__ = [
@@ -222,7 +222,7 @@ def _median_levels(counts):
 
 
 _BLOCK = 16  # pixels: the signal of one pixel is too uncertain
-_ENOUGH = 1 << 18  # pixels
+_ENOUGH, _PART = 1 << 18, 1 << 15  # pixels, and those at once
 _LEAST_PIXELS, _SIGNAL_BINS = 1000, 12  # pixels of a bin
 _MISMATCH = 0.1  # of the variance
 _FARTHEST = np.float32(5.0)  # sigmas
@@ -250,10 +250,14 @@ def noise_levels(frames, matched, masks, z):
     use = ~masks[:, rows].any(axis=0) & np.isfinite(z).any(axis=0)
     use &= matched.extra[rows] < np.float32(_MISMATCH) * variance
     sums = np.zeros((2, *reference.shape), dtype=np.float32)
-    deviations = _deviations(frames, matched, rows)
-    for known, deviation in zip(z, deviations, strict=True):
-        below = use & (deviation < 0) & np.isfinite(known)
-        sums += below, np.where(below, np.minimum(-deviation, _FARTHEST), 0)
+    for part in in_turn(cut_bands(reference.shape, _PART)):
+        wide, inside = with_halo(part, 1, len(rows))
+        deviations = _deviations(frames, matched, rows[wide])
+        for known, deviation in zip(z[:, part], deviations, strict=True):
+            deviation = deviation[inside]  # noqa: PLW2901
+            below = use[part] & (deviation < 0) & np.isfinite(known)
+            far = np.where(below, np.minimum(-deviation, _FARTHEST), 0)
+            sums[:, part] += below, far
     planes = (use, np.where(use, reference, 0), *sums)
     levels = _by_signal(*(_in_blocks(plane, size) for plane in planes))
     raw = frames.data if frames.raw is None else frames.raw
