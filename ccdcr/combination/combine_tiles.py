@@ -39,12 +39,7 @@ from ccdcr.masks.mask_rows import open_masks
 from ccdcr.masks.mask_set import CRMaskSet
 from ccdcr.utils.neighbours import cut_bands, number_of_threads
 
-__all__ = [
-    "bytes_per_pixel",
-    "combine_plain",
-    "combine_tiles",
-    "cut_tiles",
-]
+__all__ = ["bytes_per_pixel", "combine_plain", "combine_tiles", "cut_tiles"]
 
 _USED = 0.75  # of mem_limit; the rest is for what is not counted
 _ENOUGH = 1 << 28  # bytes of a tile above which nothing is gained

@@ -5,11 +5,7 @@ from copy import copy
 
 import numpy as np
 
-from ccdcr.combination.ccdproc_adapter import (
-    LateCombiner,
-    check_namespace,
-    get_stack,
-)
+from ccdcr.combination.ccdproc_adapter import LateCombiner, check_namespace, get_stack
 from ccdcr.combination.combination_settings import (
     CombinationSettings,
     check_dtype,

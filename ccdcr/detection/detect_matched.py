@@ -309,9 +309,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             np.logical_or(hits.masks, point_like, out=hits.masks)
     with stages("single image"):
         found, everywhere = second_opinion(
-            single_image_detector(requirements),
-            frames,
-            parameters,
+            single_image_detector(requirements), frames, parameters
         )
         log_counts(found, requirements)
     with stages("masks"):

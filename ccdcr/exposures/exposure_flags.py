@@ -12,13 +12,7 @@ from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
 from ccdcr.exceptions import short_repr
 from ccdcr.utils.neighbours import cut_bands
 
-__all__ = [
-    "FLAG_NAMES",
-    "bad_bits",
-    "flag_hdus",
-    "mask_flagged",
-    "union_of_flags",
-]
+__all__ = ["FLAG_NAMES", "bad_bits", "flag_hdus", "mask_flagged", "union_of_flags"]
 
 _PYPEIT = "BPM,CR,SATURATION,MINCOUNTS,OFFSLITS,IS_NAN,IVAR0,IVAR_NAN,EXTRACT"
 _GEMINI = "BAD_PIXEL,NON_LINEAR,SATURATED,COSMIC_RAY,NO_DATA,OVERLAP,UNILLUMINATED"

@@ -31,12 +31,7 @@ from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import bands_in_cache, cut_bands, dilate, in_threads
 from ccdcr.utils.scratch import empty, release, zeros
 
-__all__ = [
-    "Exposures",
-    "load_exposures",
-    "measure_flux_factors",
-    "scale_factors",
-]
+__all__ = ["Exposures", "load_exposures", "measure_flux_factors", "scale_factors"]
 
 
 @dataclass(frozen=True)

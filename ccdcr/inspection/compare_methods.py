@@ -75,12 +75,7 @@ class MethodComparison:
 
 
 def compare_methods(
-    ccds,
-    masks,
-    *,
-    nsigma=5.0,
-    use_lamedian=False,
-    apply_flux_factor=None,
+    ccds, masks, *, nsigma=5.0, use_lamedian=False, apply_flux_factor=None
 ):
     """
     Combine the exposures by all methods and compare the results.

@@ -13,11 +13,7 @@ from astropy import units as u
 
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_parameters import check_noise_source
-from ccdcr.requirements.requirement_table import (
-    ALIASES,
-    REQUIREMENTS,
-    number,
-)
+from ccdcr.requirements.requirement_table import ALIASES, REQUIREMENTS, number
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils.files import load_mappings, none_if_named
 from ccdcr.utils.scratch import to_bytes

@@ -6,11 +6,7 @@ from ccdcr.plotting.plot_combinations import (
     plot_comparison,
     plot_stamps,
 )
-from ccdcr.plotting.plot_detections import (
-    plot_detections,
-    plot_deviations,
-    plot_masks,
-)
+from ccdcr.plotting.plot_detections import plot_detections, plot_deviations, plot_masks
 from ccdcr.plotting.plot_diagram import plot_boundary, plot_diagram
 from ccdcr.plotting.plot_exposures import (
     plot_equivalence,

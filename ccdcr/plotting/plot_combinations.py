@@ -19,15 +19,7 @@ __all__ = ["comparison_size", "plot_combinations", "plot_comparison", "plot_stam
 
 
 def plot_stamps(
-    ccds,
-    masks,
-    *,
-    x,
-    y,
-    name="MEDIANCR",
-    semiwindow=None,
-    color_scale=None,
-    fig=None,
+    ccds, masks, *, x, y, name="MEDIANCR", semiwindow=None, color_scale=None, fig=None
 ):
     """
     Draw a stamp of each exposure, of their median, the mask and the corrected image.

@@ -315,10 +315,7 @@ def _draw_mask(ax, name, mask, color):
     )
 
 
-_LIMITS = {
-    "high": "ma_high: hit",
-    "low": "ma_low: hit, if joined to one",
-}
+_LIMITS = {"high": "ma_high: hit", "low": "ma_low: hit, if joined to one"}
 
 
 def plot_deviations(masks, *, unit="adu", fig=None):

@@ -147,8 +147,7 @@ def number(minimum=None, *, above=False):
     """Return a kind for a finite number, >= ``minimum`` or, if ``above``, > it."""
     limit = "" if minimum is None else f" {'>' if above else '>='} {minimum:g}"
     return Kind(
-        f"a finite number{limit}",
-        lambda value: _within(_real(value), minimum, above),
+        f"a finite number{limit}", lambda value: _within(_real(value), minimum, above)
     )
 
 

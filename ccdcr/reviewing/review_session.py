@@ -11,11 +11,7 @@ from ccdcr.plotting.figure_style import (
     get_extent,
     image_norm,
 )
-from ccdcr.report.report_figures import (
-    comparison_figure,
-    detection_table,
-    make_figures,
-)
+from ccdcr.report.report_figures import comparison_figure, detection_table, make_figures
 from ccdcr.reviewing.boundary_review import BoundaryReview
 
 __all__ = ["Window", "has_windows", "review"]
@@ -274,10 +270,7 @@ class _Stamps:
 
     def show(self, title):
         """Show the stamps until they are answered or left."""
-        keys = {
-            "e": (self._next, "next exposure"),
-            "b": (self._all, "all"),
-        }
+        keys = {"e": (self._next, "next exposure"), "b": (self._all, "all")}
         if self._ask:
             answers = {
                 "y": "cosmic ray",

@@ -218,10 +218,7 @@ class _Longslit:
         sky_lines = _draw_lines(shape[1], 14, (12, 3000), rng)
         object_lines = _draw_lines(shape[1], 130, (50, 800), rng)
         n_dust = max(shape[0] // 40, 1)
-        dust = [
-            rng.uniform(0, shape[0], n_dust),
-            rng.uniform(0.01, 0.06, n_dust),
-        ]
+        dust = [rng.uniform(0, shape[0], n_dust), rng.uniform(0.01, 0.06, n_dust)]
         return cls(shape, sky_lines, object_lines, np.stack(dust))
 
     def render(self, dx, dy, seeing, lines=1.0):

@@ -18,13 +18,7 @@ from ccdcr.simulation.cosmic_rays import _cosmic_rays
 from ccdcr.simulation.evaluation import Simulation, broadcast
 from ccdcr.simulation.scenes import _SCENES
 
-__all__ = [
-    "image_shape",
-    "number",
-    "per_exposure",
-    "shifts",
-    "simulate_exposures",
-]
+__all__ = ["image_shape", "number", "per_exposure", "shifts", "simulate_exposures"]
 
 
 def number(value, name, minimum=None, *, above=False):
