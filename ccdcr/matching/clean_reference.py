@@ -18,6 +18,7 @@ __all__ = [
     "expected_low",
     "expected_values",
     "low_references",
+    "lower_middle",
     "lowest_others",
     "lowest_planes",
     "majority",
@@ -50,6 +51,13 @@ def expected_low(n):
     """
     rank = np.arange(1, surely_clean(n) + 1)
     return float(ndtri((rank - 0.375) / (n - 1 + 0.25)).mean())
+
+
+def lower_middle(n):
+    """Return the mean of the lower one of two in the middle of n, in sigmas; or 0."""
+    if n % 2 or n == 2:
+        return 0.0
+    return float(ndtri((n / 2 - 0.375) / (n + 0.25)))
 
 
 def lowest_planes(stack, number, bad=None):

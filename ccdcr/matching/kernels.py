@@ -22,6 +22,7 @@ from ccdcr.utils.neighbours import (
     dilate,
     in_threads,
     pixels_of,
+    running,
     with_halo,
 )
 from ccdcr.utils.scratch import empty, in_turn
@@ -31,10 +32,11 @@ __all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
 _HALF = 2  # pixels on each side of the middle of a kernel
 _THRESHOLD, _GROW = np.float32(5.0), 2  # sigmas of structure, and pixels around
 # Taps of faint structure are noise, which attenuates a kernel: half the weight here.
+# Beside what is bright they are not, and without wings a kernel is wrong there.
 _FAINT = np.float32(400.0)  # squared sigmas
 # Steps of the whole image: tolerance of mismatch on structure, and the prior of taps
 # that are free: first only flux, shift and seeing, as a hit bends a free kernel.
-_STEPS = ((0.5, 0.003), (0.1, 0.01), (0.03, 0.02))
+_STEPS = ((0.5, 0.003), (0.1, 0.01), (0.01, 0.02))
 _SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivatives
 _ALIKE, _ALIKE_FREE = 0.2, 0.01  # of this, and on each tap: differences between tiles
 _EVERY = 3, 1  # pixels of a tile that count, in turn: some tell where to start
@@ -362,11 +364,13 @@ class _Pixels:
     """
     Pixels (m,) of a fit: ``taps`` (k, m) and the squared ``level`` of structure (m,).
 
-    ``exposures`` are the difference, its variance and what is usable, each (m,).
+    ``around`` is the highest level that the taps see. ``exposures`` are the difference,
+    its variance and what is usable, each (m,).
     """
 
     taps: np.ndarray
     level: np.ndarray
+    around: np.ndarray
     exposures: list
 
     @classmethod
@@ -376,6 +380,7 @@ class _Pixels:
         return cls(
             np.concatenate([part.taps for part in parts], axis=1),
             np.concatenate([part.level for part in parts]),
+            np.concatenate([part.around for part in parts]),
             [
                 list(map(np.concatenate, zip(*planes, strict=True)))
                 for planes in exposures
@@ -388,11 +393,12 @@ class _Pixels:
 
         Of ``every`` pixels one is used, which counts for all.
         """
-        taps, level = self.taps[:, ::every], self.level[::every]
+        taps = self.taps[:, ::every]
+        level, around = self.level[::every], self.around[::every]
         difference, floor, usable = (p[::every] for p in self.exposures[i])
         residual = difference - kernel @ taps
         weight = weights(residual, floor + np.float32(q**2) * level, usable)
-        weight *= every * level / (level + _FAINT * floor)
+        weight *= every * around / (around + _FAINT * floor)
         root = np.sqrt(weight, out=weight)
         weighted = taps * root
         right = weighted @ (root * difference)
@@ -468,6 +474,9 @@ class _Fit:
             return
         tiling = self.fits.tiling
         level, planes = self._planes(rows)
+        wide, inside = with_halo(rows, _HALF, len(self.fitted))
+        around = self.scene.structure.square(wide)
+        around = running(np.maximum, around, 2 * _HALF + 1)[inside]
         tiles = range(*tiling.rows_of_tiles(rows).indices(tiling.number[0]))
         for a, b in product(tiles, range(tiling.number[1])):
             tile = [
@@ -481,7 +490,8 @@ class _Fit:
                 continue
             here = _from(rows.start, places)
             exposures = [[plane[here].ravel() for plane in parts] for parts in planes]
-            yield a, b, _Pixels(self.taps.at(places), level[here].ravel(), exposures)
+            levels = level[here].ravel(), around[here].ravel()
+            yield a, b, _Pixels(self.taps.at(places), *levels, exposures)
 
     def _planes(self, rows):
         """Return squared level, and difference, variance and use of each exposure."""

@@ -11,6 +11,7 @@ from ccdcr.matching.clean_reference import (
     REACH,
     clean_reference,
     expected_values,
+    lower_middle,
     mean_reference,
     means_of_others,
 )
@@ -34,6 +35,7 @@ from ccdcr.utils.neighbours import (
     groups_with_seed,
     in_threads,
     median_of_nine,
+    running,
     with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
@@ -256,7 +258,7 @@ def match_exposures(frames, options, known=None, advance=None):
         data, after, limited = match(frames, scene, fits, strips=told)
         hits = told = None
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
-        level = _smooth(scene.reference)
+        level = _level(scene, frames.noise)
         current = frames.replace(data).without(None)
         masks = first_masks(current, options.limits, level, extra)
         current = record.without_low(current, masks, scene, extra)
@@ -299,7 +301,7 @@ def match_masked(frames, masks, options):
             fits = fit_kernels(fitted, scene, fits)
         data, after, limited = match(fitted, scene, fits, strips=options.choose(fitted))
         current = frames.replace(data)
-    level, structure = _smooth(scene.reference), scene.structure
+    level, structure = _level(scene, frames.noise), scene.structure
     extra = _extra_variance(after, scene, frames.noise)
     planes = scene.reference, structure.profile, level, extra
     limited.free(data)
@@ -363,12 +365,14 @@ def _first_scene(frames, masks, tiling, limits):
 
     In tiles where much of the structure is flagged the exposures differ. Only flags
     that no mismatch makes count there, and the reference is the mean: the lowest
-    exposures would have edges that none has.
+    exposures would have edges that none has. So are the tiles beside: a trace on their
+    border would have one.
     """
     scene = _scene(frames, masks)
     unlike = _unlike_tiles(frames, masks, scene, tiling)
     if not unlike.any():
         return masks, scene
+    unlike = running(np.logical_or, unlike, 3)
     unlike = np.repeat(np.repeat(unlike, tiling.size[0], 0), tiling.size[1], 1)
     unlike = unlike[tuple(map(slice, frames.shape))]
     extra = np.square(_UNLIKE * scene.structure.level()) * unlike
@@ -442,13 +446,24 @@ def _reference(frames, masks, function, where=None):
     return keep(fill_from_nearest(reference, nowhere))
 
 
-def _smooth(image):
-    """Return the median of 3 x 3 pixels."""
+def _level(scene, noise):
+    """
+    Return the reference without noise: the median of 3 x 3 pixels, (ny, nx).
+
+    The lower one of two exposures in the middle is low by a part of sigma, but where
+    the reference is the mean.
+    """
+    image, fitted, low = scene.reference, scene.fitted, lower_middle(len(noise))
     smooth = empty(image.shape)
 
     def work(rows):
         wide, inside = with_halo(rows, 1, len(image))
         smooth[rows] = median_of_nine(image[wide])[inside]
+        if low:
+            sigma = np.sqrt(noise.at(rows).mean_variance(smooth[rows]))
+            if fitted is not None:
+                sigma *= ~fitted[rows]
+            smooth[rows] -= np.float32(low) * sigma
 
     in_threads(work, bands_in_cache(image.shape))
     return smooth

@@ -104,6 +104,18 @@ class TestFit:
         assert_allclose(empty - fits.wholes[1], 0, atol=0.01)
         assert_allclose(empty[..., :-1].sum(axis=-1), 0.1, atol=0.005)
 
+    def test_wings(self, rng):
+        """Where a bright trace ends the kernels are right within the noise, too."""
+        y = np.indices(SHAPE)[0]
+        pairs = zip((1.91, 2.11, 2.28), (-0.2, 0, -0.28), strict=True)
+        stack = [20 + 2600 * np.exp(-(((y - 50 - d) / w) ** 2) / 2) for w, d in pairs]
+        noisy = rng.poisson(stack) + rng.normal(0, 3, (3, *SHAPE))
+        reference = noisy.mean(axis=0).astype(np.float32)
+        _, correct, sigma = fit(reference, noisy)
+        true = stack - np.mean(stack, axis=0)
+        wrong = (correct(slice(0, SHAPE[0])) - true) / sigma
+        assert np.abs(wrong.mean(axis=2)).max() < 0.8
+
     def test_no_structure(self):
         """Without structure the corrections are those of the terms."""
         reference = np.full(SHAPE, 100, dtype=np.float32)
