@@ -147,7 +147,7 @@ def _no_room(number, what, folder=None, more=""):
     remedy = "free some room" if folder else "set TMPDIR to a folder with more room"
     msg = (
         f"{os.strerror(number)}: mem_limit needs {what} in "
-        f"{folder or tempfile.gettempdir()}; {remedy}, or give a larger mem_limit{more}"
+        f"{folder or tempfile.gettempdir()}; {remedy}, or give a larger limit{more}"
     )
     return OSError(number, msg)
 
@@ -157,7 +157,7 @@ def _check_room(size, whole):
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if size > free:
         what = f"{size:.3g} bytes for temporary files, and there are {free:.3g},"
-        more = f" (none are needed from {whole:.3g} on)"
+        more = f" (from {whole:.3g} bytes on none are needed)"
         raise _no_room(errno.ENOSPC, what, more=more)
 
 

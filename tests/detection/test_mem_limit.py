@@ -160,7 +160,7 @@ class TestLimits:
         """A disk without room is an error before any work, that says what to do."""
         usage = shutil.disk_usage("/")._replace(free=1e5)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-        text = "mem_limit needs .* in .*; set TMPDIR to .*, or give a larger mem_limit"
+        text = "mem_limit needs .* in .*; set TMPDIR to .*, or give a larger limit"
         with pytest.raises(OSError, match=text) as error:
             detect(exposures(2), mem_limit=LIMIT)
         assert error.value.errno == errno.ENOSPC
