@@ -45,6 +45,7 @@ _BESIDE, _DENSE_TILE, _RAMP = 0.5, 0.6, 0.4
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
 _DENSE = 0.5  # of a part: all pixels are as quick as these
 _AT_ONCE = 256  # pixels
+_BEYOND = np.float32(4)  # squared error of what is outside, of its last change
 _CONSTANT = 1e-6  # prior of the constant, 1 / variance
 _STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
 
@@ -201,6 +202,24 @@ class KernelFits:
             kernels[i, a, b] * (p * q)[:, np.newaxis]
             for (a, p), (b, q) in product(*sides)
         )
+
+    def beyond_edges(self, profile):
+        """
+        Return rows, columns and variance (m,) of structure that is cut by an edge.
+
+        Taps outside go on as the last two pixels do, with an error of that change.
+        """
+        half, edge = self.taps.half, empty(self.fitted.shape, bool)
+        edge[:] = self.fitted
+        edge[half:-half, half:-half] = False
+        y, x = pixels_of(edge)
+        steps = zip((y, x), _tap_places(half), profile.shape, strict=True)
+        nearest = (np.clip(k + d[:, np.newaxis], 0, n - 1) for k, d, n in steps)
+        change = self.taps.at((y, x))[:-1] - profile[tuple(nearest)]
+        square = np.zeros(len(y), dtype=np.float32)
+        for i in range(len(self.kernels)):
+            square += np.square(np.einsum("mt,tm->m", self.at(i, y, x), change))
+        return y, x, _BEYOND * square / len(self.kernels)
 
     def _sides(self, axis, place):
         """Return the tiles before and after places (m,) with their shares."""

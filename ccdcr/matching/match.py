@@ -258,6 +258,9 @@ def match_exposures(frames, options, known=None, advance=None):
         data, after, limited = match(frames, scene, fits, strips=told)
         hits = told = None
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
+        if k == options.passes - 1:
+            y, x, more = fits.beyond_edges(scene.structure.profile)
+            extra[y, x] += more
         level = _level(scene, frames.noise)
         current = frames.replace(data).without(None)
         masks = first_masks(current, options.limits, level, extra)

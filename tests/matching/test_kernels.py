@@ -11,8 +11,8 @@ from ccdcr import detect_cosmic_rays
 from ccdcr.matching.clean_reference import mean_reference
 from ccdcr.matching.correct import Scene
 from ccdcr.matching.frames import Frames, Noise, find_structure
-from ccdcr.matching.kernels import Taps, fit_kernels
-from ccdcr.matching.match_tiles import Tiling, fit_tiles, make_terms
+from ccdcr.matching.kernels import KernelFits, Taps, fit_kernels
+from ccdcr.matching.match_tiles import TileFits, Tiling, fit_tiles, make_terms
 
 GAIN, READNOISE = 1.4, 4.74
 SHAPE = 150, 170
@@ -169,3 +169,20 @@ def test_bright_trace(n, ratio, level):
     masks = detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE, ma_satlevel=level)
     y, x = np.indices(masks.shape)
     assert not masks.crmasks[:, np.abs(y - 50 - 0.007 * x) < 8].any()
+
+
+def test_beyond_edges():
+    """What is outside of an edge has an error of twice the last change."""
+    shape = 30, 40
+    profile = np.broadcast_to(np.float32(7) * np.arange(40, dtype=np.float32), shape)
+    tiles = TileFits(Tiling.from_tile(shape, 60), None, None)
+    kernels = np.zeros((2, 1, 1, 26))
+    kernels[:, 0, 0, 11] = 0.1, -0.1  # shifts by 0.2 pixel along x
+    kernels[:, 0, 0, 13] = -0.1, 0.1
+    taps, fitted = Taps.of_image(profile, 2), profile > 100
+    fits = KernelFits(tiles, taps, fitted, None, kernels)
+    y, x, variance = fits.beyond_edges(profile)
+    inside = (y >= 2) & (y < 28)
+    assert set(x[inside]) == {38, 39}
+    assert_allclose(variance[x < 39], 0)
+    assert_allclose(variance[x == 39], (2 * 0.1 * 7) ** 2, rtol=1e-5)
