@@ -186,8 +186,8 @@ class TestValues:
             ({"readnoise": 1e30}, "readnoise must be up to 1e"),
             ({"bias": -1e39}, "bias must be up to 1e"),
             ({"bias": 1e6}, r"bias must not exceed all values .* got 1e\+06"),
-            ({"flux_factor": [1e-30, 1, 1]}, "flux_factor must be from 0.01 to"),
-            ({"flux_factor": [0.05, 1, 50]}, "flux_factor must be from 0.01 to"),
+            ({"flux_factor": [1e-30, 1, 1]}, "flux_factor must be from 1e-06 to"),
+            ({"flux_factor": [0.001, 1, 50]}, "the largest up to 10000 times"),
         ],
     )
     def test_refused(self, method, options, message):

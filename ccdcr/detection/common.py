@@ -212,7 +212,7 @@ def begin_limited(space, crmethod, n, shape):
     space.begin(whole + band, least, band, what, files)
 
 
-_MOST_FLUX = 100.0
+_MOST_FLUX, _MOST_RATIO = 1e6, 1e4
 
 
 def least_exposures(requirements):
@@ -245,11 +245,11 @@ def _check_flux_factor(value):
     if value in {None, "auto"}:
         return
     low, high = np.min(value), np.max(value)
-    if low < 1 / _MOST_FLUX or high > _MOST_FLUX or high > _MOST_FLUX * low:
+    if low < 1 / _MOST_FLUX or high > _MOST_FLUX or high > _MOST_RATIO * low:
         limits = f"{1 / _MOST_FLUX:g} to {_MOST_FLUX:g}"
         msg = (
             f"flux_factor must be from {limits}, and the largest up to "
-            f"{_MOST_FLUX:g} times the smallest, got {value}"
+            f"{_MOST_RATIO:g} times the smallest, got {value}"
         )
         raise ValueError(msg)
 

@@ -307,9 +307,12 @@ def scale_factors(exposures, given=None):
         listed = ", ".join(f"{time:g}" for time in times)
         msg = (
             f"the exposure times differ (EXPTIME {listed}) and the pixels much less, "
-            "as if the exposures were scaled already; EXPTIME is not used. Give "
-            "flux_factor=1 to confirm this, or flux_factor='auto'"
+            "as if the exposures were scaled already; EXPTIME is not used. "
         )
+        if _alike(exposures):
+            msg += "Give flux_factor=1 to confirm this, or flux_factor='auto'"
+        else:
+            msg += "Their structure differs, too: check that they show the same field"
         warn_user(msg, FluxScaleWarning)
         return flux / np.median(flux), None
     return times * flux / np.median(times * flux), "EXPTIME"
@@ -318,6 +321,7 @@ def scale_factors(exposures, given=None):
 _SAME = 0.01  # relative difference of exposure times that is ignored
 _BLOCK, _MOST_BLOCKS, _LEAST_BLOCKS = 4, 1 << 16, 20
 _SIGMAS, _RELIABLE = 5.0, 4.0  # of structure, of the difference between the ratios
+_CORRELATED = 0.5  # structure of exposures of one field
 
 
 def _contradicted(exposures, flux, expected):
@@ -338,6 +342,17 @@ def _contradicted(exposures, flux, expected):
     mean = max(levels.mean(), np.finfo(float).tiny)
     errors = sigmas / mean / np.sqrt(blocks.shape[1])
     return _nearer_to_one(levels / mean, errors, expected)
+
+
+def _alike(exposures):
+    """Return whether bright structure is the same in all, or there is none."""
+    blocks = _block_medians(exposures)
+    structure = blocks - np.median(blocks, axis=1)[:, np.newaxis]
+    sigmas = 1.48 * np.median(np.abs(structure), axis=1)[:, np.newaxis]
+    bright = (structure > _SIGMAS * sigmas).any(axis=0)
+    if np.count_nonzero(bright) < _LEAST_BLOCKS:
+        return True
+    return np.corrcoef(structure[:, bright]).min() > _CORRELATED
 
 
 def _nearer_to_one(ratios, errors, expected):

@@ -105,6 +105,27 @@ class TestFactors:
         assert "flux_factor=1" in text
         assert masks.flux_factor.tolist() == [1] * len(times)
 
+    def test_other_field(self):
+        """Where exposures do not show the same no factors are proposed."""
+        ccds, _ = make((600, 25), scaled=True, structure=True)
+        ccds[1].data = ccds[1].data[::-1].copy()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            detect_cosmic_rays(ccds, **KNOWN)
+        (text,) = [str(w.message) for w in caught if w.category is FluxScaleWarning]
+        assert text.endswith("check that they show the same field")
+
+    @pytest.mark.parametrize("given", [[600, 25], [1, 1 / 24]])
+    def test_far_factors(self, given):
+        """Factors of any scale give the same masks."""
+        ccds, _ = make((600, 25))
+        masks, same = (
+            detect_cosmic_rays(ccds, flux_factor=factors, **KNOWN)
+            for factors in ([24, 1], given)
+        )
+        assert masks.crmasks.any()
+        assert np.count_nonzero(masks.crmasks ^ same.crmasks) <= 2
+
     @pytest.mark.parametrize("times", [(600, 600, 300), (200, 1000), (100, 105, 100)])
     @pytest.mark.parametrize("options", [{}, STARS, {"moon": 400} | STARS])
     def test_no_contradiction(self, times, options):
