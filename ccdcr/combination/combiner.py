@@ -2,6 +2,7 @@
 """A ccdproc Combiner with methods that remove cosmic rays."""
 
 from copy import copy
+from functools import wraps
 
 import numpy as np
 
@@ -72,12 +73,34 @@ _OPTIONS = """
 """
 
 
-def _with_options(where, statistic):
-    """Append the common sections to the docstring of a method."""
+def _combination(where, statistic):
+    """Return a decorator of a name and a docstring that makes a method of them."""
     given = {"where": where, "statistic": statistic}
 
-    def decorate(method):
-        method.__doc__ = f"{method.__doc__.rstrip()}\n{_OPTIONS.format(**given)}"
+    def decorate(named):
+        name = named.__name__.removesuffix("_combine")
+
+        @wraps(named)
+        def method(
+            self,
+            *,
+            use_lamedian=False,
+            use_expected=None,
+            apply_flux_factor=None,
+            uncertainty="propagate",
+            scale_to=None,
+        ):
+            return self._combine(
+                name,
+                scale_to,
+                use_lamedian=use_lamedian,
+                use_expected=use_expected,
+                apply_flux_factor=apply_flux_factor,
+                uncertainty=uncertainty,
+            )
+
+        del method.__wrapped__  # whose signature is another one
+        method.__doc__ = f"{named.__doc__.rstrip()}\n{_OPTIONS.format(**given)}"
         return method
 
     return decorate
@@ -187,111 +210,47 @@ class CRCombiner(LateCombiner):
             check_order(value, self._exposures, None)
         self._crmasks = value
 
-    @_with_options(" at every MEDIANCR pixel", "median of all, there too")
-    def mediancr_combine(
-        self,
-        *,
-        use_lamedian=False,
-        use_expected=None,
-        apply_flux_factor=None,
-        uncertainty="propagate",
-        scale_to=None,
-    ):
+    @_combination(" at every MEDIANCR pixel", "median of all, there too")
+    def mediancr_combine(self):
         """
         Combine by the median, and by the minimum where MEDIANCR is set.
 
         Pixels of MEDIANCR are hit in half of the exposures or more, so that the median
         is wrong.
         """
-        return self._combine(
-            "mediancr",
-            scale_to,
-            use_lamedian=use_lamedian,
-            use_expected=use_expected,
-            apply_flux_factor=apply_flux_factor,
-            uncertainty=uncertainty,
-        )
 
-    @_with_options(
+    @_combination(
         "\n            where MEANCRT and MEDIANCR are both set",
         "median of\n            all where MEANCRT is set",
     )
-    def meancrt_combine(
-        self,
-        *,
-        use_lamedian=False,
-        use_expected=None,
-        apply_flux_factor=None,
-        uncertainty="propagate",
-        scale_to=None,
-    ):
+    def meancrt_combine(self):
         """
         Combine by the mean, and by `mediancr_combine` where MEANCRT is set.
 
         Pixels of MEANCRT are hit in any exposure, so that the mean is wrong. The mean
         has less noise than the median and uses the weights of the combiner.
         """
-        return self._combine(
-            "meancrt",
-            scale_to,
-            use_lamedian=use_lamedian,
-            use_expected=use_expected,
-            apply_flux_factor=apply_flux_factor,
-            uncertainty=uncertainty,
-        )
 
-    @_with_options("\n            where no exposure is left", "mean of all")
-    def meancr_combine(
-        self,
-        *,
-        use_lamedian=False,
-        use_expected=None,
-        apply_flux_factor=None,
-        uncertainty="propagate",
-        scale_to=None,
-    ):
+    @_combination("\n            where no exposure is left", "mean of all")
+    def meancr_combine(self):
         """
         Combine by the mean over the exposures that are not hit.
 
         Each exposure has its own mask CRMASKi. If all exposures are hit, the result is
         their minimum. The weights of the combiner are used.
         """
-        return self._combine(
-            "meancr",
-            scale_to,
-            use_lamedian=use_lamedian,
-            use_expected=use_expected,
-            apply_flux_factor=apply_flux_factor,
-            uncertainty=uncertainty,
-        )
 
-    @_with_options(
+    @_combination(
         "\n            where no exposure is left or MEANCR is set",
         "mean of\n            all where MEANCR is not set",
     )
-    def meancr2_combine(
-        self,
-        *,
-        use_lamedian=False,
-        use_expected=None,
-        apply_flux_factor=None,
-        uncertainty="propagate",
-        scale_to=None,
-    ):
+    def meancr2_combine(self):
         """
         Combine by `meancr_combine`, and by the minimum where MEANCR is set.
 
         In the pixels of MEANCR the result of `meancr_combine` still looks like a cosmic
         ray. Not every mask set has this mask.
         """
-        return self._combine(
-            "meancr2",
-            scale_to,
-            use_lamedian=use_lamedian,
-            use_expected=use_expected,
-            apply_flux_factor=apply_flux_factor,
-            uncertainty=uncertainty,
-        )
 
     def exposure_map(self, method="meancr", *, use_expected=None):
         """
