@@ -2,6 +2,7 @@
 """Registration of exposures: their offsets and what rotation and scale add."""
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -198,14 +199,17 @@ def measure_registration(stack, bad=None, *, refine=False):
     def measure(i):
         pair = images[0].alike(images[i]), images[i].alike(images[0])
         found = [v * binning for v in _measure_pair(*pair, _MATTERS / binning)]
-        if refine and np.isfinite(found[0]).any():
-            found = _refine(first, good(i), pair, found, binning)
+        if refine or np.isnan(found[0]).all():
+            found = _refine(first, partial(good, i), pair, found, binning)
         return found
+
+    @lru_cache(maxsize=1)
+    def first():
+        return good(0)
 
     def good(i):
         return _Good.from_image(stack[i], None if bad is None else bad[i])
 
-    first = good(0) if refine else None
     images = in_threads(prepare, range(len(stack)), most=2)
     pairs = [(np.zeros(2), np.zeros((4, 2)), np.zeros(2))]
     pairs += in_threads(measure, range(1, len(stack)), most=2)
@@ -690,20 +694,30 @@ class _Good:
 
 
 def _refine(first, second, structure, found, binning):
-    """Return offset, corners and errors of a pair from the pixels themselves."""
+    """
+    Return offset, corners and errors of a pair from the pixels themselves.
+
+    Where ``found`` knows no offset, the roughest one is refined. ``first`` and
+    ``second`` return a `_Good` image each.
+    """
     offset, corners, errors = found
-    shape = first.image.shape
+    if lost := np.isnan(offset).all():
+        near = _find_offset(*structure)
+        if near is None:
+            return found
+        offset, errors = binning * np.array(near, dtype=float), np.full(2, np.inf)
+        corners = np.tile(offset, (4, 1))
     y, x = _places_in_common(*structure, np.nan_to_num(offset) / binning, binning)
-    values, known, _ = first.at(y.astype(float), x.astype(float))
-    points = np.stack([y, x], axis=-1)[known]
-    if len(points) < _LEAST_POINTS:
+    first, second = first(), second()
+    values, good, _ = first.at(y.astype(float), x.astype(float))
+    if np.count_nonzero(good) < _LEAST_POINTS:
         return found
-    pixels = points, values[known], first.noise
+    pixels = np.stack([y, x], axis=-1)[good], values[good], first.noise
     known = np.isfinite(offset)
     start = np.append(np.nan_to_num(offset), (0, 0))
-    turn = corners - start[:2]
+    turn, spread = corners - start[:2], np.full(4, np.inf)
     if known.all():
-        outer = _corners(shape)
+        outer = _corners(first.image.shape)
         start[2:] = np.linalg.lstsq(outer.reshape(8, 2), turn.ravel(), rcond=None)[0]
         fitted, spread = _fit_terms(pixels, second, start, [0, 1, 2, 3])
         if np.isfinite(spread).all():
@@ -712,10 +726,13 @@ def _refine(first, second, structure, found, binning):
             errors = [errors[0], spread[2:].max()]
         start[2:] = 0
     axes = np.flatnonzero(known)
-    fitted, spread = _fit_terms(pixels, second, start, axes)
-    if np.isfinite(spread).all() and np.abs(fitted - start).max() < _STRAY / 2:
+    if np.abs(turn).max() < _MOST_SHIFT:  # fewer terms are more accurate
+        fitted, spread = _fit_terms(pixels, second, start, axes)
+    if np.isfinite(spread).all() and np.abs(fitted - start)[:2].max() < _STRAY / 2:
         offset = np.where(known, fitted[:2], np.nan)
         errors = [spread[axes].max(), errors[1]]
+    if lost and not max(errors) < _MOST_SHIFT:
+        return found
     return offset, np.nan_to_num(offset) + turn, np.array(errors)
 
 

@@ -79,6 +79,16 @@ class TestOffsets:
         assert not found.registered
         assert_allclose(found.distortion, 4, atol=0.3)
 
+    def test_lost_rotation(self):
+        """Few stars that are rotated are as alike at no offset."""
+        angle = np.rad2deg(2.4 / (np.hypot(*SHAPE) / 2))
+        data = exposures("stars", [(0, 0)] * 2, 39, [0, angle])[:, :200, :220]
+        found = measure_registration(data)
+        assert not found.registered
+        # The part of the image is as much smaller.
+        corner = 1.2 * np.hypot(200, 220) / np.hypot(*SHAPE)
+        assert_allclose(found.distortion, corner, atol=0.15)
+
     def test_one_axis(self):
         """A smooth trace does not tell the position along it."""
         rng = np.random.default_rng(6)
