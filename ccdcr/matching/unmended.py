@@ -14,6 +14,7 @@ from ccdcr.utils.neighbours import (
     box_sums,
     in_threads,
     pixels_of,
+    running,
     with_halo,
 )
 from ccdcr.utils.scratch import empty
@@ -29,6 +30,7 @@ __all__ = [
 
 _BOX = 3  # pixels
 _SIGMAS, _MISSING = np.float32(7.0), np.float32(0.75)  # of the signal
+_BESIDE, _WING = 9, np.float32(0.2)  # pixels, and of the highest signal in these
 _PIECE, _CELL = 16, 32  # pixels: a trace is cut into pieces, which are in cells
 _LEAST_PIXELS, _ENOUGH = 4, 8_000  # of a piece, and of all pieces
 _LARGEST = 1024  # pixels along a side of the images that are correlated
@@ -90,16 +92,18 @@ def _measure_excess(frames, reference, profile):
     """
     Return flat places and values of excess over the lowest other, by exposure.
 
-    It is that of 3 x 3 pixels, and left out where it is noise or where not most of the
-    signal is missing in the others.
+    It is that of 3 x 3 pixels, and left out where it is noise, where not most of the
+    signal is missing in the others, or in wings: those of a trace that is wide in one
+    exposure and displaced in the next look like a nod from one side to the other.
     """
     nx = frames.shape[1]
 
     def work(rows):
-        wide, inside = with_halo(rows, _BOX // 2, frames.shape[0])
+        wide, inside = with_halo(rows, _BESIDE // 2, frames.shape[0])
         stack, noise = frames.data[:, wide], frames.noise.at(wide)
         unused = None if frames.unused is None else frames.unused[:, wide]
         background, found = reference[wide] - profile[wide], []
+        wing = running(np.maximum, profile[wide], _BESIDE) * (_WING * _BOX**2)
         for i, low in enumerate(lowest_others(stack, unused)):
             known = np.isfinite(low)
             if unused is not None:
@@ -109,6 +113,7 @@ def _measure_excess(frames, reference, profile):
             total = box_sums(stack[i] - lower, _BOX)
             height = box_sums(stack[i] - background, _BOX)
             least = np.maximum(_SIGMAS * _BOX * np.sqrt(variance), _MISSING * height)
+            least = np.maximum(least, wing)
             place = np.flatnonzero(((total > least) & known)[inside])
             found.append((place + rows.start * nx, total[inside].ravel()[place]))
         return found

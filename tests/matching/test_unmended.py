@@ -71,6 +71,20 @@ class TestDisplaced:
         level = np.full(SHAPE, 100, np.float32)
         assert find_displacement(frames, level, np.zeros_like(level)) is None
 
+    def test_wings(self):
+        """Wings of a trace, on one side and on the other, are no nod."""
+        rng, data = np.random.default_rng(3), []
+        y, x = np.indices((100, 400))
+        for width, shift in ((1.9, 0), (2.3, 0.3), (2.3, -0.3), (1.9, 0)):
+            profile = np.exp(-(((y - 50 - 0.007 * x - shift) / width) ** 2) / 2)
+            image = rng.poisson(28 + 9000 / width * profile)
+            data.append(image + rng.normal(0, 4.7, image.shape))
+        noise = Noise.from_detector(4, 1.0, 4.7)
+        frames = Frames.from_arrays(np.array(data, dtype=np.float32), noise)
+        reference = np.median(data, axis=0).astype(np.float32)
+        profile = find_structure(reference, noise).profile
+        assert find_displacement(frames, reference, profile) is None
+
     @pytest.mark.parametrize("seed", [31, 32])
     @pytest.mark.parametrize("pattern", ["AB", "ABA", "ABBA", "ABABA", "AAB"])
     def test_nod(self, pattern, seed):
