@@ -4,6 +4,7 @@
 from copy import deepcopy
 from itertools import chain
 from numbers import Real
+from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
@@ -71,7 +72,7 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
         pixel of the exposure, ALIGNNX and ALIGNNY its size. Masks of these exposures
         record them, so that `~ccdcr.CRMaskSet.apply_to` and `~ccdcr.CRMaskSet.clean`
         also accept the original exposures. Data and masks are padded when they are
-        first used, and belong to the original exposures before.
+        first used: until then, what changes the originals in place changes them, too.
 
     Raises
     ------
@@ -267,20 +268,25 @@ def _on_union(ccds, places):
     return [_moved(ccd, place, (int(height), int(width))) for ccd, place in pairs]
 
 
+_PADDING = Lock()
+
+
 def _made_when_used(name):
     """Return a property of CCDData whose array is padded when it is first used."""
     plain = getattr(CCDData, name)
 
     def get(self):
         if name in self.padded:
-            plane = self.padded.pop(name)
-            setattr(self, f"_{name}", plane[:])
+            with _PADDING:  # in one thread, and completely before it counts as done
+                if name in self.padded:
+                    setattr(self, f"_{name}", self.padded[name][:])
+                    del self.padded[name]
         return plain.fget(self)
 
     def put(self, value):
+        plain.fset(self, value)
         if name in self.padded:
             del self.padded[name]
-        plain.fset(self, value)
 
     return property(get, put, doc=plain.__doc__)
 
@@ -298,7 +304,7 @@ class AlignedCCD(CCDData):
     read it by rows, without a copy.
     """
 
-    padded = MappingProxyType({})
+    padded = MappingProxyType({})  # of each its own
     data = _made_when_used("data")
     mask = _made_when_used("mask")
 
@@ -306,6 +312,11 @@ class AlignedCCD(CCDData):
     def shape(self):
         """Shape (ny, nx)."""
         return self.padded["data"].shape if "data" in self.padded else self.data.shape
+
+    def __copy__(self):
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self), padded=dict(self.padded))
+        return copied
 
     @classmethod
     def from_ccd(cls, ccd, place, shape, **new):

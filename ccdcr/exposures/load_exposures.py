@@ -159,7 +159,9 @@ def _warn_of_identical(data):
     """Warn of exposures (n, ny, nx) that are not constant and the same."""
     seen = {}
     for i, plane in enumerate(data if data[0].size >= _TELLING else ()):
-        sample = plane.ravel()[:: max(plane.size // _TELLING, 1)]
+        # Along a diagonal: a column may be constant.
+        width = plane.shape[1]
+        sample = plane.ravel()[:: plane.size // _TELLING // width * width + 1]
         first = seen.setdefault(sample.tobytes(), i)
         is_image = np.isfinite(sample).any() and np.nanmin(sample) < np.nanmax(sample)
         if (

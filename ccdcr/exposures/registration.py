@@ -720,11 +720,11 @@ def _refine(first, second, structure, found, binning):
         outer = _corners(first.image.shape)
         start[2:] = np.linalg.lstsq(outer.reshape(8, 2), turn.ravel(), rcond=None)[0]
         fitted, spread = _fit_terms(pixels, second, start, [0, 1, 2, 3])
-        if np.isfinite(spread).all():
-            sure = np.abs(fitted) > _SURE_TURN * spread
-            turn = outer @ (fitted * sure)[2:]
-            errors = [errors[0], spread[2:].max()]
         start[2:] = 0
+        if np.isfinite(spread).all():
+            start[2:] = np.where(np.abs(fitted) > _SURE_TURN * spread, fitted, 0)[2:]
+            turn = outer @ start[2:]
+            errors = [errors[0], spread[2:].max()]
     axes = np.flatnonzero(known)
     if np.abs(turn).max() < _MOST_SHIFT:  # fewer terms are more accurate
         fitted, spread = _fit_terms(pixels, second, start, axes)

@@ -17,6 +17,7 @@ from scipy import ndimage
 from ccdcr import (
     CRMaskSet,
     ImplausibleMaskWarning,
+    NoiseModelWarning,
     Requirements,
     UnusedRequirementWarning,
     detect_cosmic_rays,
@@ -401,6 +402,14 @@ class TestNothingToFind:
             detect_cosmic_rays([*ccds, ccds[0]], gain=1, readnoise=3, crmethod=crmethod)
         (text,) = (str(each.message) for each in found)
         assert text.startswith("exposures 1 and 3 are identical: give each exposure")
+
+    def test_identical_wide(self):
+        """So it is where a column or many pixels tell nothing."""
+        data = np.random.default_rng(1).normal(9, 3, (2, 1000, 50))
+        data[:, :, 0], data[:, ::2, ::5] = 0, np.nan
+        ccds = [CCDData(plane, unit="adu") for plane in data]
+        with pytest.warns(NoiseModelWarning, match="exposures 1 and 3 are identical"):
+            detect_cosmic_rays([*ccds, ccds[0]], gain=1, readnoise=3)
 
     def test_masked(self, ccds):
         """So is an exposure whose pixels are all masked."""

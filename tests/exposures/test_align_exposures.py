@@ -2,7 +2,7 @@
 """Tests of the alignment of dithered exposures."""
 
 import tracemalloc
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import numpy as np
 import pytest
@@ -213,6 +213,50 @@ class TestRefused:
             align_exposures(ccds, [(0, 0), (5, 5), (250, 0)])
 
 
+class TestPadding:
+    """Arrays that are padded when they are first used."""
+
+    @pytest.fixture
+    def aligned(self):
+        """Return one of two exposures on their union."""
+        ccds = [CCDData(np.ones(SHAPE), unit="adu") for _ in range(2)]
+        return align_exposures(ccds, [(0, 0), (3, 2)])[0]
+
+    def test_copy(self, aligned):
+        """What a shallow copy pads or replaces is its own."""
+        other, shape = copy(aligned), (SHAPE[0] + 2, SHAPE[1] + 3)
+        assert other.data.shape == other.mask.shape == shape
+        other = copy(aligned)
+        other.mask = None
+        assert aligned.mask.shape == aligned.data.shape == shape
+        assert np.count_nonzero(~aligned.mask) == np.prod(SHAPE)
+
+    def test_error(self, aligned, monkeypatch):
+        """An exposure that could not be padded is not taken for the original one."""
+        with monkeypatch.context() as patch:
+            patch.setattr("ccdcr.exposures.exposure_files.np.full", _no_memory)
+            with pytest.raises(MemoryError):
+                _ = aligned.data
+        assert aligned.data.shape == aligned.shape != SHAPE
+
+    def test_combiner(self):
+        """A combiner that ignores flags leaves the exposures as they are."""
+        sim = dithered([(0, 0), (3, 2)])
+        aligned = align_exposures(sim.exposures, [(0, 0), (3, 2)])
+        for ccd in aligned:
+            ccd.flags = np.zeros(ccd.shape, dtype=np.uint8)
+        nothing = np.zeros((2, *aligned[0].shape), bool)
+        masks = CRMaskSet(nothing[0], nothing[0], nothing)
+        CRCombiner(
+            aligned, masks, ignore_flags=0, gain=1.0, readnoise=3.0
+        ).meancr_combine()
+        assert all(ccd.data.shape == ccd.mask.shape == masks.shape for ccd in aligned)
+
+
+def _no_memory(*_args, **_options):
+    raise MemoryError
+
+
 class TestMasks:
     """Detection in aligned exposures, and the way back."""
 
@@ -313,3 +357,26 @@ def test_fractions_left():
     assert not found.registered
     assert not found.is_fine()
     assert found.is_fine(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("angle", [0.001, 0.003])
+def test_turned(angle):
+    """The offset of slightly turned exposures is that of their middle."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    ys, xs = np.random.default_rng(1).uniform(5, 235, (2, 40))
+    v, u = ys - (SHAPE[0] - 1) / 2, xs - (SHAPE[1] - 1) / 2
+    images = [
+        _stars(y, x, ys + dy, xs + dx)
+        for dy, dx in ((0, 0), (5 - angle * u, 5 + angle * v))
+    ]
+    found = measure_registration(images, refine=True)
+    assert_allclose(found.offsets[1], 5, atol=0.04)
+
+
+def _stars(y, x, ys, xs):
+    """Return an image of stars at places, brighter ones first, with noise."""
+    image = np.full(y.shape, 100.0)
+    for k, place in enumerate(zip(ys, xs, strict=True)):
+        square = (y - place[0]) ** 2 + (x - place[1]) ** 2
+        image += 4000 / (1 + k) * np.exp(-square / 4.5)
+    return np.random.default_rng(2).poisson(image).astype(float)
