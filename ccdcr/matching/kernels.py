@@ -32,8 +32,10 @@ __all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
 _HALF = 2  # pixels on each side of the middle of a kernel
 _THRESHOLD, _GROW = np.float32(5.0), 2  # sigmas of structure, and pixels around
 # Taps of faint structure are noise, which attenuates a kernel: half the weight here.
-# Beside what is bright they are not, and without wings a kernel is wrong there.
 _FAINT = np.float32(400.0)  # squared sigmas
+# Beside what is bright they are not, and without wings a kernel is wrong there; with
+# their whole weight it would be wrong in the cores of stars of other seeing.
+_BESIDE_BRIGHT = np.float32(0.1)  # of the squared structure that taps see
 # Steps of the whole image: tolerance of mismatch on structure, and the prior of taps
 # that are free: first only flux, shift and seeing, as a hit bends a free kernel.
 _STEPS = ((0.5, 0.003), (0.1, 0.01), (0.01, 0.02))
@@ -383,8 +385,8 @@ class _Pixels:
     """
     Pixels (m,) of a fit: ``taps`` (k, m) and the squared ``level`` of structure (m,).
 
-    ``around`` is the highest level that the taps see. ``exposures`` are the difference,
-    its variance and what is usable, each (m,).
+    ``around`` is the same or a part of the highest that the taps see. ``exposures`` are
+    the difference, its variance and what is usable, each (m,).
     """
 
     taps: np.ndarray
@@ -496,6 +498,7 @@ class _Fit:
         wide, inside = with_halo(rows, _HALF, len(self.fitted))
         around = self.scene.structure.square(wide)
         around = running(np.maximum, around, 2 * _HALF + 1)[inside]
+        around = np.maximum(level, _BESIDE_BRIGHT * around)
         tiles = range(*tiling.rows_of_tiles(rows).indices(tiling.number[0]))
         for a, b in product(tiles, range(tiling.number[1])):
             tile = [
