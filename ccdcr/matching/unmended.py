@@ -39,7 +39,8 @@ _COVERED, _ALIKE = 0.5, 0.4  # of a piece that fits; logarithm of its brightness
 _REACH, _NEAR = 8, 60  # pixels of small shifts, and how many of these are tried
 _LEAST_CHANCE, _DRAWN = 0.002, 60  # of a piece to fit; shifts that tell it
 _LEAST_PIECES, _LEAST_CELLS, _LEAST_SHARE = 6, 5, 0.05  # many pieces are of hits
-_RARE = 1e-10
+_RARE, _RARE_ALONG = 1e-10, 1e-8  # chances; of shifts along an axis, as nods are
+_ALONG = 3  # pixels across it
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,10 @@ def _compare(alone, first, second, number):
     if few or _count_cells(y, x, fits[piece]) < _LEAST_CELLS:
         return None
     chance = whole * max(_chance(pieces, second), _LEAST_CHANCE)
-    if poisson.sf(fitting - 1, chance) > _RARE:
-        return None
     dy, dx = shifts[best]
+    rare = _RARE_ALONG if min(abs(dy), abs(dx)) <= _ALONG else _RARE
+    if poisson.sf(fitting - 1, chance) > rare:
+        return None
     return Displacement(number, number + 1, dx, dy, fitting, whole)
 
 

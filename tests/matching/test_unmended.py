@@ -113,6 +113,15 @@ class TestDisplaced:
         # Where they overlap, only the outer parts of the two are seen.
         assert abs(abs(int(found[1])) - throw) <= (2 if throw < 8 else 1)
 
+    @pytest.mark.parametrize("seed", [40, 41])
+    def test_faint(self, seed):
+        """So is that of a faint trace in two small exposures."""
+        ccds = as_ccds(nodded("AB", seed, 40.0))
+        with pytest.warns(
+            MatchingFailedWarning, match=r"displaced by \([+-]\d, \+40\)"
+        ):
+            detect_cosmic_rays(ccds, readnoise=3.0)
+
     @pytest.mark.parametrize("seed", [31, 32])
     @pytest.mark.parametrize("pattern", ["AA", "AAA", "AAAA"])
     def test_in_place(self, pattern, seed):
