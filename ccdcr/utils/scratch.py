@@ -161,7 +161,9 @@ def _check_room(size, whole):
         raise _no_room(errno.ENOSPC, what, more=more)
 
 
-_SIZE = re.compile(r"(\d+\.?\d*(?:e\+?\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(
+    r"([0-9]*\.?[0-9]+(?:e\+?[0-9]+)?)\s*(?:([kmgt])(i?))?(?:b|bytes?)?", re.IGNORECASE
+)
 
 
 def to_bytes(limit):

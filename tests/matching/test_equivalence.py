@@ -365,6 +365,7 @@ class TestOverFlagging:
         assert np.ma.is_masked(matched.summary()["bright"][-1])
 
 
+@pytest.mark.filterwarnings("ignore:all pixels of exposure 2 are masked")
 @pytest.mark.parametrize("part", [40, 60, 80])
 def test_masked_exposure(part):
     """One of three exposures that is masked in most of the image is no failure."""
