@@ -494,11 +494,8 @@ class _Fit:
         if not self.fitted[rows].any():
             return
         tiling = self.fits.tiling
-        level, planes = self._planes(rows)
-        wide, inside = with_halo(rows, _HALF, len(self.fitted))
-        around = self.scene.structure.square(wide)
-        around = running(np.maximum, around, 2 * _HALF + 1)[inside]
-        around = np.maximum(level, _BESIDE_BRIGHT * around)
+        level, around = self._levels(rows)
+        planes = self._planes(rows, level)
         tiles = range(*tiling.rows_of_tiles(rows).indices(tiling.number[0]))
         for a, b in product(tiles, range(tiling.number[1])):
             tile = [
@@ -515,11 +512,18 @@ class _Fit:
             levels = level[here].ravel(), around[here].ravel()
             yield a, b, _Pixels(self.taps.at(places), *levels, exposures)
 
-    def _planes(self, rows):
-        """Return squared level, and difference, variance and use of each exposure."""
-        frames, scene, structure = self.frames, self.scene, self.scene.structure
+    def _levels(self, rows):
+        """Return squared level, and the same or a part of what taps see around."""
+        wide, inside = with_halo(rows, _HALF, len(self.fitted))
+        square = self.scene.structure.square(wide)
+        around = running(np.maximum, square, 2 * _HALF + 1)[inside]
+        level = square[inside]
+        return level, np.maximum(level, _BESIDE_BRIGHT * around)
+
+    def _planes(self, rows, level):
+        """Return difference, variance and use of each exposure."""
+        frames, scene = self.frames, self.scene
         m, noise = scene.reference[rows], frames.noise.at(rows)
-        level = structure.square(rows)
         clear = ~scene.flagged[rows] | (level > _STRONG * noise.mean_variance(m))
         clear &= self.fitted[rows]
         planes = []
@@ -530,4 +534,4 @@ class _Fit:
             if frames.unused is not None:
                 usable = clear & ~frames.unused[i, rows]
             planes.append((difference, match_variance(m, noise, i), usable))
-        return level, planes
+        return planes

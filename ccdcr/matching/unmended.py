@@ -17,7 +17,7 @@ from ccdcr.utils.neighbours import (
     running,
     with_halo,
 )
-from ccdcr.utils.scratch import empty
+from ccdcr.utils.scratch import zeros
 
 __all__ = [
     "Displacement",
@@ -128,8 +128,7 @@ def _measure_excess(frames, reference, profile):
 
 def _filled(places, values, shape):
     """Return an image (ny, nx) of values at flat places, 0 elsewhere."""
-    image = empty(shape)
-    image.fill(0)
+    image = zeros(shape)
     image.ravel()[places] = values
     return image
 
