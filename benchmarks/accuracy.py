@@ -50,7 +50,7 @@ MASKED = ("error", "pull", "difference")
 _POWERS = np.array([2.0, 2.0, 1.0])  # mean squares, but of the difference
 KAST_DETECTOR, DARK_DETECTOR = (1.9, 3.8), (1.49, 12.6 * 1.49)
 
-_NUMINA = """
+NUMINA = """
 import inspect, os, sys, tempfile, warnings
 warnings.simplefilter("ignore")
 import matplotlib
@@ -136,7 +136,7 @@ def find_by_numina(python, data, gain, readnoise):
     with tempfile.TemporaryDirectory() as folder:
         given, output = Path(folder) / "data.npz", Path(folder) / "masks.fits"
         np.savez(given, data=data)
-        command = [python, "-c", _NUMINA, given, output, gain, readnoise]
+        command = [python, "-c", NUMINA, given, output, gain, readnoise]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
         with fits.open(output) as hdulist:
             masks = [hdulist[f"CRMASK{i + 1}"].data > 0 for i in range(len(data))]

@@ -24,7 +24,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from accuracy import _NUMINA
+from accuracy import NUMINA
 from astropy import log
 from astropy.nddata import CCDData
 from astroscrappy import detect_cosmics
@@ -68,7 +68,7 @@ def numina_seconds(exposures, python):
     with tempfile.TemporaryDirectory() as folder:
         given, output = Path(folder, "data.npz"), Path(folder, "masks.fits")
         np.savez(given, data=np.stack([ccd.data for ccd in exposures]))
-        code = _NUMINA.replace("masks = ", _START)
+        code = NUMINA.replace("masks = ", _START)
         code += "\nprint(time.perf_counter() - start, file=sys.__stdout__)"
         command = map(str, [python, "-c", code, given, output, GAIN, READNOISE])
         told = subprocess.run(list(command), check=True, capture_output=True, text=True)

@@ -35,7 +35,7 @@ from pathlib import Path
 import astroscrappy
 import ccdproc
 import numpy as np
-from accuracy import _NUMINA, KAST_DETECTOR, far_from, inject, read_kast, read_stamps
+from accuracy import KAST_DETECTOR, NUMINA, far_from, inject, read_kast, read_stamps
 from astropy import log
 from astropy.io import fits
 from astropy.nddata import CCDData
@@ -155,7 +155,7 @@ def numina(scene, python):
     with tempfile.TemporaryDirectory() as folder:
         given, output = Path(folder) / "data.npz", Path(folder) / "masks.fits"
         np.savez(given, data=scene.exposures)
-        code = _NUMINA.replace("masks = ", _START + "masks = ") + _COMBINE
+        code = NUMINA.replace("masks = ", _START + "masks = ") + _COMBINE
         command = [python, "-c", code, given, output, GAIN, READNOISE]
         subprocess.run(list(map(str, command)), check=True)
         with fits.open(output) as hdulist:

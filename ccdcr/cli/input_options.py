@@ -195,12 +195,7 @@ def _mem_limit(text):
     try:
         return to_bytes(text)
     except ValueError as err:
-        msg = (
-            str(err)
-            .removeprefix("mem_limit ")
-            .replace(", '1 GB' or a Quantity", " or '1 GB'")
-        )
-        raise argparse.ArgumentTypeError(msg) from err
+        raise argparse.ArgumentTypeError(str(err).removeprefix("mem_limit ")) from err
 
 
 def _by_section(text):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Detection of cosmic rays, and the check of equivalence."""
 
+import inspect
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -40,7 +41,7 @@ from ccdcr.matching.match import Options, match_exposures, match_masked
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.requirements.requirement_table import STAGES
-from ccdcr.requirements.requirements import Requirements
+from ccdcr.requirements.requirements import Requirements, refuse_unknown
 from ccdcr.utils.scratch import scratch_space
 
 __all__ = ["add_expected", "check_equivalence", "detect_cosmic_rays"]
@@ -196,6 +197,7 @@ def detect_cosmic_rays(
     >>> len(masks), masks.shape
     (3, (100, 120))
     """
+    refuse_unknown(overrides, inspect.signature(detect_cosmic_rays).parameters)
     requirements = _find_requirements(requirements, overrides)
     _warn_of_unused(requirements)
     _check_progress_bar(progress_bar)

@@ -129,7 +129,7 @@ def load_exposures(
             release()
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
     bad = bad if bad.any() else None
-    _check_bias(data, detector.bias)
+    _check_bias(data, detector.bias, bad)
     _warn_of_masked(bad)
     if measured:
         found = measure_parameters(data, variance, bad)
@@ -138,10 +138,23 @@ def load_exposures(
     return Exposures(data, bad, unit, detector, names, headers, *known)
 
 
-def _check_bias(data, bias):
-    """Refuse a bias above all values of exposures, of which it was subtracted."""
-    if np.any(bias) and not any((plane >= 0).any() for plane in data):
-        msg = f"bias must not exceed all values of the exposures, got {np.max(bias):g}"
+def _check_bias(data, bias, bad):
+    """Refuse a bias, subtracted from data, that is above nearly all good values."""
+    if not np.any(bias):
+        return
+    above, number = [], []
+    for i, plane in enumerate(data):
+        good = plane >= 0
+        if bad is not None:
+            good &= ~bad[i]
+        above.append(np.count_nonzero(good))
+        number.append(good.size if bad is None else np.count_nonzero(~bad[i]))
+    # Hits and a few stars may be above a bias that is wrong.
+    if any(number) and np.all(above <= _LEAST_ABOVE * np.array(number)):
+        msg = (
+            "bias must not exceed nearly all values of the exposures, got "
+            f"{np.max(bias):g}"
+        )
         raise ValueError(msg)
 
 
@@ -157,7 +170,7 @@ def _warn_of_masked(bad):
 
 def _warn_of_identical(data):
     """Warn of exposures (n, ny, nx) that are not constant and the same."""
-    seen = {}
+    seen, alike = {}, {}
     for i, plane in enumerate(data if data[0].size >= _TELLING else ()):
         # Along a diagonal: a column may be constant.
         width = plane.shape[1]
@@ -169,13 +182,15 @@ def _warn_of_identical(data):
             and is_image
             and np.array_equal(data[first], plane, equal_nan=True)
         ):
-            msg = (
-                f"exposures {first + 1} and {i + 1} are identical: give each exposure "
-                "once, since a copy confirms its hits"
-            )
-            warn_user(msg, NoiseModelWarning)
-            return True
-    return False
+            alike.setdefault(first + 1, []).append(f"{i + 1}")
+    if alike:
+        groups = [" and ".join([f"{k}", *others]) for k, others in alike.items()]
+        msg = (
+            f"exposures {'; '.join(groups)} are identical: give each exposure once, "
+            "since a copy confirms its hits"
+        )
+        warn_user(msg, NoiseModelWarning)
+    return bool(alike)
 
 
 def _is_unknown(opened, gain, readnoise):
@@ -223,6 +238,7 @@ def _drop_impossible(image, bad, limit):
 
 
 _TELLING = 1000  # pixels that tell most exposures apart
+_LEAST_ABOVE = 0.01  # of the values: above the bias
 _ITERATIONS = 4
 _CLIP = 4.0  # sigma, on both sides: clipping one side only would be biased
 _LEAST_ACCURACY = 0.02

@@ -19,7 +19,7 @@ from ccdcr.requirements.requirement_table import (
 from ccdcr.utils.files import atomic_path, load_mapping, none_if_named
 from ccdcr.utils.notebook import html_facts, html_text
 
-__all__ = ["Requirements", "yaml_value"]
+__all__ = ["Requirements", "refuse_unknown", "yaml_value"]
 
 
 class Requirements:
@@ -405,9 +405,7 @@ Requirements.__signature__ = inspect.Signature(
 
 def _canonical(names):
     """Return the names with aliases resolved; refuse unknown ones with a suggestion."""
-    unknown = [name for name in names if name not in {*REQUIREMENTS, *ALIASES}]
-    if unknown:
-        raise UnknownRequirementError("; ".join(map(_suggestion, unknown)))
+    refuse_unknown(names)
     for alias, name in ALIASES.items():
         if alias in names and name in names and names[alias] != names[name]:
             msg = f"{alias} is another name of {name}: both are given and they differ"
@@ -415,10 +413,15 @@ def _canonical(names):
     return {ALIASES.get(name, name): value for name, value in names.items()}
 
 
-def _suggestion(name):
-    known = [*REQUIREMENTS, *ALIASES]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"unknown requirement {name!r}; did you mean {nearest!r}?"
+def refuse_unknown(names, parameters=()):
+    """Refuse names that are no requirements, proposing these or other parameters."""
+    known, messages = [*REQUIREMENTS, *ALIASES], []
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, [*known, *parameters], 1, 0.0)[0]
+            messages.append(f"unknown requirement {name!r}; did you mean {nearest!r}?")
+    if messages:
+        raise UnknownRequirementError("; ".join(messages))
 
 
 def _check_together(values):

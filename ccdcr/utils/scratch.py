@@ -126,7 +126,7 @@ def map_file(file, shape, dtype):
     return np.frombuffer(_map(file, size), dtype).reshape(shape)
 
 
-_NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def reserve(file, size, folder=None):
@@ -177,8 +177,8 @@ def to_bytes(limit):
         value = limit.to_value(u.byte)[()]
     if not isinstance(value, Real) or isinstance(value, bool) or not value > 0:
         msg = (
-            "mem_limit must be a number of bytes > 0, such as 1e9, '1 GB' or a "
-            f"Quantity, got {limit!r}"
+            "mem_limit must be a number of bytes > 0, such as 1e9 or '1 GB', got "
+            f"{limit!r}"
         )
         raise ValueError(msg)
     return value

@@ -331,6 +331,7 @@ class TestBadInput:
                 "gain='NOGAIN' must name a header keyword",
             ),
             ({"dilatation": 2}, TypeError, "did you mean 'dilation'"),
+            ({"rdnoise": 2}, TypeError, "did you mean 'readnoise'"),
             ({"requirements": 5}, TypeError, "requirements must be a Requirements"),
             ({"progress_bar": 5}, TypeError, "progress_bar must be a callable"),
             (
@@ -408,8 +409,8 @@ class TestNothingToFind:
         data = np.random.default_rng(1).normal(9, 3, (2, 1000, 50))
         data[:, :, 0], data[:, ::2, ::5] = 0, np.nan
         ccds = [CCDData(plane, unit="adu") for plane in data]
-        with pytest.warns(NoiseModelWarning, match="exposures 1 and 3 are identical"):
-            detect_cosmic_rays([*ccds, ccds[0]], gain=1, readnoise=3)
+        with pytest.warns(NoiseModelWarning, match="exposures 1 and 3; 2 and 4 are id"):
+            detect_cosmic_rays([*ccds, *ccds], gain=1, readnoise=3)
 
     def test_masked(self, ccds):
         """So is an exposure whose pixels are all masked."""
@@ -420,8 +421,10 @@ class TestNothingToFind:
         assert not masks.crmasks.any()
 
     def test_bias(self, ccds):
-        """A bias above all values is refused."""
-        with pytest.raises(ValueError, match="bias must not exceed all values of the"):
+        """A bias above all values but a hit's is refused."""
+        ccds = [ccd.copy() for ccd in ccds]
+        ccds[0].data[20, 20] = 2e9
+        with pytest.raises(ValueError, match="bias must not exceed nearly all values"):
             detect_cosmic_rays(ccds, gain=1, readnoise=3, bias=1e9)
 
 
