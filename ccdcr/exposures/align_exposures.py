@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Alignment of dithered exposures by whole pixels."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
 from threading import Lock
@@ -12,7 +14,12 @@ from astropy.nddata import CCDData
 from astropy.wcs import Sip
 
 from ccdcr.exposures.exposure_files import PaddedRows
-from ccdcr.exposures.open_exposures import list_labels, load_ccds
+from ccdcr.exposures.open_exposures import (
+    Exposure,
+    list_exposures,
+    list_labels,
+    open_exposures,
+)
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.utils.scratch import ScratchSpace
 
@@ -71,8 +78,9 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
         keywords ALIGNX and ALIGNY are the numbers of columns and rows before the first
         pixel of the exposure, ALIGNNX and ALIGNNY its size. Masks of these exposures
         record them, so that `~ccdcr.CRMaskSet.apply_to` and `~ccdcr.CRMaskSet.clean`
-        also accept the original exposures. Data and masks are padded when they are
-        first used: until then, what changes the originals in place changes them, too.
+        also accept the original exposures. Data and masks are read and padded when they
+        are first used: until then, what changes the originals in place, or their files,
+        changes them, too.
 
     Raises
     ------
@@ -95,24 +103,27 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     (159, 169)
     """
     offsets, axes = _find_way(offsets, axes)
-    loaded, names = load_ccds(ccds, minimum=2, extension=extension, unit=unit)
+    items, names = list_exposures(ccds, minimum=2)
     labels = list_labels(names)
+    options = {"extension": extension, "unit": unit, "allowed": ("numpy",)}
+    with open_exposures(items, **options) as opened:
+        exposures = [exposure.lasting() for exposure in opened]
     if not isinstance(offsets, str):
-        shifts = _given(offsets, len(loaded))
+        shifts = _given(offsets, len(exposures))
         _check_along(shifts, axes)
     elif offsets == "measure":
-        shifts = _measured(loaded, labels, axes)
+        shifts = _measured(exposures, labels, axes)
     else:
-        shifts = _from_wcs(loaded, labels)
+        shifts = _from_wcs(exposures, labels)
         if offsets == "wcs+measure":
             near = _places(shifts)
-            rough = _on_union(loaded, near)
-            shifts = _measured(rough, labels, axes) - (near - near[0])
+            rough = map(Exposure.from_ccd, _on_union(exposures, near))
+            shifts = _measured(list(rough), labels, axes) - (near - near[0])
     shifts = shifts * [axis in axes for axis in "xy"]
     places = _places(shifts)
-    _check_overlap(places, loaded[0].shape, labels)
+    _check_overlap(places, exposures[0].shape, labels)
     ScratchSpace.trim()  # after the measurement, before a detection
-    return _on_union(loaded, places)
+    return _on_union(exposures, places)
 
 
 def check_offsets(offsets, n, name="offsets"):
@@ -169,11 +180,34 @@ def _number(value):
     return float(value)
 
 
-def _measured(ccds, labels, axes):
+@dataclass(frozen=True)
+class _Planes:
+    """Arrays (ny, nx) of exposures, each read when it is used."""
+
+    exposures: list
+    read: Callable
+
+    def __len__(self):
+        return len(self.exposures)
+
+    def __getitem__(self, i):
+        return self.read(self.exposures[i])
+
+
+def _data(exposure):
+    data = exposure.data[:]
+    return np.asarray(data, data.dtype.newbyteorder("="))
+
+
+def _bad(exposure):
+    bad = ~np.isfinite(exposure.data[:])
+    return bad if exposure.mask is None else bad | np.asarray(exposure.mask[:], bool)
+
+
+def _measured(exposures, labels, axes):
     """Return the measured offsets (n, 2) relative to the first exposure."""
-    bad = [~np.isfinite(c.data) if c.mask is None else c.mask for c in ccds]
-    bad = [b | ~np.isfinite(c.data) for b, c in zip(bad, ccds, strict=True)]
-    found = measure_registration([ccd.data for ccd in ccds], bad, refine=True)
+    planes = _Planes(exposures, _data), _Planes(exposures, _bad)
+    found = measure_registration(*planes, refine=True)
     turns = found.corners - np.nan_to_num(found.offsets)[:, np.newaxis]
     _check_turn(turns, labels, found.errors[:, 1])
     sure = np.isfinite(found.offsets) & (found.errors[:, :1] < _MOST_ERROR)
@@ -215,20 +249,21 @@ def _check_turn(turns, labels, errors=0):
     raise ValueError(msg)
 
 
-def _from_wcs(ccds, labels):
+def _from_wcs(exposures, labels):
     """Return the offsets (n, 2) of the centre by the WCS of each exposure."""
     missing = [
         label
-        for label, ccd in zip(labels, ccds, strict=True)
-        if ccd.wcs is None or not ccd.wcs.has_celestial
+        for label, exposure in zip(labels, exposures, strict=True)
+        if exposure.wcs is None or not exposure.wcs.has_celestial
     ]
     if missing:
         msg = f"offsets='wcs' needs a celestial WCS, missing in {', '.join(missing)}"
         raise ValueError(msg)
-    ny, nx = ccds[0].shape
+    ny, nx = exposures[0].shape
     x, y = (a.ravel() for a in np.meshgrid([0, nx / 2, nx], [0, ny / 2, ny]))
-    sky = ccds[0].wcs.celestial.pixel_to_world(x, y)
-    moved = np.array([ccd.wcs.celestial.world_to_pixel(sky) for ccd in ccds])
+    every = [exposure.wcs.celestial for exposure in exposures]
+    sky = every[0].pixel_to_world(x, y)
+    moved = np.array([wcs.world_to_pixel(sky) for wcs in every])
     moved -= moved[0]
     shifts = np.median(moved, axis=-1)
     _check_turn(np.moveaxis(moved - shifts[..., np.newaxis], 1, -1), labels)
@@ -261,11 +296,12 @@ def _check_overlap(places, shape, labels):
             raise ValueError(msg)
 
 
-def _on_union(ccds, places):
-    ny, nx = ccds[0].shape
+def _on_union(exposures, places):
+    ny, nx = exposures[0].shape
     width, height = np.add(places.max(axis=0), (nx, ny))
-    pairs = zip(ccds, places.tolist(), strict=True)
-    return [_moved(ccd, place, (int(height), int(width))) for ccd, place in pairs]
+    shape = int(height), int(width)
+    pairs = zip(exposures, places.tolist(), strict=True)
+    return [_moved(exposure, place, shape) for exposure, place in pairs]
 
 
 _PADDING = Lock()
@@ -291,9 +327,8 @@ def _made_when_used(name):
     return property(get, put, doc=plain.__doc__)
 
 
-def _padded(array, place, shape):
-    fill = np.nan if array.dtype.kind == "f" else 0
-    return PaddedRows(array, place, shape, fill)
+def _padded(rows, place, shape):
+    return PaddedRows(rows, place, shape, np.nan if rows.dtype.kind == "f" else 0)
 
 
 class AlignedCCD(CCDData):
@@ -319,35 +354,35 @@ class AlignedCCD(CCDData):
         return copied
 
     @classmethod
-    def from_ccd(cls, ccd, place, shape, **new):
+    def from_exposure(cls, exposure, place, shape, **new):
         """Return a CCDData whose first pixel is at a place x, y of a grid (ny, nx)."""
-        mask = np.False_ if ccd.mask is None else np.asarray(ccd.mask, bool)
-        aligned = cls(ccd.data, unit=ccd.unit, **new)
-        mask = np.broadcast_to(mask, ccd.shape)
-        aligned.padded = {
-            "data": _padded(ccd.data, place, shape),
-            "mask": PaddedRows(mask, place, shape, fill=True),
-        }
+        data = _padded(exposure.data, place, shape)
+        aligned = cls(np.broadcast_to(data.dtype.type(0), shape), **new)
+        mask = exposure.mask
+        if mask is None:
+            mask = np.broadcast_to(np.False_, exposure.shape)
+        mask = PaddedRows(mask, place, shape, fill=True, dtype=bool)
+        aligned.padded = {"data": data, "mask": mask}
         return aligned
 
 
-def _moved(ccd, place, shape):
+def _moved(exposure, place, shape):
     """Return a CCDData on a grid (ny, nx) where its first pixel is at a place x, y."""
-    (x, y), (ny, nx) = place, ccd.shape
-    header = ccd.header.copy()
+    (x, y), (ny, nx) = place, exposure.shape
+    header = exposure.meta.copy()
     for keyword, step in zip(("CRPIX1", "CRPIX2"), place, strict=True):
         if keyword in header:
             header[keyword] += step
     header.update(zip((*_PLACE, *_SIZE), (x, y, nx, ny), strict=True))
-    wcs = None if ccd.wcs is None else _moved_wcs(ccd.wcs, place)
-    moved = AlignedCCD.from_ccd(ccd, place, shape, meta=header, wcs=wcs)
-    uncertainty = ccd.uncertainty
-    if uncertainty is not None and uncertainty.array is not None:
-        array = _padded(np.asarray(uncertainty.array), place, shape)[:]
-        uncertainty = type(uncertainty)(array, unit=uncertainty.unit, copy=False)
-    moved.uncertainty = uncertainty
-    if getattr(ccd.flags, "shape", None) == ccd.shape:
-        moved.flags = _padded(ccd.flags, place, shape)[:]
+    new = {"unit": exposure.unit, "meta": header}
+    new["wcs"] = None if exposure.wcs is None else _moved_wcs(exposure.wcs, place)
+    moved = AlignedCCD.from_exposure(exposure, place, shape, **new)
+    if exposure.sigma is not None:
+        array = _padded(exposure.sigma, place, shape)[:]
+        unit = exposure.sigma_unit
+        moved.uncertainty = exposure.kind(array, unit=unit, copy=False)
+    if getattr(exposure.flags, "shape", None) == exposure.shape:
+        moved.flags = _padded(exposure.flags, place, shape)[:]
     return moved
 
 

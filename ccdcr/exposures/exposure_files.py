@@ -156,19 +156,19 @@ class FileRows:
 
     def __init__(self, path, dtype, shape, offset=0):
         self.dtype, self.shape = np.dtype(dtype), tuple(shape)
-        self._path, self._offset = path, offset
+        self.path, self._offset = path, offset
 
     def __getitem__(self, rows):
         start, stop, _ = rows.indices(self.shape[0])
         length = int(np.prod(self.shape[1:]))
         values = np.fromfile(
-            self._path,
+            self.path,
             self.dtype,
             max(stop - start, 0) * length,
             offset=self._offset + start * length * self.dtype.itemsize,
         )
         if values.size != max(stop - start, 0) * length:
-            msg = f"{self._path} ends before its image does"
+            msg = f"{self.path} ends before its image does"
             raise OSError(msg)
         return values.reshape(-1, *self.shape[1:])
 
@@ -177,20 +177,21 @@ class SectionRows:
     """Rows of an image of a FITS file whose values must be scaled."""
 
     def __init__(self, path, number, hdu):
-        self._path, self._number = path, number
+        self.path, self._number = path, number
         self.shape = hdu.shape
         self.dtype = np.asarray(hdu.section[:1]).dtype
 
     def __getitem__(self, rows):
-        with fits.open(self._path, memmap=False) as hdus:
+        with fits.open(self.path, memmap=False) as hdus:
             return np.asarray(hdus[self._number].section[rows])
 
 
 class PaddedRows:
     """Rows of an image on a grid (ny, nx), its first pixel at a place x, y."""
 
-    def __init__(self, image, place, shape, fill):
-        self.dtype, self.shape = image.dtype, tuple(shape)
+    def __init__(self, image, place, shape, fill, dtype=None):
+        self.dtype = np.dtype(dtype or image.dtype).newbyteorder("=")
+        self.shape = tuple(shape)
         self._image, self._place, self._fill = image, place, fill
 
     def __getitem__(self, rows):

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,8 @@ class Exposure:
 
     ``data``, ``mask``, ``sigma`` (the array of the uncertainty, of class ``kind`` and
     with ``sigma_unit``) and ``flags`` give an array (rows, nx) for a slice of rows; all
-    but data may be None. ``meta`` and ``wcs`` are those of a CCDData.
+    but data may be None. ``meta`` and ``wcs`` are those of a CCDData, ``path`` is that
+    of a file.
     """
 
     data: Any
@@ -157,7 +158,7 @@ class Exposure:
     sigma_unit: u.UnitBase | None = None
     meta: Any = None
     wcs: Any = None
-    from_file: bool = False
+    path: Path | None = None
     flags: Any = None
 
     @classmethod
@@ -180,6 +181,11 @@ class Exposure:
             ccd.wcs,
             flags=ccd.flags,
         )
+
+    @property
+    def from_file(self):
+        """Whether it is read from a file."""
+        return self.path is not None
 
     @property
     def shape(self):
@@ -206,6 +212,16 @@ class Exposure:
         """Return data, mask and sigma of some rows."""
         planes = (self.data, self.mask, self.sigma)
         return tuple(None if plane is None else plane[rows] for plane in planes)
+
+    def lasting(self):
+        """Return the exposure with what is in temporary files read into memory."""
+
+        def read(rows):
+            path = getattr(rows, "path", self.path)
+            return rows if path == self.path else rows[:]
+
+        planes = ("data", "mask", "sigma", "flags")
+        return replace(self, **{name: read(getattr(self, name)) for name in planes})
 
     def to_ccd(self):
         """Return a CCDData of the whole exposure."""
@@ -318,7 +334,7 @@ def _open(item, temporary, **options):
     """Return the exposure of a file; errors name the file."""
     path = Path(os.fspath(item)).expanduser()
     try:
-        plain = unpacked_path(path, temporary)
+        plain = unpacked_path(path, temporary).absolute()
         with plain.open("rb") as file:
             check_file(path, file)
         with fits.open(plain, memmap=False) as hdus:
@@ -354,7 +370,8 @@ def _exposure(
     def rows(which):
         return image_rows(hdus, which, plain, temporary)
 
-    exposure = Exposure(rows(number), find_unit(header, path, unit), from_file=True)
+    exposure = Exposure(rows(number), find_unit(header, path, unit))
+    exposure.path = path.absolute()
     header = _without_scaling(header, exposure.data.dtype)
     exposure.meta, exposure.wcs = _generate_wcs_and_update_header(header)
     if has_image(hdus, hdu_mask):

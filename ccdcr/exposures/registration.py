@@ -175,18 +175,19 @@ def _from_mean(values):
 
 def measure_registration(stack, bad=None, *, refine=False):
     """
-    Return the `Registration` of exposures (n, ny, nx).
+    Return the `Registration` of exposures (n, ny, nx), or a sequence of them.
 
     ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None. If ``refine``, offsets
     are more accurate.
     """
-    if min(np.shape(stack)[1:]) < _LEAST:
+    shape = stack[0].shape  # the whole stack may be in files
+    if min(shape) < _LEAST:
         unknown = np.full((len(stack), 2), np.nan)
         return Registration(
             unknown, np.zeros((len(stack), 4, 2)), np.zeros((len(stack), 2))
         )
 
-    binning = _BINNED if max(np.shape(stack)[1:]) > _LARGE else 1
+    binning = _BINNED if max(shape) > _LARGE else 1
 
     def prepare(i):
         return _features(stack[i], None if bad is None else bad[i], binning)

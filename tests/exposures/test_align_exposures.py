@@ -155,6 +155,24 @@ class TestMove:
         assert aligned[1].mask is None
         assert (ccds[0].data == 1).all()
 
+    @pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
+    def test_files(self, tmp_path, monkeypatch, name):
+        """Files are read when arrays are used; packed ones may be gone then."""
+        mask = np.arange(30).reshape(5, 6) % 7 == 0
+        ccd = CCDData(np.ones((5, 6)), unit="adu", mask=mask)
+        ccd.uncertainty = StdDevUncertainty(np.full((5, 6), 2.0))
+        ccd.write(tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        first, _ = align_exposures([name, name], [(0, 0), (-2, 1)])
+        monkeypatch.chdir("/")
+        if name.endswith("gz"):
+            (tmp_path / name).unlink()
+        assert first.data.dtype.isnative
+        assert_array_equal(first.data[1:, :6], ccd.data)
+        assert_array_equal(first.mask[1:, :6], mask)
+        assert_array_equal(first.uncertainty.array[1:, :6], ccd.uncertainty.array)
+        assert first.mask[0].all()
+
 
 class TestRefused:
     """Errors name the exposure and the remedy."""
