@@ -273,15 +273,17 @@ def compute_variance(sigma, kind, sigma_unit, unit):
     return array * variance.unit.to(unit**2)
 
 
-def known_variance(sigma, kind, sigma_unit, unit):
+def known_variance(values, sigma, kind, sigma_unit, unit):
     """
     Return the variance as `compute_variance` does, and where it means no information.
 
-    There a standard deviation or variance is 0 or infinite, or an inverse variance is
-    0. A variance that is not known is NaN.
+    There a standard deviation or variance is 0, infinite or NaN, or an inverse variance
+    is 0. NaN of a negative value, the root of its counts, is a variance that is not
+    known, which is NaN: without these values the mean of the others would be too high.
     """
     variance = compute_variance(sigma, kind, sigma_unit, unit)
     nothing = (variance == 0) | np.isposinf(variance)
+    nothing |= np.isnan(variance) & ~(values < 0)
     return np.where(variance > 0, variance, np.nan), nothing
 
 

@@ -203,8 +203,9 @@ def _check_informed(bad, exposure, name):
     mask = exposure.mask
     if bad.all() and (mask is None or not np.all(mask[:])):
         msg = (
-            f"the uncertainty of {name} means no information in all its pixels (0, or "
-            "an infinite standard deviation); leave it out, or use noise='detector'"
+            f"the uncertainty of {name} means no information in all its pixels (0, "
+            "NaN or an infinite standard deviation); leave it out, or use "
+            "noise='detector'"
         )
         raise ValueError(msg)
 
@@ -223,7 +224,7 @@ def _fill(data, bad, variance, exposure, detector):
             bad[rows] |= np.asarray(mask, dtype=bool)
         if variance is not None:
             kind = exposure.kind, exposure.sigma_unit, exposure.unit
-            variance[rows], nothing = known_variance(np.asarray(sigma), *kind)
+            variance[rows], nothing = known_variance(values, np.asarray(sigma), *kind)
             bad[rows] |= nothing
             if ratio is not None:
                 variance[rows] *= np.square(ratio[rows])

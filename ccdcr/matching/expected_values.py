@@ -140,7 +140,8 @@ def _over_dispersion(free, matched, masks, here):
         return in_parts(matched.extra.__getitem__, here)
     number, levels, squares = number[some], levels[some], squares[some]
     excess, error, levels = squares / number - 1, np.sqrt(2 / number), levels / number
-    sure = np.where(excess > _SURE * error, excess, 0)
+    # Without structure it is not mismatch, which grows with structure.
+    sure = np.where((excess > _SURE * error) & (levels > EDGES[1]), excess, 0)
     # The mean of what it may be, which is not negative.
     mean = error * np.exp(norm.logpdf(excess / error) - norm.logcdf(excess / error))
     variance, level = in_parts(partial(_levels, matched), here)

@@ -815,6 +815,25 @@ class TestWhole:
         assert coincident["recall"] > (0.96 if n == 2 else 0.99)
         assert coincident["false"] <= 4 * n
 
+    def test_few_stars(self):
+        """Cores of few stars that differ in two exposures are not hit in one."""
+        sim = simulate_exposures(
+            (192, 192),
+            n_exposures=2,
+            scene="stars",
+            flux=(0.85, 1.15),
+            seeing=(2.65, 2.35),
+            shift=[(-0.1, 0.1), (0.1, -0.1)],
+            cr_rate=0.3,
+            seed=4,
+        )
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        cores = sim.expected.mean(axis=0) > 1000
+        assert cores.sum() >= 10
+        assert not (masks.crmasks & ~sim.hits(0.5) & cores).any()
+        hits = sim.hits(5)
+        assert (masks.crmasks & hits).sum() > 0.98 * hits.sum()
+
     @pytest.mark.parametrize("n", [4, 6])
     def test_median(self, n):
         """Hits of half of the exposures: mediancr and meancrt are clean."""
