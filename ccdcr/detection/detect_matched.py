@@ -287,10 +287,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
-        matched = hits.matched
-        matched = replace(matched, masks=hits.masks, fits=matched.fits.without_image())
-        hits = replace(hits, matched=matched)
-        del matched
+        fits = hits.matched.fits.without_image()
+        hits = replace(hits, matched=replace(hits.matched, fits=fits))
     with stages("equivalence"):
         report = report_equivalence(
             frames,

@@ -148,11 +148,12 @@ class Matched:
     Matched exposures and what was measured.
 
     ``frames`` are the corrected exposures, ``masks`` (n, ny, nx) those of the low
-    references. ``reference``, ``profile`` (its signal above the local background),
-    ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
-    (ny, nx). ``fits`` are the `KernelFits`, ``before`` and ``after`` the dispersions
-    before and after matching, ``limited`` says where corrections were `Limited`;
-    ``scene`` is the `Scene` of the last pass, ``terms`` are the `Terms` if measured.
+    references, or what `find_hits` returns. ``reference``, ``profile`` (its signal
+    above the local background), ``level`` (the reference without noise) and ``extra``
+    (the variance of mismatch) are (ny, nx). ``fits`` are the `KernelFits`, ``before``
+    and ``after`` the dispersions before and after matching, ``limited`` says where
+    corrections were `Limited`; ``scene`` is the `Scene` of the last pass, ``terms`` are
+    the `Terms` if measured.
     """
 
     frames: Any
@@ -196,7 +197,8 @@ def find_hits(frames, options, advance=None):
     counted, sample = np.arange(0, frames.shape[0], step), sampled_rows(frames.shape)
     rows = np.union1d(counted, sample)
     masks, z, _, leak = decide(matched, options.limits, rows)
-    matched = replace(matched, known=replace(matched.known, leak=leak))
+    known = replace(matched.known, leak=leak)
+    matched = replace(matched, masks=masks, known=known)
     deviations = Deviations.count(matched.reference, z.at_rows(counted), step)
     coincident = keep(coincident_pixels(z, masks, frames.unused))
     frames = replace(frames, noise=matched.frames.noise)
@@ -216,6 +218,7 @@ def decide(matched, limits, rows=()):
     leak = matched.known.leak if limits.leak is None else limits.leak
     if leak is None:
         leak = measure_leak(z, before)
+    z = None  # two of them would need too much memory
     masks, z = next_masks(before, replace(limits, leak=leak), *given, rows=rows)
     return masks, z, before, leak
 
