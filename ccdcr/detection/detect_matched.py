@@ -35,7 +35,11 @@ from ccdcr.masks.diagnostics import (
     MatchingDiagnostics,
 )
 from ccdcr.masks.expected_table import make_expected_table
-from ccdcr.matching.equivalence import NOT_REGISTERED, make_report
+from ccdcr.matching.equivalence import (
+    NOT_REGISTERED,
+    describe_motions,
+    make_report,
+)
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
@@ -66,6 +70,7 @@ __all__ = [
 
 _LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither at faint signal
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
+_SMALL_SHIFT = 1.5  # pixels: terms of tiles tell larger ones wrongly
 _FULL = 65535.0  # adu, what 16 bits hold
 
 
@@ -385,7 +390,8 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
     release()
     places = known.get("places")
     if not registration.is_fine(places):
-        return report.with_reasons([f"{NOT_REGISTERED}: {registration}"])
+        text = f"{NOT_REGISTERED}: {registration}{_of_parts(registration, report)}"
+        return report.with_reasons([text])
     left, point_like = masks, known.get("point_like")
     if point_like is not None:  # they are not what was left unmended
         left = empty(masks.shape, bool)
@@ -393,6 +399,19 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
             np.greater(*pair, out=target)
     reasons = find_reasons(frames.without(None), matched, left, places)
     return report.with_reasons(reasons)
+
+
+def _of_parts(registration, report):
+    """Return what helps if features move apart, '' where terms do not tell it."""
+    small = np.abs(registration.shifts).max() < _SMALL_SHIFT
+    motions = describe_motions(report) if small else ""
+    if not motions:
+        return ""
+    return (
+        f". No alignment helps if features move by different amounts ({motions}), as a "
+        "trace does whose sky lines stay: leave out exposures in which it moves, or "
+        "use crmethod='lacosmic', which does not compare exposures"
+    )
 
 
 def expected_in_unit(expected, exposures, scale):

@@ -214,12 +214,13 @@ def decide(matched, limits, rows=()):
     is measured unless it is known. All deviations are kept of some rows.
     """
     given = matched.frames, matched.level, matched.extra
-    before, z = next_masks(matched.masks, limits, *given)
+    on = {"structure": matched.fits.fitted}
+    before, z = next_masks(matched.masks, limits, *given, **on)
     leak = matched.known.leak if limits.leak is None else limits.leak
     if leak is None:
         leak = measure_leak(z, before)
-    z = None  # two of them would need too much memory
-    masks, z = next_masks(before, replace(limits, leak=leak), *given, rows=rows)
+    z, limits = None, replace(limits, leak=leak)  # two z would need too much memory
+    masks, z = next_masks(before, limits, *given, **on, rows=rows)
     return masks, z, before, leak
 
 

@@ -70,7 +70,12 @@ def measure_terms(frames, matched, scene, masks, fits):
     start = np.array([1.0, 0, 0, 0, 0])
     image, covariance = _solve(*whole, start, (_WIDE * _SIZES) ** -2)
     centre = image[:, np.newaxis, np.newaxis]
-    local, local_covariance = _solve(*tiles, centre, (_ALIKE * _SIZES) ** -2)
+    alike = _ALIKE * _SIZES
+    local, local_covariance = _solve(*tiles, centre, alike**-2)
+    scatter = _scatter(local - centre, local_covariance, alike)
+    if (scatter > alike).any():
+        prior = np.maximum(scatter, alike)[:, np.newaxis, np.newaxis] ** -2
+        local, local_covariance = _solve(*tiles, centre, prior)
     background = fit.background[..., 0] + local[..., 4]
     return Terms(
         fits.tiling,
@@ -78,6 +83,20 @@ def measure_terms(frames, matched, scene, masks, fits):
         *_relative(local, local_covariance),
         background - background.mean(axis=0),
     )
+
+
+def _scatter(change, covariance, alike):
+    """
+    Return the scatter (n, 5) of tiles from changes (n, ty, tx, 5), shrunk by ``alike``.
+
+    References: R. DerSimonian, N. Laird 1986, Controlled Clinical Trials 7, 177.
+    """
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    known = np.clip(1 - variance / alike**2, 0, 1)
+    excess = np.square(change) - known * (1 - known) * alike**2
+    tiles = (1, 2)
+    total = np.maximum(np.square(known).sum(axis=tiles), 1)
+    return np.sqrt(np.maximum(excess.sum(axis=tiles), 0) / total)
 
 
 def _relative(terms, covariance):
@@ -91,14 +110,15 @@ def _relative(terms, covariance):
 def _solve(normal, right, scatter, centre, prior):
     """Return terms (..., 5) near a centre and their covariance (..., 5, 5)."""
     terms = np.broadcast_to(centre, (*right.shape[:-1], 5)).copy()
+    precision = prior[..., np.newaxis] * np.eye(5)
     for _ in range(_STEPS):
         slope = _slopes(terms)
-        matrix = np.swapaxes(slope, -1, -2) @ normal @ slope + np.diag(prior)
+        matrix = np.swapaxes(slope, -1, -2) @ normal @ slope + precision
         left = right - (normal @ _factors(terms)[..., np.newaxis])[..., 0]
         step = (left[..., np.newaxis, :] @ slope)[..., 0, :] + prior * (centre - terms)
         terms += np.linalg.solve(matrix, step[..., np.newaxis])[..., 0]
     inverse = np.linalg.inv(matrix)
-    noise = np.swapaxes(slope, -1, -2) @ scatter @ slope + np.diag(prior)
+    noise = np.swapaxes(slope, -1, -2) @ scatter @ slope + precision
     return terms, inverse @ noise @ inverse
 
 

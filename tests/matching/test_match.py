@@ -8,6 +8,8 @@ import pytest
 from astropy import log
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
+from scipy.optimize import brentq
+from scipy.stats import norm, poisson
 
 from ccdcr import CRCombiner, detect_cosmic_rays
 from ccdcr.matching.clean_reference import (
@@ -588,6 +590,35 @@ class TestDecide:
         )
         assert found[0, 30, 30]
         assert found.sum() == 1
+
+    @pytest.mark.parametrize(
+        ("structure", "beside"), [(False, 0), (True, 0), (True, 4)]
+    )
+    def test_alone(self, structure, beside):
+        """A pixel alone must be as rare as the limit, with the skewness of counts."""
+        photons, readnoise = 28, 4.74
+        sigma = np.sqrt((photons + readnoise**2) * 1.5)
+        own, others = np.arange(120), np.arange(200)
+        chance = poisson.pmf(own, photons)[:, np.newaxis]
+        chance = chance * poisson.pmf(others, 2 * photons)
+        excess = own[:, np.newaxis] - others / 2
+
+        def gaussian(z):
+            """Return the Gaussian deviation as rare as z above the mean of two."""
+            left = (z * sigma - excess) / (readnoise * 1.5**0.5)
+            return norm.isf((chance * norm.sf(left)).sum())
+
+        least = brentq(lambda z: gaussian(z) - 5 - 0.75 * structure, 4, 9)
+        if beside:
+            least = 5.0
+        data = np.full((3, 9, 25), photons, dtype=np.float32)
+        data[0, 4, 4:25:8] += (least + np.float32([-0.05, 0.05, 2])) * sigma
+        data[0, 5, 5:25:8] += beside * sigma
+        frames = Frames.from_arrays(data, noise_of(3, readnoise=readnoise))
+        where = np.full(data.shape[1:], structure)
+        nothing = np.zeros(data.shape, dtype=bool)
+        masks, _ = next_masks(nothing, Limits(leak=0), frames, data[1], structure=where)
+        assert masks[0, 4, 4:25:8].tolist() == [False, True, True]
 
     def test_coincident(self):
         """Two of three flagged exposures, or one of two, that deviate clearly."""
