@@ -70,6 +70,7 @@ __all__ = [
 
 _LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither at faint signal
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
+_FAINTER = 3  # times
 _SMALL_SHIFT = 1.5  # pixels: terms of tiles tell larger ones wrongly
 _FULL = 65535.0  # adu, what 16 bits hold
 
@@ -304,8 +305,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             point_like=point_like,
             places=find_places(exposures.headers),
         )
-        found = hits.masks if point_like is None else hits.masks & ~point_like
-        excess = excess_on_structure(found, hits.matched.fits.fitted)
+        excess = _excess(hits, point_like)
         if report.failures:  # sources that have moved are not new ones
             point_like = None
         if point_like is not None:
@@ -352,7 +352,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         diagnostics=Diagnostics(flags=flags, timing=stages.timing, matching=matching),
     )
     stages.advance()  # the last one is done
-    warn_of_mismatch(report, excess)
+    warn_of_mismatch(report, *excess)
     if not exposures.alike:
         _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
@@ -399,6 +399,20 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
             np.greater(*pair, out=target)
     reasons = find_reasons(frames.without(None), matched, left, places)
     return report.with_reasons(reasons)
+
+
+def _excess(hits, point_like):
+    """Return the excess on structure (n,) in sigmas, of all and of faint groups."""
+    flagged, structure = map(np.flatnonzero, hits.masks), hits.matched.fits.fitted
+    both = list(flagged), hits.faint
+    if point_like is not None:
+        both = [
+            [k[~plane.ravel()[k]] for k, plane in zip(places, point_like, strict=True)]
+            for places in both
+        ]
+    # On structure, where the noise is larger, more of the hits are faint.
+    pairs = zip(both, (1, _FAINTER), strict=True)
+    return [excess_on_structure(places, structure, times) for places, times in pairs]
 
 
 def _of_parts(registration, report):

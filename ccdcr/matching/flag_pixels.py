@@ -30,6 +30,7 @@ __all__ = [
     "Limits",
     "Outliers",
     "coincident_pixels",
+    "faint_groups",
     "first_masks",
     "grow",
     "measure_leak",
@@ -198,6 +199,7 @@ _MORE = 1.0  # sigmas: the low reference is the noisier one
 _LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
 _SATURATED = np.float32(0.05)  # of the signal
 LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
+_PEAK = 8.0  # sigmas: most groups of hits are brighter, what matching leaves is not
 
 
 @dataclass(frozen=True)
@@ -339,6 +341,17 @@ def coincident_pixels(z, masks, unused=None):
         good = kernels.count(unused, len(z))[some]
         result[some] = number[some] >= needed_of_median(good)
     return result
+
+
+def faint_groups(z, masks):
+    """Return the flat places of flagged groups without a bright pixel, by exposure."""
+    found = []
+    for places, values, mask in zip(z.places, z.values, masks, strict=True):
+        flagged = np.flatnonzero(mask)
+        index = find_places(places, flagged)[0]
+        bright = in_seeded_groups(flagged, mask.shape[1], values[index] > _PEAK)
+        found.append(flagged[~bright])
+    return found
 
 
 def needed_of_median(good):

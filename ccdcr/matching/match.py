@@ -19,6 +19,7 @@ from ccdcr.matching.correct import Scene, match, unmatched_dispersion
 from ccdcr.matching.flag_pixels import (
     Limits,
     coincident_pixels,
+    faint_groups,
     first_masks,
     measure_leak,
     next_masks,
@@ -176,13 +177,15 @@ class Found:
     """
     Masks (n, ny, nx), coincident pixels (ny, nx), and what they were found in.
 
-    ``noise`` is the table of `~ccdcr.matching.mismatch.noise_levels`.
+    ``faint`` are the flat places of `faint_groups`, ``noise`` is the table of
+    `~ccdcr.matching.mismatch.noise_levels`.
     """
 
     masks: np.ndarray
     coincident: np.ndarray
     matched: Matched
     deviations: Deviations
+    faint: list
     noise: Table
 
 
@@ -203,7 +206,8 @@ def find_hits(frames, options, advance=None):
     coincident = keep(coincident_pixels(z, masks, frames.unused))
     frames = replace(frames, noise=matched.frames.noise)
     noise = noise_levels(frames, matched, masks, z.at_rows(sample))
-    return Found(masks, coincident, matched, deviations, noise)
+    faint = faint_groups(z, masks)
+    return Found(masks, coincident, matched, deviations, faint, noise)
 
 
 def decide(matched, limits, rows=()):

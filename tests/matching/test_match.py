@@ -25,6 +25,7 @@ from ccdcr.matching.flag_pixels import (
     Limits,
     Outliers,
     coincident_pixels,
+    faint_groups,
     first_masks,
     measure_leak,
     next_masks,
@@ -619,6 +620,14 @@ class TestDecide:
         nothing = np.zeros(data.shape, dtype=bool)
         masks, _ = next_masks(nothing, Limits(leak=0), frames, data[1], structure=where)
         assert masks[0, 4, 4:25:8].tolist() == [False, True, True]
+
+    def test_faint_groups(self):
+        """Groups that touch, at corners too, a pixel above 8 sigma are not faint."""
+        z = np.zeros((2, 6, 9), dtype=np.float32)
+        z[0, 1, 1:3], z[0, 2, 3], z[0, 4, 6] = 6, 9, 7
+        z[1, 0, 0] = 20
+        found = faint_groups(Outliers.of(z, 4), z > 4)
+        assert [places.tolist() for places in found] == [[4 * 9 + 6], []]
 
     def test_coincident(self):
         """Two of three flagged exposures, or one of two, that deviate clearly."""
