@@ -158,13 +158,18 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     """
     Return the variance (m,) of mismatch of two exposures, by the shape of structure.
 
-    It is the given one, but on clear structure. There it is the sum of the squares of
-    height, slope and curvature, each times a factor that clean pixels tell.
+    It is the given one, but on clear structure. There it is the sum of the noise and of
+    the squares of height, slope and curvature, each times a factor that clean pixels
+    tell.
     """
     frames, profile = matched.frames, matched.profile
 
     def variance(part):
         return frames.noise.at(part).mean_variance(matched.level[part])
+
+    def terms(places):
+        noise = 2 * variance(places)
+        return np.stack([noise, *_squared_shape(profile, places)])
 
     def is_clear(part):
         return np.square(np.maximum(profile[part], 0)) > _CLEAR * variance(part)
@@ -179,14 +184,13 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     if len(y) < _LEAST:
         return mismatch
     square = np.square(free[0][places] - free[1][places])
-    noise, shape = 2 * variance(places), _squared_shape(profile, places)
-    factors = np.zeros(len(shape), dtype=np.float32)
+    found = terms(places)
+    noise, factors = found[0], np.zeros(len(found), dtype=np.float32)
     for _ in range(_FITS):
-        total = noise + factors @ shape
+        total = noise + factors @ found
         excess = np.minimum(square, _ODD * total) - noise  # without hits
-        factors = nnls((shape / total).T, excess / total)[0].astype(np.float32)
-    shape = in_parts(partial(_squared_shape, profile), here)
-    return np.where(in_parts(is_clear, here), factors @ shape, mismatch)
+        factors = nnls((found / total).T, excess / total)[0].astype(np.float32)
+    return np.where(in_parts(is_clear, here), factors @ in_parts(terms, here), mismatch)
 
 
 def _squared_shape(profile, places):
