@@ -22,6 +22,7 @@ _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
 _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
+_HIDDEN = np.float32(1.3)  # mismatch over that of clean pixels, which told the fit
 _AT_ONCE, _TINY = 1 << 16, np.float32(1e-12)
 
 
@@ -164,8 +165,8 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     """
     frames, profile = matched.frames, matched.profile
 
-    def variance(part):
-        return frames.noise.at(part).mean_variance(matched.level[part])
+    def variance(part):  # peaks are lower in the level without noise
+        return frames.noise.at(part).mean_variance(matched.reference[part])
 
     def terms(places):
         noise = 2 * variance(places)
@@ -190,7 +191,8 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
         total = noise + factors @ found
         excess = np.minimum(square, _ODD * total) - noise  # without hits
         factors = nnls((found / total).T, excess / total)[0].astype(np.float32)
-    return np.where(in_parts(is_clear, here), factors @ in_parts(terms, here), mismatch)
+    told = _HIDDEN * factors @ in_parts(terms, here)
+    return np.where(in_parts(is_clear, here), told, mismatch)
 
 
 def _squared_shape(profile, places):
