@@ -379,7 +379,8 @@ def make_keywords(exposures, masks, settings, *, scaled, replaced):
     if times is not None:
         keywords["TEXPTIME"] = float(times.sum())
         scale = times / masks.flux_factor if settings.applied else times
-        if not scaled and not np.allclose(scale, times[0], rtol=1e-9):
+        same = exposures[0].meta["EXPTIME"] == times[0]  # not if it is text
+        if not scaled and not (same and np.allclose(scale, times[0], rtol=1e-9)):
             middle = np.median if settings.method == "mediancr" else np.mean
             keywords["EXPTIME"] = float(middle(scale))
     return keywords

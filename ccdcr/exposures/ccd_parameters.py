@@ -16,7 +16,7 @@ from ccdcr.exposures.ccd_values import (
     is_electrons,
     is_known,
     is_rate,
-    is_time,
+    known_times,
     resolve,
     same_value,
 )
@@ -177,16 +177,16 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias, timed=True):
 
 def _times(exposures):
     """Return the exposure times (n,) that turn rates into counts."""
-    times = [exposure.meta.get("EXPTIME") for exposure in exposures]
-    for i, time in enumerate(times, start=1):
-        if not is_time(time):
-            msg = (
-                f"exposures in {exposures[0].unit} need the keyword EXPTIME (s) for "
-                f"their noise, got {time!r} in exposure {i}; add it to the header, or "
-                "multiply the exposures by their times"
-            )
-            raise ValueError(msg)
-    return np.array(times, dtype=float)
+    headers = [exposure.meta for exposure in exposures]
+    times = known_times(headers)
+    for i in np.flatnonzero(np.isnan(times)):
+        msg = (
+            f"exposures in {exposures[0].unit} need the keyword EXPTIME (s) for "
+            f"their noise, got {headers[i].get('EXPTIME')!r} in exposure {i + 1}; "
+            "add it to the header, or multiply the exposures by their times"
+        )
+        raise ValueError(msg)
+    return times
 
 
 def _find_gain(exposures, gain, unit):

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.stats import norm, poisson
 
-from ccdcr import CRCombiner, detect_cosmic_rays
+from ccdcr import CRCombiner, FluxScaleWarning, detect_cosmic_rays
 from ccdcr.matching.clean_reference import (
     clean_reference,
     expected_low,
@@ -953,11 +953,13 @@ class TestWhole:
         assert coincident["recall"] > 0.9
 
     def test_wrong_times(self):
-        """Without all of them, the exposures are taken as they are."""
+        """Without all of them, the exposures are taken as they are, with a warning."""
         sim = simulate_exposures((128, 128), seed=3)
         del sim.exposures[0].meta["EXPTIME"]
         sim.exposures[1].meta["EXPTIME"] = 5
-        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        message = r"EXPTIME is missing .* \(exposure 1\) .* flux_factor='auto'"
+        with pytest.warns(FluxScaleWarning, match=message):
+            masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
         assert_allclose(masks.equivalence.terms["flux"], 1, atol=0.02)
 
     def test_units(self):
