@@ -20,6 +20,7 @@ __all__ = [
     "Equivalence",
     "describe_motions",
     "make_report",
+    "share_of_steps",
 ]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
@@ -263,6 +264,21 @@ class Equivalence:
                 parts.append(f"{name} {low} to {high}{unit}")
         before, after = self.ratio
         return f"{', '.join(parts)}; Q / Q0 {before:.2f}, {after:.2f} after matching"
+
+
+def share_of_steps(report, *, filled):
+    """Return the share of values where median - mean is above the noise of a median."""
+    n, rows = len(report.terms), report.levels
+    flux, skies = (np.asarray(report.terms[name]) for name in ("flux", "noise"))
+    flux = np.where(np.isnan(flux), 1.0, flux)
+    values = skies + np.outer(rows["level"], flux - flux.mean())
+    others = values[:, np.newaxis]
+    if not filled:  # with a hit in each of the exposures in turn
+        others = np.where(np.eye(n, dtype=bool), np.inf, others)
+    middle = np.min if n == 2 and not filled else np.median
+    steps = np.abs(middle(others, axis=-1) - values.mean(axis=1, keepdims=True))
+    large = steps.mean(axis=1) > np.sqrt(np.pi / 2 / n)
+    return np.sum(rows["values"][large]) / max(np.sum(rows["values"]), 1)
 
 
 def describe_motions(equivalence):

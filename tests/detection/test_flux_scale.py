@@ -176,6 +176,18 @@ class TestCombination:
         assert result.header["CRFLUXF"] is True
         assert result.header.get("CRBIASUB", 0) == bias
 
+    def test_sky(self):
+        """Skies 600, 500, 500: medians at hits are steps of -33; meancrt warns."""
+        ccds, hits = make((600, 600, 600), moon=100)
+        masks = detect_cosmic_rays(ccds, **KNOWN)
+        with pytest.warns(FluxScaleWarning, match="use method meancr"):
+            steps = combine(ccds, crmasks=masks, method="meancrt").data
+        hit = hits.any(axis=0) & masks.meancrt
+        assert steps[hit].mean() - steps[~masks.meancrt].mean() < -25
+        assert combine(ccds, crmasks=masks).data[hit].mean() == pytest.approx(
+            533, abs=5
+        )
+
     def test_not_applied(self):
         """The mean of exposures as they are is for the mean of the times."""
         ccds, _ = make((200, 1000, 1000))
