@@ -37,6 +37,7 @@ _SIZES = np.array([0.3, 0.5, 0.5, 0.6, 1000.0])
 _WIDE, _ALIKE = 10.0, 0.2  # of this: the whole image, and differences between tiles
 _STEPS, _SMALL = 6, 1e-4
 _LEAST_FLUX = 0.1
+_ACCURATE, _ALONG = 0.02, 5  # pixels, and times the error across a trace
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ def _relative(terms, covariance):
     flux = terms[..., :1] / np.maximum(terms[..., :1].mean(axis=0), _LEAST_FLUX)
     others = terms[..., 1:4] - terms[..., 1:4].mean(axis=0)
     errors = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)[..., :4])
+    # Across a tilted trace a small shift is the same as a large one along it.
+    shifts = errors[..., 1:3]
+    times = shifts / np.maximum(shifts.min(axis=-1, keepdims=True), _SMALL)
+    shifts += _ACCURATE * times * (times > _ALONG)
     return np.concatenate([flux, others], axis=-1), errors
 
 

@@ -119,6 +119,16 @@ class TestTrace:
             assert_allclose(terms[name], true, atol=limit, err_msg=name)
 
     @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
+    def test_along(self):
+        """A shift along a tilted trace is unknown, however bright and wide it is."""
+        rng, width = np.random.default_rng(12), np.array([1.1, 0.9, 0.95, 1.05, 1.0])
+        variance, shift = 11.5 * width**2, 2 * self.SHIFT
+        ccds = trace(rng, 60_000, self.FLUX, variance, shift, (160, 300))
+        terms = check_equivalence(ccds, gain=GAIN, readnoise=READNOISE).terms
+        assert np.isnan(terms["shift_x"]).all()
+        assert_allclose(terms["shift_y"], shift - shift.mean(), atol=0.02)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
     def test_local_shift(self, rng):
         """Two tiles that are sure of a shift are a failure, one is not."""
         ccds = trace(rng, 3000, [1, 1, 1], [5, 5, 5], [0, 0, 0], (160, 256))
