@@ -114,7 +114,7 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     elif offsets == "measure":
         shifts = _measured(exposures, labels, axes)
     else:
-        shifts = _from_wcs(exposures, labels)
+        shifts = _from_wcs(exposures, labels, offsets)
         if offsets == "wcs+measure":
             near = _places(shifts)
             rough = map(Exposure.from_ccd, _on_union(exposures, near))
@@ -249,7 +249,7 @@ def _check_turn(turns, labels, errors=0):
     raise ValueError(msg)
 
 
-def _from_wcs(exposures, labels):
+def _from_wcs(exposures, labels, offsets):
     """Return the offsets (n, 2) of the centre by the WCS of each exposure."""
     missing = [
         label
@@ -257,7 +257,10 @@ def _from_wcs(exposures, labels):
         if exposure.wcs is None or not exposure.wcs.has_celestial
     ]
     if missing:
-        msg = f"offsets='wcs' needs a celestial WCS, missing in {', '.join(missing)}"
+        msg = (
+            f"offsets={offsets!r} needs a celestial WCS, missing in "
+            f"{', '.join(missing)}; use offsets='measure', or give them as numbers"
+        )
         raise ValueError(msg)
     ny, nx = exposures[0].shape
     x, y = (a.ravel() for a in np.meshgrid([0, nx / 2, nx], [0, ny / 2, ny]))

@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 from ccdcr.utils.neighbours import running
 
 __all__ = [
-    "find_offset",
+    "find_start",
     "measure_displacement",
     "model_displacements",
     "move_corners",
@@ -66,7 +66,7 @@ def measure_displacement(first, second, matters):
 
     A displacement that ``matters`` must make the images more alike than its opposite.
     """
-    found = _find_displacement(first, second, find_offset(first, second))
+    found = _find_displacement(first, second, _find_offset(first, second))
     offset, corners, errors = found
     known = np.isfinite(offset).any()
     shift = np.nan_to_num(offset)
@@ -151,8 +151,8 @@ def _measure_terms(first, second, offset):
     """Return offset, corners and errors that fit best, near an offset (x, y)."""
     tiles, model = _tiles_and_model(first.shape)
     # Offset along x and y; scale and rotation, in pixels at a corner.
-    terms, error = np.array([*offset, 0.0, 0.0]), np.zeros(4)
-    start = _find_rotation(first, second, terms, tiles, model)
+    terms, error = np.zeros(4), np.zeros(4)
+    start = _find_rotation(first, second, offset, (tiles, model))
     # What the image does not tell would spoil the rest.
     for used in ([0, 1, 2, 3], [0, 1, 3], [0, 1]):
         found = _iterate(first, second, start[used], tiles, model[..., used])
@@ -260,8 +260,15 @@ def model_displacements(places, shape):
     return np.stack([[one, zero, x, -y], [zero, one, y, x]]).transpose(2, 0, 1)
 
 
-def _find_rotation(first, second, terms, tiles, model):
+def find_start(first, second):
+    """Return the terms (4,), offset and rotation, at which images agree best."""
+    offset = _find_offset(first, second) or (0, 0)
+    return _find_rotation(first, second, offset, _tiles_and_model(first.shape), 1)
+
+
+def _find_rotation(first, second, offset, grid, clear=_CLEAR):
     """Return the terms (4,) with the rotation at which tiles agree best."""
+    (tiles, model), terms = grid, np.array([*offset, 0.0, 0.0])
     height, width = tiles.size
     size = [fft.next_fast_len(n + 2 * _REACH, real=True) for n in tiles.size]
     a, b = np.zeros((2, len(tiles.starts), *size), dtype=np.float32)
@@ -281,7 +288,7 @@ def _find_rotation(first, second, terms, tiles, model):
             for oy in range(-2, 3):
                 score = cc[t, y + oy + _REACH, x + ox + _REACH].sum()
                 if turn:  # few stars agree by chance at one of many angles
-                    score /= _CLEAR
+                    score /= clear
                 if score > most:
                     best, most = np.add(terms, (ox, oy, 0, turn)), score
     return best
@@ -294,7 +301,7 @@ def _window(image, top, left, height, width):
     return part, (y - top + _REACH, x - left + _REACH)
 
 
-def find_offset(first, second):
+def _find_offset(first, second):
     """Return the offset (x, y) in whole pixels, None if the images are not alike."""
     cc, ky, kx = _correlate(first, second)
     y, x = np.unravel_index(np.argmax(cc), cc.shape)
@@ -383,12 +390,18 @@ def _solve(normal, right, model, terms):
 
 
 def places_in_common(first, second, offset, binning):
-    """Return y and x of pixels, some of many, with structure in both binned images."""
-    both = np.zeros(first.shape, dtype=bool)
-    a, b = _overlap(first, second, offset)
-    _overlap(both, both, offset)[0][...] = (
-        running(np.maximum, np.minimum(a, b), 5) > _COMMON
-    )
+    """
+    Return y and x of pixels, some of many, with structure in both binned images.
+
+    They are those of the first alone if the offset is None.
+    """
+    both = first > _COMMON
+    if offset is not None:
+        both = np.zeros(first.shape, dtype=bool)
+        a, b = _overlap(first, second, offset)
+        _overlap(both, both, offset)[0][...] = (
+            running(np.maximum, np.minimum(a, b), 5) > _COMMON
+        )
     y, x = np.nonzero(both)
     steps = np.arange(binning)
     y, x = (

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ccdcr.exposures.displacement import (
-    find_offset,
+    find_start,
     measure_displacement,
     model_displacements,
     move_corners,
@@ -35,12 +35,17 @@ _LARGE, _BINNED = 600, 2  # larger images are binned
 _BOX, _REACHED = 5, 6  # pixels that replace a bad one, and that filters reach
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
 _MATTERS = 0.3  # pixels
-_SURE_TURN = 2.0  # errors
+_SURE, _SURE_TURN = 0.1, 2.0  # pixels, and errors
+_ALONG = 0.3  # squared slopes along an axis, of those across: more than of a trace
 _ROUNDS, _LEAST_POINTS, _STRAY = 7, 40, 1.5  # that refine offsets; pixels
 _SOFT = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)  # pixels of error that do not look like hits
 _UNLIKE_FLUX, _BLOCK = 0.05, 8  # of the signal; pixels
+_AGREE, _BETTER = 0.4, 1.3  # of the pixels; times those without a displacement
+_SURELY = 0.6  # of the pixels
+_NEAR = 2  # pixels by which structure in both may be displaced
 _LEFT = 0.8  # pixels: half a pixel along x and y, and a margin
 _MOST_SHIFT, _MOST_CORNER, _MARGIN = 0.5, 0.6, 1.5  # pixels, and errors
+_DOUBT = 2.0  # of the margins of errors
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class Registration:
         return np.hypot(*np.moveaxis(self._turns, -1, 0)).max(axis=1)
 
     @property
+    def turned(self):
+        """Whether rotation or scale displaces corners of an exposure by too much."""
+        return self.distortion.max() > _MOST_SHIFT
+
+    @property
     def _turns(self):
         """What rotation and scale do to the corners, (n, 4, 2)."""
         return _from_mean(self.corners - np.nan_to_num(self.offsets)[:, np.newaxis])
@@ -76,30 +86,44 @@ class Registration:
     @property
     def registered(self):
         """Whether no exposure is displaced by more than matching mends."""
-        return self._within(_MOST_SHIFT, _MOST_CORNER)
+        return self._within(_MOST_SHIFT, _MOST_CORNER, self.errors)
 
     def is_fine(self, places=None):
         """Return `registered`; of aligned exposures fractions of pixels may be left."""
-        return self.registered if places is None else self._within(_LEFT, _LEFT)
+        if places is None:
+            return self.registered
+        return self._within(_LEFT, _LEFT, self.errors)
 
-    def _within(self, most_shift, most_corner):
+    @property
+    def in_doubt(self):
+        """Whether the errors leave open if the exposures are registered."""
+        errors = self.errors.copy()
+        errors[0] = errors[1:].mean(axis=0)  # those of the others are relative to it
+        either = (
+            self._within(_MOST_SHIFT, _MOST_CORNER, sign * _DOUBT * errors)
+            for sign in (1, -1)
+        )
+        return len(set(either)) > 1
+
+    def _within(self, most_shift, most_corner, errors):
         corners = self.shifts[:, np.newaxis] + self._turns
         corners = np.hypot(*np.moveaxis(corners, -1, 0)).max(axis=1)
-        moved = np.hypot(*self.shifts.T) > most_shift + _MARGIN * self.errors[:, 0]
-        turned = self.distortion > _MOST_SHIFT + self.errors[:, 1]
-        either = corners > most_corner + 2 * np.hypot(*self.errors.T)
+        moved = np.hypot(*self.shifts.T) > most_shift + _MARGIN * errors[:, 0]
+        turned = self.distortion > _MOST_SHIFT + errors[:, 1]
+        both = np.copysign(np.hypot(*errors.T), errors[:, 0])
+        either = corners > most_corner + 2 * both
         return not (moved | turned | either).any()
 
     def __str__(self):
         pairs = ", ".join(f"({dx:+.2f}, {dy:+.2f})" for dx, dy in self.shifts)
         text = f"exposures 1 to {len(self.shifts)} are shifted by {pairs} pixels along"
         text += " x and y from their mean position"
-        turned = self.distortion.max()
-        if turned <= _MOST_SHIFT:
+        if not self.turned:
             how = "align them with ccdcr.align_exposures first, by measured offsets"
             return f"{text}; {how}"
         return (
-            f"{text}, and rotation or scale moves corners by {turned:.2f} pixels more; "
+            f"{text}, and rotation or scale moves corners by "
+            f"{self.distortion.max():.2f} pixels more; "
             "detect in exposures of the same orientation and scale only"
         )
 
@@ -177,8 +201,8 @@ def measure_registration(stack, bad=None, *, refine=False):
     """
     Return the `Registration` of exposures (n, ny, nx), or a sequence of them.
 
-    ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None. If ``refine``, offsets
-    are more accurate.
+    ``bad`` (n, ny, nx) are ignored pixels, True = bad, or None. Offsets are more
+    accurate if ``refine``, or unless the exposures are surely registered.
     """
     shape = stack[0].shape  # the whole stack may be in files
     if min(shape) < _LEAST:
@@ -195,9 +219,11 @@ def measure_registration(stack, bad=None, *, refine=False):
     def measure(i):
         pair = images[0].alike(images[i]), images[i].alike(images[0])
         found = [v * binning for v in measure_displacement(*pair, _MATTERS / binning)]
-        if refine or np.isnan(found[0]).all():
-            found = _refine(first, partial(good, i), pair, found, binning)
-        return found
+        return improve(i, found) if refine or np.isnan(found[0]).all() else found
+
+    def improve(i, found):
+        pair = images[0].alike(images[i]), images[i].alike(images[0])
+        return _refine(first, partial(good, i), pair, found, binning)
 
     @lru_cache(maxsize=1)
     def first():
@@ -207,10 +233,20 @@ def measure_registration(stack, bad=None, *, refine=False):
         unused = None if bad is None else bad[i]
         return _Good.from_image(stack[i], unused, images[i].defects)
 
+    def collect(pairs):
+        itself = np.zeros(2), np.zeros((4, 2)), np.zeros(2)
+        return Registration(*map(np.array, zip(itself, *pairs, strict=True)))
+
     images = in_threads(prepare, range(len(stack)), most=2)
-    pairs = [(np.zeros(2), np.zeros((4, 2)), np.zeros(2))]
-    pairs += in_threads(measure, range(1, len(stack)), most=2)
-    return Registration(*map(np.array, zip(*pairs, strict=True)))
+    others = range(1, len(stack))
+    pairs = in_threads(measure, others, most=2)
+    registration = collect(pairs)
+    doubt = registration.in_doubt
+    if refine or (registration.registered and not doubt):
+        return registration
+    finer = collect(in_threads(lambda i: improve(i, pairs[i - 1]), others, most=2))
+    alike = not finer.registered and finer.turned == registration.turned
+    return finer if doubt or alike else registration
 
 
 def _features(image, bad, binning):
@@ -340,9 +376,11 @@ def _sharp_columns(rows):
                 for k in (0, 1)
             )
             step = lowest - np.maximum(*inner)
-            sharp = step > _SHARP * (highest - np.minimum(*outer))
+            # Two columns may be unequal: no image is so sharp on both sides of two.
+            top = lowest if width <= 2 else highest
+            sharp = step > _SHARP * (top - np.minimum(*outer))
             # Photon noise on a bright trace is small against its height.
-            sharp &= step > np.maximum(noise, 0.3 * (highest - sign * middle))
+            sharp &= step > np.maximum(noise, 0.3 * (top - sign * middle))
             for k in range(width):
                 defect[:, k : k + sharp.shape[1]] |= sharp
     return defect
@@ -352,29 +390,39 @@ def _refine(first, second, structure, found, binning):
     """
     Return offset, corners and errors of a pair from the pixels themselves.
 
-    Where ``found`` knows no offset, the roughest one is refined. ``first`` and
+    Where ``found`` knows no offset, the likeliest one is refined. ``first`` and
     ``second`` return a `_Good` image each.
     """
     offset, corners, errors = found
+    near = np.nan_to_num(offset) / binning
     if lost := np.isnan(offset).all():
-        near = find_offset(*structure)
-        if near is None:
-            return found
-        offset, errors = binning * np.array(near, dtype=float), np.full(2, np.inf)
-        corners = np.tile(offset, (4, 1))
-    y, x = places_in_common(*structure, np.nan_to_num(offset) / binning, binning)
+        start = find_start(*structure)
+        near = start[:2] if np.abs(start[2:]).max() <= _NEAR else None
+    y, x = places_in_common(*structure, near, binning)
     first, second = first(), second()
-    values, good, _ = first.at(y.astype(float), x.astype(float))
+    values, good, slopes = first.at(y.astype(float), x.astype(float))
     if np.count_nonzero(good) < _LEAST_POINTS:
         return found
     pixels = np.stack([y, x], axis=-1)[good], values[good], first.noise
+    outer = move_corners(first.image.shape)
+    if lost:
+        errors = np.full(2, np.inf)
+        start, alike = _fit_terms(pixels, second, binning * start, [0, 1, 2, 3])[::2]
+        corners, offset = start[:2] + outer @ start[2:], start[:2]
+        far = np.abs(corners).max() > _STRAY
+        unmoved = _fit_terms(pixels, second, np.zeros(4), [])[2] if far else 0
+        if alike < max(_AGREE, _BETTER * unmoved):
+            return found
     known = np.isfinite(offset)
     start = np.append(np.nan_to_num(offset), (0, 0))
-    turn, spread = corners - start[:2], np.full(4, np.inf)
-    if known.all():
-        outer = move_corners(first.image.shape)
-        start[2:] = np.linalg.lstsq(outer.reshape(8, 2), turn.ravel(), rcond=None)[0]
-        fitted, spread = _fit_terms(pixels, second, start, [0, 1, 2, 3])
+    turn = corners - start[:2]
+    start[2:] = np.linalg.lstsq(outer.reshape(8, 2), turn.ravel(), rcond=None)[0]
+    fitted, spread, alike = _fit_terms(pixels, second, start, [0, 1, 2, 3])
+    least, most = np.linalg.eigvalsh(slopes[good].T @ slopes[good])
+    known = known | ((spread[:2] < _SURE) & (least > _ALONG * most))
+    if not known.all():
+        start[2:], spread = 0, np.full(4, np.inf)
+    else:
         start[2:] = 0
         if np.isfinite(spread).all():
             start[2:] = np.where(np.abs(fitted) > _SURE_TURN * spread, fitted, 0)[2:]
@@ -382,8 +430,9 @@ def _refine(first, second, structure, found, binning):
             errors = [errors[0], spread[2:].max()]
     axes = np.flatnonzero(known)
     if np.abs(turn).max() < _MOST_SHIFT:  # fewer terms are more accurate
-        fitted, spread = _fit_terms(pixels, second, start, axes)
-    if np.isfinite(spread).all() and np.abs(fitted - start)[:2].max() < _STRAY:
+        fitted, spread, alike = _fit_terms(pixels, second, start, axes)
+    near = np.abs(fitted - start)[:2].max() < _STRAY or alike > _SURELY
+    if near and np.isfinite(spread).all():
         offset = np.where(known, fitted[:2], np.nan)
         errors = [spread[axes].max(), errors[1]]
     if lost and not max(errors) < _MOST_SHIFT:
@@ -392,7 +441,11 @@ def _refine(first, second, structure, found, binning):
 
 
 def _fit_terms(pixels, second, start, used):
-    """Return the terms (4,) that move pixels onto a second image, and their errors."""
+    """
+    Return the terms (4,) that move pixels onto a second image, and their errors.
+
+    Also return how many of the bright pixels agree then, 0 to 1.
+    """
     points, values, noise = pixels
     model = model_displacements(points, second.image.shape)
     terms, flux, level = start.astype(float), 1.0, 0.0
@@ -401,8 +454,8 @@ def _fit_terms(pixels, second, start, used):
         other, known, slopes = second.at(points[:, 0] + dy, points[:, 1] + dx)
         if k == 0:
             bright = known & (other > 4 * second.noise) & (values > 4 * noise)
-            if np.count_nonzero(bright) < _LEAST_POINTS // 2:
-                return terms, np.full(4, np.inf)
+            if np.count_nonzero(bright) < _LEAST_POINTS // 4:
+                return terms, np.full(4, np.inf), 0.0
             flux = np.median(values[bright] / other[bright])
         rest = values - flux * other - level
         soft = flux * _SOFT[min(k, len(_SOFT) - 1)] * np.hypot(*slopes.T)
@@ -410,7 +463,8 @@ def _fit_terms(pixels, second, start, used):
         variance = noise**2 + (flux * second.noise) ** 2 + soft**2
         variance += (_UNLIKE_FLUX * signal) ** 2
         # Hits and defects are far from the rest.
-        weight = known / (variance * (1 + rest**2 / variance / 4) ** 2)
+        agree = known / (1 + rest**2 / variance / 4) ** 2
+        weight = agree / variance
         moved = flux * np.einsum("pi,pik->pk", slopes, model[..., used])
         basis = np.column_stack([moved, other, np.ones_like(other)])
         normal = basis.T @ (weight[:, np.newaxis] * basis)
@@ -430,4 +484,7 @@ def _fit_terms(pixels, second, start, used):
     inverse = np.linalg.inv(normal)
     error = np.zeros(4)
     error[used] = 2 * np.sqrt(np.diag(inverse @ parts @ parts.T @ inverse))[: len(used)]
-    return terms, error
+    bright = values > 4 * noise
+    number = len(np.unique(block[bright]))  # few of them agree with any terms
+    error *= number / max(number - len(used) / 2, 1e-9)
+    return terms, error, agree[bright].mean()

@@ -3,7 +3,6 @@
 
 import math
 import operator
-from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ccdcr.exceptions import short_repr
-from ccdcr.utils.files import none_if_named
 
 __all__ = [
     "ALIASES",
@@ -51,9 +49,6 @@ class Kind:
         try:
             return self.check(value)
         except (TypeError, ValueError) as err:
-            if value is not None and none_if_named(value) is None:
-                with suppress(TypeError, ValueError):
-                    return self.check(None)
             msg = f"{name} must be {self.allowed}, got {short_repr(value)}"
             detail = str(err)
             raise type(err)(f"{msg} ({detail})" if detail else msg) from None

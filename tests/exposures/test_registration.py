@@ -50,6 +50,16 @@ class TestOffsets:
         fine = measure_registration(data, refine=True)
         assert_allclose(fine.offsets, shift, atol=0.1)
 
+    @pytest.mark.parametrize(("columns", "seed"), [((-80, -160), 6), ((3000, 6000), 7)])
+    def test_unequal_columns(self, columns, seed):
+        """Columns of the detector beside each other are not the scene."""
+        shift = [(0, 0), (11.2, -7.4), (-9.6, 4.3)]
+        data = exposures("stars", shift, seed, seeing=2.6)[:, :200, :220]
+        data[:, :, 110:112] += np.array(columns, dtype=np.float32)
+        found = measure_registration(data)
+        assert not found.registered
+        assert_allclose(found.offsets, shift, atol=0.2)
+
     @pytest.mark.parametrize("scene", ["stars", "fibres", "longslit"])
     @pytest.mark.parametrize("seed", [3, 4])
     def test_registered(self, scene, seed):
