@@ -149,7 +149,8 @@ def combine(
     unit : str or `~astropy.units.Unit`, optional
         Unit of the files. Default is BUNIT, or adu without it.
     ignore_flags, flag_name_map : optional
-        As for `~ccdcr.detect_cosmic_rays`.
+        As for `~ccdcr.detect_cosmic_rays`. Default is what the mask set records of the
+        detection; -1 ignores all flags.
     **ccdkwargs
         More arguments of `astropy.nddata.CCDData.read`, such as ``hdu_mask``.
 

@@ -32,7 +32,7 @@ from ccdcr.combination.combine_rows import (
 )
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.exposure_files import FileRows, Scratch
-from ccdcr.exposures.exposure_flags import union_of_flags
+from ccdcr.exposures.exposure_flags import mask_as_recorded, union_of_flags
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.masks.mask_checks import check_order
 from ccdcr.masks.mask_rows import open_masks
@@ -175,6 +175,8 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         masks = open_masks(stack, crmasks, mem_limit * _MASKS, folder)
         check_fit(masks, len(exposures), exposures[0].shape)
         check_order(masks, exposures, list_exposures(items)[1])
+        if reading["ignore_flags"] is None:
+            exposures = mask_as_recorded(exposures, masks.meta)
         check_dtype(settings["dtype"])
         settings["dtype"] = choose_dtype(settings["dtype"], exposures)
         _check_weights(settings["weights"], exposures)

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """A ccdproc Combiner with methods that remove cosmic rays."""
 
-from copy import copy
 from functools import wraps
 
 import numpy as np
@@ -19,7 +18,12 @@ from ccdcr.combination.combination_settings import (
 )
 from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.exposures.ccd_parameters import find_noise_source
-from ccdcr.exposures.exposure_flags import bad_bits, mask_flagged, union_of_flags
+from ccdcr.exposures.exposure_flags import (
+    bad_bits,
+    mask_as_recorded,
+    mask_flagged,
+    union_of_flags,
+)
 from ccdcr.exposures.open_exposures import Exposure, check_arrays
 from ccdcr.masks.mask_checks import check_order
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
@@ -135,7 +139,8 @@ class CRCombiner(LateCombiner):
         standard deviation or variance of 0 or infinity, or an inverse variance of 0)
         are then ignored.
     ignore_flags, flag_name_map : optional
-        As for `~ccdcr.detect_cosmic_rays`.
+        As for `~ccdcr.detect_cosmic_rays`. Default is what the mask set records of the
+        detection; -1 ignores all flags.
 
     Raises
     ------
@@ -182,20 +187,17 @@ class CRCombiner(LateCombiner):
         if auto:
             self._dtype = choose_dtype(dtype, ccds)
         check_arrays(ccds)
-        self._mask_flagged(bad_bits(ignore_flags, flag_name_map))
+        if (bits := bad_bits(ignore_flags, flag_name_map)) is not None:
+            labels = [f"exposure {i}" for i in range(1, len(ccds) + 1)]
+            pairs = zip(ccds, labels, strict=True)
+            ccds = [mask_flagged(ccd, bits, label) for ccd, label in pairs]
+        self._ccds = self.ccd_list = ccds
+        self._unflagged = ccds if bits is None else None
         self.crmasks = crmasks
         self._noise = {"gain": gain, "readnoise": readnoise}
         given_noise(self._exposures, self.crmasks, **self._noise)
         self._source = noise
         find_noise_source(self._exposures, noise, warn=False)
-
-    def _mask_flagged(self, bits):
-        if bits is None:
-            return
-        masked = [copy(ccd) for ccd in self._ccds]
-        for i, (ccd, exposure) in enumerate(zip(masked, self._exposures, strict=True)):
-            ccd.mask = mask_flagged(exposure, bits, f"exposure {i + 1}").mask[:]
-        self._ccds = self.ccd_list = masked
 
     @property
     def crmasks(self):
@@ -208,7 +210,15 @@ class CRCombiner(LateCombiner):
             value = read_masks(value, "crmasks")
             check_fit(value, len(self._ccds), self._ccds[0].shape)
             check_order(value, self._exposures, None)
+            self._mask_as_recorded(value.meta)
         self._crmasks = value
+
+    def _mask_as_recorded(self, meta):
+        if self._unflagged is None:
+            return
+        self._ccds = self.ccd_list = mask_as_recorded(self._unflagged, meta)
+        if self.copied and self._ccds is not self._unflagged:
+            get_stack(self)[1][:] |= np.stack([ccd.mask for ccd in self._ccds])
 
     @_combination(" at every MEDIANCR pixel", "median of all, there too")
     def mediancr_combine(self):

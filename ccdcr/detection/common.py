@@ -10,6 +10,7 @@ from astropy import log
 from astropy import units as u
 
 from ccdcr.exposures.align_exposures import alignment_cards
+from ccdcr.exposures.exposure_flags import BAD_FLAGS
 from ccdcr.exposures.load_exposures import measure_flux_factors, scale_factors
 from ccdcr.masks.diagnostics import BOTH, DILATION, LOW, MM_ONLY, SINGLE_ONLY, USER
 from ccdcr.masks.mask_set import FLUX_SOURCE, CRMaskSet
@@ -334,6 +335,7 @@ def mask_set(masks, exposures, requirements, factors, *, crmasks=None, **parts):
             if n
         }
         | ({} if source is None else {FLUX_SOURCE: source})
+        | ({BAD_FLAGS: exposures.bad_flags} if exposures.bad_flags else {})
         | alignment_cards(exposures.headers),
         **parts,
     )

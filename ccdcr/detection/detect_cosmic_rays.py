@@ -353,6 +353,7 @@ def add_expected(
     options |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
     given = _recorded(items, masks, given, options)
     source = {"noise": noise or masks.noise or "auto", "needs_detector": False}
+    options["recorded"] = masks.meta
     exposures = load_exposures(items, minimum=2, **given, **options, **source)
     check_exposures(masks, len(exposures), exposures.shape)
     expected = _match_expected(exposures, masks, is_new=is_new)

@@ -1,18 +1,29 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Flags of exposures: images of bits, which of them mean bad, and their union."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import FlagCollection
+from astropy.nddata import CCDData, FlagCollection
 from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
 
-from ccdcr.exceptions import short_repr
+from ccdcr.exceptions import ForeignMasksWarning, short_repr, warn_user
 from ccdcr.utils.neighbours import cut_bands
 
-__all__ = ["FLAG_NAMES", "bad_bits", "flag_hdus", "mask_flagged", "union_of_flags"]
+__all__ = [
+    "BAD_FLAGS",
+    "FLAG_NAMES",
+    "bad_bits",
+    "flag_hdus",
+    "mask_as_recorded",
+    "mask_flagged",
+    "union_of_flags",
+]
+
+BAD_FLAGS = "BADFLAGS"  # keyword of the bits that mean bad, in meta of mask sets
 
 _PYPEIT = "BPM,CR,SATURATION,MINCOUNTS,OFFSLITS,IS_NAN,IVAR0,IVAR_NAN,EXTRACT"
 _GEMINI = "BAD_PIXEL,NON_LINEAR,SATURATED,COSMIC_RAY,NO_DATA,OVERLAP,UNILLUMINATED"
@@ -83,7 +94,7 @@ class _FlaggedRows:
 
 
 def mask_flagged(exposure, bits, label):
-    """Return an `Exposure` whose mask is True where flags have bad bits, too."""
+    """Return an `Exposure` or CCDData, masked where flags have bad bits, too."""
     if bits is None:
         return exposure
     flags = exposure.flags
@@ -97,7 +108,31 @@ def mask_flagged(exposure, bits, label):
             f"{flags.dtype} of shape {tuple(flags.shape)}"
         )
         raise ValueError(msg)
-    return replace(exposure, mask=_FlaggedRows(exposure.mask, flags, bits))
+    mask = exposure.mask
+    mask = np.broadcast_to(mask, flags.shape) if np.isscalar(mask) else mask
+    rows = _FlaggedRows(mask, flags, bits)
+    if not isinstance(exposure, CCDData):
+        return replace(exposure, mask=rows)
+    masked = copy(exposure)
+    masked.mask = rows[:]
+    return masked
+
+
+def mask_as_recorded(exposures, meta):
+    """Return exposures masked by flags as ``meta`` of their masks records."""
+    bits = meta.get(BAD_FLAGS)
+    if not isinstance(bits, int) or isinstance(bits, bool) or bits == 0:
+        return exposures
+    labels = [f"exposure {i}" for i in range(1, len(exposures) + 1)]
+    pairs = list(zip(exposures, labels, strict=True))
+    if lacking := [label for exposure, label in pairs if exposure.flags is None]:
+        msg = (
+            f"the masks were made without the flagged pixels of {', '.join(lacking)}, "
+            "whose flags are missing, so that bad pixels are used; keep the flags with "
+            "the exposures, or give ignore_flags=-1"
+        )
+        warn_user(msg, ForeignMasksWarning)
+    return [e if e.flags is None else mask_flagged(e, bits, name) for e, name in pairs]
 
 
 def union_of_flags(exposures):

@@ -26,6 +26,7 @@ from ccdcr.exposures.ccd_values import (
     is_electrons,
     is_rate,
 )
+from ccdcr.exposures.exposure_flags import bad_bits
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import bands_in_cache, cut_bands, dilate, in_threads
@@ -44,7 +45,7 @@ class Exposures:
     by the ``gain_ratio``. ``headers`` are those of the exposures. ``variance``
     (n, ny, nx; NaN = unknown) is that of their uncertainties, None if these are not
     used; ``measured`` tells that ``detector`` was derived from it. ``alike`` tells that
-    exposures are identical.
+    exposures are identical. ``bad_flags`` are the bits of flags that mean bad, or None.
     """
 
     data: np.ndarray
@@ -56,6 +57,7 @@ class Exposures:
     variance: np.ndarray | None = None
     measured: bool = False
     alike: bool = False
+    bad_flags: int | None = None
 
     def __len__(self):
         return len(self.data)
@@ -99,7 +101,7 @@ def load_exposures(
     in the headers. With uncertainties they may be None unless ``needs_detector``.
     ``begin`` is called with the number of exposures and their shape before they are
     read.
-    ``flags`` are ``ignore_flags`` and ``flag_name_map``.
+    ``flags`` are ``ignore_flags``, ``flag_name_map`` and ``recorded``.
     """
     items, names = list_exposures(ccds, minimum=minimum)
     options = {"extension": extension, "unit": unit, "allowed": ("numpy",)}
@@ -134,7 +136,8 @@ def load_exposures(
     if measured:
         found = measure_parameters(data, variance, bad)
         detector = replace(found, bias=detector.bias)
-    known = variance, measured, _warn_of_identical(data)
+    bits = bad_bits(flags.get("ignore_flags"), flags.get("flag_name_map"))
+    known = variance, measured, _warn_of_identical(data), bits
     return Exposures(data, bad, unit, detector, names, headers, *known)
 
 

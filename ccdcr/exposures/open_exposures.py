@@ -30,7 +30,7 @@ from ccdcr.exposures.exposure_files import (
     temporary_folder,
     unpacked_path,
 )
-from ccdcr.exposures.exposure_flags import bad_bits, mask_flagged
+from ccdcr.exposures.exposure_flags import bad_bits, mask_as_recorded, mask_flagged
 from ccdcr.utils.files import check_input
 from ccdcr.utils.fits_structure import check_file
 
@@ -253,6 +253,7 @@ def open_exposures(
     allowed=("numpy", "dask"),
     ignore_flags=None,
     flag_name_map=None,
+    recorded=None,
     **names,
 ):
     """
@@ -261,7 +262,8 @@ def open_exposures(
     Files are open only while they are read. ``folder`` is for unpacked files,
     ``allowed`` names the packages of arrays, ``names`` are the options ``hdu_mask``,
     ``hdu_uncertainty``, ``hdu_flags`` and ``key_uncertainty_type`` of
-    `astropy.nddata.CCDData.read`. Flags but those that are ignored mask pixels.
+    `astropy.nddata.CCDData.read`. Flags but those that are ignored mask pixels; the
+    default is that of ``recorded``, the meta of masks.
     """
     bits = bad_bits(ignore_flags, flag_name_map)
     items, labels = list_exposures(items, minimum=minimum, name=name)
@@ -283,6 +285,8 @@ def open_exposures(
         check_alike(exposures, labels)
         for label, exposure in zip(labels, exposures, strict=True):
             _check_planes(label, exposure)
+        if bits is None:
+            exposures = mask_as_recorded(exposures, recorded or {})
         pairs = zip(exposures, list_labels(labels), strict=True)
         yield [mask_flagged(exposure, bits, label) for exposure, label in pairs]
 

@@ -19,7 +19,7 @@ from ccdcr.exposures.align_exposures import (
     take_part,
     without_alignment,
 )
-from ccdcr.exposures.exposure_flags import FLAG_NAMES
+from ccdcr.exposures.exposure_flags import FLAG_NAMES, mask_as_recorded
 from ccdcr.masks import fits_io, mask_flags
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
@@ -625,7 +625,8 @@ class CRMaskSet:
         Returns
         -------
         masked : list of `~astropy.nddata.CCDData`
-            Copies whose masks (True = bad) include CRMASKi.
+            Copies whose masks (True = bad) include CRMASKi, and the flagged pixels that
+            the detection ignored.
 
         Raises
         ------
@@ -644,7 +645,7 @@ class CRMaskSet:
         >>> bool((masked[0].mask == masks.crmasks[0]).all())
         True
         """
-        ccds = list(ccds)
+        ccds = mask_as_recorded(list(ccds), self.meta)
         self._check_number("ccds", ccds)
         parts, shape = self._parts_of(ccds)
         for number, ccd in enumerate(ccds, start=1):
@@ -694,7 +695,7 @@ class CRMaskSet:
             Copies, as floats. Replaced pixels have the uncertainty SIGMA, if the
             exposure has an uncertainty or gain and read noise are known, and bit 1 of
             ``flags`` is set. Masked pixels without an expected value are masked (True =
-            bad).
+            bad), and so are flagged pixels that the detection ignored.
 
         Raises
         ------
@@ -713,7 +714,7 @@ class CRMaskSet:
         >>> bool(sim.exposures[0].data.max() > cleaned[0].data.max())
         True
         """
-        ccds, _ = load_ccds(ccds)
+        ccds = mask_as_recorded(load_ccds(ccds)[0], self.meta)
         parts, shape = self._parts_of(ccds)
         cleaned = clean_exposures(self._aligned(ccds), self)
         if shape == self.shape or len(ccds) != len(self):

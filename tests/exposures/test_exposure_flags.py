@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from ccdcr import (
     CRCombiner,
     CRMaskSet,
+    ForeignMasksWarning,
     add_expected,
     check_equivalence,
     combine,
@@ -255,6 +256,42 @@ def test_refused(options, message):
     """Names that are not known, before any work."""
     with pytest.raises(ValueError, match=message):
         combine([], **options)
+
+
+@pytest.mark.filterwarnings("ignore::ccdcr.exceptions.ImplausibleMaskWarning")
+def test_recorded(tmp_path):
+    """A mask set records bad flags, which all that uses its masks leaves out."""
+    sim = simulate_exposures((64, 64), scene="fibres", seed=2)
+    for ccd in sim.exposures:
+        ccd.flags = np.zeros(ccd.shape, "u2")
+    sim.exposures[1].data[:, 30:32], sim.exposures[1].flags[:, 30:32] = 30000, 4
+    known = {"gain": 1.0, "readnoise": 3.0}
+    masks = detect_cosmic_rays(sim.exposures, ignore_flags="~4", **known)
+    assert masks.meta["BADFLAGS"] == 4
+    masks.write(tmp_path / "masks.fits")
+    masks = CRMaskSet.read(tmp_path / "masks.fits")
+    later = CRCombiner(sim.exposures)
+    later.crmasks = masks
+    given = CRCombiner(sim.exposures, masks, ignore_flags="~4")
+    expected = given.meancr_combine().data
+    for combined in (
+        combine(sim.exposures, crmasks=tmp_path / "masks.fits"),
+        CRCombiner(sim.exposures, masks).meancr_combine(),
+        later.meancr_combine(),
+    ):
+        assert combined.data.max() < 5000
+        assert_array_equal(combined.data, expected)
+    without = combine(sim.exposures, crmasks=masks, ignore_flags=-1)
+    assert np.median(without.data[:, 30]) > 9000
+    for copies in (masks.apply_to(sim.exposures), masks.clean(sim.exposures)):
+        assert copies[1].mask[:, 30:32].all()
+        assert not copies[0].mask[:, 30:32].any(axis=1).all()
+    table = add_expected(sim.exposures, masks._with(expected=None)).expected
+    assert np.nanmax(table["VALUE"]) < 5000
+    assert sim.exposures[1].mask is None
+    sim.exposures[1].flags = None
+    with pytest.warns(ForeignMasksWarning, match="of exposure 2, .* ignore_flags=-1"):
+        combine(sim.exposures, crmasks=masks)
 
 
 @pytest.mark.parametrize(
