@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Commands ``ccdcr info``, ``clean``, ``flag``, ``report``, ``compare``, ``demo``."""
 
+import argparse
 import time
 from pathlib import Path
 
@@ -210,9 +211,20 @@ def add_report_and_compare(commands, common):
     compare.set_defaults(run=_compare)
 
 
+class _MasksFirst(argparse.Action):
+    """Refuse an option that other commands have."""
+
+    def __call__(self, parser, *_):
+        parser.error(
+            f"the file of masks is no option here, it comes first: {parser.prog} "
+            "crmasks.fits FILE [FILE ...]"
+        )
+
+
 def _add_inputs(parser):
     parser.add_argument("masks", metavar="crmasks.fits", help="the file of masks")
     parser.add_argument("images", nargs="+", metavar="FILE", help="its exposures")
+    parser.add_argument("--crmasks", action=_MasksFirst, help=argparse.SUPPRESS)
     add_reading_options(parser)
 
 

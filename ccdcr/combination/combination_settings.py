@@ -26,6 +26,7 @@ from ccdcr.exposures.ccd_values import exposure_times, is_electrons
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.masks.mask_checks import as_map
+from ccdcr.matching.equivalence import share_of_steps
 
 __all__ = [
     "CombinationSettings",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _SAME_FLUX = 1.02
+_LEAST_SHARE = 0.1  # of the pixels, where medians are not means
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ class CombinationSettings:
         if uncertainty is not None and not known:
             _complain(exposures, unit, uncertainty)
         scatter = uncertainty == "scatter"
-        if scaling is None and not applied:
-            _warn_of_flux(masks, method, expected)
+        if scaling is None:
+            _warn_of_flux(masks, method, expected, applied)
         rules = known, scatter, lamedian, tuple(clips), expected, offset, applied
         return cls(method, unit, factors, kinds, model, *rules)
 
@@ -204,9 +206,9 @@ def _factors(n, masks, scaling, applied):
     return scale / masks.flux_factor if applied else scale
 
 
-def _warn_of_flux(masks, method, expected):
+def _warn_of_flux(masks, method, expected, applied):
     """Warn if medians, minima or masked pixels mix flux scales."""
-    flux = masks.flux_factor
+    flux = np.ones(1) if applied else masks.flux_factor
     if "CRMASKS" in METHODS[method][1] and expected is not None:
         return
     if flux.max() > _SAME_FLUX * flux.min():
@@ -214,6 +216,19 @@ def _warn_of_flux(masks, method, expected):
             f"the flux factors differ by up to {flux.max() / flux.min() - 1:.0%} and "
             f"are not applied: {method} mixes different flux scales; use "
             "apply_flux_factor=True"
+        )
+        warn_user(msg, FluxScaleWarning)
+    elif method == "meancrt" and masks.equivalence is not None:
+        _warn_of_steps(masks.equivalence, expected)
+
+
+def _warn_of_steps(report, expected):
+    """Warn if exposures differ so that their median is not their mean."""
+    if share_of_steps(report, filled=expected is not None) > _LEAST_SHARE:
+        msg = (
+            "sky or flux of the exposures differ so that their median, which meancrt "
+            f"uses at hits, is not the mean around them ({report.describe()}): use "
+            "method meancr, or give the exposures one sky and flux"
         )
         warn_user(msg, FluxScaleWarning)
 
@@ -254,8 +269,7 @@ def _expected_power(masks, unit, use_expected):
 
 def _lamedian_units(masks, unit, offset):
     """Return factor, power of the gain and offset that LAMEDIAN needs."""
-    image = masks.lamedian
-    if image is None:
+    if (image := masks.lamedian) is None:
         msg = "use_lamedian=True needs LAMEDIAN, which the mask set does not have"
         raise ValueError(msg)
     other = getattr(image, "unit", unit)
@@ -379,7 +393,8 @@ def make_keywords(exposures, masks, settings, *, scaled, replaced):
     if times is not None:
         keywords["TEXPTIME"] = float(times.sum())
         scale = times / masks.flux_factor if settings.applied else times
-        if not scaled and not np.allclose(scale, times[0], rtol=1e-9):
+        same = exposures[0].meta["EXPTIME"] == times[0]  # not if it is text
+        if not scaled and not (same and np.allclose(scale, times[0], rtol=1e-9)):
             middle = np.median if settings.method == "mediancr" else np.mean
             keywords["EXPTIME"] = float(middle(scale))
     return keywords

@@ -158,8 +158,9 @@ def combine(
     -------
     combined : `~astropy.nddata.CCDData`
         The combined image, with the signal of one exposure. Its EXPTIME is the exposure
-        time of this flux scale, and TEXPTIME the sum of all. Its flags are the union of
-        those of the exposures.
+        time of this flux scale, and TEXPTIME the sum of all; the last three methods
+        keep the header of the first exposure, as in ccdproc. Its flags are the union
+        of those of the exposures.
 
     Raises
     ------

@@ -178,8 +178,8 @@ class RowStack:
         """Return the stack with the variances of its uncertainties, if these count."""
         if kinds is None:
             return self
-        pairs = zip(self.sigmas, kinds, strict=True)
-        found = [known_variance(np.asarray(s), *kind, unit) for s, kind in pairs]
+        planes = zip(self.data, map(np.asarray, self.sigmas), kinds, strict=True)
+        found = [known_variance(*plane, *kind, unit) for *plane, kind in planes]
         variances, nothing = zip(*found, strict=True)
         return replace(self, bad=self.bad | np.array(nothing), variances=variances)
 

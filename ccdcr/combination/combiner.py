@@ -136,8 +136,8 @@ class CRCombiner(LateCombiner):
         Source of the uncertainty of the result: the uncertainties of the exposures (of
         any class), or gain and read noise. ``'auto'``, the default, uses the former if
         each exposure has one. Pixels whose uncertainty means that nothing is known (a
-        standard deviation or variance of 0 or infinity, or an inverse variance of 0)
-        are then ignored.
+        standard deviation or variance of 0, infinity or NaN, or an inverse variance of
+        0) are then ignored.
     ignore_flags, flag_name_map : optional
         As for `~ccdcr.detect_cosmic_rays`. Default is what the mask set records of the
         detection; -1 ignores all flags.

@@ -94,7 +94,8 @@ def detect_cosmic_rays(
         and read noise. ``'auto'``, the default, uses the former if each exposure has
         one. Only the methods with Median-Minimum then need gain and read noise. Pixels
         whose uncertainty means that nothing is known (a standard deviation or variance
-        of 0 or infinity, or an inverse variance of 0) are ignored.
+        of 0, infinity or NaN, or an inverse variance of 0) are ignored. NaN of a
+        negative value is that of the other exposures.
     extension : int, str or tuple, optional
         Number or name of the image extension in files. Default is the primary image, or
         the only image that is not named like a mask or an uncertainty.

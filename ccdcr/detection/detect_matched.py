@@ -35,7 +35,11 @@ from ccdcr.masks.diagnostics import (
     MatchingDiagnostics,
 )
 from ccdcr.masks.expected_table import make_expected_table
-from ccdcr.matching.equivalence import NOT_REGISTERED, make_report
+from ccdcr.matching.equivalence import (
+    NOT_REGISTERED,
+    describe_motions,
+    make_report,
+)
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_structure
@@ -66,6 +70,8 @@ __all__ = [
 
 _LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither at faint signal
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
+_FAINTER = 3  # times
+_SMALL_SHIFT = 1.5  # pixels: terms of tiles tell larger ones wrongly
 _FULL = 65535.0  # adu, what 16 bits hold
 
 
@@ -287,10 +293,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
-        matched = hits.matched
-        matched = replace(matched, masks=hits.masks, fits=matched.fits.without_image())
-        hits = replace(hits, matched=matched)
-        del matched
+        fits = hits.matched.fits.without_image()
+        hits = replace(hits, matched=replace(hits.matched, fits=fits))
     with stages("equivalence"):
         report = report_equivalence(
             frames,
@@ -301,8 +305,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             point_like=point_like,
             places=find_places(exposures.headers),
         )
-        found = hits.masks if point_like is None else hits.masks & ~point_like
-        excess = excess_on_structure(found, hits.matched.fits.fitted)
+        excess = _excess(hits, point_like)
         if report.failures:  # sources that have moved are not new ones
             point_like = None
         if point_like is not None:
@@ -349,7 +352,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         diagnostics=Diagnostics(flags=flags, timing=stages.timing, matching=matching),
     )
     stages.advance()  # the last one is done
-    warn_of_mismatch(report, excess)
+    warn_of_mismatch(report, *excess)
     if not exposures.alike:
         _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result
@@ -387,7 +390,8 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
     release()
     places = known.get("places")
     if not registration.is_fine(places):
-        return report.with_reasons([f"{NOT_REGISTERED}: {registration}"])
+        text = f"{NOT_REGISTERED}: {registration}{_of_parts(registration, report)}"
+        return report.with_reasons([text])
     left, point_like = masks, known.get("point_like")
     if point_like is not None:  # they are not what was left unmended
         left = empty(masks.shape, bool)
@@ -395,6 +399,33 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
             np.greater(*pair, out=target)
     reasons = find_reasons(frames.without(None), matched, left, places)
     return report.with_reasons(reasons)
+
+
+def _excess(hits, point_like):
+    """Return the excess on structure (n,) in sigmas, of all and of faint groups."""
+    flagged, structure = map(np.flatnonzero, hits.masks), hits.matched.fits.fitted
+    both = list(flagged), hits.faint
+    if point_like is not None:
+        both = [
+            [k[~plane.ravel()[k]] for k, plane in zip(places, point_like, strict=True)]
+            for places in both
+        ]
+    # On structure, where the noise is larger, more of the hits are faint.
+    pairs = zip(both, (1, _FAINTER), strict=True)
+    return [excess_on_structure(places, structure, times) for places, times in pairs]
+
+
+def _of_parts(registration, report):
+    """Return what helps if features move apart, '' where terms do not tell it."""
+    small = np.abs(registration.shifts).max() < _SMALL_SHIFT
+    motions = describe_motions(report) if small else ""
+    if not motions:
+        return ""
+    return (
+        f". No alignment helps if features move by different amounts ({motions}), as a "
+        "trace does whose sky lines stay: leave out exposures in which it moves, or "
+        "use crmethod='lacosmic', which does not compare exposures"
+    )
 
 
 def expected_in_unit(expected, exposures, scale):

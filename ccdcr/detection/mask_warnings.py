@@ -35,6 +35,7 @@ _MOST_COINCIDENT, _MOST_ALONE = 4, 10
 _MOST_BRIGHT = 4  # times the fraction of faint pixels
 _RARE, _FEW = 1e-6, 10  # chance of so many groups, and least number of groups
 _LEAST_EXCESS, _MOST_EXCESS = 2.5, 12.0  # sigmas that name an exposure, and that warn
+_MOST_FAINT = 3.0  # sigmas, of faint groups, that warn
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
@@ -133,15 +134,21 @@ def _of_bright(masks):
     return f", and {times:.0f} times more of the bright pixels than of the faint ones"
 
 
-def warn_of_mismatch(equivalence, excess=()):
-    """Warn if matching left something or failed; log if it was needed."""
-    left, excess = equivalence.left, np.asarray(excess)
-    flagged = _name_excess(excess)
+def warn_of_mismatch(equivalence, excess=(), faint=0):
+    """
+    Warn if matching left something or failed; log if it was needed.
+
+    ``excess`` (n,) are the sigmas by which more is flagged on structure than hits
+    explain, ``faint`` those of faint groups.
+    """
+    left, excess, faint = equivalence.left, np.asarray(excess), np.asarray(faint)
+    sure = (excess > _MOST_EXCESS) | (faint > _MOST_FAINT)
+    flagged = _name_excess(np.where(sure, np.maximum(excess, _MOST_EXCESS), excess))
     if equivalence.failures:
         reasons = "; ".join([*equivalence.failures, *flagged])
         msg = f"the exposures differ too much to be matched: {reasons}"
         warn_user(msg, MatchingFailedWarning)
-    elif left > MENDED or (excess > _MOST_EXCESS).any():
+    elif left > MENDED or sure.any():
         if left > MENDED:
             text = (
                 f"on structure they are up to {left:.2f} times as far apart as noise "

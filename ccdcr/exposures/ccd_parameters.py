@@ -16,7 +16,7 @@ from ccdcr.exposures.ccd_values import (
     is_electrons,
     is_known,
     is_rate,
-    is_time,
+    known_times,
     resolve,
     same_value,
 )
@@ -177,16 +177,16 @@ def find_ccd_parameters(exposures, *, gain, readnoise, bias, timed=True):
 
 def _times(exposures):
     """Return the exposure times (n,) that turn rates into counts."""
-    times = [exposure.meta.get("EXPTIME") for exposure in exposures]
-    for i, time in enumerate(times, start=1):
-        if not is_time(time):
-            msg = (
-                f"exposures in {exposures[0].unit} need the keyword EXPTIME (s) for "
-                f"their noise, got {time!r} in exposure {i}; add it to the header, or "
-                "multiply the exposures by their times"
-            )
-            raise ValueError(msg)
-    return np.array(times, dtype=float)
+    headers = [exposure.meta for exposure in exposures]
+    times = known_times(headers)
+    for i in np.flatnonzero(np.isnan(times)):
+        msg = (
+            f"exposures in {exposures[0].unit} need the keyword EXPTIME (s) for "
+            f"their noise, got {headers[i].get('EXPTIME')!r} in exposure {i + 1}; "
+            "add it to the header, or multiply the exposures by their times"
+        )
+        raise ValueError(msg)
+    return times
 
 
 def _find_gain(exposures, gain, unit):
@@ -273,15 +273,17 @@ def compute_variance(sigma, kind, sigma_unit, unit):
     return array * variance.unit.to(unit**2)
 
 
-def known_variance(sigma, kind, sigma_unit, unit):
+def known_variance(values, sigma, kind, sigma_unit, unit):
     """
     Return the variance as `compute_variance` does, and where it means no information.
 
-    There a standard deviation or variance is 0 or infinite, or an inverse variance is
-    0. A variance that is not known is NaN.
+    There a standard deviation or variance is 0, infinite or NaN, or an inverse variance
+    is 0. NaN of a negative value, the root of its counts, is a variance that is not
+    known, which is NaN: without these values the mean of the others would be too high.
     """
     variance = compute_variance(sigma, kind, sigma_unit, unit)
     nothing = (variance == 0) | np.isposinf(variance)
+    nothing |= np.isnan(variance) & ~(values < 0)
     return np.where(variance > 0, variance, np.nan), nothing
 
 

@@ -25,7 +25,7 @@ __all__ = [
     "is_electrons",
     "is_known",
     "is_rate",
-    "is_time",
+    "known_times",
     "resolve",
     "same_value",
 ]
@@ -295,11 +295,20 @@ def is_counts(unit):
 
 def exposure_times(headers):
     """Return the exposure times in headers (n,), or None if one is unknown."""
-    times = [header.get("EXPTIME") for header in headers]
-    return np.array(times, dtype=float) if all(map(is_time, times)) else None
+    times = known_times(headers)
+    return None if np.isnan(times).any() else times
 
 
-def is_time(value):
-    """Return whether a value can be an exposure time."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and 0 < value < np.inf
+def known_times(headers):
+    """Return the exposure times in headers (n,), also of text; NaN if unknown."""
+    return np.array([_as_time(header.get("EXPTIME")) for header in headers])
+
+
+def _as_time(value):
+    if isinstance(value, bool) or not isinstance(value, (Real, str)):
+        return np.nan
+    try:
+        time = float(value)
+    except ValueError:
+        return np.nan
+    return time if 0 < time < np.inf else np.nan

@@ -21,10 +21,10 @@ from ccdcr.exposures.ccd_parameters import (
     measure_parameters,
 )
 from ccdcr.exposures.ccd_values import (
-    exposure_times,
     find_keywords,
     is_electrons,
     is_rate,
+    known_times,
 )
 from ccdcr.exposures.exposure_flags import bad_bits
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
@@ -206,8 +206,9 @@ def _check_informed(bad, exposure, name):
     mask = exposure.mask
     if bad.all() and (mask is None or not np.all(mask[:])):
         msg = (
-            f"the uncertainty of {name} means no information in all its pixels (0, or "
-            "an infinite standard deviation); leave it out, or use noise='detector'"
+            f"the uncertainty of {name} means no information in all its pixels (0, "
+            "NaN or an infinite standard deviation); leave it out, or use "
+            "noise='detector'"
         )
         raise ValueError(msg)
 
@@ -226,7 +227,7 @@ def _fill(data, bad, variance, exposure, detector):
             bad[rows] |= np.asarray(mask, dtype=bool)
         if variance is not None:
             kind = exposure.kind, exposure.sigma_unit, exposure.unit
-            variance[rows], nothing = known_variance(np.asarray(sigma), *kind)
+            variance[rows], nothing = known_variance(values, np.asarray(sigma), *kind)
             bad[rows] |= nothing
             if ratio is not None:
                 variance[rows] *= np.square(ratio[rows])
@@ -321,8 +322,10 @@ def scale_factors(exposures, given=None):
         return np.broadcast_to(factors, n), "given"
     if is_rate(exposures.unit):
         return np.ones(n), None
-    times, flux = exposure_times(exposures.headers), 1 / exposures.depths
-    if times is None or len(times) != n or np.ptp(times) <= _SAME * times.min():
+    times, flux = known_times(exposures.headers), 1 / exposures.depths
+    if (unknown := np.isnan(times)).any() and not unknown.all():
+        _warn_of_times(unknown)
+    if len(times) != n or unknown.any() or np.ptp(times) <= _SAME * times.min():
         return flux / np.median(flux), None
     if _contradicted(exposures, flux, np.log(times / np.median(times))):
         listed = ", ".join(f"{time:g}" for time in times)
@@ -337,6 +340,16 @@ def scale_factors(exposures, given=None):
         warn_user(msg, FluxScaleWarning)
         return flux / np.median(flux), None
     return times * flux / np.median(times * flux), "EXPTIME"
+
+
+def _warn_of_times(unknown):
+    numbers = ", ".join(str(i + 1) for i in np.flatnonzero(unknown))
+    msg = (
+        f"EXPTIME is missing or not a number > 0 in some headers (exposure {numbers}) "
+        "and not used: the exposures are taken to be of one flux scale; mend the "
+        "headers, or give flux_factor='auto', a list, or 1"
+    )
+    warn_user(msg, FluxScaleWarning)
 
 
 _SAME = 0.01  # relative difference of exposure times that is ignored

@@ -166,10 +166,11 @@ def _combine(combiner, options):
     scale = None if factors is None else 1 / factors[:, np.newaxis, np.newaxis]
     same = scale is None or not masks.bias or np.all(factors == 1)
     other = combiner if same else CRCombiner(_without_bias(combiner))
-    plain = {
-        "median": other.median_combine(scale_to=scale),
-        "average": other.average_combine(scale_to=scale),
-    }
+    with ignored_warnings(RuntimeWarning):  # of pixels masked in all exposures
+        plain = {
+            "median": other.median_combine(scale_to=scale),
+            "average": other.average_combine(scale_to=scale),
+        }
     names = ["mediancr", "meancrt", "meancr"]
     names += [] if masks.meancr is None else ["meancr2"]
     # The table has NaN instead.

@@ -351,8 +351,10 @@ def _matched_frames(inspection, matching, bounds):
 
 def _variances(ccds, bounds):
     """Return variances, and where there is no information, (n, ny, nx) of a part."""
-    known = [(c.uncertainty.array[bounds], type(c.uncertainty), c) for c in ccds]
-    pairs = [known_variance(s, k, c.uncertainty.unit, c.unit) for s, k, c in known]
+    pairs = [
+        known_variance(c.data[bounds], s.array[bounds], type(s), s.unit, c.unit)
+        for c, s in ((ccd, ccd.uncertainty) for ccd in ccds)
+    ]
     variance, nothing = map(np.array, zip(*pairs, strict=True))
     return variance.astype(np.float32), nothing
 

@@ -18,7 +18,9 @@ __all__ = [
     "TERMS",
     "UNITS",
     "Equivalence",
+    "describe_motions",
     "make_report",
+    "share_of_steps",
 ]
 
 TERMS = ("flux", "shift_x", "shift_y", "seeing", "background")
@@ -40,6 +42,8 @@ _MAX_SHIFT, _MAX_FLUX, _MAX_RATIO = 0.75, 2.0, 3.0
 _LEAST_MEASURED = 0.5
 _SURE, _LEAST_TILES = 3.0, 2  # errors, and tiles that tell a local shift
 _SHIFTS = ("shift_x", "shift_y")
+# Pixels that features move apart, errors of tiles that tell it, and their number.
+_APART, _KNOWN_SHIFT, _LEAST_KNOWN = 0.5, 0.15, 6
 # Differences that need matching.
 NEEDED = {"flux": 0.02, "shift_x": 0.05, "shift_y": 0.05, "seeing": 0.1}
 _NEEDED_BACKGROUND = 0.25  # in units of the noise
@@ -260,6 +264,65 @@ class Equivalence:
                 parts.append(f"{name} {low} to {high}{unit}")
         before, after = self.ratio
         return f"{', '.join(parts)}; Q / Q0 {before:.2f}, {after:.2f} after matching"
+
+
+def share_of_steps(report, *, filled):
+    """Return the share of values where median - mean is above the noise of a median."""
+    n, rows = len(report.terms), report.levels
+    flux, skies = (np.asarray(report.terms[name]) for name in ("flux", "noise"))
+    flux = np.where(np.isnan(flux), 1.0, flux)
+    values = skies + np.outer(rows["level"], flux - flux.mean())
+    others = values[:, np.newaxis]
+    if not filled:  # with a hit in each of the exposures in turn
+        others = np.where(np.eye(n, dtype=bool), np.inf, others)
+    middle = np.min if n == 2 and not filled else np.median
+    steps = np.abs(middle(others, axis=-1) - values.mean(axis=1, keepdims=True))
+    large = steps.mean(axis=1) > np.sqrt(np.pi / 2 / n)
+    return np.sum(rows["values"][large]) / max(np.sum(rows["values"]), 1)
+
+
+def describe_motions(equivalence):
+    """
+    Return two motions of an exposure as text, if features surely move apart; or ''.
+
+    Neither a shift nor a rotation or change of scale explains them.
+    """
+    n, tiles = len(equivalence.terms), equivalence.tiles
+    places = np.stack([np.asarray(tiles[k], dtype=float) for k in "xy"])
+    for name, error in zip(_SHIFTS, ("error_x", "error_y"), strict=True):
+        shifts, errors = (np.reshape(tiles[k], (n, -1)) for k in (name, error))
+        here = places[:, : shifts.shape[1]]
+        found = [_apart(*pair, here) for pair in zip(shifts, errors, strict=True)]
+        i = int(np.argmax([apart for apart, _ in found]))
+        apart, pair = found[i]
+        if apart > _APART:
+            text = " and ".join(
+                f"{shifts[i, k]:+.2f} pixel around x, y = "
+                f"{places[0, k]:.0f}, {places[1, k]:.0f}"
+                for k in pair
+            )
+            return f"exposure {i + 1} along {name[-1]} by {text}"
+    return ""
+
+
+def _apart(shifts, errors, places):
+    """
+    Return by how much some of the tiles (m,) surely move apart, and two of them.
+
+    ``places`` are x and y (2, m). What is linear in them is left out.
+    """
+    known = np.flatnonzero(errors < _KNOWN_SHIFT)
+    if len(known) < _LEAST_KNOWN:
+        return 0.0, ()
+    errors = errors[known]
+    terms = np.stack([np.ones(len(known)), *places[:, known]])
+    terms[1:] -= terms[1:].mean(axis=1, keepdims=True)
+    terms /= errors
+    linear = np.linalg.lstsq(terms.T, shifts[known] / errors, rcond=None)[0]
+    left = shifts[known] - linear @ (terms * errors)
+    low, high = np.argmin(left + _SURE * errors), np.argmax(left - _SURE * errors)
+    apart = (left - _SURE * errors)[high] - (left + _SURE * errors)[low]
+    return apart, (known[high], known[low])
 
 
 def _largest(values):

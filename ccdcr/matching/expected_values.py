@@ -22,6 +22,7 @@ _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
 _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
+_HIDDEN = np.float32(1.3)  # mismatch over that of clean pixels, which told the fit
 _AT_ONCE, _TINY = 1 << 16, np.float32(1e-12)
 
 
@@ -140,7 +141,8 @@ def _over_dispersion(free, matched, masks, here):
         return in_parts(matched.extra.__getitem__, here)
     number, levels, squares = number[some], levels[some], squares[some]
     excess, error, levels = squares / number - 1, np.sqrt(2 / number), levels / number
-    sure = np.where(excess > _SURE * error, excess, 0)
+    # Without structure it is not mismatch, which grows with structure.
+    sure = np.where((excess > _SURE * error) & (levels > EDGES[1]), excess, 0)
     # The mean of what it may be, which is not negative.
     mean = error * np.exp(norm.logpdf(excess / error) - norm.logcdf(excess / error))
     variance, level = in_parts(partial(_levels, matched), here)
@@ -157,13 +159,18 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     """
     Return the variance (m,) of mismatch of two exposures, by the shape of structure.
 
-    It is the given one, but on clear structure. There it is the sum of the squares of
-    height, slope and curvature, each times a factor that clean pixels tell.
+    It is the given one, but on clear structure. There it is the sum of the noise and of
+    the squares of height, slope and curvature, each times a factor that clean pixels
+    tell.
     """
     frames, profile = matched.frames, matched.profile
 
-    def variance(part):
-        return frames.noise.at(part).mean_variance(matched.level[part])
+    def variance(part):  # peaks are lower in the level without noise
+        return frames.noise.at(part).mean_variance(matched.reference[part])
+
+    def terms(places):
+        noise = 2 * variance(places)
+        return np.stack([noise, *_squared_shape(profile, places)])
 
     def is_clear(part):
         return np.square(np.maximum(profile[part], 0)) > _CLEAR * variance(part)
@@ -178,14 +185,14 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     if len(y) < _LEAST:
         return mismatch
     square = np.square(free[0][places] - free[1][places])
-    noise, shape = 2 * variance(places), _squared_shape(profile, places)
-    factors = np.zeros(len(shape), dtype=np.float32)
+    found = terms(places)
+    noise, factors = found[0], np.zeros(len(found), dtype=np.float32)
     for _ in range(_FITS):
-        total = noise + factors @ shape
+        total = noise + factors @ found
         excess = np.minimum(square, _ODD * total) - noise  # without hits
-        factors = nnls((shape / total).T, excess / total)[0].astype(np.float32)
-    shape = in_parts(partial(_squared_shape, profile), here)
-    return np.where(in_parts(is_clear, here), factors @ shape, mismatch)
+        factors = nnls((found / total).T, excess / total)[0].astype(np.float32)
+    told = _HIDDEN * factors @ in_parts(terms, here)
+    return np.where(in_parts(is_clear, here), told, mismatch)
 
 
 def _squared_shape(profile, places):

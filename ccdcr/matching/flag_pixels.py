@@ -13,6 +13,7 @@ from ccdcr.matching.clean_reference import (
 )
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import (
+    EIGHT,
     FOUR,
     bands_in_cache,
     find_places,
@@ -29,6 +30,7 @@ __all__ = [
     "Limits",
     "Outliers",
     "coincident_pixels",
+    "faint_groups",
     "first_masks",
     "grow",
     "measure_leak",
@@ -190,10 +192,14 @@ def _lowest_shares(z, bright):
     return lowest[good] / value[good]
 
 
+# Sigmas: above the limit that chance may reach, beside pixels that are alone, and
+# those that matching may leave on structure.
+_DOUBTFUL, _ALONE, _ON_STRUCTURE = 3.0, 3.0, np.float32(0.75)
 _MORE = 1.0  # sigmas: the low reference is the noisier one
 _LOW = np.float32(4.0)  # sigmas that noise may make the low reference too low
 _SATURATED = np.float32(0.05)  # of the signal
 LEAST_OF_MEDIAN = 2.3  # sigmas of a deviation
+_PEAK = 8.0  # sigmas: most groups of hits are brighter, what matching leaves is not
 
 
 @dataclass(frozen=True)
@@ -239,10 +245,12 @@ def first_masks(frames, limits, level=None, extra=None):
     return found.grown(limits.high + _MORE, limits)
 
 
-def next_masks(masks, limits, frames, level, extra=None, *, rows=()):
+def next_masks(masks, limits, frames, level, extra=None, *, structure=None, rows=()):
     """
     Return masks of deviations from the mean of clean others, and the `Outliers`.
 
+    A pixel alone, as most noise is and few hits are, must be as rare as the limit says:
+    counts are skewed, and on ``structure`` (ny, nx; bool) matching may leave something.
     All deviations are kept of some rows.
     """
     unused = frames.unused
@@ -261,11 +269,44 @@ def next_masks(masks, limits, frames, level, extra=None, *, rows=()):
             _allow_saturated(variance, frames, i, wide, value)
             with np.errstate(invalid="ignore"):
                 deviation = (stack[i] - value) / np.sqrt(variance)
+            alone = _alone_above(deviation, limits)
+            third = noise.at(alone).third_moment(smooth[alone], i)
+            third *= 1 - 1 / np.square(number[alone])  # without that of the mean
+            rare = _as_gaussian(deviation[alone], third / variance[alone] ** 1.5)
+            if structure is not None:
+                rare -= _ON_STRUCTURE * structure[wide][alone]
+            deviation[alone] = rare
             z[i] = deviation[inside]
         return z
 
     found = Outliers.find(measure, frames, min(limits.low, _BRIGHT), rows)
     return found.grown(limits.high, limits), found
+
+
+def _alone_above(z, limits):
+    """Return rows and columns (m,) of seeds (rows, nx) with no high pixel beside."""
+    y, x = pixels_of((z > limits.high) & (z < limits.high + _DOUBTFUL))
+    highest = np.full(len(y), -np.inf, dtype=z.dtype)
+    for dy, dx in EIGHT:
+        row, column = (
+            np.clip(k + d, 0, n - 1)
+            for k, d, n in zip((y, x), (dy, dx), z.shape, strict=True)
+        )
+        other = (row != y) | (column != x)
+        highest = np.fmax(highest, np.where(other, z[row, column], -np.inf))
+    alone = highest < _ALONE
+    return y[alone], x[alone]
+
+
+def _as_gaussian(z, skewness):
+    """
+    Return Gaussian deviations that are as rare as those of skewed noise, each (m,).
+
+    References: E. Wilson, M. Hilferty 1931, Proc. Natl. Acad. Sci. 17, 684.
+    """
+    skewness = np.maximum(skewness, np.float32(1e-3))
+    root = np.cbrt(1 + skewness * np.maximum(z, 0) / 2)
+    return 6 / skewness * (root - 1) + skewness / 6
 
 
 def _allow_saturated(variance, frames, i, rows, signal):
@@ -300,6 +341,17 @@ def coincident_pixels(z, masks, unused=None):
         good = kernels.count(unused, len(z))[some]
         result[some] = number[some] >= needed_of_median(good)
     return result
+
+
+def faint_groups(z, masks):
+    """Return the flat places of flagged groups without a bright pixel, by exposure."""
+    found = []
+    for places, values, mask in zip(z.places, z.values, masks, strict=True):
+        flagged = np.flatnonzero(mask)
+        index = find_places(places, flagged)[0]
+        bright = in_seeded_groups(flagged, mask.shape[1], values[index] > _PEAK)
+        found.append(flagged[~bright])
+    return found
 
 
 def needed_of_median(good):

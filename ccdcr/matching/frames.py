@@ -174,6 +174,12 @@ class Noise:
             signal = signal + self.sky[i]
         return self.floor[i] + _photons(self.slope[i], signal)
 
+    def third_moment(self, signal, i):
+        """Return the third central moment of exposure i at a signal."""
+        if self.sky is not None:
+            signal = signal + self.sky[i]
+        return self.slope[i] * _photons(self.slope[i], signal)
+
     def mean_variance(self, signal):
         """Return the variance of a typical exposure at a signal."""
         floor, slope = self.floor.mean(axis=0), self.slope.mean()

@@ -41,7 +41,10 @@ _BESIDE_BRIGHT = np.float32(0.1)  # of the squared structure that taps see
 _STEPS = ((0.5, 0.003), (0.1, 0.01), (0.01, 0.02))
 _SIZES = (0.3, 0.5, 0.5, 0.3, 0.3, 0.3)  # of flux, shifts and second derivatives
 _ALIKE, _ALIKE_FREE = 0.2, 0.01  # of this, and on each tap: differences between tiles
-_EVERY = 3, 1  # pixels of a tile that count, in turn: some tell where to start
+# Steps of a tile: of how many pixels one counts, and tolerance. The first tells where
+# to start: beyond a small tolerance of the whole image's kernel the core of a bright
+# star would be left out.
+_STEPS_OF_TILES = (3, 0.06), (1, 0.01)
 # Weight of tiles beside, and the filled part of a tile from which on it is 0.
 _BESIDE, _DENSE_TILE, _RAMP = 0.5, 0.6, 0.4
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
@@ -450,7 +453,7 @@ class _Fit:
 
     def of_tiles(self, wholes):
         """Return the kernels (n, ty, tx, k) of the tiles, near the ``wholes``."""
-        (n, k), last = wholes.shape, _STEPS[-1][0]
+        n, k = wholes.shape
         shape = n, *self.fits.tiling.number, k
         normal, right = np.zeros((*shape, k)), np.zeros(shape)
         prior = _prior_precision(self.taps.half, _ALIKE, _ALIKE_FREE)
@@ -459,13 +462,11 @@ class _Fit:
         def work(rows):
             for a, b, pixels in self._tiles(rows):
                 here, start = np.s_[:, a, b], wholes
-                for every in _EVERY:
-                    if every < _EVERY[0]:
+                for step, (every, q) in enumerate(_STEPS_OF_TILES):
+                    if step > 0:
                         start = _solve(normal[here] + prior, right[here] + near)
                     starts = start.astype(np.float32)
-                    parts = [
-                        pixels.equations(i, last, starts[i], every) for i in range(n)
-                    ]
+                    parts = [pixels.equations(i, q, starts[i], every) for i in range(n)]
                     normal[here], right[here] = map(np.stack, zip(*parts, strict=True))
 
         in_threads(work, self.fits.tiling.bands())

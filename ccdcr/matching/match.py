@@ -19,6 +19,7 @@ from ccdcr.matching.correct import Scene, match, unmatched_dispersion
 from ccdcr.matching.flag_pixels import (
     Limits,
     coincident_pixels,
+    faint_groups,
     first_masks,
     measure_leak,
     next_masks,
@@ -128,8 +129,8 @@ class Known:
     ``tile`` is the size of the tiles (ny, nx). ``terms`` (n, 5) of tiles without
     structure are by pass, ``dispersions`` before matching and after each pass, ``lows``
     the `LowPriors` of each search or None. ``kernels`` (n, k) are those of the whole
-    image. ``leak`` is None before it is measured. ``curves`` are those of the noise,
-    each time that it was measured.
+    image. ``leak`` is None before it is measured. ``curves`` are those of the noise and
+    ``differ`` whether cores of structure were flagged, each time that it was measured.
     """
 
     tile: tuple
@@ -139,6 +140,7 @@ class Known:
     kernels: np.ndarray
     leak: float | None = None
     curves: tuple = ()
+    differ: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,12 @@ class Matched:
     Matched exposures and what was measured.
 
     ``frames`` are the corrected exposures, ``masks`` (n, ny, nx) those of the low
-    references. ``reference``, ``profile`` (its signal above the local background),
-    ``level`` (the reference without noise) and ``extra`` (the variance of mismatch) are
-    (ny, nx). ``fits`` are the `KernelFits`, ``before`` and ``after`` the dispersions
-    before and after matching, ``limited`` says where corrections were `Limited`;
-    ``scene`` is the `Scene` of the last pass, ``terms`` are the `Terms` if measured.
+    references, or what `find_hits` returns. ``reference``, ``profile`` (its signal
+    above the local background), ``level`` (the reference without noise) and ``extra``
+    (the variance of mismatch) are (ny, nx). ``fits`` are the `KernelFits`, ``before``
+    and ``after`` the dispersions before and after matching, ``limited`` says where
+    corrections were `Limited`; ``scene`` is the `Scene` of the last pass, ``terms`` are
+    the `Terms` if measured.
     """
 
     frames: Any
@@ -174,13 +177,15 @@ class Found:
     """
     Masks (n, ny, nx), coincident pixels (ny, nx), and what they were found in.
 
-    ``noise`` is the table of `~ccdcr.matching.mismatch.noise_levels`.
+    ``faint`` are the flat places of `faint_groups`, ``noise`` is the table of
+    `~ccdcr.matching.mismatch.noise_levels`.
     """
 
     masks: np.ndarray
     coincident: np.ndarray
     matched: Matched
     deviations: Deviations
+    faint: list
     noise: Table
 
 
@@ -195,12 +200,14 @@ def find_hits(frames, options, advance=None):
     counted, sample = np.arange(0, frames.shape[0], step), sampled_rows(frames.shape)
     rows = np.union1d(counted, sample)
     masks, z, _, leak = decide(matched, options.limits, rows)
-    matched = replace(matched, known=replace(matched.known, leak=leak))
+    known = replace(matched.known, leak=leak)
+    matched = replace(matched, masks=masks, known=known)
     deviations = Deviations.count(matched.reference, z.at_rows(counted), step)
     coincident = keep(coincident_pixels(z, masks, frames.unused))
     frames = replace(frames, noise=matched.frames.noise)
     noise = noise_levels(frames, matched, masks, z.at_rows(sample))
-    return Found(masks, coincident, matched, deviations, noise)
+    faint = faint_groups(z, masks)
+    return Found(masks, coincident, matched, deviations, faint, noise)
 
 
 def decide(matched, limits, rows=()):
@@ -211,11 +218,13 @@ def decide(matched, limits, rows=()):
     is measured unless it is known. All deviations are kept of some rows.
     """
     given = matched.frames, matched.level, matched.extra
-    before, z = next_masks(matched.masks, limits, *given)
+    on = {"structure": matched.fits.fitted}
+    before, z = next_masks(matched.masks, limits, *given, **on)
     leak = matched.known.leak if limits.leak is None else limits.leak
     if leak is None:
         leak = measure_leak(z, before)
-    masks, z = next_masks(before, replace(limits, leak=leak), *given, rows=rows)
+    z, limits = None, replace(limits, leak=leak)  # two z would need too much memory
+    masks, z = next_masks(before, limits, *given, **on, rows=rows)
     return masks, z, before, leak
 
 
@@ -233,7 +242,7 @@ def match_exposures(frames, options, known=None, advance=None):
     frames = record.measured(frames, None)
     masks = first_masks(frames, options.limits)
     frames = record.measured(frames, masks)
-    masks, scene = _first_scene(frames, masks, tiling, options.limits)
+    masks, scene = _first_scene(frames, masks, tiling, options.limits, record)
     before = record.mismatch(unmatched_dispersion(frames, scene))
     extra = _extra_variance(before, scene, frames.noise)
     # A low value must not look like structure that exposures are matched to.
@@ -242,7 +251,7 @@ def match_exposures(frames, options, known=None, advance=None):
     if frames.low is not None:
         scene = None  # two of them would need too much memory
         masks = first_masks(frames, options.limits)
-        masks, scene = _first_scene(frames, masks, tiling, options.limits)
+        masks, scene = _first_scene(frames, masks, tiling, options.limits, record)
     for k in range(options.passes):
         if k > 0:
             scene = None
@@ -317,6 +326,7 @@ class _Record:
     def __init__(self, known):
         self._known = known
         self.terms, self.dispersions, self.lows, self.curves = [], [], [], []
+        self.differ = []
         self.kernels = known and known.kernels
 
     def measured(self, frames, masks):
@@ -327,6 +337,13 @@ class _Record:
         frames, curves = frames.measured(masks, known)
         self.curves.append(curves)
         return frames
+
+    def differ_as_known(self, differ):
+        """Return and record whether cores of structure differ, here or as known."""
+        if self._known is not None:
+            differ = self._known.differ[len(self.differ)]
+        self.differ.append(differ)
+        return differ
 
     def term(self, k):
         """Return the terms of tiles without structure in pass k, None if not known."""
@@ -353,16 +370,19 @@ class _Record:
     def known(self, tile):
         """Return the `Known` of what was recorded."""
         leak = None if self._known is None else self._known.leak
-        lists = map(tuple, (self.terms, self.dispersions, self.lows))
-        return Known(tile, *lists, self.kernels, leak, tuple(self.curves))
+        lists = self.terms, self.dispersions, self.lows, self.curves, self.differ
+        *first, curves, differ = map(tuple, lists)
+        return Known(tile, *first, self.kernels, leak, curves, differ)
 
 
 # Squared sigmas of structure; pixels and part of a tile's that hits do not flag.
 _STRONG, _MANY, _MOST = np.float32(256), 60, 0.25
+_CORES, _FEW = np.float32(1024), 4  # squared sigmas and pixels in the whole image
+_MEDIAN = 10  # exposures, whose median is right where they differ
 _UNLIKE = np.float32(1)  # of the level of structure: mismatch of exposures there
 
 
-def _first_scene(frames, masks, tiling, limits):
+def _first_scene(frames, masks, tiling, limits, record):
     """
     Return masks and `Scene` before matching, without flags of mismatch.
 
@@ -372,7 +392,7 @@ def _first_scene(frames, masks, tiling, limits):
     border would have one.
     """
     scene = _scene(frames, masks)
-    unlike = _unlike_tiles(frames, masks, scene, tiling)
+    unlike = _unlike_tiles(frames, masks, scene, tiling, record)
     if not unlike.any():
         return masks, scene
     unlike = running(np.logical_or, unlike, 3)
@@ -387,25 +407,33 @@ def _first_scene(frames, masks, tiling, limits):
     return masks, _scene(frames, masks, mean=True, where=unlike)
 
 
-def _unlike_tiles(frames, masks, scene, tiling):
-    """Return the tiles (ty, tx) where much structure is flagged in an exposure."""
-    unlike = np.zeros(tiling.number, dtype=bool)
+def _unlike_tiles(frames, masks, scene, tiling, record):
+    """
+    Return the tiles (ty, tx) where much structure is flagged in an exposure.
+
+    A tile with few stars cannot tell: those with cores of stars are, too, if many of
+    all cores in the image are flagged in one of few exposures.
+    """
+    unlike, cores = np.zeros((2, *tiling.number), dtype=bool)
 
     def work(rows):
         structure, variance = scene.structure, frames.noise.at(rows)
         square = structure.square(rows)
         strong = square > _STRONG * variance.mean_variance(scene.reference[rows])
         if not strong.any():
-            return
-        number = [
-            np.count_nonzero(tiling.cut(strong & mask), axis=1)
-            for mask in (True, *masks[:, rows])
-        ]
+            return np.zeros(len(masks) + 1, dtype=int)
+        parts = True, *masks[:, rows]
+        number = [np.count_nonzero(tiling.cut(strong & m), axis=1) for m in parts]
         most = np.max(number[1:], axis=0) > np.maximum(_MOST * number[0], _MANY)
-        unlike[tiling.rows_of_tiles(rows)] = most.reshape(-1, tiling.number[1])
+        here, most = tiling.rows_of_tiles(rows), most.reshape(-1, tiling.number[1])
+        unlike[here] = most
+        strong &= square > _CORES * variance.mean_variance(scene.reference[rows])
+        cores[here] = tiling.cut(strong).any(axis=1).reshape(most.shape)
+        return np.array([np.count_nonzero(strong & mask) for mask in parts])
 
-    in_threads(work, tiling.bands())
-    return unlike
+    number, *flagged = sum(in_threads(work, tiling.bands()))
+    many = len(masks) < _MEDIAN and max(flagged) > max(_MOST * number, _FEW)
+    return unlike | cores if record.differ_as_known(many) else unlike
 
 
 def _scene(frames, masks, *, mean=False, where=None):

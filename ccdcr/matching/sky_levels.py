@@ -210,7 +210,7 @@ def _shares(frames, sky, darkest):
 
 
 def _faintest(frames, sky, shares, tiling, rows):
-    """Return the places of the faintest pixels of each tile, (tiles, pixels)."""
+    """Return places (tiles, pixels) of the faintest pixels of tiles, or outside."""
     wide, inside = with_halo(rows, 1, frames.shape[0])
     data = _level(frames, sky, wide)
     if frames.unused is None:
@@ -224,7 +224,15 @@ def _faintest(frames, sky, shares, tiling, rows):
     level = tiling.cut(level)
     level[outside] = np.inf
     number = max(int(_BACKGROUND * level.shape[1]), min(_LEAST, level.shape[1]))
-    return np.argpartition(level, number - 1, axis=1)[:, :number]
+    chosen = np.argpartition(level, number - 1, axis=1)[:, :number]
+    # Tiles at an edge may have fewer pixels, and so fewer faint ones.
+    partial = outside.any(axis=1)
+    order = np.argsort(level[partial], axis=1)
+    pixels = np.count_nonzero(~outside[partial], axis=1, keepdims=True)
+    wanted = np.maximum(_BACKGROUND * pixels, np.minimum(_LEAST, pixels))
+    faintest = np.arange(number) < wanted
+    chosen[partial] = np.where(faintest, order[:, :number], order[:, -1:])
+    return chosen
 
 
 def _medians(tiling, chosen, image, outside, unused=None):

@@ -339,21 +339,23 @@ def _is_detector(displacement, places):
 _AREA, _NUMBER, _FLAGS = 16, 20, 16  # pixels of areas and, twice, of a hit; squared
 
 
-def excess_on_structure(masks, structure):
+def excess_on_structure(flagged, structure, times=1):
     """
     Return by how many sigmas more of structure (ny, nx) is flagged, (n,).
 
-    It is more than flags elsewhere in the exposure explain, and than the median of the
-    other exposures on structure. Flags come in groups: those of areas scatter so much.
+    ``flagged`` are the flat indices of flagged pixels of each exposure. There are more
+    than ``times`` the flags elsewhere in the exposure explain, and than the median of
+    the other exposures on structure. Flags come in groups: those of areas scatter so
+    much.
     """
     size = np.count_nonzero(structure)
     ratio = size / max(structure.size - size, 1)
     across = -(-structure.shape[1] // _AREA)
-    number, excess = np.zeros((2, len(masks)))
-    for i, mask in enumerate(masks):
-        y, x = np.nonzero(mask)
-        inside = structure[y, x]
-        areas = np.bincount((y // _AREA * across + x // _AREA)[~inside])
+    number, excess = np.zeros((2, len(flagged)))
+    for i, place in enumerate(flagged):
+        inside = structure.ravel()[place]
+        y, x = np.divmod(place[~inside], structure.shape[1])
+        areas = times * np.bincount(y // _AREA * across + x // _AREA)
         number[i] = np.count_nonzero(inside)
         variance = ratio * (1 + ratio) * np.square(areas).sum() + _FLAGS
         excess[i] = (number[i] - ratio * areas.sum()) / np.sqrt(variance)

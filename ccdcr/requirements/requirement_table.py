@@ -3,6 +3,7 @@
 
 import math
 import operator
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ccdcr.exceptions import short_repr
+from ccdcr.utils.files import none_if_named
 
 __all__ = [
     "ALIASES",
@@ -49,6 +51,9 @@ class Kind:
         try:
             return self.check(value)
         except (TypeError, ValueError) as err:
+            if value is not None and none_if_named(value) is None:
+                with suppress(TypeError, ValueError):
+                    return self.check(None)
             msg = f"{name} must be {self.allowed}, got {short_repr(value)}"
             detail = str(err)
             raise type(err)(f"{msg} ({detail})" if detail else msg) from None

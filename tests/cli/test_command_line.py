@@ -190,6 +190,7 @@ class TestProgram:
             ),
             ("run a.yaml --log-level LOUD", "invalid choice: 'LOUD'"),
             ("detect a.yaml b.yaml", "one YAML file is allowed"),
+            ("clean a.fits --crmasks m.fits", "comes first: ccdcr clean crmasks.fits"),
         ],
     )
     def test_usage(self, args, message, capsys):

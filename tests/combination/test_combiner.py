@@ -1500,6 +1500,7 @@ class TestPropagate:
             InverseVariance([[0.0]]),
             StdDevUncertainty([[0.0]]),
             StdDevUncertainty([[np.inf]]),
+            StdDevUncertainty([[np.nan]]),
             VarianceUncertainty([[0.0]]),
         ],
     )

@@ -170,22 +170,21 @@ class TestUnknown:
         result = getattr(combiner, f"{method}_combine")()
         assert rms(result) == pytest.approx(1, abs=0.05)
 
-    @pytest.mark.parametrize("value", [0.0, np.nan])
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("uncertainty", ["propagate", "scatter"])
-    def test_no_model(self, value, method, uncertainty):
-        """Without a model NaN is infinite; 0 is no information, and masked."""
+    def test_no_model(self, method, uncertainty):
+        """0 and NaN are no information, and masked; NaN of a negative value is not."""
+        sigmas = StdDevUncertainty([[0, np.nan, np.nan, 3]])
         ccds = [
-            CCDData(
-                [[1.0, 2.0]], unit="adu", uncertainty=StdDevUncertainty([[value, 3]])
-            )
+            CCDData([[1.0, 2.0, -2.0, 3.0]], unit="adu", uncertainty=sigmas)
             for _ in range(3)
         ]
-        masks = CRMaskSet([[1, 1]], [[1, 1]], np.ones((3, 1, 2), int))
+        ones = np.ones((3, 1, 4), int)
+        masks = CRMaskSet(ones[0], ones[0], ones)
         result = combine(ccds, method=method, crmasks=masks, uncertainty=uncertainty)
-        unknown = np.nan if value == 0 else np.inf
-        np.testing.assert_array_equal(result.uncertainty.array, [[unknown, 3]])
-        assert result.mask.tolist() == [[value == 0, False]]
+        sigmas = [[np.nan, np.nan, np.inf, 3]]
+        np.testing.assert_array_equal(result.uncertainty.array, sigmas)
+        assert result.mask.tolist() == [[True, True, False, False]]
 
     @pytest.mark.parametrize("scale", [1e-17, 1e17])
     @pytest.mark.parametrize("method", METHODS)

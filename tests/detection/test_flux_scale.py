@@ -13,7 +13,14 @@ import pytest
 from astropy.nddata import CCDData
 from numpy.testing import assert_allclose
 
-from ccdcr import CRCombiner, CRMaskSet, FluxScaleWarning, combine, detect_cosmic_rays
+from ccdcr import (
+    CRCombiner,
+    CRMaskSet,
+    FluxScaleWarning,
+    check_equivalence,
+    combine,
+    detect_cosmic_rays,
+)
 
 SHAPE = (100, 100)
 LEVEL = 500
@@ -54,6 +61,20 @@ class TestFactors:
             assert found.flux_factor.tolist() == [1, 1, 0.5]
             assert found.flux_source == "EXPTIME"
         assert "flux factors: 1, 1, 0.5 (EXPTIME)" in str(masks)
+
+    def test_text(self):
+        """Times that are written as text are read; text that is none is named."""
+        ccds, _ = make((600, 600, 300))
+        for ccd, text in zip(ccds, ("600.0", " 600", "300."), strict=True):
+            ccd.meta["EXPTIME"] = text
+        masks = detect_cosmic_rays(ccds, **KNOWN)
+        assert masks.flux_factor.tolist() == [1, 1, 0.5]
+        combined = combine(ccds, crmasks=masks)
+        assert (combined.header["EXPTIME"], combined.header["TEXPTIME"]) == (600, 1500)
+        for ccd, value in zip(ccds, (0, "300 s"), strict=False):
+            ccd.meta["EXPTIME"] = value
+        with pytest.warns(FluxScaleWarning, match="exposure 1, 2"):
+            check_equivalence(ccds, gain=1.0, readnoise=3.0)
 
     @pytest.mark.parametrize(
         ("given", "factors", "source"),
@@ -154,6 +175,18 @@ class TestCombination:
         assert (result.header["EXPTIME"], result.header["TEXPTIME"]) == (1000, 2200)
         assert result.header["CRFLUXF"] is True
         assert result.header.get("CRBIASUB", 0) == bias
+
+    def test_sky(self):
+        """Skies 600, 500, 500: medians at hits are steps of -33; meancrt warns."""
+        ccds, hits = make((600, 600, 600), moon=100)
+        masks = detect_cosmic_rays(ccds, **KNOWN)
+        with pytest.warns(FluxScaleWarning, match="use method meancr"):
+            steps = combine(ccds, crmasks=masks, method="meancrt").data
+        hit = hits.any(axis=0) & masks.meancrt
+        assert steps[hit].mean() - steps[~masks.meancrt].mean() < -25
+        assert combine(ccds, crmasks=masks).data[hit].mean() == pytest.approx(
+            533, abs=5
+        )
 
     def test_not_applied(self):
         """The mean of exposures as they are is for the mean of the times."""

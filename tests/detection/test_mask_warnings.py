@@ -88,9 +88,11 @@ def test_left():
     report.levels["after"][3] = 1
     with pytest.warns(NotEquivalentWarning, match=r"matching: hits .* exposure 1; see"):
         warn_of_mismatch(report, [20, 2, 0])
+    with pytest.warns(NotEquivalentWarning, match=r"matching: hits .* exposure 2; see"):
+        warn_of_mismatch(report, [1, 3, 0], [0, 3.5, 0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_mismatch(report, [7, 2, 0])
+        warn_of_mismatch(report, [7, 2, 0], [2.9, 2, 0])
 
 
 def test_noise_beside_failure():

@@ -395,11 +395,12 @@ class TestUncertainty:
             detect_cosmic_rays(ccds, noise="model")
 
     def test_no_information(self):
-        """Pixels without information are ignored, NaN on finite data is not that."""
+        """Pixels without information are ignored, NaN of negative data is not that."""
         case = Reduced()
         for ccd in case.ccds:
             ccd.uncertainty.array[:, 150:][ccd.data[:, 150:] < 0] = np.nan
         case.ccds[1].uncertainty.array[:50] = 0
+        case.ccds[1].uncertainty.array[:50, ::2] = np.nan
         case.ccds[1].data[:50] = 1e6
         masks = detect_cosmic_rays(case.ccds, gain=1.5, readnoise=4.0)
         assert not masks.crmasks[1, :50].any()

@@ -67,6 +67,20 @@ class TestValues:
         pull = pulls(masks, sim.expected)[clean_places(masks, sim)]
         assert np.std(pull) == pytest.approx(1, abs=0.15)
 
+    def test_without_mismatch(self):
+        """Missed hits in the sky are no mismatch of stars, whose noise is that of K."""
+        sim = simulate_exposures(
+            (128, 128), n_exposures=4, scene="stars", cr_rate=2.0, seed=6
+        )
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        table = masks.expected
+        place = table["EXPOSURE"] - 1, table["Y"] - 1, table["X"] - 1
+        bright = sim.expected[place] > np.quantile(sim.expected, 0.97)
+        number = (~masks.crmasks).sum(axis=0)[place[1:]]
+        noise = sim.noise[place] / np.sqrt(number)
+        ratio = np.asarray(table["SIGMA"] / noise)[bright]
+        assert np.sqrt(np.mean(ratio**2)) == pytest.approx(1, abs=0.25)
+
     @pytest.mark.parametrize("seeing", [(2.2, 2.8), (2.8, 2.2)])
     def test_sharper(self, seeing):
         """Noise grows where an exposure is made as sharp as another one."""

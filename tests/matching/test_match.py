@@ -8,8 +8,10 @@ import pytest
 from astropy import log
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
+from scipy.optimize import brentq
+from scipy.stats import norm, poisson
 
-from ccdcr import CRCombiner, detect_cosmic_rays
+from ccdcr import CRCombiner, FluxScaleWarning, detect_cosmic_rays
 from ccdcr.matching.clean_reference import (
     clean_reference,
     expected_low,
@@ -23,6 +25,7 @@ from ccdcr.matching.flag_pixels import (
     Limits,
     Outliers,
     coincident_pixels,
+    faint_groups,
     first_masks,
     measure_leak,
     next_masks,
@@ -589,6 +592,43 @@ class TestDecide:
         assert found[0, 30, 30]
         assert found.sum() == 1
 
+    @pytest.mark.parametrize(
+        ("structure", "beside"), [(False, 0), (True, 0), (True, 4)]
+    )
+    def test_alone(self, structure, beside):
+        """A pixel alone must be as rare as the limit, with the skewness of counts."""
+        photons, readnoise = 28, 4.74
+        sigma = np.sqrt((photons + readnoise**2) * 1.5)
+        own, others = np.arange(120), np.arange(200)
+        chance = poisson.pmf(own, photons)[:, np.newaxis]
+        chance = chance * poisson.pmf(others, 2 * photons)
+        excess = own[:, np.newaxis] - others / 2
+
+        def gaussian(z):
+            """Return the Gaussian deviation as rare as z above the mean of two."""
+            left = (z * sigma - excess) / (readnoise * 1.5**0.5)
+            return norm.isf((chance * norm.sf(left)).sum())
+
+        least = brentq(lambda z: gaussian(z) - 5 - 0.75 * structure, 4, 9)
+        if beside:
+            least = 5.0
+        data = np.full((3, 9, 25), photons, dtype=np.float32)
+        data[0, 4, 4:25:8] += (least + np.float32([-0.05, 0.05, 2])) * sigma
+        data[0, 5, 5:25:8] += beside * sigma
+        frames = Frames.from_arrays(data, noise_of(3, readnoise=readnoise))
+        where = np.full(data.shape[1:], structure)
+        nothing = np.zeros(data.shape, dtype=bool)
+        masks, _ = next_masks(nothing, Limits(leak=0), frames, data[1], structure=where)
+        assert masks[0, 4, 4:25:8].tolist() == [False, True, True]
+
+    def test_faint_groups(self):
+        """Groups that touch, at corners too, a pixel above 8 sigma are not faint."""
+        z = np.zeros((2, 6, 9), dtype=np.float32)
+        z[0, 1, 1:3], z[0, 2, 3], z[0, 4, 6] = 6, 9, 7
+        z[1, 0, 0] = 20
+        found = faint_groups(Outliers.of(z, 4), z > 4)
+        assert [places.tolist() for places in found] == [[4 * 9 + 6], []]
+
     def test_coincident(self):
         """Two of three flagged exposures, or one of two, that deviate clearly."""
         z = np.full((3, 2, 2), 9, dtype=np.float32)
@@ -815,6 +855,25 @@ class TestWhole:
         assert coincident["recall"] > (0.96 if n == 2 else 0.99)
         assert coincident["false"] <= 4 * n
 
+    def test_few_stars(self):
+        """Cores of few stars that differ in two exposures are not hit in one."""
+        sim = simulate_exposures(
+            (192, 192),
+            n_exposures=2,
+            scene="stars",
+            flux=(0.85, 1.15),
+            seeing=(2.65, 2.35),
+            shift=[(-0.1, 0.1), (0.1, -0.1)],
+            cr_rate=0.3,
+            seed=4,
+        )
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        cores = sim.expected.mean(axis=0) > 1000
+        assert cores.sum() >= 10
+        assert not (masks.crmasks & ~sim.hits(0.5) & cores).any()
+        hits = sim.hits(5)
+        assert (masks.crmasks & hits).sum() > 0.98 * hits.sum()
+
     @pytest.mark.parametrize("n", [4, 6])
     def test_median(self, n):
         """Hits of half of the exposures: mediancr and meancrt are clean."""
@@ -894,11 +953,13 @@ class TestWhole:
         assert coincident["recall"] > 0.9
 
     def test_wrong_times(self):
-        """Without all of them, the exposures are taken as they are."""
+        """Without all of them, the exposures are taken as they are, with a warning."""
         sim = simulate_exposures((128, 128), seed=3)
         del sim.exposures[0].meta["EXPTIME"]
         sim.exposures[1].meta["EXPTIME"] = 5
-        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        message = r"EXPTIME is missing .* \(exposure 1\) .* flux_factor='auto'"
+        with pytest.warns(FluxScaleWarning, match=message):
+            masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
         assert_allclose(masks.equivalence.terms["flux"], 1, atol=0.02)
 
     def test_units(self):

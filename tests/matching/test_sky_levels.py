@@ -52,6 +52,15 @@ class TestMeasured:
         assert measure_sky_levels(frames) is None
         assert with_level_skies(frames, None) is frames
 
+    def test_partial_tiles(self):
+        """A trace that fills the small tiles at an edge is not their sky."""
+        rng, (y, x) = np.random.default_rng(1), np.mgrid[:272, :160]
+        trace = 7000 * np.exp(-((x - 90 - 0.08 * (y - 136)) ** 2) / 23)
+        data = rng.poisson(20 + np.multiply.outer([1, 1.1, 0.9], trace))
+        data = (data + rng.normal(0, READNOISE, data.shape)).astype(np.float32)
+        sky = measure_sky_levels(frames_of(data))
+        assert sky is None or np.abs(sky.values).max() < 4
+
     @pytest.mark.parametrize("structure", [False, True])
     def test_gradient(self, structure):
         """A slope is followed to the edges of the image."""

@@ -8,7 +8,8 @@ import pytest
 from astropy.nddata import CCDData
 from numpy.testing import assert_allclose
 
-from ccdcr import check_equivalence
+from ccdcr import MatchingFailedWarning, check_equivalence
+from ccdcr.matching.equivalence import describe_motions
 from ccdcr.matching.frames import Frames, Noise
 from ccdcr.matching.match import Options, match_exposures
 
@@ -118,6 +119,16 @@ class TestTrace:
             assert_allclose(terms[name], true, atol=limit, err_msg=name)
 
     @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
+    def test_along(self):
+        """A shift along a tilted trace is unknown, however bright and wide it is."""
+        rng, width = np.random.default_rng(12), np.array([1.1, 0.9, 0.95, 1.05, 1.0])
+        variance, shift = 11.5 * width**2, 2 * self.SHIFT
+        ccds = trace(rng, 60_000, self.FLUX, variance, shift, (160, 300))
+        terms = check_equivalence(ccds, gain=GAIN, readnoise=READNOISE).terms
+        assert np.isnan(terms["shift_x"]).all()
+        assert_allclose(terms["shift_y"], shift - shift.mean(), atol=0.02)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
     def test_local_shift(self, rng):
         """Two tiles that are sure of a shift are a failure, one is not."""
         ccds = trace(rng, 3000, [1, 1, 1], [5, 5, 5], [0, 0, 0], (160, 256))
@@ -135,3 +146,22 @@ class TestTrace:
     def move(self, tiles, place, error):
         """Let tiles say that the exposure is shifted by .95 pixel."""
         tiles["shift_y"][place], tiles["error_y"][place] = 0.95, error
+
+    def test_motions(self, rng):
+        """Tiles tell a trace that moves while stars stay."""
+        shift = np.array([0.66, 0.22, -0.89])
+        ccds = trace(rng, 3000, [1, 1, 1], [5, 5, 5], shift, (192, 256))
+        y, x = np.indices(ccds[0].shape)
+        for ccd in ccds:
+            for place in ((30, 30), (30, 220), (160, 100), (160, 220)):
+                distance = np.hypot(y - place[0], x - place[1])
+                ccd.data += rng.poisson(3000 * np.exp(-(distance**2) / 4))
+        text = "No alignment helps if features move by different amounts.*exposure 3"
+        with pytest.warns(MatchingFailedWarning, match=text):
+            report = check_equivalence(ccds, gain=GAIN, readnoise=READNOISE)
+        tiles = report.tiles[np.abs(report.tiles["y"] - 96) < 1]
+        true = (shift - shift.mean())[tiles["exposure"] - 1]
+        assert np.all(np.abs(tiles["shift_y"] - true) < 3 * tiles["error_y"])
+        assert np.all(tiles["error_y"] < 0.1)
+        report.tiles["shift_y"] = 0.005 * report.tiles["y"]  # as scale does
+        assert describe_motions(report) == ""

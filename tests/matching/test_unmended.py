@@ -190,10 +190,14 @@ class TestExcess:
         structure[100:160] = True
         seeds = rng.random((3, 300, 300)) < np.reshape([0.001, 0.002, 0.001], (3, 1, 1))
         masks = ndimage.binary_dilation(seeds, np.ones((1, 3, 3), dtype=bool))
-        assert excess_on_structure(masks, structure).max() < 2.5
+        flagged = [np.flatnonzero(mask) for mask in masks]
+        assert excess_on_structure(flagged, structure).max() < 2.5
         masks[2, 120:126, 50:250] = True
-        assert (excess_on_structure(masks, structure) > 12).tolist() == [0, 0, 1]
-        assert excess_on_structure(masks, ~structure)[2] < 0
+        flagged[2] = np.flatnonzero(masks[2])
+        excess = excess_on_structure(flagged, structure)
+        assert (excess > 12).tolist() == [0, 0, 1]
+        assert excess_on_structure(flagged, structure, times=3)[2] < excess[2]
+        assert excess_on_structure(flagged, ~structure)[2] < 0
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NoiseModelWarning")

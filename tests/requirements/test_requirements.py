@@ -785,6 +785,7 @@ class TestMapping:
     def test_none(self, name, none):
         """All spellings of none."""
         assert getattr(Requirements.from_mapping({name: none}), name) is None
+        assert getattr(Requirements(**{name: none}), name) is None
 
     def test_no_seed(self):
         """None is a value where the default is another."""
