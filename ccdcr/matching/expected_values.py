@@ -22,7 +22,8 @@ _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
 _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
-_HIDDEN = np.float32(1.3)  # mismatch over that of clean pixels, which told the fit
+# Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
+_HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
 _AT_ONCE, _TINY = 1 << 16, np.float32(1e-12)
 
 
@@ -84,6 +85,8 @@ def find_expected(frames, matched, masks):
     off.ravel()[place[alone]] = (value - matched.reference.ravel()[place])[alone]
     release()
     change, times, more = _by_kernels(off, matched, masks, places, alone[here])
+    if len(masks) == 2:  # clean pixels have the noise of kernels, too
+        mismatch = np.maximum(mismatch - more, 0)
     sigmas = np.sqrt(variance[here] * times**2 + more + mismatch)
     return Expected(places, value[here] + correction + change, sigmas)
 
@@ -191,7 +194,9 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
         total = noise + factors @ found
         excess = np.minimum(square, _ODD * total) - noise  # without hits
         factors = nnls((found / total).T, excess / total)[0].astype(np.float32)
-    told = _HIDDEN * factors @ in_parts(terms, here)
+    factors *= _HIDDEN
+    factors[0] += _FITTED
+    told = factors @ in_parts(terms, here)
     return np.where(in_parts(is_clear, here), told, mismatch)
 
 
