@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import CCDData
 
 from ccdcr.utils.files import is_packed, unpack
 from ccdcr.utils.scratch import map_file, reserve
@@ -133,10 +132,22 @@ def find_unit(header, path, unit=None):
         raise ValueError(msg) from err
 
 
+# Usual spellings in lower case, most of which astropy does not know.
+_USUAL = {
+    **dict.fromkeys(("adu", "adus"), u.adu),
+    **dict.fromkeys(("dn", "dns"), u.DN),
+    **dict.fromkeys(("count", "counts", "ct", "cts"), u.count),
+    **dict.fromkeys(("electron", "electrons", "e-"), u.electron),
+    **dict.fromkeys(("photon", "photons", "ph"), u.photon),
+}
+_SECONDS = {"s", "sec", "second", "seconds"}
+
+
 def _parse_unit(text):
     """Return the unit of a text; a number or nothing is not one."""
-    text = "adu" if text.lower() == "adu" else text
-    text = CCDData.known_invalid_fits_unit_strings.get(text, text)
+    name, slash, time = (part.strip().lower() for part in text.partition("/"))
+    if name in _USUAL and (not slash or time in _SECONDS):
+        return _USUAL[name] / u.s if slash else _USUAL[name]
     unit = u.Unit(text)
     if unit.is_equivalent(u.dimensionless_unscaled):
         msg = f"{text!r} is a number"

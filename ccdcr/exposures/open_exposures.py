@@ -55,6 +55,8 @@ def list_exposures(ccds, *, minimum=1, name="ccds"):
             f"{name} must be a list or generator of CCDData objects or file names, "
             f"got {type(ccds).__name__}"
         )
+        if isinstance(ccds, str):
+            msg += f"; for a pattern give sorted(glob.glob({ccds!r}))"
         raise TypeError(msg)
     items = list(ccds)
     if len(items) < minimum:
@@ -66,6 +68,8 @@ def list_exposures(ccds, *, minimum=1, name="ccds"):
                 f"{name} must hold CCDData objects or file names, "
                 f"got {type(item).__name__} as exposure {number}"
             )
+            if hasattr(item, "shape"):
+                msg += "; make each array a CCDData(array, unit='adu')"
             raise TypeError(msg)
     return items, tuple(_file_name(item) for item in items)
 
@@ -118,6 +122,8 @@ def check_alike(ccds, names):
                 f"exposures must be 2D images of real numbers, {label} has shape "
                 f"{ccd.shape} and dtype {dtype}"
             )
+            if len(ccd.shape) > 2:
+                msg += "; give one plane of it, such as data[0]"
             raise ValueError(msg)
     for what, values in (
         ("shape", [ccd.shape for ccd in ccds]),
@@ -273,6 +279,8 @@ def open_exposures(
         if i not in ccds:
             check_input(item, f"exposure {i + 1} of {name}")
     check_arrays(list(ccds.values()), given, allowed)
+    if len(ccds) == len(items):
+        _refuse_reading(extension=extension, unit=unit)
     with ExitStack() as stack:
         temporary = temporary_folder(stack, folder)
         exposures = [
@@ -307,6 +315,15 @@ def load_ccds(
             for item, exposure in zip(items, exposures, strict=True)
         ]
     return loaded, names
+
+
+def _refuse_reading(**options):
+    """Refuse options of files for exposures that are all CCDData objects."""
+    for name, value in options.items():
+        if value is not None:
+            remedy = "; leave it out" + (", or set ccd.unit" if name == "unit" else "")
+            msg = f"{name} is for files, and has no effect on CCDData objects{remedy}"
+            raise ValueError(msg)
 
 
 def _settle_units(exposures, labels):

@@ -57,8 +57,10 @@ def check_method(block):
         msg = f"method must be one of {allowed}, got {block.method!r}"
         raise ValueError(msg)
     if (block.method in METHODS) != (block.crmasks is not None):
-        rule = "needs" if block.method in METHODS else "does not use"
-        msg = f"method {block.method} {rule} crmasks, got {block.crmasks!r}"
+        msg = f"method {block.method} does not use crmasks, got {block.crmasks!r}"
+        if block.method in METHODS:
+            msg = f"crmasks must be given for the method {block.method}: the file of "
+            msg += "masks, or use the method median or average"
         raise ValueError(msg)
     given = {
         _known(name): none_if_named(value)

@@ -109,7 +109,7 @@ def remove_cosmic_rays(
     items, _ = list_exposures(ccds)
     reading = {"extension": extension, "unit": unit}
     if align is not None:
-        items = align_exposures(items, align, **reading)
+        items, reading = align_exposures(items, align, **reading), {}
     common = {**reading, **limit, "progress_bar": progress_bar}
     common |= {"ignore_flags": ignore_flags, "flag_name_map": flag_name_map}
     given = {"gain": gain, "readnoise": readnoise, "bias": bias, "noise": noise}

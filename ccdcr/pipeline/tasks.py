@@ -246,30 +246,34 @@ def _staged(progress_bar, task, stage):
 
 
 def _aligned(task):
-    """Return the frames, aligned as the task says or as those of its masks were."""
+    """
+    Return the frames, aligned as the task says or those of its masks were.
+
+    And the options to read them with, none if they are in memory.
+    """
     offsets = task.align
     if task.crmasks is not None:
         meta = CRMaskSet.read(task.crmasks).meta
         places, _ = read_alignment(meta, len(task.frames))
         offsets = None if places is None else places[0] - places
     if offsets is None:
-        return task.frames
-    return align_exposures(task.frames, offsets, **_reading(task))
+        return task.frames, _reading(task)
+    return align_exposures(task.frames, offsets, **_reading(task)), {}
 
 
 def _detect(task, progress_bar):
-    frames = _aligned(task)
+    frames, reading = _aligned(task)
     masks = detect_cosmic_rays(
         frames,
         task.requirements,
         **_parameters(task),
-        **_reading(task),
+        **reading,
         **{name: task.detector.get(name) for name in FLAGS},
         mem_limit=task.mem_limit,
         progress_bar=_staged(progress_bar, task, "detecting"),
     )
     if task.review is not None:
-        ccds, _ = load_ccds(frames, **_reading(task))
+        ccds, _ = load_ccds(frames, **reading)
         reviewed = task.review(ccds, masks)
         if reviewed.requirements != masks.requirements:
             line = f"{EDITED}requirements changed in a review"
@@ -302,14 +306,15 @@ def _parameters(task):
 
 def _combine(task, progress_bar):
     limit = {} if task.mem_limit is None else {"mem_limit": task.mem_limit}
+    frames, reading = _aligned(task)
     combine(
-        _aligned(task),
+        frames,
         task.output,
         task.method,
         crmasks=task.crmasks,
         overwrite_output=True,
         progress_bar=_staged(progress_bar, task, "combining"),
-        **_reading(task),
+        **reading,
         **{"dtype": "auto"} | task.method_kwargs | limit,
     )
 

@@ -99,6 +99,43 @@ class TestLoadCCDs:
         with pytest.raises(ValueError, match=message):
             load_ccds([make_ccd()] * n, minimum=3)
 
+    def test_remedies(self):
+        """What to do with patterns, arrays and cubes, and options without effect."""
+        with pytest.raises(TypeError, match=r"sorted\(glob.glob\('r\*.fits'\)\)"):
+            load_ccds("r*.fits")
+        with pytest.raises(TypeError, match="make each array a CCDData"):
+            load_ccds(np.ones((3, *SHAPE)))
+        with pytest.raises(ValueError, match=r"give one plane .* data\[0\]"):
+            load_ccds([CCDData(np.ones((1, *SHAPE)), unit="adu")])
+        with pytest.raises(ValueError, match=r"unit is for files, .* or set ccd.unit"):
+            load_ccds([make_ccd()], unit="electron")
+        with pytest.raises(ValueError, match=r"extension is for .* leave it out"):
+            load_ccds([make_ccd()], extension="SCI")
+
+    @pytest.mark.parametrize(
+        ("text", "unit"),
+        [
+            ("e-", u.electron),
+            ("ELECTRON", u.electron),
+            ("Electrons", u.electron),
+            ("counts", u.count),
+            ("COUNTS", u.count),
+            ("e-/s", u.electron / u.s),
+            ("electrons/s", u.electron / u.s),
+            ("ELECTRONS/S", u.electron / u.s),
+            ("Counts / sec", u.count / u.s),
+            ("ADU", u.adu),
+            ("dn", u.DN),
+        ],
+    )
+    def test_spellings(self, tmp_path, text, unit):
+        """Usual spellings of units are understood, in BUNIT and in unit=."""
+        header = fits.Header([("BUNIT", text)])
+        fits.writeto(tmp_path / "a.fits", np.ones(SHAPE), header)
+        for options in ({}, {"unit": text}):
+            (ccd,), _ = load_ccds([tmp_path / "a.fits"], **options)
+            assert ccd.unit == unit
+
     def test_minimum(self):
         """The least number itself is enough."""
         assert len(load_ccds([make_ccd()] * 3, minimum=3)[0]) == 3

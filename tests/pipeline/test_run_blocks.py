@@ -365,7 +365,7 @@ class TestValues:
         ("requirements", "message"),
         [
             ("method: best, crmasks: a", "method must be one of mediancr, .+ 'best'"),
-            ("method: meancr", "method meancr needs crmasks, got None"),
+            ("method: meancr", "crmasks must be given for the method meancr: the file"),
             ("crmasks: a.fits", "method must be one of .+, got None"),
             ("method: median, crmasks: a", "method median does not use crmasks"),
             ("method: meancr, crmasks: 5", "crmasks must be a file name, got 5"),
