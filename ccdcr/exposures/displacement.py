@@ -26,6 +26,7 @@ _LEAST_TILES, _TILES_OF_TERM = 2, 3
 _COMMON = 0.3
 _FEATURES, _STRONG = 0.35, 0.02  # slopes along a trace, of those of noise and across
 _BETTER, _MUCH_BETTER, _UNLIKE = 0.9, 0.75, 0.75  # of the difference of two images
+_ROUND = 0.6  # squared slopes along, of those across
 _FAR = 1.5  # pixels
 _LEAST_COMMON, _PART = 50, 0.1  # pixels with structure in both, and of that in either
 _MUCH, _SHARED = 500, 0.25  # pixels with structure, and the part that both have
@@ -203,6 +204,8 @@ def _across_ridge(first, second, offset):
     tensor, own, other = _tensors(a, b)
     values, vectors = np.linalg.eigh(tensor)
     along, across = vectors.T
+    if along @ own @ along > _ROUND * (across @ own @ across):
+        return offset, None  # of stars, even if few are in both
     energy = np.sqrt((along @ own @ along) * (along @ other @ along))
     features = values[0] > max(_FEATURES * energy, _STRONG * values[1])
     if values[1] <= 0 or features:

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Registration of exposures: their positions and what rotation and scale add."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -34,6 +34,8 @@ _SAMPLE = 7  # pixels between those of a median
 _LARGE, _BINNED = 600, 2  # larger images are binned
 _BOX, _REACHED = 5, 6  # pixels that replace a bad one, and that filters reach
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
+_TRAIL, _STRAIGHT, _OBLIQUE = 15, 0.75, 0.1  # pixels; sine of twice the slope
+_HIGHER, _LEAST_TRAIL, _MOST_LINES = 0.3, 0.15, 0.4  # parts of the structure
 _MATTERS = 0.3  # pixels
 _SURE, _SURE_TURN = 0.1, 2.0  # pixels, and errors
 _ALONG = 0.3  # squared slopes along an axis, of those across: more than of a trace
@@ -153,6 +155,15 @@ class _Smooth:
             return self.structure
         return _compress(self.image, self.known, noise, self.window)
 
+    def without(self, mask):
+        """Return the same without the pixels of a mask (ny, nx)."""
+        known = self.known * ~mask
+        structure = _compress(self.image, known, self.noise, self.window)
+        height = np.percentile(self.image[known > 0][::_SAMPLE], _HIGH)
+        height = max(np.float32(height), self.noise)
+        planes = {"known": keep(known), "structure": keep(structure)}
+        return replace(self, height=height, **planes)
+
 
 @dataclass(frozen=True)
 class _Good:
@@ -237,7 +248,7 @@ def measure_registration(stack, bad=None, *, refine=False):
         itself = np.zeros(2), np.zeros((4, 2)), np.zeros(2)
         return Registration(*map(np.array, zip(itself, *pairs, strict=True)))
 
-    images = in_threads(prepare, range(len(stack)), most=2)
+    images = _without_trails(in_threads(prepare, range(len(stack)), most=2))
     others = range(1, len(stack))
     pairs = in_threads(measure, others, most=2)
     registration = collect(pairs)
@@ -265,6 +276,34 @@ def _features(image, bad, binning):
     structure = _compress(smooth, known, noise, window)
     smooth, known, structure = map(keep, (smooth, known, structure))
     return _Smooth(smooth, known, noise, height, window, structure, defects)
+
+
+def _without_trails(images):
+    """Return `_Smooth` images of stars without trails of satellites."""
+    lines, shares = [], []
+    for image in images:
+        structure, (line, oblique) = image.structure > _HIGHER, _find_lines(image)
+        trail = structure & line & oblique
+        rest = structure & ~trail
+        number = map(np.count_nonzero, (structure, trail, rest, rest & line))
+        shares.append(list(number))
+        lines.append(line & oblique)
+    structure, trail, rest, straight = np.maximum(shares, 1).T
+    # Stars are round, and spectra are not, from which no trace must be taken.
+    if (trail < _LEAST_TRAIL * structure).all() or (
+        straight > _MOST_LINES * rest
+    ).any():
+        return images
+    return [image.without(line) for image, line in zip(images, lines, strict=True)]
+
+
+def _find_lines(image):
+    """Return pixels (ny, nx) with lines around them, and where along neither axis."""
+    y, x = np.gradient(image.structure)
+    planes = np.square(x) - np.square(y), 2 * x * y, np.square(x) + np.square(y)
+    along, oblique, total = (box_sums(plane, _TRAIL) for plane in planes)
+    line = np.hypot(along, oblique)
+    return line > _STRAIGHT * total, np.abs(oblique) > _OBLIQUE * line
 
 
 def _compress(image, known, noise, window):

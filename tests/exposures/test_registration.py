@@ -50,6 +50,19 @@ class TestOffsets:
         fine = measure_registration(data, refine=True)
         assert_allclose(fine.offsets, shift, atol=0.1)
 
+    @pytest.mark.parametrize("slopes", [(0.7, 0.7), (-0.2, 1.3), (0.25,)])
+    def test_trails(self, slopes):
+        """Trails of satellites are not the scene, even if they are parallel."""
+        shift = [(0, 0), (6, -3), (-4, 8)]
+        data = exposures("stars", shift, seed=3, seeing=2.6)
+        y, x = np.indices(SHAPE)
+        for k, slope in enumerate(slopes):
+            away = (y - 130 - slope * (x - 150) - 25 * k) / np.hypot(1, slope)
+            data[k] += 300 * np.exp(-(away**2) / 8)
+        assert_allclose(
+            measure_registration(data, refine=True).offsets, shift, atol=0.1
+        )
+
     @pytest.mark.parametrize(("columns", "seed"), [((-80, -160), 6), ((3000, 6000), 7)])
     def test_unequal_columns(self, columns, seed):
         """Columns of the detector beside each other are not the scene."""
