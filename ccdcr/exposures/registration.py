@@ -121,7 +121,8 @@ class Registration:
         text = f"exposures 1 to {len(self.shifts)} are shifted by {pairs} pixels along"
         text += " x and y from their mean position"
         if not self.turned:
-            how = "align them with ccdcr.align_exposures first, by measured offsets"
+            how = "align them with ccdcr.align_exposures first, by offsets measured"
+            how += " along both axes"
             return f"{text}; {how}"
         return (
             f"{text}, and rotation or scale moves corners by "

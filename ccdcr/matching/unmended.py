@@ -321,19 +321,31 @@ def find_reasons(frames, matched, masks, places=None):
     detector was, x and y, if exposures were aligned: its defects are displaced.
     """
     displacement = find_displacement(frames, matched.reference, matched.profile)
-    if displacement is not None and not _is_detector(displacement, places):
-        return [str(displacement)]
+    if displacement is not None:
+        hot, dead = _moved_with_detector(displacement, places)
+        if not hot.all():
+            return [_DEAD if dead.any() else str(displacement)]
     low = matched.frames.low
     patches = measure_patches(masks if low is None else either([masks, low]))
     return [str(patches)] if patches.large.any() else []
 
 
-def _is_detector(displacement, places):
-    """Return whether a displacement is that of the detector."""
+_DEAD = (
+    "dead columns or rows of the detector are at another place in each of the aligned "
+    "exposures: mask them in the original exposures, and align these"
+)
+
+
+def _moved_with_detector(displacement, places):
+    """Return whether x and y are displaced as bright, or as dead pixels are, (2, 2)."""
     if places is None:
-        return False
+        return np.zeros((2, 2), dtype=bool)
     moved = places[displacement.second - 1] - places[displacement.first - 1]
-    return bool(np.abs(moved - [displacement.dx, displacement.dy]).max() <= 1)
+    # Where one is dead, the other exceeds it.
+    distance = np.outer([1, -1], moved) - [displacement.dx, displacement.dy]
+    near = np.abs(distance) <= 1
+    near[1] &= np.abs(moved) > 1
+    return near
 
 
 _AREA, _NUMBER, _FLAGS = 16, 20, 16  # pixels of areas and, twice, of a hit; squared

@@ -15,6 +15,7 @@ from scipy import ndimage
 from ccdcr import (
     CRCombiner,
     CRMaskSet,
+    MatchingFailedWarning,
     ObservingBlock,
     align_exposures,
     detect_cosmic_rays,
@@ -335,6 +336,18 @@ class TestMasks:
         assert combined.shape == masks.shape == number.shape
         assert set(np.unique(number)) == {0, 1, 2, 3}
         assert combined.mask[number == 0].all()
+
+
+def test_dead_columns():
+    """Dead columns, which move against the sky, are told from a nod."""
+    ccds = simulate_exposures(
+        (200, 220), scene="stars", shift=[(0, 0), (12.3, -7.6)], n_exposures=2, seed=101
+    ).exposures
+    for ccd in ccds:
+        ccd.data[:, [90, 150]] = 0
+    aligned = align_exposures(ccds)
+    with pytest.warns(MatchingFailedWarning, match="dead columns or rows"):
+        detect_cosmic_rays(aligned, gain="GAIN", readnoise="RDNOISE")
 
 
 class TestCommands:
