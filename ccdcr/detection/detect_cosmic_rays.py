@@ -482,5 +482,5 @@ def check_equivalence(
         frames, matched, matched.masks, sky, registration, places=places
     )
     if report.failures:
-        warn_of_mismatch(report)
+        warn_of_mismatch(report, uncertain=exposures.variance is not None)
     return report

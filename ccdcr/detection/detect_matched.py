@@ -352,7 +352,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         diagnostics=Diagnostics(flags=flags, timing=stages.timing, matching=matching),
     )
     stages.advance()  # the last one is done
-    warn_of_mismatch(report, *excess)
+    warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
     if not exposures.alike:
         _warn_of_noise(hits.noise, frames, failures=report.failures)
     return result

@@ -134,18 +134,21 @@ def _of_bright(masks):
     return f", and {times:.0f} times more of the bright pixels than of the faint ones"
 
 
-def warn_of_mismatch(equivalence, excess=(), faint=0):
+def warn_of_mismatch(equivalence, excess=(), faint=0, *, uncertain=False):
     """
     Warn if matching left something or failed; log if it was needed.
 
     ``excess`` (n,) are the sigmas by which more is flagged on structure than hits
-    explain, ``faint`` those of faint groups.
+    explain, ``faint`` those of faint groups. ``uncertain`` tells that the noise is
+    that of uncertainties.
     """
     left, excess, faint = equivalence.left, np.asarray(excess), np.asarray(faint)
     sure = (excess > _MOST_EXCESS) | (faint > _MOST_FAINT)
     flagged = _name_excess(np.where(sure, np.maximum(excess, _MOST_EXCESS), excess))
     if equivalence.failures:
         reasons = "; ".join([*equivalence.failures, *flagged])
+        if uncertain:
+            reasons = reasons.replace("gain, read noise", "the uncertainties")
         msg = f"the exposures differ too much to be matched: {reasons}"
         warn_user(msg, MatchingFailedWarning)
     elif left > MENDED or sure.any():

@@ -133,6 +133,7 @@ def load_exposures(
     bad = bad if bad.any() else None
     _check_bias(data, detector.bias, bad)
     _warn_of_masked(bad)
+    _warn_of_constant(data, bad)
     if measured:
         found = measure_parameters(data, variance, bad)
         detector = replace(found, bias=detector.bias)
@@ -167,6 +168,26 @@ def _warn_of_masked(bad):
         msg = (
             f"all pixels of exposure {', '.join(map(str, unused + 1))} are masked or "
             "not finite, and are ignored; check its mask and ignore_flags"
+        )
+        warn_user(msg, ImplausibleMaskWarning)
+
+
+def _warn_of_constant(data, bad):
+    """Warn of exposures (n, ny, nx) whose good pixels are all the same, if not all."""
+    constant = []
+    for i, plane in enumerate(data if data[0].size >= _TELLING else ()):
+        some = slice(None, None, plane.size // _TELLING)
+        for part in (some, slice(None)):  # all only where some are the same
+            good = plane.ravel()[part]
+            good = good if bad is None else good[~bad[i].ravel()[part]]
+            if not len(good) or good.min() < good.max():
+                break
+        else:
+            constant.append(i + 1)
+    if 0 < len(constant) < len(data):
+        msg = (
+            f"all pixels of exposure {', '.join(map(str, constant))} have one value, "
+            "as if it were not exposed or not read: leave it out"
         )
         warn_user(msg, ImplausibleMaskWarning)
 

@@ -404,6 +404,17 @@ class TestNothingToFind:
         (text,) = (str(each.message) for each in found)
         assert text.startswith("exposures 1 and 3 are identical: give each exposure")
 
+    @pytest.mark.filterwarnings("ignore::ccdcr.exceptions.MatchingFailedWarning")
+    def test_constant(self):
+        """An exposure of one value is named, one of them that has a mask, too."""
+        sim = simulate_exposures((64, 64), seed=1)
+        dead = sim.exposures[1]
+        dead.data[:] = 0
+        dead.data[20], dead.mask = 7, np.zeros((64, 64), bool)
+        dead.mask[20] = True
+        with pytest.warns(ImplausibleMaskWarning, match="exposure 2 have one value"):
+            detect_cosmic_rays(sim.exposures, gain=1, readnoise=3)
+
     def test_identical_wide(self):
         """So it is where a column or many pixels tell nothing."""
         data = np.random.default_rng(1).normal(9, 3, (2, 1000, 50))

@@ -28,7 +28,12 @@ from ccdcr import (
     explain_pixel,
 )
 from ccdcr.cli import main
-from ccdcr.exceptions import CRMasksFileError, NoiseModelWarning, NoUncertaintyWarning
+from ccdcr.exceptions import (
+    CRMasksFileError,
+    MatchingFailedWarning,
+    NoiseModelWarning,
+    NoUncertaintyWarning,
+)
 from ccdcr.exposures import CCDParameters
 from ccdcr.exposures.ccd_values import find_keywords
 from ccdcr.simulation import simulate_exposures
@@ -426,6 +431,14 @@ class TestUncertainty:
             ccd.uncertainty.array *= factor
         with pytest.warns(NoiseModelWarning, match="what their uncertainties say"):
             detect_cosmic_rays(case.ccds)
+
+    def test_far_too_small(self):
+        """Where matching fails by them, the uncertainties are named, not the gain."""
+        sim = simulate_exposures((128, 128), scene="longslit", seed=1)
+        for ccd, noise in zip(sim.exposures, sim.noise, strict=True):
+            ccd.uncertainty = StdDevUncertainty(noise / 10)
+        with pytest.warns(MatchingFailedWarning, match="check the uncertainties, reg"):
+            detect_cosmic_rays(sim.exposures)
 
     def test_file(self, tmp_path):
         """The source is kept in the file, and printed."""
