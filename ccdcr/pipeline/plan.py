@@ -409,8 +409,11 @@ def _may_be_skipped(task, settings):
     # Files left by a failed block are not results.
     if record and not done and (settings.resume or not _results(existing)):
         return False
+    remedy = "use overwrite=True"
+    if settings.resume and done and not same:
+        remedy = f"it was made with other input or options: {remedy}"
     for path in existing:
-        check_output(path, overwrite=settings.overwrite)
+        check_output(path, overwrite=settings.overwrite, remedy=remedy)
     if task.kind == "detection" and task.output in existing:
         _check_unedited(task.output)
     return False

@@ -66,7 +66,7 @@ def run_blocks(
         Whether existing files are replaced. Default is False.
     resume : bool, optional
         Whether to skip blocks that were completed with the same input and options.
-        Unfinished ones are repeated.
+        Unfinished ones are repeated; those completed with others need ``overwrite``.
     dry_run : bool, optional
         Only check everything; nothing is written. Default is False.
     review : callable, optional

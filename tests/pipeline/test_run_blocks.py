@@ -641,7 +641,7 @@ class TestResume:
         if change == "exposure":
             fits.setval("data/exposure1.fits", "OBJECT", value="x")
         (result,) = run(path, resume=True, **options.get(change, {}))
-        assert "exists; use overwrite=True" in result.error
+        assert "made with other input or options: use overwrite=" in result.error
         (result,) = run(path, resume=True, overwrite=True, **options.get(change, {}))
         assert result.status == "done"
 
