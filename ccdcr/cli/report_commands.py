@@ -230,20 +230,15 @@ def _add_inputs(parser):
 
 def _read(options):
     from ccdcr.exposures import load_ccds
-    from ccdcr.exposures.open_exposures import Exposure
-    from ccdcr.masks.mask_checks import check_order
     from ccdcr.masks.mask_set import CRMaskSet
 
-    ccds, names = load_ccds(
+    ccds, _ = load_ccds(
         expanded(options.images),
         name="the exposures",
         extension=options.extension,
         unit=options.unit,
     )
-    masks = CRMaskSet.read(options.masks)
-    if len(ccds) == len(masks) and ccds[0].shape == masks.shape:
-        check_order(masks, list(map(Exposure.from_ccd, ccds)), names, "the masks")
-    return ccds, masks
+    return ccds, CRMaskSet.read(options.masks)
 
 
 def _report(options, console):

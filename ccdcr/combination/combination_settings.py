@@ -25,7 +25,7 @@ from ccdcr.exposures.ccd_parameters import (
 from ccdcr.exposures.ccd_values import exposure_times, is_electrons
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
-from ccdcr.masks.mask_checks import as_map
+from ccdcr.masks.mask_checks import alignment_remedy, as_map
 from ccdcr.matching.equivalence import share_of_steps
 
 __all__ = [
@@ -339,7 +339,10 @@ def check_fit(masks, n, shape, name="crmasks"):
         msg = f"{name} must hold the masks of {n} exposures, got {len(masks)}"
         raise ValueError(msg)
     if masks.shape != shape:
-        msg = f"{name} must have the shape of the exposures, {shape}, got {masks.shape}"
+        msg = (
+            f"{name} must have the shape of the exposures, {shape}, got {masks.shape}"
+            f"{alignment_remedy(masks, shape)}"
+        )
         raise ValueError(msg)
 
 

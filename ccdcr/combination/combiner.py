@@ -24,7 +24,7 @@ from ccdcr.exposures.exposure_flags import (
     mask_flagged,
     union_of_flags,
 )
-from ccdcr.exposures.open_exposures import Exposure, check_arrays
+from ccdcr.exposures.open_exposures import Exposure, check_arrays, list_exposures
 from ccdcr.masks.mask_checks import check_order
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 
@@ -209,7 +209,7 @@ class CRCombiner(LateCombiner):
         if value is not None:
             value = read_masks(value, "crmasks")
             check_fit(value, len(self._ccds), self._ccds[0].shape)
-            check_order(value, self._exposures, None)
+            check_order(value, self._exposures, list_exposures(self._ccds)[1])
             self._mask_as_recorded(value.meta)
         self._crmasks = value
 

@@ -16,6 +16,7 @@ from astropy.wcs import Sip
 from ccdcr.exposures.exposure_files import PaddedRows
 from ccdcr.exposures.open_exposures import (
     Exposure,
+    keep_names,
     list_exposures,
     list_labels,
     open_exposures,
@@ -123,7 +124,9 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     places = _places(shifts)
     _check_overlap(places, exposures[0].shape, labels)
     ScratchSpace.trim()  # after the measurement, before a detection
-    return _on_union(exposures, places)
+    aligned = _on_union(exposures, places)
+    keep_names(aligned, names)
+    return aligned
 
 
 def check_offsets(offsets, n, name="offsets"):

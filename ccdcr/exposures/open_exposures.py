@@ -39,6 +39,7 @@ __all__ = [
     "array_kind",
     "check_alike",
     "check_arrays",
+    "keep_names",
     "list_exposures",
     "list_labels",
     "load_ccds",
@@ -75,7 +76,9 @@ def list_exposures(ccds, *, minimum=1, name="ccds"):
 
 
 def _file_name(item):
-    return Path(item).name if isinstance(item, (str, os.PathLike)) else ""
+    if isinstance(item, (str, os.PathLike)):
+        return Path(item).name
+    return getattr(item, "file_name", "")  # of those that this package has read
 
 
 def array_kind(array):
@@ -314,7 +317,15 @@ def load_ccds(
             item if isinstance(item, CCDData) else exposure.to_ccd()
             for item, exposure in zip(items, exposures, strict=True)
         ]
+    keep_names(loaded, names)
     return loaded, names
+
+
+def keep_names(ccds, names):
+    """Set the names of files of CCDData that are not the caller's."""
+    for ccd, name in zip(ccds, names, strict=True):
+        if name:
+            ccd.file_name = name
 
 
 def _refuse_reading(**options):

@@ -216,8 +216,9 @@ class MaskExposures:
 def load_mask_exposures(ccds, masks):
     """Return the `MaskExposures` of CCDData or files and a `~ccdcr.CRMaskSet`."""
     ccds, names = load_ccds(ccds, name="ccds")
+    ccds = masks._aligned(ccds)  # noqa: SLF001
     check_exposures(masks, len(ccds), ccds[0].shape)
-    check_order(masks, [Exposure.from_ccd(ccd) for ccd in ccds], names, "masks")
+    check_order(masks, [Exposure.from_ccd(ccd) for ccd in ccds], names)
     bias = bias_in_unit(masks, ccds[0].unit)
     stack, bad = _stack(ccds, bias)
     factors = masks.flux_factor

@@ -20,6 +20,7 @@ from ccdcr.exposures.align_exposures import (
     without_alignment,
 )
 from ccdcr.exposures.exposure_flags import FLAG_NAMES, mask_as_recorded
+from ccdcr.exposures.open_exposures import Exposure, list_exposures
 from ccdcr.masks import fits_io, mask_flags
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
@@ -36,6 +37,7 @@ from ccdcr.masks.mask_checks import (
     as_meta,
     as_requirements,
     ccd_values,
+    check_order,
     check_shape,
     clean_image,
     exact_boundaries,
@@ -618,9 +620,9 @@ class CRMaskSet:
 
         Parameters
         ----------
-        ccds : iterable of `~astropy.nddata.CCDData`
-            The exposures in the order of the masks: those of the detection, or those
-            before `~ccdcr.align_exposures`.
+        ccds : iterable of `~astropy.nddata.CCDData`, str or `~pathlib.Path`
+            The exposures or their files in the order of the masks: those of the
+            detection, or those before `~ccdcr.align_exposures`.
 
         Returns
         -------
@@ -631,7 +633,7 @@ class CRMaskSet:
         Raises
         ------
         ValueError
-            If number or shape do not match.
+            If number, shape or order do not match.
 
         Examples
         --------
@@ -645,11 +647,12 @@ class CRMaskSet:
         >>> bool((masked[0].mask == masks.crmasks[0]).all())
         True
         """
-        ccds = mask_as_recorded(list(ccds), self.meta)
+        ccds, names = load_ccds(ccds, allowed=("numpy", "dask"))
+        ccds = mask_as_recorded(ccds, self.meta)
         self._check_number("ccds", ccds)
         parts, shape = self._parts_of(ccds)
-        for number, ccd in enumerate(ccds, start=1):
-            check_shape(f"exposure {number}", ccd.shape, shape)
+        check_shape("exposures", ccds[0].shape, shape)
+        check_order(self, [Exposure.from_ccd(ccd) for ccd in ccds], names)
         masked = [ccd.copy() for ccd in ccds]
         for ccd, plane, part in zip(masked, self.crmasks, parts, strict=True):
             mask = plane[part]
@@ -839,11 +842,12 @@ class CRMaskSet:
             If a file exists, or is one of the exposures.
         """
         files = files if isinstance(files, str) else list(files)
-        reading = {"extension": extension, "unit": u.adu}  # only shapes are read
+        reading = {"extension": extension, "unit": u.adu}  # values are only compared
         with open_exposures(files, name="files", **reading) as opened:
             self._check_number("files", opened)
             parts, shape = self._parts_of(opened)
             check_shape("exposures", opened[0].shape, shape)
+            check_order(self, opened, list_exposures(files)[1])
         flags = zip(self.to_flags(convention), parts, strict=True)
         flags = [plane[part] for plane, part in flags]
         options = {"extension": extension, "overwrite": overwrite}

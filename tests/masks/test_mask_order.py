@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import binary_dilation
 
 from ccdcr import (
     CRCombiner,
     CRMaskSet,
     ForeignMasksWarning,
+    add_expected,
+    align_exposures,
     combine,
     compare_methods,
     detect_cosmic_rays,
@@ -71,6 +74,9 @@ class TestPixels:
             lambda: combine(ccds, crmasks=masks),
             lambda: compare_methods(ccds, masks),
             lambda: explain_pixel(ccds, masks, 20, 30),
+            lambda: masks.apply_to(ccds),
+            lambda: masks.clean(ccds),
+            lambda: add_expected(ccds, masks),
         ):
             with pytest.raises(ValueError, match=message(order)):
                 call()
@@ -94,9 +100,36 @@ class TestPixels:
             lambda: CRCombiner(other, masks),
             lambda: combine(other, crmasks=masks),
             lambda: compare_methods(other, masks),
+            lambda: masks.apply_to(other),
+            lambda: masks.clean(other),
+            lambda: add_expected(other, masks),
         ):
             with pytest.warns(ForeignMasksWarning, match="masks of other exposures"):
                 call()
+
+    @pytest.mark.parametrize("i", range(3))
+    def test_one_foreign(self, sim, masks, i):
+        """One exposure that is another one, or given twice, is named."""
+        other = simulate_exposures(SHAPE, cr_rate=2, seed=8, bias=200).exposures
+        for new in (other[0], sim.exposures[i - 1]):
+            ccds = [*sim.exposures]
+            ccds[i] = new
+            with pytest.warns(ForeignMasksWarning, match=f"than exposure {i + 1}: "):
+                masks.apply_to(ccds)
+
+    @pytest.mark.parametrize("seed", [2, 5, 9, 11])
+    def test_no_order_by_chance(self, masks, seed):
+        """No order is claimed for foreign exposures."""
+        other = simulate_exposures(SHAPE, cr_rate=2, seed=seed, bias=200).exposures
+        with pytest.warns(ForeignMasksWarning, match="seem to be"):
+            masks.apply_to(other)
+
+    def test_no_false_alarm(self, sim, masks):
+        """Cleaned and masked exposures are right, and those of dilated masks."""
+        CRCombiner(masks.clean(sim.exposures), masks)
+        CRCombiner(masks.apply_to(sim.exposures), masks)
+        wide = np.array([binary_dilation(m, np.ones((9, 9))) for m in masks.crmasks])
+        CRMaskSet(masks.mediancr, masks.meancrt, wide).apply_to(sim.exposures)
 
     def test_no_verdict(self, sim):
         """Few pixels, or only those of the user's list, say nothing."""
@@ -109,6 +142,73 @@ class TestPixels:
         given = {"requirements": {"pixels_to_be_flagged_as_cr": listed}}
         user = CRMaskSet(pixels[0], pixels[0], pixels, **given)
         assert CRCombiner(sim.exposures[::-1], user).crmasks is user
+
+
+SHIFT = [[0, 0], [6, -3], [-4, 8]]
+
+
+@pytest.fixture(scope="module")
+def dithers():
+    """Exposures and their masks."""
+    sim = simulate_exposures((130, 130), scene="stars", cr_rate=2, seed=3, shift=SHIFT)
+    masks = detect_cosmic_rays(align_exposures(sim.exposures, SHIFT), **KNOWN)
+    return sim.exposures, masks
+
+
+class TestDithers:
+    """Exposures of dithered masks are aligned, or not."""
+
+    @pytest.mark.parametrize("order", WRONG[1:3])
+    def test_wrong_order(self, dithers, order):
+        """Wrong orders are refused, of aligned and of original exposures."""
+        ccds, masks = dithers
+        originals = [ccds[i] for i in order]
+        aligned = align_exposures(ccds, SHIFT)
+        for call in (
+            lambda: masks.apply_to(originals),
+            lambda: masks.clean(originals),
+            lambda: compare_methods(originals, masks),
+            lambda: combine([aligned[i] for i in order], crmasks=masks),
+            lambda: combine(align_exposures(originals, SHIFT), crmasks=masks),
+            lambda: add_expected([aligned[i] for i in order], masks),
+        ):
+            with pytest.raises(ValueError, match=message(order)):
+                call()
+
+    def test_right_order(self, dithers):
+        """Original exposures are aligned, or the error tells how."""
+        ccds, masks = dithers
+        masks.apply_to(ccds)
+        assert compare_methods(ccds, masks).table["method"][0] == "median"
+        for call in (
+            lambda: combine(ccds, crmasks=masks),
+            lambda: CRCombiner(ccds, masks),
+            lambda: add_expected(ccds, masks),
+        ):
+            with pytest.raises(ValueError, match=r"align_exposures\(ccds, \[\[0, 0\]"):
+                call()
+
+    def test_one_foreign(self, dithers):
+        """One exposure given twice is named."""
+        ccds, masks = dithers
+        with pytest.warns(ForeignMasksWarning, match="than exposure 3: "):
+            masks.apply_to([ccds[0], ccds[1], ccds[1]])
+
+    def test_names(self, dithers, tmp_path):
+        """Names of files are kept by alignment, and tell the order without hits."""
+        ccds, masks = dithers
+        names = [tmp_path / f"{name}.fits" for name in "abc"]
+        for ccd, name in zip(ccds, names, strict=True):
+            ccd.write(name)
+        aligned = align_exposures(names, SHIFT)
+        none = np.zeros((3, *aligned[0].shape), bool)
+        meta = masks.meta | {f"FILE{i}": f"{n}.fits" for i, n in enumerate("abc", 1)}
+        empty = CRMaskSet(none[0], none[0], none, meta=meta)
+        for given in (names[::-1], aligned[::-1]):
+            with pytest.raises(ValueError, match=r"is 3, 2, 1: a\.fits, b\.fits"):
+                empty.apply_to(given)
+        known = detect_cosmic_rays(aligned, **KNOWN)
+        assert [known.meta[f"FILE{i}"] for i in (1, 2, 3)] == [n.name for n in names]
 
 
 class TestNames:
@@ -131,6 +231,21 @@ class TestNames:
         empty = CRMaskSet(none[0], none[0], none, gain=1.0, readnoise=3.0, meta=meta)
         with pytest.raises(ValueError, match=message(order, names)):
             combine(names, crmasks=empty)
+
+    def test_files(self, files, known):
+        """Methods of mask sets take files, and check their order."""
+        masks = CRMaskSet.read(known)
+        assert (masks.apply_to(files)[1].mask == masks.crmasks[1]).all()
+        for call in (masks.apply_to, masks.clean, lambda f: masks.write_dq(f, "dq")):
+            with pytest.raises(ValueError, match=r"is 3, 2, 1: a\.fits, b\.fits"):
+                call(files[::-1])
+
+    def test_one_foreign(self, sim, files, known):
+        """A warning names the file, and the one that it replaces."""
+        sim.exposures[0].write("d.fits")
+        text = r"than d.fits \(they know c.fits\): "
+        with pytest.warns(ForeignMasksWarning, match=text):
+            combine([*files[:2], "d.fits"], crmasks=known)
 
     def test_other_names(self, sim, known):
         """Of other names the pixels decide."""
