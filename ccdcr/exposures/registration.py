@@ -35,7 +35,8 @@ _LARGE, _BINNED = 600, 2  # larger images are binned
 _BOX, _REACHED = 5, 6  # pixels that replace a bad one, and that filters reach
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
 _TRAIL, _STRAIGHT, _OBLIQUE = 15, 0.75, 0.1  # pixels; sine of twice the slope
-_HIGHER, _LEAST_TRAIL, _MOST_LINES = 0.3, 0.15, 0.4  # parts of the structure
+# Structure, and parts of it.
+_HIGHER, _LEAST_TRAIL, _MOST_LINES, _LEAST_REST = 0.3, 0.15, 0.4, 0.25
 _MATTERS = 0.3  # pixels
 _SURE, _SURE_TURN = 0.1, 2.0  # pixels, and errors
 _ALONG = 0.3  # squared slopes along an axis, of those across: more than of a trace
