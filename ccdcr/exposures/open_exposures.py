@@ -283,7 +283,8 @@ def open_exposures(
             check_input(item, f"exposure {i + 1} of {name}")
     check_arrays(list(ccds.values()), given, allowed)
     if len(ccds) == len(items):
-        _refuse_reading(extension=extension, unit=unit)
+        known = all(ccd.unit == unit for ccd in ccds.values())
+        _refuse_reading(extension=extension, unit=None if known else unit)
     with ExitStack() as stack:
         temporary = temporary_folder(stack, folder)
         exposures = [

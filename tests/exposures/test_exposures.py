@@ -109,6 +109,7 @@ class TestLoadCCDs:
             load_ccds([CCDData(np.ones((1, *SHAPE)), unit="adu")])
         with pytest.raises(ValueError, match=r"unit is for files, .* or set ccd.unit"):
             load_ccds([make_ccd()], unit="electron")
+        assert load_ccds([make_ccd()], unit="adu")[0][0].unit == "adu"
         with pytest.raises(ValueError, match=r"extension is for .* leave it out"):
             load_ccds([make_ccd()], extension="SCI")
 
