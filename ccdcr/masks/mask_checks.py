@@ -323,6 +323,7 @@ _LEAST_GROUPS, _ENOUGH = 12, 100  # of pixels that are hit in one exposure, each
 _BAND, _SAMPLE, _LEAST_PIXELS = 64, 8192, 20
 _ELSEWHERE = ((17, 5), (5, -23), (-11, 29), (-23, -13))  # where chance is measured
 _CLEAR_HIT, _CHANCE = np.float32(4.0), 0.02  # sigma; groups where noise is above it
+_TELLING = 0.1  # of the groups that are clearly the highest
 _BY_CHANCE, _SURE, _CLEARLY = 2.5, 3.5, 0.25  # sigmas, sigmas, share of groups
 
 
@@ -448,6 +449,9 @@ def _foreign(masks, frames, order):
         share, chance = np.diag(share), np.diag(chance)  # noqa: PLW2901
         sigma = np.sqrt(chance * (1 - chance) / np.maximum(number, 1))
         foreign &= share < chance + _BY_CHANCE * sigma
+    # If those of the other masks are not clearly higher either, noise is flagged.
+    if not foreign.all() and np.median(share[~foreign]) < _TELLING:
+        return []
     return np.flatnonzero(foreign).tolist()
 
 

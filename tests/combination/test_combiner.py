@@ -1821,7 +1821,6 @@ SUFFIXES = {
 @pytest.mark.parametrize(
     "path", PEER_FILES, ids=lambda path: f"{path.parent.name}-{path.name[:-17]}"
 )
-@pytest.mark.filterwarnings("ignore::ccdcr.ForeignMasksWarning")  # noise is flagged
 class TestNumina:
     """Images and maps that numina made of the same exposures and masks."""
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from ccdcr import (
     CRMaskSet,
+    CRWarning,
     ImplausibleMaskWarning,
     NoiseModelWarning,
     Requirements,
@@ -401,6 +402,7 @@ class TestNothingToFind:
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
             detect_cosmic_rays([*ccds, ccds[0]], gain=1, readnoise=3, crmethod=crmethod)
+        found = [each for each in found if issubclass(each.category, CRWarning)]
         (text,) = (str(each.message) for each in found)
         assert text.startswith("exposures 1 and 3 are identical: give each exposure")
 
