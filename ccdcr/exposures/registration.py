@@ -292,9 +292,9 @@ def _without_trails(images):
         lines.append(line & oblique)
     structure, trail, rest, straight = np.maximum(shares, 1).T
     # Stars are round, and spectra are not, from which no trace must be taken.
-    if (trail < _LEAST_TRAIL * structure).all() or (
-        straight > _MOST_LINES * rest
-    ).any():
+    none = trail < _LEAST_TRAIL * structure
+    spectra = (straight > _MOST_LINES * rest) | (rest < _LEAST_REST * structure)
+    if none.all() or spectra.any():
         return images
     return [image.without(line) for image, line in zip(images, lines, strict=True)]
 

@@ -63,6 +63,16 @@ class TestOffsets:
             measure_registration(data, refine=True).offsets, shift, atol=0.1
         )
 
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_tilted_trace(self, seed):
+        """A tilted trace, all the structure of an image, is no trail."""
+        rng = np.random.default_rng(seed)
+        y, x = np.indices((160, 200))
+        away = np.array([y - 70 - dy - 0.15 * (x - 100) for dy in (0, 4)])
+        data = rng.poisson(30 + 400 * np.exp(-(away**2) / 12.5)).astype(np.float32)
+        data += rng.normal(0, 3, data.shape)
+        assert not measure_registration(data).registered
+
     @pytest.mark.parametrize(("columns", "seed"), [((-80, -160), 6), ((3000, 6000), 7)])
     def test_unequal_columns(self, columns, seed):
         """Columns of the detector beside each other are not the scene."""
