@@ -417,9 +417,9 @@ def _unlike_tiles(frames, masks, scene, tiling, record):
     unlike, cores = np.zeros((2, *tiling.number), dtype=bool)
 
     def work(rows):
-        structure, variance = scene.structure, frames.noise.at(rows)
-        square = structure.square(rows)
-        strong = square > _STRONG * variance.mean_variance(scene.reference[rows])
+        variance = frames.noise.at(rows).mean_variance(scene.reference[rows])
+        square = scene.structure.square(rows)
+        strong = square > _STRONG * variance
         if not strong.any():
             return np.zeros(len(masks) + 1, dtype=int)
         parts = True, *masks[:, rows]
@@ -427,7 +427,7 @@ def _unlike_tiles(frames, masks, scene, tiling, record):
         most = np.max(number[1:], axis=0) > np.maximum(_MOST * number[0], _MANY)
         here, most = tiling.rows_of_tiles(rows), most.reshape(-1, tiling.number[1])
         unlike[here] = most
-        strong &= square > _CORES * variance.mean_variance(scene.reference[rows])
+        strong &= square > _CORES * variance
         cores[here] = tiling.cut(strong).any(axis=1).reshape(most.shape)
         return np.array([np.count_nonzero(strong & mask) for mask in parts])
 
