@@ -25,7 +25,8 @@ from ccdcr.exposures.ccd_parameters import (
 from ccdcr.exposures.ccd_values import exposure_times, is_electrons
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
-from ccdcr.masks.mask_checks import alignment_remedy, as_map
+from ccdcr.masks.mask_checks import as_map
+from ccdcr.masks.mask_order import alignment_remedy
 from ccdcr.matching.equivalence import share_of_steps
 
 __all__ = [

@@ -34,7 +34,7 @@ from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.expected_table import expected_table
-from ccdcr.masks.mask_checks import check_exposures, check_order
+from ccdcr.masks.mask_order import check_exposures
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.match import Options, match_exposures, match_masked
@@ -371,8 +371,7 @@ def _recorded(items, masks, given, options):
     """Return gain, read noise and bias, those that are None as the masks record."""
     with open_exposures(items, **options) as opened:
         unit = opened[0].unit
-        check_exposures(masks, len(opened), opened[0].shape)
-        check_order(masks, opened, list_exposures(items)[1])
+        check_exposures(masks, opened, list_exposures(items)[1])
     known = {"readnoise": masks.readnoise, "bias": bias_in_unit(masks, unit)}
     if not is_electrons(unit):
         known["gain"] = masks.gain

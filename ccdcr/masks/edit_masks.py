@@ -9,11 +9,10 @@ import numpy as np
 
 from ccdcr.exposures import load_ccds
 from ccdcr.exposures.ccd_parameters import bias_in_unit
-from ccdcr.exposures.open_exposures import Exposure
 from ccdcr.masks.diagnostics import USER
 from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
-from ccdcr.masks.mask_checks import check_exposures, check_order
+from ccdcr.masks.mask_order import check_exposures
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
 from ccdcr.utils import stacks as kernels
@@ -217,8 +216,7 @@ def load_mask_exposures(ccds, masks):
     """Return the `MaskExposures` of CCDData or files and a `~ccdcr.CRMaskSet`."""
     ccds, names = load_ccds(ccds, name="ccds")
     ccds = masks._aligned(ccds)  # noqa: SLF001
-    check_exposures(masks, len(ccds), ccds[0].shape)
-    check_order(masks, [Exposure.from_ccd(ccd) for ccd in ccds], names)
+    check_exposures(masks, ccds, names)
     bias = bias_in_unit(masks, ccds[0].unit)
     stack, bad = _stack(ccds, bias)
     factors = masks.flux_factor

@@ -11,8 +11,8 @@ from astropy.table import Table
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_parameters import RecordedNoise
 from ccdcr.exposures.ccd_values import is_counts, is_known, is_rate
-from ccdcr.exposures.open_exposures import Exposure, load_ccds
-from ccdcr.masks.mask_checks import check_exposures, check_order
+from ccdcr.exposures.open_exposures import load_ccds
+from ccdcr.masks.mask_order import check_exposures
 
 __all__ = [
     "EXPECTED_COLUMNS",
@@ -161,8 +161,7 @@ def clean_exposures(ccds, masks):
         )
         raise ValueError(msg)
     ccds, names = load_ccds(ccds)
-    check_exposures(masks, len(ccds), ccds[0].shape)
-    check_order(masks, [Exposure.from_ccd(ccd) for ccd in ccds], names)
+    check_exposures(masks, ccds, names)
     table, power = masks.expected, 0
     if table is None:
         table = make_expected_table(np.zeros((3, 0), int), *np.zeros((2, 0)), u.adu)

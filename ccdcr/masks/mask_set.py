@@ -20,7 +20,7 @@ from ccdcr.exposures.align_exposures import (
     without_alignment,
 )
 from ccdcr.exposures.exposure_flags import FLAG_NAMES, mask_as_recorded
-from ccdcr.exposures.open_exposures import Exposure, list_exposures
+from ccdcr.exposures.open_exposures import list_exposures
 from ccdcr.masks import fits_io, mask_flags
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
 from ccdcr.masks.edit_masks import edit_masks
@@ -37,7 +37,6 @@ from ccdcr.masks.mask_checks import (
     as_meta,
     as_requirements,
     ccd_values,
-    check_order,
     check_shape,
     clean_image,
     exact_boundaries,
@@ -49,6 +48,7 @@ from ccdcr.masks.mask_checks import (
     scalar,
     text,
 )
+from ccdcr.masks.mask_order import check_order
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.notebook import html_facts, html_table, html_text
 from ccdcr.utils.stacks import chance_of_all, chance_of_half
@@ -649,20 +649,22 @@ class CRMaskSet:
         """
         ccds, names = load_ccds(ccds, allowed=("numpy", "dask"))
         ccds = mask_as_recorded(ccds, self.meta)
-        self._check_number("ccds", ccds)
-        parts, shape = self._parts_of(ccds)
-        check_shape("exposures", ccds[0].shape, shape)
-        check_order(self, [Exposure.from_ccd(ccd) for ccd in ccds], names)
+        parts = self._check("ccds", ccds, names)
         masked = [ccd.copy() for ccd in ccds]
         for ccd, plane, part in zip(masked, self.crmasks, parts, strict=True):
             mask = plane[part]
             ccd.mask = mask.copy() if ccd.mask is None else ccd.mask | mask
         return masked
 
-    def _check_number(self, name, ccds):
+    def _check(self, name, ccds, labels):
+        """Return slices of the masks for exposures, whose order is checked."""
         if len(ccds) != len(self):
             msg = f"{name} must be {len(self)} exposures, one per mask, got {len(ccds)}"
             raise ValueError(msg)
+        parts, shape = self._parts_of(ccds)
+        check_shape("exposures", ccds[0].shape, shape)
+        check_order(self, ccds, labels)
+        return parts
 
     def _parts_of(self, ccds):
         """Return slices of the masks for each exposure, and the shape of exposures."""
@@ -844,10 +846,7 @@ class CRMaskSet:
         files = files if isinstance(files, str) else list(files)
         reading = {"extension": extension, "unit": u.adu}  # values are only compared
         with open_exposures(files, name="files", **reading) as opened:
-            self._check_number("files", opened)
-            parts, shape = self._parts_of(opened)
-            check_shape("exposures", opened[0].shape, shape)
-            check_order(self, opened, list_exposures(files)[1])
+            parts = self._check("files", opened, list_exposures(files)[1])
         flags = zip(self.to_flags(convention), parts, strict=True)
         flags = [plane[part] for plane, part in flags]
         options = {"extension": extension, "overwrite": overwrite}

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 __all__ = [
+    "above_others",
     "chance_of_all",
     "chance_of_half",
     "count",
@@ -110,6 +111,16 @@ def median(stack, bad=None):
         # Few pixels have a bad exposure: only these need counting.
         value[some] = _counted_median(stack[:, some], bad[:, some])
     return value
+
+
+def above_others(values):
+    """Return values (n, ...) above the median of others; NaN are ignored."""
+    bad = np.isnan(values)
+    above = np.empty_like(values)
+    for i, value in enumerate(values):
+        others, unused = (np.delete(array, i, axis=0) for array in (values, bad))
+        above[i] = value - median(others, unused)
+    return above
 
 
 def _dense_median(planes):

@@ -143,6 +143,11 @@ class TestByHand:
         bad = np.array([[0, 0], [1, 1], [0, 0], [1, 1]], dtype=bool)
         assert_array_equal(stacks.median(self.stack, bad), [2, 8.5])
 
+    def test_above_others(self):
+        """Values above the median of the others; NaN are ignored."""
+        above = stacks.above_others(np.where(self.bad, np.nan, self.stack))
+        assert_array_equal(above.T, [[-3, 3, 0, np.nan], [np.nan] * 4])
+
     def test_mean(self):
         """With and without weights."""
         assert_array_equal(stacks.mean(self.stack, self.bad), [3, 2])
