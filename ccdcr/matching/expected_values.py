@@ -24,7 +24,7 @@ _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
 _HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
-_AT_ONCE, _TINY = 1 << 16, np.float32(1e-12)
+_AT_ONCE, _TINY = 1 << 13, np.float32(1e-12)
 
 
 @dataclass(frozen=True)

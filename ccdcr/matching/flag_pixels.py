@@ -43,6 +43,7 @@ USUAL_LEAK = 0.02
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
 _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
+_MOST = 1 << 30  # pixels whose places, and those beside, are 32-bit integers
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Outliers:
         near[:, :-1] |= high[:, 1:]
         near[:, :, 1:] |= high[:, :, :-1]
         near[:, :, :-1] |= high[:, :, 1:]
-        places = [np.flatnonzero(plane) for plane in near[:, inside]]
+        places = [np.flatnonzero(plane).astype(np.int32) for plane in near[:, inside]]
         pairs = zip(z[:, inside], places, strict=True)
         return cls(z[0, inside].shape, places, [p.ravel()[here] for p, here in pairs])
 
@@ -92,11 +93,12 @@ class Outliers:
         bands = bands_in_cache(frames.shape)
         parts = in_threads(work, bands)
         starts = [band.start * nx for band in bands]
-        places, values = [], []
-        for i in range(len(frames)):
+        places, values, kind = [], [], np.int32 if ny * nx < _MOST else np.int64
+        for _ in range(len(frames)):
             pairs = zip(parts, starts, strict=True)
-            places.append(np.concatenate([p.places[i] + start for p, start in pairs]))
-            values.append(np.concatenate([part.values[i] for part in parts]))
+            found = [np.add(p.places.pop(0), k, dtype=kind) for p, k in pairs]
+            places.append(np.concatenate(found))
+            values.append(np.concatenate([part.values.pop(0) for part in parts]))
         return cls(frames.shape, places, values, rows, kept)
 
     def __len__(self):
@@ -162,32 +164,30 @@ def measure_leak(z, masks):
     diffusion, or more where the track passes near it: hence a low quantile. 0.02 if
     there are fewer than 100 bright hits.
     """
-    shares = [_lowest_shares(*planes) for planes in _alone(z, masks)]
+    number = masks.sum(axis=0, dtype=np.uint8)
+    release()
+    alone = in_turn(zip(z.places, z.values, masks, strict=True))
+    shares = [_lowest_shares(*found, number) for found in alone]
     shares = np.concatenate(shares)
     if len(shares) < _LEAST_HITS:
         return USUAL_LEAK
     return float(np.clip(np.quantile(shares, _QUANTILE), *_RANGE))
 
 
-def _alone(z, masks):
-    """Yield deviations and bright pixels hit in this exposure only, each (ny, nx)."""
-    number = masks.sum(axis=0, dtype=np.uint8)
-    release()
-    for plane, mask in in_turn(zip(z, masks, strict=True)):
-        bright = (plane > _BRIGHT) & (plane < _BRIGHTEST) & mask
-        yield plane, bright & (number == 1)
-
-
-def _lowest_shares(z, bright):
-    """Return the share of charge in the lowest neighbour of each local maximum."""
-    inner = bright[1:-1, 1:-1]
-    y, x = (place + 1 for place in pixels_of(inner))
-    value = z[y, x]
-    lowest = np.full(len(y), np.inf, dtype=z.dtype)
+def _lowest_shares(places, z, mask, number):
+    """Return shares of charge in lowest neighbours of maxima hit in this one only."""
+    ny, nx = mask.shape
+    bright = np.flatnonzero((z > _BRIGHT) & (z < _BRIGHTEST))
+    y, x = np.divmod(places[bright], nx)
+    inner = (y > 0) & (y < ny - 1) & (x > 0) & (x < nx - 1)
+    bright = bright[inner & mask[y, x] & (number[y, x] == 1)]
+    value = z[bright]
+    lowest = np.full(len(value), np.inf, dtype=z.dtype)
     highest = np.zeros_like(lowest)
-    for dy, dx in FOUR:
-        lowest = np.minimum(lowest, z[y + dy, x + dx])
-        highest = np.maximum(highest, z[y + dy, x + dx])
+    for dy, dx in FOUR if len(value) else ():
+        index = find_places(places, places[bright] + (dy * nx + dx))[0]
+        lowest = np.minimum(lowest, z[index])
+        highest = np.maximum(highest, z[index])
     good = (highest <= value) & np.isfinite(lowest)
     return lowest[good] / value[good]
 

@@ -257,7 +257,8 @@ def match_exposures(frames, options, known=None, advance=None):
             scene = None
             scene = _scene(current, masks, mean=True)
         # In the first pass much of the structure may be flagged.
-        hits, current, masks, level, extra = masks if k > 0 else None, *[None] * 4
+        hits, current, masks, level = masks if k > 0 else None, *[None] * 3
+        extra = data = limited = None
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
         if k == options.passes - 1:

@@ -14,6 +14,7 @@ from ccdcr.utils.neighbours import (
     box_sums,
     dilate,
     in_threads,
+    median_of_nine,
     pixels_of,
     running,
     with_halo,
@@ -54,7 +55,7 @@ _RARE, _DOUBTFUL = 1e-4, 0.01  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
 _BESIDE = 3  # pixels that tell a peak
 _EXPOSURES = 6  # in a band, for each that fits into a cache
-_AT_ONCE = 800_000  # values
+_AT_ONCE = 400_000  # values
 
 
 @dataclass(frozen=True)
@@ -398,31 +399,16 @@ def _agree(residual, use):
 
 def _candidates(image, mask):
     """Return places (m, 2) of peaks beside pixels of a mask that are wide."""
-    middle = np.full(mask.shape, -np.inf, dtype=np.float32)
-    y, x = pixels_of(dilate(mask, 2))
-    around = _around(image.excess, y, x)
-    limit = _LEAST_HEIGHT * np.sqrt(image.variance[y, x])
-    high = np.count_nonzero(around > limit, axis=0) > len(around) // 2
-    y, x = places = y[high], x[high]
-    middle[places] = np.median(around[:, high], axis=0)
-    peak = (middle[places] >= _around(middle, *places)).all(axis=0)
-    peak &= _around(mask, *places).any(axis=0)
-    y, x = y[peak], x[peak]
+    middle = median_of_nine(image.excess)
+    high = dilate(mask, 2) & (middle > _LEAST_HEIGHT * np.sqrt(image.variance))
+    middle = np.where(high, middle, np.float32(-np.inf))
+    high &= middle == running(np.maximum, middle, 3)
+    y, x = pixels_of(high & dilate(mask, 1))
     middle, excess, variance = middle[y, x], image.excess[y, x], image.variance[y, x]
     sigma = np.sqrt(variance + image.slope * np.maximum(excess, 0))
     # Of a hit, the pixels around are much lower.
     wide = middle > _WIDE * excess - _SLACK * sigma
     return np.column_stack([y, x])[wide]
-
-
-def _around(image, y, x):
-    """Return the 3 x 3 pixels (9, m) around places, those at edges repeated."""
-    steps = (
-        np.repeat([-1, 0, 1], 3)[:, np.newaxis],
-        np.tile([-1, 0, 1], 3)[:, np.newaxis],
-    )
-    ny, nx = image.shape
-    return image[np.clip(y + steps[0], 0, ny - 1), np.clip(x + steps[1], 0, nx - 1)]
 
 
 def _likely(data, psf):

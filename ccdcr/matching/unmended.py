@@ -12,8 +12,8 @@ from ccdcr.matching.frames import either
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     box_sums,
+    find_places,
     in_threads,
-    pixels_of,
     running,
     with_halo,
 )
@@ -79,10 +79,9 @@ def find_displacement(frames, reference, profile):
     excess = _measure_excess(frames, reference, profile)
 
     def compare(i):
-        first, second = (_filled(*pair, frames.shape) for pair in excess[i : i + 2])
-        alone = (first > 0) & (second == 0)
-        second[first > 0] = 0
-        return _compare(alone, first, second, i + 1)
+        first, second = excess[i : i + 2]
+        pair = _without(first, second), _without(second, first)
+        return _compare(*pair, frames.shape, i + 1)
 
     found = in_threads(compare, range(len(excess) - 1), most=2)
     found = [displacement for displacement in found if displacement is not None]
@@ -126,24 +125,29 @@ def _measure_excess(frames, reference, profile):
     ]
 
 
-def _filled(places, values, shape):
-    """Return an image (ny, nx) of values at flat places, 0 elsewhere."""
-    image = zeros(shape)
-    image.ravel()[places] = values
-    return image
+def _without(excess, other):
+    """Return flat places and values of excess where another one has none."""
+    if not len(other[0]):
+        return excess
+    alone = ~find_places(other[0], excess[0])[1]
+    return tuple(part[alone] for part in excess)
 
 
-def _compare(alone, first, second, number):
+def _compare(first, second, shape, number):
     """
     Return the `Displacement` between the excess of two exposures, or None.
 
-    ``alone`` are the pixels of the first one only, ``second`` is 0 elsewhere.
+    ``first`` and ``second`` are flat places and values in (ny, nx) of one only.
     """
-    y, x, piece = _pieces(alone)
-    if len(y) == 0 or not second.any():
+    (y, x, piece), values = _pieces(*first, shape[1])
+    if len(y) == 0 or not len(second[0]):
         return None
-    pieces = (y, x), piece, np.bincount(piece), np.bincount(piece, first[y, x])
-    shifts = _likely_shifts((y, x, 1 / pieces[2][piece]), second > 0)
+    pieces = (y, x), piece, np.bincount(piece), np.bincount(piece, values)
+    weighted = y, x, 1 / pieces[2][piece]
+    shifts = _likely_shifts(weighted, np.divmod(second[0], shape[1]), shape)
+    place, values = second
+    second = zeros(shape)
+    second.ravel()[place] = values
     found = [_fit(pieces, second, *shift) for shift in shifts]
     best = int(np.argmax([score for score, *_ in found]))
     _, fits, whole = found[best]
@@ -190,10 +194,10 @@ def _chance(pieces, second):
     return fitting / max(sum(whole for *_, whole in found), 1)
 
 
-def _pieces(mask):
-    """Return rows, columns and piece of the pixels of a mask (m,), some if many."""
-    y, x = pixels_of(mask)
-    across = -(-mask.shape[1] // _PIECE)
+def _pieces(places, values, nx):
+    """Return rows, columns and piece (m,) of flat places, some if many, and values."""
+    y, x = np.divmod(places, nx)
+    across = -(-nx // _PIECE)
     block = y // _PIECE * across + x // _PIECE
     numbers = np.bincount(block)
     wanted = np.flatnonzero(numbers >= _LEAST_PIXELS)
@@ -201,7 +205,7 @@ def _pieces(mask):
     label = np.full(len(numbers), -1)
     label[wanted] = np.arange(len(wanted))
     kept = label[block] >= 0
-    return y[kept], x[kept], label[block[kept]]
+    return (y[kept], x[kept], label[block[kept]]), values[kept]
 
 
 def _values(y, x, image):
@@ -212,13 +216,13 @@ def _values(y, x, image):
     return inside, values
 
 
-def _likely_shifts(weighted, mask):
-    """Return shifts [dy, dx] at which weighted pixels overlap most with a mask."""
+def _likely_shifts(weighted, pixels, shape):
+    """Return shifts [dy, dx] at which weighted pixels overlap most with others."""
     y, x, weight = weighted
-    step = max(-(-max(mask.shape) // _LARGEST), 1)
-    shape = tuple(-(-length // step) for length in mask.shape)
+    step = max(-(-max(shape) // _LARGEST), 1)
+    shape = tuple(-(-length // step) for length in shape)
     given = [_binned((y, x), weight, shape, step)]
-    given.append(_binned(pixels_of(mask), None, shape, step))
+    given.append(_binned(pixels, None, shape, step))
     first, second = (fft.rfft2(image) for image in given)
     overlap = fft.irfft2(np.conj(first) * second, shape)
     # Beyond the edge the correlation goes on at the other side.

@@ -231,7 +231,7 @@ class TestLeak:
             z[k % 3, y, x - 1 : x + 2] += np.array([200, 500, 200], dtype=np.float32)
             z[k % 3, y - 1 : y + 2 : 2, x] += np.float32(500 * share)
             masks[k % 3, y, x - 1 : x + 2] = True
-        return z, masks
+        return Outliers.of(z, 5), masks
 
     @pytest.mark.parametrize("share", [0.015, 0.04])
     def test_measured(self, rng, share):
