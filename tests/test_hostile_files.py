@@ -253,9 +253,9 @@ class TestWriting:
         assert list(path.parent.iterdir()) == [path]
 
     def test_killed(self, tmp_path):
-        """Three kills at different moments, two writers of the same file."""
+        """Kills at different moments, two writers of the same file."""
         path = tmp_path / "crmasks.fits"
-        for number in range(3):
+        for number in range(2):
             writers = [
                 subprocess.Popen(
                     [sys.executable, "-c", WRITER, path, str(value)],

@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -80,9 +80,14 @@ def some(rng, shape, fraction):
     return rng.random(shape) < fraction
 
 
+# Detections take longer than combinations.
+few = settings(max_examples=(settings().max_examples + 1) // 2)
+
+
 class TestDetection:
     """Masks of any exposures."""
 
+    @few
     @given(stack=stacks(), crmethod=crmethods)
     def test_within(self, stack, crmethod):
         """What is wrong in the median is hit; planes are those of the exposures."""
@@ -92,6 +97,7 @@ class TestDetection:
         assert masks.crmasks.shape == stack.shape
         assert_array_equal(stack, before)
 
+    @few
     @given(stack=stacks(), crmethod=families, data=st.data())
     def test_grow(self, stack, crmethod, data):
         """Masks grow with dilation, but never into a region that is skipped."""
@@ -109,6 +115,7 @@ class TestDetection:
             assert not (former & ~grown).any()
             assert not grown[region].any()
 
+    @few
     @given(stack=stacks(), crmethod=families, data=st.data())
     def test_permuted(self, stack, crmethod, data):
         """The order of the exposures is that of their masks and changes no more."""
@@ -118,6 +125,7 @@ class TestDetection:
         assert_array_equal(other.mediancr, masks.mediancr)
         assert_array_equal(other.meancrt, masks.meancrt)
 
+    @few
     @given(
         stack=stacks(),
         crmethod=families,
@@ -131,6 +139,7 @@ class TestDetection:
         masks = detect(np.where(bad, value, stack), crmethod, bad)
         assert masks == detect(np.where(bad, 0.0, stack), crmethod, bad)
 
+    @few
     @given(
         stack=stacks(),
         crmethod=families,
@@ -146,6 +155,7 @@ class TestDetection:
         for plane, mask in masks.planes.items():
             assert_array_equal(other.planes[plane], mask)
 
+    @few
     @given(
         stack=stacks(),
         crmethod=families,

@@ -115,12 +115,14 @@ def median(stack, bad=None):
 
 def above_others(values):
     """Return values (n, ...) above the median of others; NaN are ignored."""
-    bad = np.isnan(values)
-    above = np.empty_like(values)
-    for i, value in enumerate(values):
-        others, unused = (np.delete(array, i, axis=0) for array in (values, bad))
-        above[i] = value - median(others, unused)
-    return above
+    order = np.argsort(values, axis=0)  # NaN are last
+    ordered, rank = np.take_along_axis(values, order, 0), np.argsort(order, axis=0)
+    others = (~np.isnan(values)).sum(axis=0) - 1
+    low, high = (
+        np.take_along_axis(ordered, np.minimum(k + (k >= rank), len(values) - 1), 0)
+        for k in (np.maximum(others - 1, 0) // 2, others // 2)
+    )
+    return values - (low + high) / 2
 
 
 def _dense_median(planes):

@@ -34,6 +34,7 @@ from ccdcr.cli import main
 from ccdcr.cli.command_line import ProgressLine
 from ccdcr.cli.input_options import reviewer, to_options
 from ccdcr.combination import combine_tiles
+from ccdcr.report.report_figures import ReportFigure
 from ccdcr.simulation import simulate_exposures
 
 YAML = Path(__file__).parents[1] / "yaml"
@@ -861,8 +862,9 @@ class TestReportAndCompare:
         args = ["detect", *frames(), "--set", "crmethod=mmcosmic"]
         assert main(args) == 0
 
-    def test_report(self, capsys):
+    def test_report(self, capsys, monkeypatch):
         """The same files as from Python."""
+        monkeypatch.setattr(ReportFigure, "png", lambda _: b"")  # takes long
         args = ["report", "crmasks.fits", *frames()]
         assert main([*args, "--detect-again", "--maxplots", "3"]) == 0
         assert "detections, " in capsys.readouterr().out

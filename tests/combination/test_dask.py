@@ -80,9 +80,9 @@ class TestDask:
         da = pytest.importorskip("dask.array")
         return exposures(lambda array: da.from_array(array, chunks=(7, 5)))
 
-    def check(self, lazy, **options):
+    def check(self, lazy, methods=METHODS, **options):
         """Compare with arrays in memory."""
-        for method in METHODS:
+        for method in methods:
             result = combine(lazy, method=method, crmasks=mask_set(), **options)
             whole = combine(exposures(), method=method, crmasks=mask_set(), **options)
             assert type(result.data) is np.ndarray
@@ -162,7 +162,7 @@ class TestDask:
             distributed.LocalCluster(processes=True, **options) as cluster,
             distributed.Client(cluster),
         ):
-            self.check(lazy, mem_limit=4e5)
+            self.check(lazy, ["meancr"], mem_limit=4e5)
 
     @pytest.mark.parametrize("method", ["average", "median", "sum"])
     def test_plain(self, lazy, method):

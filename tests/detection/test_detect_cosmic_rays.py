@@ -1,10 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the detection as a whole."""
 
-import hashlib
-import os
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -557,40 +553,3 @@ class TestBothDetectors:
         assert sets[0] == sets[1] == sets[2]
         assert not (sets[0].crmasks & bad).any()
         assert sets[0].crmasks.any()
-
-
-class TestThreads:
-    """The number of threads."""
-
-    CODE = """
-import hashlib
-from ccdcr import detect_cosmic_rays
-from ccdcr.simulation import simulate_exposures
-sim = simulate_exposures((64, 80), scene="stars", seed=5)
-masks = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0, la_verbose=False)
-for mask in masks.planes.values():
-    print(hashlib.md5(mask.tobytes(), usedforsecurity=False).hexdigest())
-"""
-
-    def test_same_masks(self):
-        """Another process with any number of threads makes the same masks."""
-        sim = simulate_exposures((64, 80), scene="stars", seed=5)
-        masks = detect_cosmic_rays(
-            sim.exposures, gain=1.0, readnoise=3.0, la_verbose=False
-        )
-        expected = [
-            hashlib.md5(mask.tobytes(), usedforsecurity=False).hexdigest()
-            for mask in masks.planes.values()
-        ]
-        assert masks.meancrt.any()
-        for threads in ("1", "4"):
-            # Threads that wait do not keep the processor busy.
-            environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
-            done = subprocess.run(
-                [sys.executable, "-c", self.CODE],
-                env=os.environ | environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert done.stdout.split() == expected

@@ -255,7 +255,7 @@ class TestMatched:
         rng = np.random.default_rng(1)
         near = ndimage.binary_dilation(wide_masks.meancrt, EIGHT)
         pixels = [
-            np.argwhere(plane)[rng.permutation(np.count_nonzero(plane))[:5]]
+            np.argwhere(plane)[rng.permutation(np.count_nonzero(plane))[:3]]
             for plane in (wide_masks.mediancr, wide_masks.meancrt, near)
         ]
         for y, x in np.concatenate(pixels):

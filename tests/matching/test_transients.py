@@ -9,9 +9,10 @@ from scipy import ndimage
 from ccdcr import CRMaskSet, detect_cosmic_rays
 from ccdcr.masks.diagnostics import POINT_LIKE
 from ccdcr.report import detection_table, write_report
+from ccdcr.report.report_figures import ReportFigure
 from ccdcr.simulation import simulate_exposures
 
-SIZE, NUMBER = 300, 12
+SIZE, NUMBER = 300, 18
 
 
 def add_sources(sim, exposure, sigmas, seed, fwhm=2.5):
@@ -39,7 +40,7 @@ def add_sources(sim, exposure, sigmas, seed, fwhm=2.5):
 def count(n, sigmas, fwhm, rate, scene):
     """Return how many sources are listed, and groups of hits and listed ones."""
     listed = groups = wrong = 0
-    for seed in range(300, 303):
+    for seed in (300, 301):
         sim = simulate_exposures(
             (SIZE, SIZE),
             n_exposures=n,
@@ -85,7 +86,7 @@ def count(n, sigmas, fwhm, rate, scene):
 def test_listed(n, sigmas, fwhm, rate, scene):
     """At least 90 % of the sources are listed, and at most 2 % of the hits."""
     listed, groups, wrong = count(n, sigmas, fwhm, rate, scene)
-    assert listed >= 0.9 * 3 * NUMBER
+    assert listed >= 0.9 * 2 * NUMBER
     assert wrong <= 0.02 * groups
 
 
@@ -114,7 +115,7 @@ def test_hits_alone(scene):
     assert sum(rows["groups"]) <= 0.02 * groups
 
 
-def test_table(tmp_path):
+def test_table(tmp_path, monkeypatch):
     """Table, summary and report list the sources, also from a file."""
     sim = simulate_exposures(
         (SIZE, SIZE), scene="stars", n_exposures=3, cr_rate=0.5, seed=320
@@ -126,6 +127,7 @@ def test_table(tmp_path):
     read = CRMaskSet.read(tmp_path / "masks.fits")
     assert read == masks
     texts = []
+    monkeypatch.setattr(ReportFigure, "png", lambda _: b"")  # takes long
     for given in (masks, read):
         table = detection_table(ccds, given, "CRMASK2")
         listed = table[table["class"] == "point-like"]

@@ -234,7 +234,6 @@ class TestMakeCriteria:
     params=[
         *((s, 3, "exact") for s in SCENES),
         ("stars", 5, "exact"),
-        ("stars", 3, "spline"),
         ("stars", 5, "spline"),
     ],
     ids=str,

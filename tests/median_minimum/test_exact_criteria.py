@@ -6,10 +6,6 @@ Planes are worked out by hand or by a loop; the rest is judged by simulations of
 which the truth is known.
 """
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
@@ -243,41 +239,6 @@ class TestBadPixels:
 
 class TestSame:
     """What must not change the masks."""
-
-    CODE = """
-import numpy as np
-from astropy.nddata import CCDData
-from ccdcr import detect_cosmic_rays
-rng = np.random.default_rng(1)
-data = rng.poisson(200, (4, 128, 128)) + rng.normal(0, 3, (4, 128, 128))
-data += 400 * (rng.random(data.shape) < 0.01)
-masks = detect_cosmic_rays(
-    [CCDData(plane, unit="electron") for plane in data],
-    readnoise=3.0, crmethod="mmcosmic",
-)
-boundary = masks.diagnostics.boundaries["MEDIANCR"]
-print(np.packbits(masks.crmasks).tobytes().hex(), boundary.y.tobytes().hex())
-"""
-
-    def test_threads(self):
-        """The number of threads, and when it runs, change nothing."""
-        results = set()
-        for threads in ("1", "4"):
-            environment = os.environ | {
-                "OMP_NUM_THREADS": threads,
-                "OPENBLAS_NUM_THREADS": threads,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            }
-            result = subprocess.run(
-                [sys.executable, "-c", self.CODE],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            results.add(result.stdout)
-        assert len(results) == 1
-        assert len(results.pop()) > 1000
 
     @pytest.mark.parametrize("factors", [None, (0.7, 1.0, 1.3)])
     def test_repeated(self, factors):
