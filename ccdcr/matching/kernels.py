@@ -26,6 +26,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.scratch import empty, in_turn
+from ccdcr.utils.stacks import multiply
 
 __all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
 
@@ -248,7 +249,7 @@ class KernelFits:
                 px = _part(x, self.tiling, 1, x0)
                 shares = (1 - py) * (1 - px), (1 - py) * px, py * (1 - px), py * px
                 corners = self.kernels[:, [y0, y0, y1, y1], [x0, x1, x0, x1]]
-                values = corners.astype(np.float32) @ self.taps.at(places)
+                values = multiply(corners.astype(np.float32), self.taps.at(places))
                 values *= np.stack(shares).reshape(4, -1)
                 here = np.s_[:, *_from(rows.start, places)]
                 total[here] = values.sum(axis=1).reshape(total[here].shape)
@@ -420,13 +421,15 @@ class _Pixels:
         taps = self.taps[:, ::every]
         level, around = self.level[::every], self.around[::every]
         difference, floor, usable = (p[::every] for p in self.exposures[i])
-        residual = difference - kernel @ taps
+        residual = difference - np.einsum("k,km->m", kernel, taps)
         weight = weights(residual, floor + np.float32(q**2) * level, usable)
         weight *= every * around / (around + _FAINT * floor)
         root = np.sqrt(weight, out=weight)
-        weighted = taps * root
-        right = weighted @ (root * difference)
-        return _own_product(weighted).astype(np.float64), right.astype(np.float64)
+        weighted = np.empty((len(taps) + 1, len(root)), dtype=taps.dtype)
+        np.multiply(taps, root, out=weighted[:-1])
+        np.multiply(difference, root, out=weighted[-1])
+        products = _own_product(weighted).astype(np.float64)
+        return products[:-1, :-1], products[:-1, -1]
 
 
 def _own_product(values):

@@ -20,6 +20,7 @@ from ccdcr.utils.neighbours import (
     with_halo,
 )
 from ccdcr.utils.scratch import in_turn, zeros
+from ccdcr.utils.stacks import multiply
 
 __all__ = ["PointSpread", "find_point_like", "measure_psf"]
 
@@ -435,10 +436,12 @@ def _most_alike(data, templates):
     excess, variance, use, _ = data
     most = _PEAK * np.maximum(np.median(excess, axis=1, keepdims=True), 0)
     weight = use / variance
-    product = np.maximum((weight * np.minimum(excess, most)) @ templates.T, 0)
-    gain = np.square(product) / np.maximum(weight @ np.square(templates).T, 1e-30)
+    told = weight * np.minimum(excess, most)
+    product = np.maximum(multiply(templates, told.T), 0)
+    norm = np.maximum(multiply(np.square(templates), weight.T), 1e-30)
     number = min(_ALIKE, len(templates))
-    return np.argpartition(gain, -number, axis=1)[:, -number:]
+    alike = np.argpartition(np.square(product) / norm, -number, axis=0)[-number:]
+    return np.ascontiguousarray(alike.T)
 
 
 def _fit(data, offset, psf):

@@ -17,6 +17,7 @@ __all__ = [
     "mean",
     "median",
     "median_factor",
+    "multiply",
     "thinned",
     "without",
 ]
@@ -29,6 +30,7 @@ except ImportError:
 
 _TOLERATED = 0.2  # of the noise
 _SMOOTH, _MANY = 0.5, 50.0  # electrons of read noise, and of signal
+_OF_ONE_THREAD = 200_000  # multiplications that libraries leave to one thread
 _MOST = 64  # exposures up to which networks are faster than sorting
 
 
@@ -197,6 +199,22 @@ def _exchanges(n):
             yield from ((i, i + d) for i in range(n - d) if i & p == r)
             d, q, r = q - p, q >> 1, p
         p >>= 1
+
+
+def multiply(first, second):
+    """
+    Return the product of matrices (..., k, m) and (m, n), in parts.
+
+    Of a large one the threads would wait for a processor that ours are using.
+    """
+    k, m = first.shape[-2:]
+    step = max(_OF_ONE_THREAD // (k * m), 1)
+    shape, kind = (*first.shape[:-1], second.shape[1]), np.result_type(first, second)
+    result = np.empty(shape, dtype=kind)
+    for start in range(0, second.shape[1], step):
+        part = np.s_[..., start : start + step]
+        np.matmul(first, second[part], out=result[part])
+    return result
 
 
 def chance_of_all(chances):
