@@ -42,7 +42,7 @@ from ccdcr.matching.equivalence import (
 )
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
-from ccdcr.matching.frames import Frames, Noise, find_structure
+from ccdcr.matching.frames import Frames, Noise, find_profile, find_structure
 from ccdcr.matching.match import Options, find_hits
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
@@ -213,7 +213,7 @@ def second_opinion(detector, frames, parameters):
         return found, both
     clear = _stands_out(images["LOWEST"], found.cleaned["LOWEST"], frames.noise)
     both = groups_with_seed(both, clear)
-    return found, _sharp(both, images["LOWEST"], frames.noise)
+    return found, _sharp(both, images["LOWEST"])
 
 
 def _stands_out(image, cleaned, noise):
@@ -224,10 +224,10 @@ def _stands_out(image, cleaned, noise):
     return image - cleaned > limit
 
 
-def _sharp(mask, image, noise):
+def _sharp(mask, image):
     """Return the 8-connected groups (ny, nx) with edges sharper than lines or stars."""
     labels, number = label_groups(mask)
-    profile = find_structure(image, noise).profile
+    profile = find_profile(image)
     around = ndimage.maximum_filter(labels, 3) * ~mask
     index = np.arange(1, number + 1)
     edge = ndimage.maximum(profile, around, index)
@@ -293,8 +293,6 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         frames = replace(frames.without(hits.matched.frames.low), noise=noise)
     with stages("point sources"):
         point_like = find_point_like(frames, hits.matched, hits.masks)
-        fits = hits.matched.fits.without_image()
-        hits = replace(hits, matched=replace(hits.matched, fits=fits))
     with stages("equivalence"):
         report = report_equivalence(
             frames,

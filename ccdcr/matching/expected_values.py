@@ -9,7 +9,6 @@ from scipy.optimize import nnls
 from scipy.stats import norm
 
 from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
-from ccdcr.matching.frames import structure_level
 from ccdcr.matching.kernels import Taps
 from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import bands_in_cache, in_threads, pixels_of, with_halo
@@ -129,7 +128,7 @@ def _over_dispersion(free, matched, masks, here):
     It is the mean square of clean pixels: that of the detection is a high quantile.
     """
     frames = matched.frames
-    rows = np.s_[:: max(matched.level.size // _ENOUGH, 1)]
+    rows = np.s_[:: max(matched.extra.size // _ENOUGH, 1)]
     variance, level = _levels(matched, rows)
     clean = ~masks[:, rows].any(axis=0) & (variance > 0)
     if frames.unused is not None:
@@ -178,7 +177,7 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     def is_clear(part):
         return np.square(np.maximum(profile[part], 0)) > _CLEAR * variance(part)
 
-    step = max(matched.level.size // _ENOUGH, 1)
+    step = max(matched.extra.size // _ENOUGH, 1)
     rows = np.s_[::step]
     clean = ~masks[:, rows].any(axis=0) & is_clear(rows)
     if frames.unused is not None:
@@ -215,10 +214,8 @@ def _squared_shape(profile, places):
 
 def _levels(matched, part):
     """Return variance and level of structure (sigmas) in a part of (ny, nx)."""
-    structure = matched.scene.structure
     variance = matched.frames.noise.at(part).mean_variance(matched.reference[part])
-    level = structure_level(structure.height[part], structure.contrast[part])
-    level /= np.sqrt(np.maximum(variance, _TINY))
+    level = matched.strength[part] / np.sqrt(np.maximum(variance, _TINY))
     return variance, np.maximum(level, np.float32(EDGES[0] / 2))
 
 
@@ -241,7 +238,7 @@ def _mismatch_shares(free, matched, masks):
     def work(rows):
         return _mismatch_sums(free, matched, masks, rows)
 
-    sums = in_threads(work, bands_in_cache(matched.level.shape))
+    sums = in_threads(work, bands_in_cache(matched.extra.shape))
     share, norm, noise = np.sum(sums, axis=0)
     norm = np.maximum(norm, 1e-30)
     share, error = share / norm, np.sqrt(2 * noise) / norm

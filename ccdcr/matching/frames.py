@@ -26,6 +26,7 @@ __all__ = [
     "Noise",
     "Structure",
     "either",
+    "find_profile",
     "find_structure",
     "structure_level",
     "typical_skies",
@@ -420,18 +421,39 @@ def find_structure(image, noise):
         ):
             plane[rows] = part[inside]
 
-    # Lower bands of wide images would be mostly halo.
-    in_threads(work, bands_in_cache(image.shape, longer=4, step=8 * _HALO))
+    in_threads(work, _bands(image.shape))
     return Structure(*planes)
+
+
+def find_profile(image):
+    """Return the signal of a clean image (ny, nx) above the local background."""
+    profile = empty(image.shape)
+
+    def work(rows):
+        wide, inside = with_halo(rows, _HALO, len(image))
+        profile[rows] = _profile(image[wide])[inside]
+
+    in_threads(work, _bands(image.shape))
+    return profile
+
+
+def _bands(shape):
+    """Return bands of (ny, nx): lower ones of wide images would be mostly halo."""
+    return bands_in_cache(shape, longer=4, step=8 * _HALO)
+
+
+def _profile(image):
+    """Return the profile of a band (ny, nx)."""
+    smooth = ndimage.gaussian_filter1d(image, 1, mode="nearest")
+    smooth = smooth_columns(smooth, 1)
+    smooth = box_sums(running(np.minimum, smooth, _WINDOW), _WINDOW)
+    smooth /= np.float32(_WINDOW**2)
+    return np.subtract(image, smooth, out=smooth)
 
 
 def _measure(image, noise):
     """Return profile, height and contrast of a band, each (ny, nx)."""
-    variance = noise.mean_variance(image)
-    smooth = ndimage.gaussian_filter1d(image, 1, mode="nearest")
-    smooth = smooth_columns(smooth, 1)
-    lowest = running(np.minimum, smooth, _WINDOW)
-    profile = image - box_sums(lowest, _WINDOW) / np.float32(_WINDOW**2)
+    profile, variance = _profile(image), noise.mean_variance(image)
     height = _debiased(np.maximum(profile, 0), 4 * variance)
     spread = running(np.maximum, image, 3) - running(np.minimum, image, 3)
     return profile, height, _debiased(spread, 16 * variance) / 2

@@ -9,7 +9,7 @@ shift, seeing, their second order and asymmetries.
 References: C. Alard, R. Lupton 1998, ApJ 503, 325; D. Bramich 2008, MNRAS 386, L77.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import chain, pairwise, product
 
@@ -75,6 +75,12 @@ class Taps:
         padded = _padded(image, half)
         dy, dx = _tap_places(half)
         return cls(padded.ravel(), half, padded.shape[1], dy * padded.shape[1] + dx)
+
+    @property
+    def middle(self):
+        """The image (ny, nx) itself, a view."""
+        inner = slice(self.half, -self.half)
+        return self.image.reshape(-1, self.width)[inner, inner]
 
     @property
     def number(self):
@@ -184,10 +190,6 @@ class KernelFits:
     def coefficients(self):
         """The coefficients of `TileFits`."""
         return self.fits.coefficients
-
-    def without_image(self):
-        """Return the same without the image of the taps, which corrections need."""
-        return replace(self, taps=replace(self.taps, image=None))
 
     def corrections(self, rows, terms):
         """Yield the excess of each exposure over the reference, (rows, nx)."""

@@ -29,7 +29,7 @@ from ccdcr.matching.kernels import find_fitted, fit_kernels
 from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels, sampled_rows
-from ccdcr.matching.terms import measure_terms
+from ccdcr.matching.terms import TermsFit, measure_terms
 from ccdcr.utils.neighbours import (
     FOUR,
     bands_in_cache,
@@ -37,7 +37,6 @@ from ccdcr.utils.neighbours import (
     in_threads,
     median_of_nine,
     running,
-    with_halo,
 )
 from ccdcr.utils.planes import fill_from_nearest
 from ccdcr.utils.scratch import empty, keep
@@ -150,25 +149,25 @@ class Matched:
 
     ``frames`` are the corrected exposures, ``masks`` (n, ny, nx) those of the low
     references, or what `find_hits` returns. ``reference``, ``profile`` (its signal
-    above the local background), ``level`` (the reference without noise) and ``extra``
-    (the variance of mismatch) are (ny, nx). ``fits`` are the `KernelFits`, ``before``
-    and ``after`` the dispersions before and after matching, ``limited`` says where
-    corrections were `Limited`; ``scene`` is the `Scene` of the last pass, ``terms`` are
-    the `Terms` if measured.
+    above the local background), ``strength`` (the level of its structure) and ``extra``
+    (the variance of mismatch) are (ny, nx), ``level`` is its `SmoothLevel`. ``fits``
+    are the `KernelFits`, ``before`` and ``after`` the dispersions before and after
+    matching, ``limited`` says where corrections were `Limited`; ``terms`` are the
+    `Terms` if measured.
     """
 
     frames: Any
     masks: np.ndarray
     reference: np.ndarray
     profile: np.ndarray
-    level: np.ndarray
+    strength: np.ndarray
+    level: Any
     extra: np.ndarray
     fits: Any
     before: Any
     after: Any
     known: Any
     limited: Any
-    scene: Any
     terms: Any = None
 
 
@@ -253,17 +252,18 @@ def match_exposures(frames, options, known=None, advance=None):
         masks = first_masks(frames, options.limits)
         masks, scene = _first_scene(frames, masks, tiling, options.limits, record)
     for k in range(options.passes):
+        level = extra = data = limited = None
         if k > 0:
             scene = None
             scene = _scene(current, masks, mean=True)
         # In the first pass much of the structure may be flagged.
-        hits, current, masks, level = masks if k > 0 else None, *[None] * 3
-        extra = data = limited = None
+        hits, current, masks = masks if k > 0 else None, None, None
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
         if k == options.passes - 1:
             fits = fit_kernels(frames, scene, fits, wholes=record.kernels)
             record.kernels = fits.wholes
+            scene.structure = replace(scene.structure, profile=fits.taps.middle)
         told = options.choose(frames if hits is None else frames.ignoring(hits))
         data, after, limited = match(frames, scene, fits, strips=told)
         hits = told = None
@@ -271,7 +271,7 @@ def match_exposures(frames, options, known=None, advance=None):
         if k == options.passes - 1:
             y, x, more = fits.beyond_edges(scene.structure.profile)
             extra[y, x] += more
-        level = _level(scene, frames.noise)
+        level = SmoothLevel(scene, frames.noise)
         current = frames.replace(data).without(None)
         masks = first_masks(current, options.limits, level, extra)
         current = record.without_low(current, masks, scene, extra)
@@ -283,12 +283,13 @@ def match_exposures(frames, options, known=None, advance=None):
             advance()
     terms = None
     if known is None:
-        terms = measure_terms(frames, current, scene, masks, fits)
+        terms = TermsFit(frames, current, scene, masks, fits)
+    planes = _planes(scene)
+    scene = None  # the fit of terms needs the room
     return Matched(
         current,
         masks,
-        scene.reference,
-        scene.structure.profile,
+        *planes,
         level,
         extra,
         fits,
@@ -296,8 +297,7 @@ def match_exposures(frames, options, known=None, advance=None):
         record.dispersions[-1],
         record.known(tiling.size),
         limited,
-        scene,
-        terms,
+        terms and measure_terms(terms),
     )
 
 
@@ -314,11 +314,22 @@ def match_masked(frames, masks, options):
             fits = fit_kernels(fitted, scene, fits)
         data, after, limited = match(fitted, scene, fits, strips=options.choose(fitted))
         current = frames.replace(data)
-    level, structure = _level(scene, frames.noise), scene.structure
+    level = SmoothLevel(scene, frames.noise)
     extra = _extra_variance(after, scene, frames.noise)
-    planes = scene.reference, structure.profile, level, extra
     limited.free(data)
-    return Matched(current, masks, *planes, fits, None, after, None, limited, scene)
+    planes = *_planes(scene), level, extra
+    return Matched(current, masks, *planes, fits, None, after, None, limited)
+
+
+def _planes(scene):
+    """Return reference, profile and level of structure, which replaces its contrast."""
+    structure = scene.structure
+
+    def work(rows):
+        structure.contrast[rows] = structure.level(rows)
+
+    in_threads(work, bands_in_cache(scene.reference.shape))
+    return scene.reference, structure.profile, structure.contrast
 
 
 class _Record:
@@ -478,27 +489,27 @@ def _reference(frames, masks, function, where=None):
     return keep(fill_from_nearest(reference, nowhere))
 
 
-def _level(scene, noise):
+class SmoothLevel:
     """
-    Return the reference without noise: the median of 3 x 3 pixels, (ny, nx).
+    The reference without noise: the median of 3 x 3 pixels, of parts of (ny, nx).
 
     The lower one of two exposures in the middle is low by a part of sigma, but where
     the reference is the mean.
     """
-    image, fitted, low = scene.reference, scene.fitted, lower_middle(len(noise))
-    smooth = empty(image.shape)
 
-    def work(rows):
-        wide, inside = with_halo(rows, 1, len(image))
-        smooth[rows] = median_of_nine(image[wide])[inside]
-        if low:
-            sigma = np.sqrt(noise.at(rows).mean_variance(smooth[rows]))
-            if fitted is not None:
-                sigma *= ~fitted[rows]
-            smooth[rows] -= np.float32(low) * sigma
+    def __init__(self, scene, noise):
+        self._image, self._fitted = scene.reference, scene.fitted
+        self._low = np.float32(lower_middle(len(noise)))
+        self._noise = noise if self._low else None
 
-    in_threads(work, bands_in_cache(image.shape))
-    return smooth
+    def __getitem__(self, part):
+        smooth = median_of_nine(self._image, part)
+        if self._low:
+            sigma = np.sqrt(self._noise.at(part).mean_variance(smooth))
+            if self._fitted is not None:
+                sigma *= ~self._fitted[part]
+            smooth -= self._low * sigma
+        return smooth
 
 
 def _extra_variance(dispersion, scene, noise):

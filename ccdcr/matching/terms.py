@@ -8,12 +8,13 @@ the mean. Both are smoothed before, as noise in derivatives would attenuate the 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from ccdcr.matching.frames import find_structure
+from ccdcr.matching.frames import find_profile
 from ccdcr.matching.kernels import find_fitted
 from ccdcr.matching.match_tiles import Tiling, match_variance, weights
 from ccdcr.utils.neighbours import (
@@ -24,7 +25,7 @@ from ccdcr.utils.neighbours import (
 )
 from ccdcr.utils.scratch import empty
 
-__all__ = ["Terms", "measure_terms"]
+__all__ = ["Terms", "TermsFit", "measure_terms"]
 
 _SMOOTH, _HALO = 1.0, 5  # pixels
 _EVERY = 2  # rows and columns of smooth images
@@ -59,13 +60,8 @@ class Terms:
     background: np.ndarray
 
 
-def measure_terms(frames, matched, scene, masks, fits):
-    """
-    Return the `Terms` of exposures.
-
-    ``matched`` are the exposures that `TileFits` made like that of a `Scene`.
-    """
-    fit = _Fit(frames, matched, scene, masks, fits)
+def measure_terms(fit):
+    """Return the `Terms` of exposures of a `TermsFit`."""
     tiles = fit.equations()
     whole = [part.sum(axis=(1, 2)) for part in tiles]
     start = np.array([1.0, 0, 0, 0, 0])
@@ -79,7 +75,7 @@ def measure_terms(frames, matched, scene, masks, fits):
         local, local_covariance = _solve(*tiles, centre, prior)
     background = fit.background[..., 0] + local[..., 4]
     return Terms(
-        fits.tiling,
+        fit.tiling,
         *_relative(image, covariance),
         *_relative(local, local_covariance),
         background - background.mean(axis=0),
@@ -155,53 +151,80 @@ def _slopes(terms):
     return np.stack(list(pairs), axis=-1) / (2 * _SMALL)
 
 
-class _Fit:
-    """Exposures with hits filled and their mean, and the pixels that are fitted."""
+class TermsFit:
+    """
+    Exposures with hits filled, which `measure_terms` compares.
+
+    ``matched`` are the exposures that `TileFits` made like that of a `Scene`.
+    """
 
     def __init__(self, frames, matched, scene, masks, fits):
-        self.frames, self.matched, self.scene, self.masks = (
-            frames,
-            matched,
-            scene,
-            masks,
-        )
+        self.frames, self.matched = frames, matched
+        self.reference = scene.reference
         self.tiling, self.background = fits.tiling, fits.coefficients[..., -1:]
-        self.mean = empty(frames.shape)
-        in_threads(self._average, bands_in_cache(frames.shape))
-        noise, self.structure = frames.noise, find_structure(self.mean, frames.noise)
-        self.fitted = find_fitted(self.mean, self.structure.profile, noise, _GROW)
+        self.hit = empty(masks.shape, bool)
+        self.square = empty([-(-length // _EVERY) for length in frames.shape])
 
-    def _average(self, rows):
-        """Set the mean exposure of some rows."""
-        mean = np.zeros_like(self.mean[rows])
-        for i in range(len(self.frames)):
-            mean += self._filled(i, rows)
-        self.mean[rows] = mean / np.float32(len(self.frames))
+        def work(rows):
+            square = scene.structure.square(rows)
+            for i, mask in enumerate(masks):
+                residual, tolerance = self._residual(i, rows, square)
+                # What is small compared with the structure may be a mismatch.
+                doubtful = np.square(residual) > _CLEAR * tolerance
+                self.hit[i, rows] = mask[rows] & doubtful
+            first = rows.start % _EVERY
+            here = slice(-(-rows.start // _EVERY), -(-rows.stop // _EVERY))
+            self.square[here] = square[first::_EVERY, ::_EVERY]
+
+        in_threads(work, bands_in_cache(frames.shape))
+
+    @cached_property
+    def mean(self):
+        """The mean exposure (ny, nx)."""
+        mean = empty(self.frames.shape)
+
+        def average(rows):
+            total = np.zeros_like(mean[rows])
+            for i in range(len(self.frames)):
+                total += self._filled(i, rows)
+            mean[rows] = total / np.float32(len(self.frames))
+
+        in_threads(average, bands_in_cache(mean.shape))
+        return mean
+
+    @cached_property
+    def profile(self):
+        """The mean exposure above the local background."""
+        return find_profile(self.mean)
+
+    @cached_property
+    def fitted(self):
+        """The pixels (ny, nx) that are fitted."""
+        return find_fitted(self.mean, self.profile, self.frames.noise, _GROW)
 
     def _filled(self, i, rows):
         """Return exposure i (rows, nx), where it is hit what it was matched to."""
-        data = self.frames.data[i, rows]
-        residual, tolerance = self._residual(i, rows)
-        # What is small compared with the structure may be a mismatch.
-        left_out = self.masks[i, rows] & (np.square(residual) > _CLEAR * tolerance)
+        data, left_out = self.frames.data[i, rows], self.hit[i, rows]
         if self.frames.unused is not None:
-            left_out |= self.frames.unused[i, rows]
+            left_out = left_out | self.frames.unused[i, rows]
+        residual = self.matched.data[i, rows] - self.reference[rows]
         return np.where(left_out, data - residual, data)
 
-    def _residual(self, i, rows):
-        """Return what matching left (rows, nx), and the square that is tolerated."""
-        m, noise = self.scene.reference[rows], self.frames.noise.at(rows)
-        tolerance = self.scene.structure.square(rows) * _TOLERANCE
+    def _residual(self, i, part, square):
+        """Return what matching left in a part, and the square that is tolerated."""
+        m, noise = self.reference[part], self.frames.noise.at(part)
+        tolerance = square * _TOLERANCE
         tolerance += match_variance(m, noise, i)
-        return self.matched.data[i][rows] - m, tolerance
+        return self.matched.data[i][part] - m, tolerance
 
     def equations(self):
         """Return normal, right and the variance of right, each (n, ty, tx, k, ...)."""
         shape, k = (len(self.frames), *self.tiling.number), len(_ORDERS) + 1
         results = [np.zeros((*shape, *size)) for size in ((k, k), (k,), (k, k))]
+        image = self.fitted
 
         def work(rows):
-            fitted = self.fitted[self._sampled(rows)]
+            fitted = image[self._sampled(rows)]
             if not fitted.any():
                 return
             terms = self._derivatives(rows)
@@ -241,7 +264,7 @@ class _Fit:
     def _derivatives(self, rows):
         """Return the derivatives of the smooth mean and 1, (k, rows, columns)."""
         wide, inside = with_halo(rows, _HALO, len(self.mean))
-        profile = self.structure.profile[wide]
+        profile = self.profile[wide]
         along = [self._smooth(profile, rows, inside, order) for order in range(5)]
         planes = [
             gaussian_filter1d(along[a], _SMOOTH, 1, b, mode="nearest")[:, ::_EVERY]
@@ -266,9 +289,9 @@ class _Fit:
         sampled = self._sampled(rows)
         noise = self.frames.noise.at(sampled)
         variance = match_variance(self.mean[sampled], noise, i)
-        residual, tolerance = self._residual(i, sampled)
-        hit = self.masks[i][sampled] & (np.square(residual) > _CLEAR * tolerance)
-        residual[hit] = 0
+        square = self.square[slice(*(-(-k // _EVERY) for k in (rows.start, rows.stop)))]
+        residual, tolerance = self._residual(i, sampled, square)
+        residual[self.hit[i][sampled]] = 0
         unused = self.frames.unused
         usable = None if unused is None else ~unused[i][sampled]
         return difference[:, ::_EVERY], variance, weights(residual, tolerance, usable)

@@ -140,7 +140,7 @@ def find_point_like(frames, matched, masks):
     halo = 2 * max(psf.stamps.half for psf in spreads if psf is not None) + _BESIDE
 
     def work(rows):
-        wide, inside = with_halo(rows, halo, len(matched.level))
+        wide, inside = with_halo(rows, halo, len(matched.profile))
         profile, flagged = matched.profile[wide], masks[:, wide]
         free = ~flagged.any(axis=0)
         for i, image in _excesses(matched, masks, np.s_[wide, :]):

@@ -162,19 +162,47 @@ def _gaussian_weights(sigma, order):
     return response[::-1].astype(np.float32)
 
 
-def median_of_nine(image):
+def median_of_nine(image, part=np.s_[:]):
     """
-    Return the median of an image (ny, nx) in windows of 3 x 3 pixels.
+    Return the median of an image (ny, nx) in windows of 3 x 3 pixels, or a part of it.
 
     It is the median of three: the largest minimum, the median of the medians and
-    the smallest maximum of sorted columns of three.
+    the smallest maximum of sorted columns of three. The part is rows or rows and
+    columns, slices or index arrays.
     """
-    rows = np.pad(image, 1, mode="edge")
-    low, middle, high = _sorted(rows[:-2], rows[1:-1], rows[2:])
-    low = np.maximum(np.maximum(low[:, :-2], low[:, 1:-1]), low[:, 2:])
-    high = np.minimum(np.minimum(high[:, :-2], high[:, 1:-1]), high[:, 2:])
-    middle = _middle(middle[:, :-2], middle[:, 1:-1], middle[:, 2:])
-    return _middle(low, middle, high)
+    part = part if isinstance(part, tuple) else (part, np.s_[:])
+    if not all(isinstance(axis, slice) for axis in part):
+        return _median_at(image, part)
+    ends = [axis.indices(n)[:2] for axis, n in zip(part, image.shape, strict=True)]
+    wide = tuple(slice(max(start - 1, 0), stop + 1) for start, stop in ends)
+    edges = [
+        (int(start == 0), int(stop == n))
+        for (start, stop), n in zip(ends, image.shape, strict=True)
+    ]
+    rows = np.pad(image[wide], edges, mode="edge")
+    columns = _sorted(rows[:-2], rows[1:-1], rows[2:])
+    rows = None
+    return _median_of_sorted(*([c[:, :-2], c[:, 1:-1], c[:, 2:]] for c in columns))
+
+
+def _median_at(image, part):
+    """Return the `median_of_nine` at rows, and columns or all of them."""
+    y, x = part
+    if isinstance(x, slice):
+        y, x = y[:, np.newaxis], np.arange(image.shape[1])
+    places = [
+        [np.clip(k + d, 0, n - 1) for d in (-1, 0, 1)]
+        for k, n in zip((y, x), image.shape, strict=True)
+    ]
+    columns = (_sorted(*(image[row, x] for row in places[0])) for x in places[1])
+    return _median_of_sorted(*zip(*columns, strict=True))
+
+
+def _median_of_sorted(low, middle, high):
+    """Return the median of three columns: their lowest, middle and highest pixels."""
+    low = np.maximum(np.maximum(low[0], low[1]), low[2])
+    high = np.minimum(np.minimum(high[0], high[1]), high[2])
+    return _middle(low, _middle(*middle), high)
 
 
 def _sorted(a, b, c):
