@@ -7,6 +7,7 @@ Every test says by `about` which requirements it is for.
 
 import itertools
 import warnings
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,11 +189,17 @@ class TestFlux:
             SHAPE, scene="fibres", seed=5, cr_rate=0, flux=cls.FLUX
         )
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def detect(cls, unequal):
+        """Return a function that detects in them, once with the same options."""
+        return cache(lambda method=mm, **options: method(unequal, **options))
+
     @about("flux_factor", "apply_flux_factor_to")
     @pytest.mark.parametrize("to", ["simulated", "original"])
     @pytest.mark.parametrize("factors", ["auto", FLUX])
     @pytest.mark.parametrize(("method", "most"), [(mm, 15), (simulated, 3 * 68)])
-    def test_false_flags(self, unequal, quiet, method, most, factors, to):
+    def test_false_flags(self, detect, quiet, method, most, factors, to):
         """
         Without factors the brighter exposure is flagged; with them it is not.
 
@@ -203,8 +210,8 @@ class TestFlux:
         equal = method(quiet).crmasks.sum()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NoiseModelWarning)
-            without = method(unequal)
-        masks = method(unequal, flux_factor=factors, apply_flux_factor_to=to)
+            without = detect(method)
+        masks = detect(method, flux_factor=factors, apply_flux_factor_to=to)
         assert without.crmasks[2].sum() > 200
         assert without.crmasks[0].sum() == 0
         assert equal <= most
@@ -213,20 +220,20 @@ class TestFlux:
         np.testing.assert_allclose(masks.flux_factor, self.FLUX, atol=0.01)
 
     @about("flux_factor")
-    def test_noise_of_factors(self, unequal):
+    def test_noise_of_factors(self, unequal, detect):
         """The computed boundary knows how noisy each exposure is; else it warns."""
         with pytest.warns(NoiseModelWarning, match="not to be equivalent"):
             mm(unequal)
-        masks = mm(unequal, flux_factor=self.FLUX)
+        masks = detect(mm, flux_factor=self.FLUX, apply_flux_factor_to="original")
         noise = masks.diagnostics.noise_model.levels["noise"]
         # Of each of 12 bins of 1365 pixels; the quantile has an error of 3 %.
         np.testing.assert_allclose(noise, 1, atol=0.12)
 
     @about("flux_factor", "apply_flux_factor_to")
-    def test_computed_for_both(self, unequal):
+    def test_computed_for_both(self, detect):
         """The computed boundary is that of scaled exposures in any case."""
         sets = [
-            mm(unequal, flux_factor=self.FLUX, apply_flux_factor_to=to)
+            detect(mm, flux_factor=self.FLUX, apply_flux_factor_to=to)
             for to in ("original", "simulated")
         ]
         assert same(*sets)
@@ -255,7 +262,7 @@ class TestFlux:
             assert (mask & ~hit).sum() <= 4
 
     @about("apply_flux_factor_to")
-    def test_original(self, unequal):
+    def test_original(self, unequal, detect):
         """Exposures divided by hand need no factors to be simulated."""
         ccds = [
             CCDData(ccd.data / np.float32(f), unit="adu")
@@ -264,8 +271,8 @@ class TestFlux:
         by_hand = detect_cosmic_rays(
             ccds, crmethod="mmcosmic", mm_boundary_fit="spline", dilation=0, **KNOWN
         )
-        masks = simulated(
-            unequal, flux_factor=self.FLUX, apply_flux_factor_to="original"
+        masks = detect(
+            simulated, flux_factor=self.FLUX, apply_flux_factor_to="original"
         )
         assert same(masks, by_hand)
         # Expected exposures are then not multiplied by the factors.

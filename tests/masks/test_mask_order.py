@@ -69,12 +69,18 @@ class TestPixels:
     def test_wrong_order(self, sim, masks, order):
         """All five wrong orders of three are refused, and the right one is named."""
         ccds = [sim.exposures[i] for i in order]
+        with pytest.raises(ValueError, match=message(order)):
+            masks.apply_to(ccds)
+
+    def test_methods(self, sim, masks):
+        """All methods check the order."""
+        order = (1, 2, 0)
+        ccds = [sim.exposures[i] for i in order]
         for call in (
             lambda: CRCombiner(ccds, masks),
             lambda: combine(ccds, crmasks=masks),
             lambda: compare_methods(ccds, masks),
             lambda: explain_pixel(ccds, masks, 20, 30),
-            lambda: masks.apply_to(ccds),
             lambda: masks.clean(ccds),
             lambda: add_expected(ccds, masks),
         ):
@@ -158,10 +164,9 @@ def dithers():
 class TestDithers:
     """Exposures of dithered masks are aligned, or not."""
 
-    @pytest.mark.parametrize("order", WRONG[1:3])
-    def test_wrong_order(self, dithers, order):
+    def test_wrong_order(self, dithers):
         """Wrong orders are refused, of aligned and of original exposures."""
-        ccds, masks = dithers
+        order, (ccds, masks) = (1, 2, 0), dithers
         originals = [ccds[i] for i in order]
         aligned = align_exposures(ccds, SHIFT)
         for call in (
@@ -222,7 +227,7 @@ class TestNames:
         named.write("masks.fits")
         return "masks.fits"
 
-    @pytest.mark.parametrize("order", WRONG)
+    @pytest.mark.parametrize("order", [(1, 0, 2), (1, 2, 0)])
     def test_another_order(self, files, known, order):
         """They are refused by name, also without a hit."""
         names = [files[i] for i in order]
