@@ -18,6 +18,7 @@ from ccdcr.utils.neighbours import (
     bands_in_cache,
     box_sums,
     in_threads,
+    pixels_of,
     running,
     with_halo,
 )
@@ -34,6 +35,7 @@ _SAMPLE = 7  # pixels between those of a median
 _LARGE, _BINNED = 600, 2  # larger images are binned
 _BOX, _REACHED = 5, 6  # pixels that replace a bad one, and that filters reach
 _RUN, _WIDEST, _SHARP = 16, 4, 0.85  # pixels along and across a bad column
+_IN_ROWS = 0.65  # of the rows of a run
 _TRAIL, _STRAIGHT, _OBLIQUE = 15, 0.75, 0.1  # pixels; sine of twice the slope
 # Structure, and parts of it.
 _HIGHER, _LEAST_TRAIL, _MOST_LINES, _LEAST_REST = 0.3, 0.15, 0.4, 0.25
@@ -339,7 +341,28 @@ def _thin_defects(image, bad):
     bands = [image[inside] for image, _, inside in _filled_bands(image, bad, 0)]
     rows = np.concatenate([_medians_of_runs(band) for band in bands])
     columns = np.concatenate([_medians_of_runs(band.T) for band in bands], axis=1)
-    return _sharp_columns(rows), _sharp_columns(columns)
+    image = np.concatenate(bands)
+    return _defects(rows, image), _defects(columns, image.T)
+
+
+def _defects(medians, image):
+    """Return which columns of runs of rows are defects, by medians (runs, nx)."""
+    defect = _sharp_columns(medians)
+    run, first = pixels_of(defect & ~np.pad(defect, ((0, 0), (1, 0)))[:, :-1])
+    last = pixels_of(defect & ~np.pad(defect, ((0, 0), (0, 1)))[:, 1:])[1]
+    # One of a trace that crosses the run is in few rows, and so is that of a hit.
+    y = run[:, np.newaxis] * _RUN + np.arange(min(_RUN, len(image)))
+    end = image.shape[1] - 1
+    before = np.where(first > 0, first - 1, np.minimum(last + 1, end))
+    after = np.where(last < end, last + 1, before)
+    middle, *beside = (
+        image[y, x[:, np.newaxis]] for x in ((first + last) // 2, before, after)
+    )
+    above, below = middle > np.maximum(*beside), middle < np.minimum(*beside)
+    most = np.maximum(above.sum(axis=1), below.sum(axis=1))
+    for k in np.flatnonzero(most < _IN_ROWS * y.shape[1]):
+        defect[run[k], first[k] : last[k] + 1] = False
+    return defect
 
 
 def _with_defects(bad, defects, shape):

@@ -133,13 +133,13 @@ class TestOffsets:
 
     @pytest.mark.parametrize("across", [False, True])
     @pytest.mark.parametrize("amplitude", [100, 1000, 30000])
-    @pytest.mark.parametrize("tilt", [0, -0.0072, 0.02])
+    @pytest.mark.parametrize("tilt", [0, -0.0072, 0.02, 0.2, 0.35])
     @pytest.mark.parametrize("width", [1.3, 3.4])
     def test_smooth_trace(self, across, amplitude, tilt, width):
         """Noise of a trace that has no features is no displacement along it."""
         rng = np.random.default_rng(8)
         y, x = np.mgrid[:160, :256]
-        trace = amplitude * np.exp(-0.5 * ((y - 80 - tilt * x) / width) ** 2)
+        trace = amplitude * np.exp(-0.5 * ((y - 80 - tilt * (x - 128)) / width) ** 2)
         data = rng.poisson(trace * (1 + x / 512) + 20, (3, *trace.shape))
         data = data + rng.normal(0, 4, data.shape)
         data = data.swapaxes(1, 2) if across else data
