@@ -163,8 +163,7 @@ class _Smooth:
         """Return the same without the pixels of a mask (ny, nx)."""
         known = self.known * ~mask
         structure = _compress(self.image, known, self.noise, self.window)
-        height = np.percentile(self.image[known > 0][::_SAMPLE], _HIGH)
-        height = max(np.float32(height), self.noise)
+        height = _find_height(self.image[known > 0][::_SAMPLE], 0, self.noise)
         planes = {"known": keep(known), "structure": keep(structure)}
         return replace(self, height=height, **planes)
 
@@ -273,13 +272,18 @@ def _features(image, bad, binning):
     lowest = running(np.minimum, smooth, window)
     smooth -= box_sums(lowest, window) / np.float32(window**2)
     sample = smooth[known > 0][::_SAMPLE] if known.any() else np.zeros(1)
-    middle, highest = np.percentile(sample, (50, _HIGH)).astype(np.float32)
+    middle = np.percentile(sample, 50).astype(np.float32)
     noise = np.float32(max(np.median(np.abs(sample - middle)), 1e-9))
     smooth -= middle
-    height = max(highest - middle, noise)
+    height = _find_height(sample, middle, noise)
     structure = _compress(smooth, known, noise, window)
     smooth, known, structure = map(keep, (smooth, known, structure))
     return _Smooth(smooth, known, noise, height, window, structure, defects)
+
+
+def _find_height(sample, middle, noise):
+    """Return the height of the highest of some pixels (m,), at least the noise."""
+    return max(np.percentile(sample, _HIGH).astype(np.float32) - middle, noise)
 
 
 def _without_trails(images):

@@ -2,14 +2,13 @@
 """Options of a combination in an observing block, and the template of blocks."""
 
 import dataclasses
-import difflib
 import inspect
 import textwrap
 
 from ccdcr.combination.combination_settings import check_dtype
 from ccdcr.combination.combine import combine
 from ccdcr.combination.methods import METHODS
-from ccdcr.exceptions import UnknownRequirementError, short_repr
+from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_values import GAIN_KEYWORDS, READNOISE_KEYWORDS
 from ccdcr.requirements.requirement_table import (
     ALIASES,
@@ -18,7 +17,7 @@ from ccdcr.requirements.requirement_table import (
     STAGES,
     boolean,
 )
-from ccdcr.requirements.requirements import yaml_value
+from ccdcr.requirements.requirements import refuse_unknown, yaml_value
 from ccdcr.utils.files import none_if_named
 from ccdcr.utils.scratch import to_bytes
 
@@ -87,12 +86,7 @@ def _check_option(name, value):
 
 def check_changes(changes):
     """Refuse names that no block can have."""
-    known = [*REQUIREMENTS, *ALIASES, *METHOD_KWARGS, *_OF_BLOCK]
-    for name in changes:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            msg = f"unknown name {name!r}; did you mean {nearest!r}?"
-            raise UnknownRequirementError(msg)
+    refuse_unknown(changes, [*METHOD_KWARGS, *_OF_BLOCK])
 
 
 def can_have(block, name):

@@ -16,7 +16,7 @@ from ccdcr.requirements.requirement_table import (
     REQUIREMENTS,
     STAGES,
 )
-from ccdcr.utils.files import atomic_path, load_mapping, none_if_named
+from ccdcr.utils.files import atomic_path, load_mapping
 from ccdcr.utils.notebook import html_facts, html_text
 
 __all__ = ["Requirements", "refuse_unknown", "yaml_value"]
@@ -341,7 +341,7 @@ class Requirements:
                 f"got {type(mapping).__name__}"
             )
             raise TypeError(msg)
-        return cls(**{name: none_if_named(value) for name, value in mapping.items()})
+        return cls(**mapping)
 
     def to_yaml(self, path=None, *, overwrite=False):
         """
@@ -413,12 +413,12 @@ def _canonical(names):
     return {ALIASES.get(name, name): value for name, value in names.items()}
 
 
-def refuse_unknown(names, parameters=()):
-    """Refuse names that are no requirements, proposing these or other parameters."""
-    known, messages = [*REQUIREMENTS, *ALIASES], []
+def refuse_unknown(names, others=()):
+    """Refuse names that are neither requirements nor other parameters."""
+    known, messages = [*REQUIREMENTS, *ALIASES, *others], []
     for name in names:
         if name not in known:
-            nearest = difflib.get_close_matches(name, [*known, *parameters], 1, 0.0)[0]
+            nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
             messages.append(f"unknown requirement {name!r}; did you mean {nearest!r}?")
     if messages:
         raise UnknownRequirementError("; ".join(messages))

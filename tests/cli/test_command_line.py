@@ -187,7 +187,7 @@ class TestProgram:
             ("run a.yaml --set dilation=[", "'[' is not a valid YAML value"),
             (
                 "run a.yaml --set dilatoin=1",
-                "--set: unknown name 'dilatoin'; did you mean",
+                "--set: unknown requirement 'dilatoin'; did you mean",
             ),
             ("run a.yaml --log-level LOUD", "invalid choice: 'LOUD'"),
             ("detect a.yaml b.yaml", "one YAML file is allowed"),
@@ -589,7 +589,7 @@ class TestRemove:
         """Unknown names, and files that exist, before any work."""
         with pytest.raises(SystemExit):
             main(["remove", *frames(), "--set", "nonsense=3"])
-        assert "unknown name 'nonsense'" in capsys.readouterr().err
+        assert "unknown requirement 'nonsense'" in capsys.readouterr().err
         assert main(["remove", *frames(), "--dtype", "int16"]) == 1
         assert "--dtype must be a floating-point type" in capsys.readouterr().err
         assert not list(Path().glob("combined*"))

@@ -352,7 +352,7 @@ class TestValues:
 
     def test_unknown(self):
         """Unknown names are refused with a suggestion, before anything."""
-        message = "unknown name 'mm_sed'; did you mean 'mm_seed'"
+        message = "unknown requirement 'mm_sed'; did you mean 'mm_seed'"
         with pytest.raises(UnknownRequirementError, match=message):
             run_blocks([], mm_sed=1)
 

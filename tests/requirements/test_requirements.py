@@ -807,7 +807,7 @@ class TestMapping:
 
     def test_none_where_not_allowed(self):
         """None is refused where a value is needed."""
-        with pytest.raises(TypeError, match="dilation must be an integer >= 0"):
+        with pytest.raises(TypeError, match="must be an integer >= 0, got 'none'"):
             Requirements.from_mapping({"dilation": "none"})
 
 
