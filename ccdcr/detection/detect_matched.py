@@ -318,6 +318,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
         _mark_point_like(flags, point_like)
+        point_like = everywhere = None
+        hits = replace(hits, masks=None, coincident=None)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
         hits.matched.limited.free(hits.matched.frames.data)
@@ -326,7 +328,6 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     bright = flagged_fractions(
         masks, hits.matched.reference, exposures.detector.compute_noise
     )
-    release(trim=True)
     matching = MatchingDiagnostics(
         deviations=hits.deviations,
         scale=factors[0],
@@ -335,6 +336,8 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         gain_ratio=exposures.gain_ratio,
         known=hits.matched.known,
     )
+    hits = None  # the mask set needs the room
+    release(trim=True)
     result = mask_set(
         masks,
         exposures,
@@ -352,7 +355,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     stages.advance()  # the last one is done
     warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
     if not exposures.alike:
-        _warn_of_noise(hits.noise, frames, failures=report.failures)
+        _warn_of_noise(matching.noise, frames, failures=report.failures)
     return result
 
 

@@ -238,7 +238,7 @@ class _Blocks:
         ny, nx = shape = stack.shape[1:]
         rows, columns = (
             [slice(0, ny)],
-            bands_in_cache(shape[::-1], longer=2, step=HALO + 1),
+            bands_in_cache(shape[::-1], step=HALO + 1),
         )
         if limited():
             self.after = empty(stack.shape)

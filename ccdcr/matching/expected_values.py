@@ -12,7 +12,7 @@ from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
 from ccdcr.matching.kernels import Taps
 from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import bands_in_cache, in_threads, pixels_of, with_halo
-from ccdcr.utils.scratch import in_parts, in_turn, release, zeros
+from ccdcr.utils.scratch import in_parts, in_turn, release
 
 __all__ = ["Expected", "find_expected"]
 
@@ -80,8 +80,7 @@ def find_expected(frames, matched, masks):
     if frames.raw is not None:  # with the sky of its own
         correction += in_parts(frames.raw.__getitem__, places) - data
     alone = (number == 1) & matched.fits.fitted.ravel()[place]
-    off = zeros(frames.shape)
-    off.ravel()[place[alone]] = (value - matched.reference.ravel()[place])[alone]
+    off = place[alone], value[alone] - matched.reference.ravel()[place[alone]]
     release()
     change, times, more = _by_kernels(off, matched, masks, places, alone[here])
     if len(masks) == 2:  # clean pixels have the noise of kernels, too
@@ -95,30 +94,43 @@ def _by_kernels(off, matched, masks, places, alone):
     Return changes, factors of the noise, and variances (m,) at places of one exposure.
 
     Where one exposure is clean (m,) alone, the reference that was fitted to is its own
-    of the pass before, with its noise. Here it is the value that was found; ``off`` is
-    the image (ny, nx) of the difference. What makes it sharper makes its noise larger.
+    of the pass before, with its noise. Here it is the value that was found; ``off`` are
+    flat places and values of the difference. What makes it sharper makes its noise
+    larger.
     """
     frames, fits = matched.frames, matched.fits
     change = np.zeros((3, len(alone)), dtype=np.float32)
     change[1] = 1
-    if not alone.any():
-        return change
-    taps = Taps.of_image(off, fits.taps.half)
     found = np.flatnonzero(alone)
-    for start in in_turn(range(0, len(found), _AT_ONCE)):
-        part = found[start : start + _AT_ONCE]
+    for part, taps, first in in_turn(_in_bands(found, off, matched, places[1])):
         i, y, x = (axis[part] for axis in places)
         usable = ~masks[:, y, x]
         if frames.unused is not None:
             usable &= ~frames.unused[:, y, x]
         kernels = fits.at(i, y, x) - fits.at(usable.argmax(axis=0), y, x)
         middle = kernels[:, kernels.shape[1] // 2]
-        change[0, part] = np.einsum("mt,tm->m", kernels, taps.at((y, x))[:-1])
+        change[0, part] = np.einsum(
+            "mt,tm->m", kernels, taps.at((y - first, x))[:-1]
+        )
         change[1, part] += middle
         change[2, part] = np.square(kernels).sum(axis=1) - np.square(middle)
         noise = frames.noise.at((y, x)).mean_variance(matched.level[y, x])
         change[2, part] *= noise / len(masks)
     return change
+
+
+def _in_bands(found, off, matched, y):
+    """Yield some of the indices found, of rows y, `Taps` around and their first row."""
+    (ny, nx), half = matched.extra.shape, matched.fits.taps.half
+    for rows in bands_in_cache((ny, nx)) if len(found) else ():
+        wide, _ = with_halo(rows, half, ny)
+        here = slice(*np.searchsorted(off[0], (wide.start * nx, wide.stop * nx)))
+        image = np.zeros((wide.stop - wide.start, nx), dtype=np.float32)
+        image.ravel()[off[0][here] - wide.start * nx] = off[1][here]
+        taps = Taps.of_image(image, half)
+        inside = found[(y[found] >= rows.start) & (y[found] < rows.stop)]
+        for start in range(0, len(inside), _AT_ONCE):
+            yield inside[start : start + _AT_ONCE], taps, wide.start
 
 
 def _over_dispersion(free, matched, masks, here):
