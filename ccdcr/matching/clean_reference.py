@@ -243,6 +243,7 @@ def _clean_of_columns(columns, masks, bad):
 
 REACH = 2  # pixels around that are used
 FEW = 3  # clean others: the mean of more is good enough
+_AT_ONCE = 1 << 11  # pixels
 _CURVED = np.float32(2)  # error^2 / scatter^2 of the mean of 3 points of a parabola
 
 _OFFSETS = [
@@ -284,24 +285,33 @@ def expected_values(stack, masks, level, noise, unused=None):
 
 def means_of_others(stack, masks, unused, weights=None):
     """Yield mean, number and weight of the clean others, each (ny, nx), by exposure."""
-    usable = ~masks if unused is None else ~(masks | unused)
-    clean = np.where(usable, stack, stack.dtype.type(0))
+    usable, nothing = (
+        ~masks if unused is None else ~(masks | unused),
+        stack.dtype.type(0),
+    )
     shares = usable
     if weights is not None:
-        shares = np.where(usable, np.stack(weights), stack.dtype.type(0))
-        clean *= shares
-    total, number = clean.sum(axis=0), usable.sum(axis=0, dtype=np.float32)
+        shares = np.where(usable, np.stack(weights), nothing)
+
+    def clean(i):
+        plane = np.where(usable[i], stack[i], nothing)
+        return plane if weights is None else np.multiply(plane, shares[i], out=plane)
+
+    total, number = clean(0), usable.sum(axis=0, dtype=np.float32)
+    for i in range(1, len(stack)):
+        total += clean(i)
     whole = number if weights is None else shares.sum(axis=0)
-    lowest = None
     for i in range(len(stack)):
         others = number - usable[i]
         weight = others if weights is None else whole - shares[i]
-        reference = (total - clean[i]) / np.where(others > 0, weight, 1)
+        reference = np.subtract(total, own := clean(i), out=own)
         none = others == 0
         if none.any():
-            if lowest is None:
-                lowest = lowest_others(stack, unused)
-            reference[none] = lowest[i][none]
+            reference /= np.where(none, 1, weight)
+            columns = stack[:, none], None if unused is None else unused[:, none]
+            reference[none] = lowest_others(*columns)[i]
+        else:
+            reference /= weight
         yield reference, others, weight
 
 
@@ -312,8 +322,18 @@ def with_neighbours(value, number, variance, places):
     ``variance`` is that of one exposure; scatter beyond the noise adds to it.
     References: R. DerSimonian, N. Laird 1986, Controlled Clinical Trials 7, 177.
     """
+    padded = [np.pad(plane, REACH) for plane in (value, number)]
+    planes = value, number, padded, variance
+    pixels = pixels_of(places)
+    parts = max(len(pixels[0]) // _AT_ONCE, 1)
+    parts = zip(*(np.array_split(axis, parts) for axis in pixels), strict=True)
+    return np.concatenate([_with_neighbours(*planes, part) for part in parts], axis=1)
+
+
+def _with_neighbours(value, number, padded, variance, places):
+    """Return values and variances (2, m) of `with_neighbours` at rows and columns."""
     own, weight, one = value[places], number[places], variance[places]
-    differences, weights = _around(value, number, places)
+    differences, weights = _around(own, *padded, places)
     best, least = np.zeros_like(own), np.full_like(own, np.inf)
     for window in _WINDOWS:
         d, w = differences[window], weights[window]
@@ -332,13 +352,12 @@ def with_neighbours(value, number, variance, places):
     return own + best / least / precision, 1 / precision
 
 
-def _around(value, number, places):
+def _around(own, padded, numbers, places):
     """Return differences to the middle and weights, each (25, m); 0 outside."""
-    padded, numbers = np.pad(value, REACH), np.pad(number, REACH)
-    y, x = pixels_of(places)
+    y, x = places
     middle = (y + REACH) * padded.shape[1] + x + REACH
     index = np.stack([middle + dy * padded.shape[1] + dx for dy, dx in _OFFSETS])
     weights = numbers.ravel()[index]
-    differences = padded.ravel()[index] - value[places]
+    differences = padded.ravel()[index] - own
     # Without clean exposures the value is meaningless, perhaps infinite.
-    return np.where(weights > 0, differences, value.dtype.type(0)), weights
+    return np.where(weights > 0, differences, own.dtype.type(0)), weights

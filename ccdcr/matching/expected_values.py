@@ -109,9 +109,7 @@ def _by_kernels(off, matched, masks, places, alone):
             usable &= ~frames.unused[:, y, x]
         kernels = fits.at(i, y, x) - fits.at(usable.argmax(axis=0), y, x)
         middle = kernels[:, kernels.shape[1] // 2]
-        change[0, part] = np.einsum(
-            "mt,tm->m", kernels, taps.at((y - first, x))[:-1]
-        )
+        change[0, part] = np.einsum("mt,tm->m", kernels, taps.at((y - first, x))[:-1])
         change[1, part] += middle
         change[2, part] = np.square(kernels).sum(axis=1) - np.square(middle)
         noise = frames.noise.at((y, x)).mean_variance(matched.level[y, x])

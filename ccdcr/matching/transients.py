@@ -55,7 +55,7 @@ _CROSSED, _SURER = 0.3, 1800.0  # part of a crossed source; chi square by its ar
 _RARE, _DOUBTFUL = 1e-4, 0.01  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
 _BESIDE = 3  # pixels that tell a peak
-_EXPOSURES = 6  # in a band, for each that fits into a cache
+_EXPOSURES = 3  # in a band, for each that fits into a cache
 _AT_ONCE = 400_000  # values
 
 
@@ -148,7 +148,7 @@ def find_point_like(frames, matched, masks):
                 # A star, line or trace that has changed is no new source.
                 seeds = image.stands_out(_OVER * profile)
                 long = partial(_is_long, matched, masks, i, wide.start)
-                chosen = _select(image, flagged[i], seeds, spreads[i], long)
+                chosen = _select(image, flagged[i], seeds, (spreads[i], long), inside)
                 found[i, rows] = (chosen & (flagged[i] | free))[inside]
 
     longer = max(_EXPOSURES // len(masks), 1)
@@ -176,7 +176,8 @@ def _excesses(matched, masks, part):
         use = np.isfinite(value) & (count > 0)
         if unused is not None:
             use &= ~unused[i]
-        excess = np.where(use, stack[i] - value, 0)
+        excess = np.subtract(stack[i], value, out=value)
+        excess[~use] = signal = 0
         yield i, _Image(excess, variance, use, noise.slope[i])
 
 
@@ -371,9 +372,12 @@ class _Image:
         return (*planes, self.use.take(pixels) & inside, self.slope), pixels
 
 
-def _select(image, mask, seeds, psf, is_long):
-    """Return the pixels (ny, nx) of point sources, masked ones if there are any."""
+def _select(image, mask, seeds, known, rows):
+    """Return pixels (ny, nx) of point sources in rows, masked ones if there are any."""
+    psf, is_long = known
     places, found = _candidates(image, mask | seeds), np.zeros_like(mask)
+    near = places[:, 0] >= rows.start - psf.stamps.half
+    places = places[near & (places[:, 0] < rows.stop + psf.stamps.half)]
     step = max(_AT_ONCE // (psf.error.size * len(_NEAR)), 1)
     for start in range(0, len(places), step):
         here = places[start : start + step]

@@ -200,19 +200,24 @@ def _median_at(image, part):
 
 def _median_of_sorted(low, middle, high):
     """Return the median of three columns: their lowest, middle and highest pixels."""
-    low = np.maximum(np.maximum(low[0], low[1]), low[2])
-    high = np.minimum(np.minimum(high[0], high[1]), high[2])
-    return _middle(low, _middle(*middle), high)
+    lowest = np.maximum(low[0], low[1])
+    np.maximum(lowest, low[2], out=lowest)
+    highest = np.minimum(high[0], high[1])
+    np.minimum(highest, high[2], out=highest)
+    return _middle(lowest, _middle(*middle), highest)
 
 
 def _sorted(a, b, c):
     low, high = np.minimum(a, b), np.maximum(a, b)
     middle = np.minimum(high, c)
-    return np.minimum(low, c), np.maximum(low, middle), np.maximum(high, c)
+    np.maximum(high, c, out=high)
+    np.maximum(low, middle, out=middle)
+    return np.minimum(low, c, out=low), middle, high
 
 
 def _middle(a, b, c):
-    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    return np.maximum(low, np.minimum(high, c, out=high), out=low)
 
 
 _EIGHT = np.ones((3, 3), dtype=bool)
