@@ -11,6 +11,7 @@ __all__ = [
     "UsageError",
     "add_dtype_option",
     "add_exposure_options",
+    "add_folder_option",
     "add_noise_options",
     "add_output_options",
     "add_reading_options",
@@ -152,6 +153,17 @@ def add_dtype_option(parser):
         "--dtype",
         help="type of combined images, such as float64 (default: auto, float32 if the "
         "exposures are float32 or 16-bit integers)",
+    )
+
+
+def add_folder_option(parser, default, text="where files are written"):
+    """Add the folder of the output, and what is written there."""
+    parser.add_argument(
+        "-o",
+        "--output-folder",
+        default=default,
+        metavar="FOLDER",
+        help=f"{text} (default: {default})",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccdcr.cli.input_options import (
     UsageError,
+    add_folder_option,
     add_noise_options,
     add_reading_options,
     expanded,
@@ -68,13 +69,7 @@ def add_clean(commands, common):
         "noise", "If one of these is given, the expected values are computed again."
     )
     add_noise_options(group)
-    parser.add_argument(
-        "-o",
-        "--output-folder",
-        default=".",
-        metavar="FOLDER",
-        help="folder of the files NAME_clean.fits (default: %(default)s)",
-    )
+    add_folder_option(parser, ".", "folder of the files NAME_clean.fits")
     parser.add_argument("--overwrite", action="store_true", help="replace files")
     parser.set_defaults(run=_clean)
 
@@ -115,13 +110,7 @@ def add_flag(commands, common):
         "they are masked, and if asked a region file of DS9.",
     )
     _add_inputs(parser)
-    parser.add_argument(
-        "-o",
-        "--output-folder",
-        default="flagged",
-        metavar="FOLDER",
-        help="where the copies are written (default: %(default)s)",
-    )
+    add_folder_option(parser, "flagged")
     parser.add_argument(
         "--convention",
         default="hst",
@@ -173,13 +162,7 @@ def add_report_and_compare(commands, common):
         "that shows them (index.html) to a folder.",
     )
     _add_inputs(report)
-    report.add_argument(
-        "-o",
-        "--output-folder",
-        default="report",
-        metavar="FOLDER",
-        help="where files are written (default: %(default)s)",
-    )
+    add_folder_option(report, "report")
     report.add_argument(
         "--mask",
         default="MEDIANCR",
@@ -291,13 +274,7 @@ def add_demo(commands, common):
         description="Simulate three exposures with cosmic rays, detect and remove "
         "them, and compare the combinations with the truth.",
     )
-    parser.add_argument(
-        "-o",
-        "--output-folder",
-        default="ccdcr_demo",
-        metavar="FOLDER",
-        help="where files are written (default: %(default)s)",
-    )
+    add_folder_option(parser, "ccdcr_demo")
     parser.add_argument(
         "--scene",
         default="fibres",

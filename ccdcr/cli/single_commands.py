@@ -81,13 +81,7 @@ def add_detect(commands, common):
         epilog=_DETECT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="FILE",
-        help="the exposures, or a YAML file with a detection, or both: then the "
-        "given exposures are used",
-    )
+    _add_inputs(parser, "detection")
     parser.add_argument(
         "-o",
         "--output",
@@ -99,6 +93,16 @@ def add_detect(commands, common):
     add_output_options(parser)
     add_exposure_options(parser)
     parser.set_defaults(run=_run_detect)
+
+
+def _add_inputs(parser, kind):
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE",
+        help=f"the exposures, or a YAML file with a {kind}, or both: then the given "
+        "exposures are used",
+    )
 
 
 def _add_align(parser):
@@ -141,13 +145,7 @@ def add_combine(commands, common):
         epilog=_COMBINE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="FILE",
-        help="the exposures, or a YAML file with a combination, or both: then the "
-        "given exposures are used",
-    )
+    _add_inputs(parser, "combination")
     parser.add_argument(
         "--method",
         help="mediancr, meancrt, meancr, meancr2, median, average or sum "
@@ -205,12 +203,7 @@ def add_remove(commands, common):
         epilog=_REMOVE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="FILE",
-        help="the exposures, or a YAML file with a detection, or both",
-    )
+    _add_inputs(parser, "detection")
     parser.add_argument(
         "--method",
         choices=("meancr", "meancrt", "mediancr", "meancr2"),
