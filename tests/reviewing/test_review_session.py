@@ -84,6 +84,12 @@ def script(monkeypatch):
     assert plt.get_fignums() == []
 
 
+@pytest.fixture
+def only_boundary(monkeypatch):
+    """Leave out the figures between the boundary and the stamps."""
+    monkeypatch.setattr(session, "_show_figures", lambda *_: None)
+
+
 def texts_of(figure):
     """Return all texts of a figure in one."""
     return "\n".join(t.get_text() for t in figure.findobj(plt.Text) if t.get_text())
@@ -108,11 +114,18 @@ def close(canvas):
 class TestKeys:
     """Continue, quit, and what else keys do."""
 
+    @pytest.mark.usefixtures("only_boundary")
     @pytest.mark.parametrize("key", ["c", "enter", close])
-    def test_continue(self, sim, masks, script, key):
-        """Through all figures; the masks are what they were."""
+    def test_key(self, sim, masks, script, key):
+        """Keys that continue; the masks are what they were."""
+        left = script(key, key)
+        assert review(sim.exposures, masks, maxplots=1) is masks
+        assert left == []
+
+    def test_continue(self, sim, masks, script):
+        """Through all figures."""
         n = len(detection_table(sim.exposures, masks))
-        left = script(*[key] * (FIGURES + n))
+        left = script(*["c"] * (FIGURES + n))
         assert review(sim.exposures, masks) is masks
         assert left == []
         assert "Median-Minimum diagram" in script.titles[0]
@@ -185,12 +198,13 @@ class TestMatched:
         assert "measured by matching" in script.titles[3]
 
 
+@pytest.mark.usefixtures("only_boundary")
 class TestBoundary:
     """Another boundary: the exposures are searched again."""
 
     def test_false_positives(self, sim, masks, script):
         """Of the exact boundary; the masks are those of the new requirement."""
-        script("+", "+", "+", "-", *["c"] * FIGURES)
+        script("+", "+", "+", "-", "c")
         result = review(sim.exposures, masks, maxplots=0)
         assert "4 false positives expected" in script.titles[4]
         expected = detect_cosmic_rays(sim.exposures, mm_false_positives=4, **KNOWN)
@@ -200,12 +214,12 @@ class TestBoundary:
 
     def test_back(self, sim, masks, script):
         """Back to what it was: nothing is done."""
-        script("+", "-", *["c"] * FIGURES)
+        script("+", "-", "c")
         assert review(sim.exposures, masks, maxplots=0) is masks
 
     def test_spline(self, sim, fitted, script):
         """Knots, weight and a fixed point that was clicked."""
-        script("+", "+", "-", "w", "w", "v", click(300, 120), *["c"] * FIGURES)
+        script("+", "+", "-", "w", "w", "v", click(300, 120), "c")
         result = review(sim.exposures, fitted, maxplots=0)
         requirements = result.requirements
         assert requirements.mm_knots_splfit == 4
@@ -226,7 +240,7 @@ class TestBoundary:
             click(100, 50, button=3),  # nothing is left
             click(400, 100),
             "d",
-            *["c"] * FIGURES,
+            "c",
         )
         assert review(sim.exposures, fitted, maxplots=0) is fitted
         with_points = ["fixed points\n" in text for text in script.titles[:9]]
@@ -241,7 +255,7 @@ class TestBoundary:
             canvas.widgetlock.release(self)
             KeyEvent("key_press_event", canvas, "c")._process()
 
-        script(zoom, *["c"] * (FIGURES - 1))
+        script(zoom)
         assert review(sim.exposures, fitted, maxplots=0) is fitted
 
     def test_shown_boundary(self, sim, fitted, script):
@@ -253,7 +267,7 @@ class TestBoundary:
             drawn.extend(i.get_xydata() for i in lines if i.get_label() == "boundary")
             KeyEvent("key_press_event", canvas, "c")._process()
 
-        script("+", look, *["c"] * (FIGURES - 1))
+        script("+", look)
         result = review(sim.exposures, fitted, maxplots=0)
         x, y = drawn[0].T
         assert_allclose(y, result.diagnostics.boundaries["MEDIANCR"](x), rtol=1e-5)
@@ -267,9 +281,7 @@ class TestBoundary:
             mm_fixed_points_in_boundary=points,
             **KNOWN,
         )
-        script(
-            click(500, 170), click(500, 170, 3), click(1000, 200, 3), "d", "c", *"cccc"
-        )
+        script(click(500, 170), click(500, 170, 3), click(1000, 200, 3), "d", "c")
         result = review(sim.exposures, masks, maxplots=0)
         assert result is masks
         assert "fixed points" in script.titles[0]
@@ -296,13 +308,14 @@ class TestVerify:
         assert len(table) >= 4
         return np.column_stack([table["x"], table["y"]])
 
+    @pytest.mark.usefixtures("only_boundary")
     @pytest.mark.parametrize(
         ("answers", "rejected"),
         [("ynya", [1]), ("nna", [0, 1]), ("ns", [0]), ("a", []), ("s", [])],
     )
     def test_answers(self, sim, masks, script, places, answers, rejected):
         """What is none is masked no more; all the rest is."""
-        left = script(*["c"] * FIGURES, *answers)
+        left = script("c", *answers)
         result = review(sim.exposures, masks, verify_cr=True)
         assert left == []
         assert (result is masks) == (not rejected)
