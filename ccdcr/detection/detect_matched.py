@@ -2,6 +2,7 @@
 """Detection in exposures after local matching."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -53,7 +54,7 @@ from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import groups_with_seed, label_groups
 from ccdcr.utils.planes import Observed, Planes, fill_from_nearest
-from ccdcr.utils.scratch import empty, in_turn, release
+from ccdcr.utils.scratch import in_turn, release
 
 __all__ = [
     "detect_matched",
@@ -236,7 +237,7 @@ def _sharp(mask, image):
 
 
 def make_masks(hits, everywhere, frames, lists, dilation):
-    """Return the masks (ny, nx) and the origins of their pixels, both by name."""
+    """Return masks (ny, nx) by name, and a function that returns their origins."""
     observed = _observed(frames, lists)
     compared = {"MEDIANCR": hits.coincident, "MEANCRT": hits.masks.any(axis=0)}
     compared |= dict(zip(observed.names, hits.masks, strict=True))
@@ -257,7 +258,7 @@ def make_masks(hits, everywhere, frames, lists, dilation):
         masks[name] = masks[name] | plane
     single = dict.fromkeys(masks, everywhere)
     compared["MEANCR"] = left & compared["MEANCRT"]
-    return masks, flag_origins(masks, single, compared, lists, low)
+    return masks, partial(flag_origins, masks, single, compared, lists, low)
 
 
 def _low(low, names, lists):
@@ -308,18 +309,16 @@ def detect_matched(exposures, requirements, lists, progress_bar):
             point_like = None
         if point_like is not None:
             np.logical_or(hits.masks, point_like, out=hits.masks)
+            point_like = list(map(np.flatnonzero, point_like))
     with stages("single image"):
         found, everywhere = second_opinion(
             single_image_detector(requirements), frames, parameters
         )
         log_counts(found, requirements)
     with stages("masks"):
-        masks, flags = make_masks(
+        masks, find_flags = make_masks(
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
-        _mark_point_like(flags, point_like)
-        point_like = everywhere = None
-        hits = replace(hits, masks=None, coincident=None)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
         hits.matched.limited.free(hits.matched.frames.data)
@@ -337,6 +336,9 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         known=hits.matched.known,
     )
     hits = None  # the mask set needs the room
+    flags = find_flags()
+    _mark_point_like(flags, point_like)
+    find_flags = None
     release(trim=True)
     result = mask_set(
         masks,
@@ -393,12 +395,8 @@ def report_equivalence(frames, matched, masks, sky, registration, **known):
     if not registration.is_fine(places):
         text = f"{NOT_REGISTERED}: {registration}{_of_parts(registration, report)}"
         return report.with_reasons([text])
-    left, point_like = masks, known.get("point_like")
-    if point_like is not None:  # they are not what was left unmended
-        left = empty(masks.shape, bool)
-        for target, *pair in in_turn(zip(left, masks, point_like, strict=True)):
-            np.greater(*pair, out=target)
-    reasons = find_reasons(frames.without(None), matched, left, places)
+    frames = frames.without(None)
+    reasons = find_reasons(frames, matched, masks, places, known.get("point_like"))
     return report.with_reasons(reasons)
 
 
@@ -442,13 +440,11 @@ def expected_in_unit(expected, exposures, scale):
 
 
 def _mark_point_like(flags, found):
-    """Mark pixels found (n, ny, nx) in the origins by name, in place."""
-    if found is None:
-        return
-    for i, pixels in enumerate(found, start=1):
-        for plane in (flags[f"CRMASK{i}"], flags["MEANCRT"]):
-            known = (plane > 0) & (plane != LOW) & (plane != USER)
-            plane[pixels & known] = POINT_LIKE
+    """Mark flat places of each exposure, or None, in the origins by name, in place."""
+    for i, places in enumerate(found or (), start=1):
+        for plane in (flags[f"CRMASK{i}"].ravel(), flags["MEANCRT"].ravel()):
+            known = ~np.isin(plane[places], [0, LOW, USER])
+            plane[places[known]] = POINT_LIKE
 
 
 def _list_pixels(flags, n, origin):

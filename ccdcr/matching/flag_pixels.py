@@ -52,14 +52,13 @@ class Outliers:
     Deviations in sigmas of exposures of a ``shape`` (ny, nx), -inf = never flagged.
 
     Only pixels above a limit and those beside them are kept: their flat ``places``, in
-    order, and ``values`` of each exposure. Of some ``rows`` all are kept (n, rows, nx).
+    order, and ``values`` of each exposure. Of some rows all are ``kept`` (n, rows, nx).
     As a sequence they are images (ny, nx), -inf elsewhere.
     """
 
     shape: tuple
     places: list
     values: list
-    rows: np.ndarray | None = None
     kept: np.ndarray | None = None
 
     @classmethod
@@ -76,8 +75,12 @@ class Outliers:
         return cls(z[0, inside].shape, places, [p.ravel()[here] for p, here in pairs])
 
     @classmethod
-    def find(cls, measure, frames, least, rows=()):
-        """Return those that ``measure(rows)`` returns (n, rows, nx) for bands."""
+    def find(cls, measure, frames, least, rows=(), look=None):
+        """
+        Return those that ``measure(rows)`` returns (n, rows, nx) for bands.
+
+        ``look(rows, z)`` is called with all of them.
+        """
         ny, nx = frames.shape
         rows = np.asarray(rows, dtype=int)
         kept = np.empty((len(frames), len(rows), nx), dtype=np.float32)
@@ -88,6 +91,8 @@ class Outliers:
             _forbid(z, frames, wide)
             here = slice(*np.searchsorted(rows, (band.start, band.stop)))
             kept[:, here] = z[:, rows[here] - wide.start]
+            if look is not None:
+                look(band, z[:, inside])
             return cls.of(z, least, inside)
 
         bands = bands_in_cache(frames.shape)
@@ -99,7 +104,7 @@ class Outliers:
             found = [np.add(p.places.pop(0), k, dtype=kind) for p, k in pairs]
             places.append(np.concatenate(found))
             values.append(np.concatenate([part.values.pop(0) for part in parts]))
-        return cls(frames.shape, places, values, rows, kept)
+        return cls(frames.shape, places, values, kept)
 
     def __len__(self):
         return len(self.places)
@@ -110,10 +115,6 @@ class Outliers:
             plane.fill(-np.inf)
             plane.ravel()[place] = values
             yield plane
-
-    def at_rows(self, rows):
-        """Return the deviations (n, rows, nx) of some of the rows that are kept."""
-        return self.kept[:, np.searchsorted(self.rows, rows)]
 
     def grown(self, high, limits):
         """Return the masks (n, ny, nx) grown from seeds above a limit."""
@@ -245,13 +246,13 @@ def first_masks(frames, limits, level=None, extra=None):
     return found.grown(limits.high + _MORE, limits)
 
 
-def next_masks(masks, limits, frames, level, extra=None, *, structure=None, rows=()):
+def next_masks(masks, limits, frames, level, extra=None, *, structure=None, **seen):
     """
     Return masks of deviations from the mean of clean others, and the `Outliers`.
 
     A pixel alone, as most noise is and few hits are, must be as rare as the limit says:
     counts are skewed, and on ``structure`` (ny, nx; bool) matching may leave something.
-    All deviations are kept of some rows.
+    ``seen`` are rows and look of `Outliers.find`.
     """
     unused = frames.unused
 
@@ -279,7 +280,7 @@ def next_masks(masks, limits, frames, level, extra=None, *, structure=None, rows
             z[i] = deviation[inside]
         return z
 
-    found = Outliers.find(measure, frames, min(limits.low, _BRIGHT), rows)
+    found = Outliers.find(measure, frames, min(limits.low, _BRIGHT), **seen)
     return found.grown(limits.high, limits), found
 
 

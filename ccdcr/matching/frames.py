@@ -439,13 +439,12 @@ def find_profile(image):
 
 def _bands(shape):
     """Return bands of (ny, nx): lower ones of wide images would be mostly halo."""
-    return bands_in_cache(shape, longer=4, step=8 * _HALO)
+    return bands_in_cache(shape, longer=2, step=4 * _HALO)
 
 
 def _profile(image):
     """Return the profile of a band (ny, nx)."""
-    smooth = ndimage.gaussian_filter1d(image, 1, mode="nearest")
-    smooth = smooth_columns(smooth, 1)
+    smooth = smooth_columns(ndimage.gaussian_filter1d(image, 1, mode="nearest"), 1)
     smooth = box_sums(running(np.minimum, smooth, _WINDOW), _WINDOW)
     smooth /= np.float32(_WINDOW**2)
     return np.subtract(image, smooth, out=smooth)

@@ -81,21 +81,42 @@ class Deviations:
     @classmethod
     def count(cls, level, z, step=1):
         """Count pixels by level (ny, nx) and z of every ``step``-th row."""
-        level = level[::step]
-        low, high = np.quantile(level[:, ::_SAMPLE], [_PART, 1 - _PART])
+        counter = _Counter(level, step)
+        counter.count(level[::step], z)
+        return counter.deviations()
+
+
+class _Counter:
+    """Counter of `Deviations` of every ``step``-th row, band by band."""
+
+    def __init__(self, level, step):
+        self._level, self._step, self._counts = level, step, []
+        sample = level[::step, ::_SAMPLE]
+        low, high = np.quantile(sample, [_PART, 1 - _PART])
+        self._x = np.linspace(low, max(high, low + 1), _CELLS[0] + 1)
+        self._y = np.linspace(_LOWEST, _HIGHEST, _CELLS[1] + 1)
+
+    def add(self, rows, z):
+        """Count those of deviations (n, rows, nx), in any order and thread."""
+        every = slice(-rows.start % self._step, None, self._step)
+        self.count(self._level[rows][every], z[:, every])
+
+    def count(self, level, z):
+        """Count all pixels of levels (rows, nx) and z (n, rows, nx)."""
         nx, ny = _CELLS
-        x = np.linspace(low, max(high, low + 1), nx + 1)
-        y = np.linspace(_LOWEST, _HIGHEST, ny + 1)
-        column = _cells(level, x)
+        column = _cells(level, self._x)
         inside = (column >= 0) & (column < nx)
-        shape = nx, ny + 2  # and what is beyond
-        counts = np.zeros(shape, dtype=np.intp)
         for plane in z:
             known = inside & np.isfinite(plane)
-            row = np.clip(_cells(plane[known], y), -1, ny) + 1
-            cells = column[known] * shape[1] + row
-            counts += np.bincount(cells, minlength=counts.size).reshape(shape)
-        return cls(counts[:, 1:-1], x, y, counts.sum(axis=1), step)
+            row = np.clip(_cells(plane[known], self._y), -1, ny) + 1
+            cells = column[known] * (ny + 2) + row  # and what is beyond
+            self._counts.append(np.bincount(cells, minlength=nx * (ny + 2)))
+
+    def deviations(self):
+        """Return the `Deviations` that were counted."""
+        counts = sum(self._counts).reshape(_CELLS[0], -1)
+        known = self._x, self._y, counts.sum(axis=1), self._step
+        return Deviations(counts[:, 1:-1], *known)
 
 
 def _cells(values, edges):
@@ -196,25 +217,25 @@ def find_hits(frames, options, advance=None):
     """
     matched = match_exposures(frames, options, advance=advance)
     step = max(round(frames.data.size / _ENOUGH), 1)
-    counted, sample = np.arange(0, frames.shape[0], step), sampled_rows(frames.shape)
-    rows = np.union1d(counted, sample)
-    masks, z, _, leak = decide(matched, options.limits, rows)
+    counter, rows = _Counter(matched.reference, step), sampled_rows(frames.shape)
+    masks, z, _, leak = decide(matched, options.limits, rows, counter.add)
     known = replace(matched.known, leak=leak)
     matched = replace(matched, masks=masks, known=known)
-    deviations = Deviations.count(matched.reference, z.at_rows(counted), step)
     coincident = keep(coincident_pixels(z, masks, frames.unused))
     frames = replace(frames, noise=matched.frames.noise)
-    noise = noise_levels(frames, matched, masks, z.at_rows(sample))
+    noise = noise_levels(frames, matched, masks, z.kept)
     faint = faint_groups(z, masks)
+    deviations = counter.deviations()
     return Found(masks, coincident, matched, deviations, faint, noise)
 
 
-def decide(matched, limits, rows=()):
+def decide(matched, limits, rows=(), look=None):
     """
     Return masks, `Outliers`, the masks that the means leave out, and the leak.
 
     Deviations from the mean of the clean others are flagged twice; in between the leak
-    is measured unless it is known. All deviations are kept of some rows.
+    is measured unless it is known. All deviations are kept of some rows, and given to
+    ``look(rows, z)``.
     """
     given = matched.frames, matched.level, matched.extra
     on = {"structure": matched.fits.fitted}
@@ -223,7 +244,7 @@ def decide(matched, limits, rows=()):
     if leak is None:
         leak = measure_leak(z, before)
     z, limits = None, replace(limits, leak=leak)  # two z would need too much memory
-    masks, z = next_masks(before, limits, *given, **on, rows=rows)
+    masks, z = next_masks(before, limits, *given, **on, rows=rows, look=look)
     return masks, z, before, leak
 
 
@@ -567,7 +588,7 @@ def decision_at(pixel, frames, options, known):
     matched = match_exposures(frames, options, known)
     rows = np.arange(frames.shape[0])
     masks, z, before, leak = decide(matched, options.limits, rows)
-    z = z.at_rows(rows)
+    z = z.kept
     limits = replace(options.limits, leak=leak)
     here = (slice(None), *pixel)
     value, deviation = matched.frames.data[here], z[here]

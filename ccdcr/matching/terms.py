@@ -220,8 +220,8 @@ class TermsFit:
     def equations(self):
         """Return normal, right and the variance of right, each (n, ty, tx, k, ...)."""
         shape, k = (len(self.frames), *self.tiling.number), len(_ORDERS) + 1
-        results = [np.zeros((*shape, *size)) for size in ((k, k), (k,), (k, k))]
         image = self.fitted
+        results = [np.zeros((*shape, *size)) for size in ((k, k), (k,), (k, k))]
 
         def work(rows):
             fitted = image[self._sampled(rows)]

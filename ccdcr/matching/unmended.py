@@ -8,7 +8,6 @@ from scipy import fft
 from scipy.stats import poisson
 
 from ccdcr.matching.clean_reference import lowest_others
-from ccdcr.matching.frames import either
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     box_sums,
@@ -221,10 +220,9 @@ def _likely_shifts(weighted, pixels, shape):
     y, x, weight = weighted
     step = max(-(-max(shape) // _LARGEST), 1)
     shape = tuple(-(-length // step) for length in shape)
-    given = [_binned((y, x), weight, shape, step)]
-    given.append(_binned(pixels, None, shape, step))
-    first, second = (fft.rfft2(image) for image in given)
-    overlap = fft.irfft2(np.conj(first) * second, shape)
+    overlap = np.conj(fft.rfft2(_binned((y, x), weight, shape, step)))
+    overlap *= fft.rfft2(_binned(pixels, None, shape, step))
+    overlap = fft.irfft2(overlap, shape)
     # Beyond the edge the correlation goes on at the other side.
     shifts = [
         (sy, sx)
@@ -291,11 +289,13 @@ class Patches:
         )
 
 
-def measure_patches(masks):
-    """Return the `Patches` of masks (n, ny, nx)."""
+def measure_patches(masks, low=None, known=None):
+    """Return the `Patches` of masks and low values, but for known ones (n, ny, nx)."""
     fractions, flagged = np.zeros((2, len(masks)))
     least = _LEAST_PATCHES / masks[0].size
-    for i, mask in enumerate(masks):
+    for i, plane in enumerate(masks):
+        mask = plane if known is None else plane & ~known[i]
+        mask = mask if low is None else mask | low[i]
         flagged[i] = np.count_nonzero(mask) / mask.size
         if flagged[i] < least:
             continue
@@ -316,21 +316,21 @@ def _count_filled(mask):
     return sum(in_threads(work, bands_in_cache(mask.shape)))
 
 
-def find_reasons(frames, matched, masks, places=None):
+def find_reasons(frames, matched, masks, places=None, point_like=None):
     """
     Return why matching is not enough, a list of text with remedies; or empty.
 
     ``frames`` are not matched yet, ``matched`` are the same `Matched`, and ``masks``
-    (n, ny, nx) are what is flagged after matching. ``places`` (n, 2) is where the
-    detector was, x and y, if exposures were aligned: its defects are displaced.
+    (n, ny, nx) are what is flagged after matching, but for what is ``point_like``.
+    ``places`` (n, 2) is where the detector was, x and y, if exposures were aligned: its
+    defects are displaced.
     """
     displacement = find_displacement(frames, matched.reference, matched.profile)
     if displacement is not None:
         hot, dead = _moved_with_detector(displacement, places)
         if not hot.all():
             return [_DEAD if dead.any() else str(displacement)]
-    low = matched.frames.low
-    patches = measure_patches(masks if low is None else either([masks, low]))
+    patches = measure_patches(masks, matched.frames.low, point_like)
     return [str(patches)] if patches.large.any() else []
 
 

@@ -85,10 +85,10 @@ def number_of_threads(most):
 
 def running(function, image, size):
     """Return `numpy.minimum`, `maximum` or `logical_or` in windows of odd size."""
-    result = np.pad(image, size // 2, mode="edge")
+    image = np.pad(image, size // 2, mode="edge")
     for axis in (0, 1):
-        result = _along(function, result, size, axis)
-    return result
+        image = _along(function, image, size, axis)
+    return image
 
 
 def _along(function, image, size, axis):
@@ -112,8 +112,10 @@ def box_sums(image, size, mode="edge"):
     Sums of 2, 4, 8 ... pixels are added. Float32 is precise enough for these,
     unlike for running sums. ``mode`` is that of `numpy.pad`.
     """
-    sums = np.pad(image, size // 2, mode=mode)
-    return _sums_along(_sums_along(sums, size, 0), size, 1)
+    image = np.pad(image, size // 2, mode=mode)
+    for axis in (0, 1):
+        image = _sums_along(image, size, axis)
+    return image
 
 
 def _sums_along(sums, size, axis):
@@ -140,8 +142,8 @@ def smooth_columns(image, sigma, order=0, step=1):
     """
     weights = _gaussian_weights(sigma, order)
     half = len(weights) // 2
-    padded = np.pad(image, ((half, half), (0, 0)), mode="edge")
-    rows = [padded[k : k + len(image) : step] for k in range(2 * half + 1)]
+    length, image = len(image), np.pad(image, ((half, half), (0, 0)), mode="edge")
+    rows = [image[k : k + length : step] for k in range(2 * half + 1)]
     combine = np.subtract if order % 2 else np.add
     total = rows[half] * weights[half]
     pair = np.empty_like(total)
