@@ -129,11 +129,11 @@ def align_exposures(ccds, offsets="measure", *, axes="xy", extension=None, unit=
     return aligned
 
 
-def check_offsets(offsets, n, name="offsets"):
-    """Refuse what is no way to align n exposures, by its name."""
-    offsets, _ = _find_way(offsets, "xy", name)
+def check_offsets(align, n):
+    """Refuse what is no way to align n exposures."""
+    offsets, _ = _find_way(align, "xy", "align")
     if not isinstance(offsets, str):
-        _given(offsets, n, name)
+        _given(offsets, n, "align")
 
 
 def _find_way(offsets, axes, name="offsets"):

@@ -285,7 +285,7 @@ def _draft(block, draft, settings):
     align = block.align if settings.align is None else settings.align
     limit = block.mem_limit if settings.mem_limit is None else settings.mem_limit
     if align is not None:
-        check_offsets(align, len(frames), "align")
+        check_offsets(align, len(frames))
     return replace(
         draft,
         kind=kind,

@@ -174,7 +174,7 @@ def run_task(task, progress_bar=None):
             raise
         else:
             seconds = time.perf_counter() - start
-            _write_text(task, ".log", _log_text(messages))
+            _write_log(task, _log_text(messages))
             names = [path.name for path in task.files]
             write_record(task, "done", files=names, seconds=round(seconds, 3))
             result = BlockResult(
@@ -198,7 +198,7 @@ def failure(task, err, **more):
 def _leave_record(task, result, messages):
     """Write log and record of a failed task, if the folder can be written."""
     try:
-        _write_text(task, ".log", _log_text(messages) + result.traceback)
+        _write_log(task, _log_text(messages) + result.traceback)
         write_record(task, "failed", error=result.error)
     except OSError:
         log.debug(f"{task.output.parent}: the record could not be written")
@@ -232,8 +232,8 @@ def _log_text(messages):
     return "".join(f"{formatter.format(record)}\n" for record in messages)
 
 
-def _write_text(task, ending, text):
-    with atomic_path(task.beside(ending), overwrite=True) as temporary:
+def _write_log(task, text):
+    with atomic_path(task.beside(".log"), overwrite=True) as temporary:
         # File names may hold bytes that are not text.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 

@@ -171,9 +171,7 @@ def nearest_point(event, points, reach):
     return nearest if distance[nearest] <= reach else None
 
 
-def legend_below(fig, handles, labels=None, columns=4):
+def legend_below(fig, handles, columns=4):
     """Return one legend below all axes."""
-    labels = [handle.get_label() for handle in handles] if labels is None else labels
-    return fig.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize="small"
-    )
+    style = {"loc": "outside lower center", "ncols": columns, "fontsize": "small"}
+    return fig.legend(handles=handles, **style)

@@ -44,7 +44,10 @@ figcaption { font-size: .92rem; }
 """
 
 
-def make_page(content, *, title):
+_TITLE = "Cosmic rays: what was flagged"
+
+
+def make_page(content):
     """Return the HTML of a `Content`, without scripts or anything to fetch."""
     sections = {
         "masks": ("Masks", _masks(content)),
@@ -63,8 +66,8 @@ def make_page(content, *, title):
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{escape(title)}</h1>"
+        f'<link rel="icon" href="data:,"><title>{_TITLE}</title>'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{_TITLE}</h1>"
         f"<nav>{links}</nav>{_notes(content.missing)}{body}"
         f"<p>Made by ccdcr {escape(__version__)}.</p></body></html>\n"
     )

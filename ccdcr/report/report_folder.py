@@ -281,5 +281,5 @@ def _write(content, paths, progress_bar):
         write_gallery(
             paths[pdf], gallery.shown, gallery.montages, progress_bar=progress_bar
         )
-    page = make_page(content, title="Cosmic rays: what was flagged")
+    page = make_page(content)
     paths["index.html"].write_text(page, encoding="utf-8")

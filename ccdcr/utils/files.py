@@ -121,9 +121,9 @@ def atomic_path(path, *, overwrite, remedy=_REMEDY):
         temporary.unlink(missing_ok=True)
 
 
-def write_hdulist(hdulist, path, *, overwrite, remedy=_REMEDY, **kwargs):
+def write_hdulist(hdulist, path, *, overwrite, **kwargs):
     """Write an HDUList whole or not at all; ``kwargs`` are for astropy."""
-    with atomic_path(path, overwrite=overwrite, remedy=remedy) as temporary:
+    with atomic_path(path, overwrite=overwrite) as temporary:
         try:
             hdulist.writeto(temporary, **kwargs)
         except OSError as err:
