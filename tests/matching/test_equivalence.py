@@ -154,14 +154,13 @@ class TestFailures:
         assert not report.failures
         assert_allclose(report.terms["background"], [-2100, -1800, 3900], atol=5)
 
-    @pytest.mark.parametrize("seed", [5, 7])
     @pytest.mark.parametrize("scene", ["fibres", "stars", "longslit"])
-    def test_two(self, scene, seed):
+    def test_two(self, scene):
         """Two equivalent exposures are, though hits make one much lower."""
-        report = check(scene, seed, (400, 400), n_exposures=2)
+        report = check(scene, 5, (400, 400), n_exposures=2)
         assert not report.needed
         shifted = {"shift": [(-0.1, 0), (0.1, 0.1)], "flux": (0.95, 1.05)}
-        assert check(scene, seed, (400, 400), n_exposures=2, **shifted).needed
+        assert check(scene, 5, (400, 400), n_exposures=2, **shifted).needed
 
     def test_made_by_matching(self):
         """Mismatch that was not there before is none of the exposures."""

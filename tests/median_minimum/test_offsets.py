@@ -32,10 +32,9 @@ def relative(shift):
 
 @pytest.mark.parametrize("scene", ["fibres", "longslit", "stars"])
 @pytest.mark.parametrize("shift", [SUBPIXEL, PIXELS], ids=["subpixel", "pixels"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_truth(scene, shift, seed):
+def test_truth(scene, shift):
     """The injected shifts come out to 0.05 pixels in spite of cosmic rays."""
-    sim = simulate_exposures((200, 200), scene=scene, shift=shift, seed=seed)
+    sim = simulate_exposures((200, 200), scene=scene, shift=shift, seed=1)
     np.testing.assert_allclose(measured(sim), relative(shift), atol=0.05)
 
 
