@@ -30,6 +30,7 @@ __all__ = [
 
 _LEAST = 1000  # pixels of an image whose fractions are judged
 _MOST_FLAGGED = 0.2
+_BLOCK, _LEAST_BLOCKS, _LEAST_PART = 32, 6, 0.02  # pixels; blocks, also as a part
 # Times the chance, with and without many more on bright pixels.
 _MOST_COINCIDENT, _MOST_ALONE = 4, 10
 _MOST_BRIGHT = 4  # times the fraction of faint pixels
@@ -81,6 +82,14 @@ def warn_of_implausible(masks, bad=None):
         )
         warn_user(msg, ImplausibleMaskWarning)
         return
+    if (lacking := _find_lacking(planes)) is not None:
+        msg = (
+            f"exposure {lacking} seems to lack what others have in large parts of the "
+            f"image, where more than {_MOST_FLAGGED:.0%} of the pixels are flagged in "
+            "MEDIANCR: mask what was not read or exposed, or leave the exposure out"
+        )
+        warn_user(msg, ImplausibleMaskWarning)
+        return
     found, chance = fractions[0] * size, chance_of_half(fractions[1:]) * size
     if _too_many(masks, planes[0], found, chance):
         msg = (
@@ -89,6 +98,21 @@ def warn_of_implausible(masks, bad=None):
             f"them{_remedy(masks)}"
         )
         warn_user(msg, CoincidenceWarning)
+
+
+def _find_lacking(planes):
+    """Return the exposure least flagged where the first plane is dense, or None."""
+    ny, nx = (length // _BLOCK for length in planes[0].shape)
+    blocks = [
+        plane[: ny * _BLOCK, : nx * _BLOCK]
+        .reshape(ny, _BLOCK, nx, _BLOCK)
+        .sum(axis=(1, 3), dtype=int)
+        for plane in planes
+    ]
+    full = blocks[0] > _MOST_FLAGGED * _BLOCK**2
+    if np.count_nonzero(full) < max(_LEAST_BLOCKS, _LEAST_PART * full.size):
+        return None
+    return int(np.argmin([each[full].sum() for each in blocks[1:]])) + 1
 
 
 def _too_many(masks, coincident, found, chance):

@@ -173,23 +173,43 @@ def _warn_of_masked(bad):
 
 
 def _warn_of_constant(data, bad):
-    """Warn of exposures (n, ny, nx) whose good pixels are all the same, if not all."""
-    constant = []
-    for i, plane in enumerate(data if data[0].size >= _TELLING else ()):
-        some = slice(None, None, plane.size // _TELLING)
-        for part in (some, slice(None)):  # all only where some are the same
-            good = plane.ravel()[part]
-            good = good if bad is None else good[~bad[i].ravel()[part]]
-            if not len(good) or good.min() < good.max():
-                break
-        else:
-            constant.append(i + 1)
-    if 0 < len(constant) < len(data):
-        msg = (
-            f"all pixels of exposure {', '.join(map(str, constant))} have one value, "
-            "as if it were not exposed or not read: leave it out"
-        )
-        warn_user(msg, ImplausibleMaskWarning)
+    """Warn of exposures (n, ny, nx) that have one value here but not in all others."""
+    if data[0].size < _TELLING:
+        return
+    constant, known = np.swapaxes(
+        [
+            _constant_runs(plane, None if bad is None else bad[i])
+            for i, plane in enumerate(data)
+        ],
+        *(0, 1),
+    )
+    constant |= ~known
+    whole = constant.all(axis=1) & known.any(axis=1)
+    alone = constant & known & ~constant.all(axis=0)
+    part = alone.sum(axis=1) > _UNREAD * known.sum(axis=1)
+    nothing = (
+        "all pixels of exposure {} have one value, as if it were not exposed or not "
+        "read: leave it out"
+    )
+    some = (
+        "many neighbouring pixels of exposure {} have one value, as if an amplifier "
+        "were not read or they were filled: mask them"
+    )
+    for these, text in ((whole & ~whole.all(), nothing), (part & ~whole, some)):
+        if these.any():
+            numbers = ", ".join(map(str, np.flatnonzero(these) + 1))
+            warn_user(text.format(numbers), ImplausibleMaskWarning)
+
+
+def _constant_runs(plane, bad):
+    """Return which runs of pixels along some rows have one value, and are good."""
+    end = plane.shape[1] // _RUN * _RUN
+    cut = (np.s_[:: min(_RUN, len(plane)), :end], (-1, _RUN))
+    runs = plane[cut[0]].reshape(cut[1])
+    known = np.isfinite(runs).all(axis=1)
+    if bad is not None:
+        known &= ~bad[cut[0]].reshape(cut[1]).any(axis=1)
+    return (runs.min(axis=1) == runs.max(axis=1)) & known, known
 
 
 def _warn_of_identical(data):
@@ -263,6 +283,7 @@ def _drop_impossible(image, bad, limit):
 
 
 _TELLING = 1000  # pixels that tell most exposures apart
+_RUN, _UNREAD = 16, 0.02  # pixels of one value; the part of an exposure that has one
 _LEAST_ABOVE = 0.01  # of the values: above the bias
 _ITERATIONS = 4
 _CLIP = 4.0  # sigma, on both sides: clipping one side only would be biased

@@ -413,6 +413,26 @@ class TestNothingToFind:
         with pytest.warns(ImplausibleMaskWarning, match="exposure 2 have one value"):
             detect_cosmic_rays(sim.exposures, gain=1, readnoise=3)
 
+    @pytest.mark.parametrize("dead", [slice(None), slice(2, 3)])
+    def test_unread(self, dead):
+        """So is one with an amplifier that was not read, but not what all lack."""
+        ccds = simulate_exposures((64, 96), seed=1).exposures
+        for ccd in ccds[dead]:
+            ccd.data[32:, 48:] = 0
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            detect_cosmic_rays(ccds, gain=1, readnoise=3)
+        named = any("of exposure 3 have one value" in str(w.message) for w in found)
+        assert named == (dead.start == 2)
+
+    def test_dark_quarter(self):
+        """So is one that lacks what the others have in a quarter of the image."""
+        ccds = simulate_exposures((200, 200), scene="fibres", seed=1).exposures
+        noise = np.random.default_rng(1).normal(0, 3, (100, 100))
+        ccds[1].data[100:, 100:] = noise
+        with pytest.warns(ImplausibleMaskWarning, match="exposure 2 seems to lack"):
+            detect_cosmic_rays(ccds, gain=1, readnoise=3)
+
     def test_identical_wide(self):
         """So it is where a column or many pixels tell nothing."""
         data = np.random.default_rng(1).normal(9, 3, (2, 1000, 50))
