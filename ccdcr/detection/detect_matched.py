@@ -256,9 +256,19 @@ def make_masks(hits, everywhere, frames, lists, dilation):
     low = _low(frames.low, observed.names, lists)
     for name, plane in low.items():
         masks[name] = masks[name] | plane
-    single = dict.fromkeys(masks, everywhere)
     compared["MEANCR"] = left & compared["MEANCRT"]
-    return masks, partial(flag_origins, masks, single, compared, lists, low)
+    bits = {name: np.packbits(mask, axis=1) for name, mask in compared.items()}
+    return masks, partial(_find_flags, masks, bits, everywhere, lists, low)
+
+
+def _find_flags(masks, bits, everywhere, lists, low):
+    """Return the origins (ny, nx) of masked pixels, by name, from packed masks."""
+    single, width = dict.fromkeys(masks, everywhere), everywhere.shape[1]
+    compared = {
+        name: np.unpackbits(rows, axis=1, count=width).view(bool)
+        for name, rows in bits.items()
+    }
+    return flag_origins(masks, single, compared, lists, low)
 
 
 def _low(low, names, lists):
@@ -319,6 +329,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         masks, find_flags = make_masks(
             hits, everywhere, frames, lists, requirements.ma_dilation
         )
+        hits = replace(hits, masks=None, coincident=None)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
         hits.matched.limited.free(hits.matched.frames.data)

@@ -11,7 +11,13 @@ from scipy.stats import norm
 from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
 from ccdcr.matching.kernels import Taps
 from ccdcr.matching.mismatch import EDGES
-from ccdcr.utils.neighbours import bands_in_cache, in_threads, pixels_of, with_halo
+from ccdcr.utils.neighbours import (
+    bands_in_cache,
+    cut_bands,
+    in_threads,
+    pixels_of,
+    with_halo,
+)
 from ccdcr.utils.scratch import in_parts, in_turn, release
 
 __all__ = ["Expected", "find_expected"]
@@ -23,6 +29,7 @@ _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
 _HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
+_MOST, _BAND = 1 << 31, 1 << 16  # pixels: of 32-bit places, and at once
 _AT_ONCE, _TINY = 1 << 13, np.float32(1e-12)
 
 
@@ -48,25 +55,30 @@ def find_expected(frames, matched, masks):
     clean exposure have none.
     """
     (ny, nx), free = frames.shape, matched.frames.data
+    kind = np.int32 if ny * nx < _MOST else np.int64
 
     def work(rows):
         some = masks[:, rows].any(axis=0)
         wide, inside = with_halo(rows, REACH, ny)
         if not some.any():
-            return np.empty(0, dtype=int), *np.empty((4, 0), dtype=np.float32)
+            return np.empty(0, dtype=kind), *np.empty((4, 0), dtype=np.float32)
         common = _common(free[:, wide], masks[:, wide], matched, wide)
         square = _squared_structure(matched, rows)
         planes = (*(plane[inside] for plane in common), square)
-        return np.flatnonzero(some) + rows.start * nx, *(p[some] for p in planes)
+        place = (np.flatnonzero(some) + rows.start * nx).astype(kind)
+        return place, *(p[some] for p in planes)
 
-    parts = in_threads(work, bands_in_cache(frames.shape))
+    parts = in_threads(work, cut_bands(frames.shape, _BAND))
     place, value, variance, number, square = map(
         np.concatenate, zip(*parts, strict=True)
     )
+    parts = None
     release()
     some = variance > 0
     found = [np.flatnonzero(m.ravel()[place] & some) for m in in_turn(masks)]
-    exposure = np.repeat(np.arange(len(masks)), [len(here) for here in found])
+    exposure = np.repeat(
+        np.arange(len(masks), dtype=kind), [len(here) for here in found]
+    )
     here = np.concatenate(found)
     places = exposure, *np.divmod(place[here], nx)
     shares = _mismatch_shares(free, matched, masks)
@@ -248,7 +260,7 @@ def _mismatch_shares(free, matched, masks):
     def work(rows):
         return _mismatch_sums(free, matched, masks, rows)
 
-    sums = in_threads(work, bands_in_cache(matched.extra.shape))
+    sums = in_threads(work, cut_bands(matched.extra.shape, _BAND))
     share, norm, noise = np.sum(sums, axis=0)
     norm = np.maximum(norm, 1e-30)
     share, error = share / norm, np.sqrt(2 * noise) / norm

@@ -15,14 +15,14 @@ from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import (
     EIGHT,
     FOUR,
-    bands_in_cache,
+    cut_bands,
     find_places,
     in_seeded_groups,
     in_threads,
     pixels_of,
     with_halo,
 )
-from ccdcr.utils.scratch import empty, in_turn, release, zeros
+from ccdcr.utils.scratch import in_turn, release, zeros
 
 __all__ = [
     "LEAST_OF_MEDIAN",
@@ -43,6 +43,7 @@ USUAL_LEAK = 0.02
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
 _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
+_BAND = 1 << 16  # pixels: more need much memory, as there are many planes
 _MOST = 1 << 30  # pixels whose places, and those beside, are 32-bit integers
 
 
@@ -53,7 +54,6 @@ class Outliers:
 
     Only pixels above a limit and those beside them are kept: their flat ``places``, in
     order, and ``values`` of each exposure. Of some rows all are ``kept`` (n, rows, nx).
-    As a sequence they are images (ny, nx), -inf elsewhere.
     """
 
     shape: tuple
@@ -95,7 +95,7 @@ class Outliers:
                 look(band, z[:, inside])
             return cls.of(z, least, inside)
 
-        bands = bands_in_cache(frames.shape)
+        bands = cut_bands(frames.shape, _BAND)
         parts = in_threads(work, bands)
         starts = [band.start * nx for band in bands]
         places, values, kind = [], [], np.int32 if ny * nx < _MOST else np.int64
@@ -108,13 +108,6 @@ class Outliers:
 
     def __len__(self):
         return len(self.places)
-
-    def __iter__(self):
-        for place, values in zip(self.places, self.values, strict=True):
-            plane = empty(self.shape)
-            plane.fill(-np.inf)
-            plane.ravel()[place] = values
-            yield plane
 
     def grown(self, high, limits):
         """Return the masks (n, ny, nx) grown from seeds above a limit."""
@@ -334,12 +327,13 @@ def coincident_pixels(z, masks, unused=None):
     values. Only z > 2.3 counts, as neighbours may have got charge from adjacent hits.
     """
     number = np.zeros(masks.shape[1:], dtype=np.uint16)
-    for plane, mask in in_turn(zip(z, masks, strict=True)):
-        number += mask & (plane > LEAST_OF_MEDIAN)
-    result = number >= needed_of_median(len(z))
+    for places, values, mask in in_turn(zip(z.places, z.values, masks, strict=True)):
+        here = places[(values > LEAST_OF_MEDIAN) & mask.ravel()[places]]
+        number.ravel()[here] += 1
+    result = number >= needed_of_median(len(masks))
     if unused is not None:
         some = unused.any(axis=0)
-        good = kernels.count(unused, len(z))[some]
+        good = kernels.count(unused, len(masks))[some]
         result[some] = number[some] >= needed_of_median(good)
     return result
 

@@ -2,6 +2,7 @@
 """Matched detection in arrays, in the whole image or around one pixel."""
 
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ class _Counter:
     """Counter of `Deviations` of every ``step``-th row, band by band."""
 
     def __init__(self, level, step):
-        self._level, self._step, self._counts = level, step, []
+        self._level, self._step, self._lock = level, step, Lock()
+        self._counts = np.zeros((_CELLS[0], _CELLS[1] + 2), dtype=np.intp)
         sample = level[::step, ::_SAMPLE]
         low, high = np.quantile(sample, [_PART, 1 - _PART])
         self._x = np.linspace(low, max(high, low + 1), _CELLS[0] + 1)
@@ -110,11 +112,13 @@ class _Counter:
             known = inside & np.isfinite(plane)
             row = np.clip(_cells(plane[known], self._y), -1, ny) + 1
             cells = column[known] * (ny + 2) + row  # and what is beyond
-            self._counts.append(np.bincount(cells, minlength=nx * (ny + 2)))
+            counts = np.bincount(cells, minlength=self._counts.size)
+            with self._lock:
+                self._counts += counts.reshape(self._counts.shape)
 
     def deviations(self):
         """Return the `Deviations` that were counted."""
-        counts = sum(self._counts).reshape(_CELLS[0], -1)
+        counts = self._counts
         known = self._x, self._y, counts.sum(axis=1), self._step
         return Deviations(counts[:, 1:-1], *known)
 
@@ -219,6 +223,7 @@ def find_hits(frames, options, advance=None):
     step = max(round(frames.data.size / _ENOUGH), 1)
     counter, rows = _Counter(matched.reference, step), sampled_rows(frames.shape)
     masks, z, _, leak = decide(matched, options.limits, rows, counter.add)
+    _ = None  # the masks of before
     known = replace(matched.known, leak=leak)
     matched = replace(matched, masks=masks, known=known)
     coincident = keep(coincident_pixels(z, masks, frames.unused))

@@ -162,21 +162,27 @@ class TermsFit:
         self.frames, self.matched = frames, matched
         self.reference = scene.reference
         self.tiling, self.background = fits.tiling, fits.coefficients[..., -1:]
-        self.hit = empty(masks.shape, bool)
         self.square = empty([-(-length // _EVERY) for length in frames.shape])
 
         def work(rows):
-            square = scene.structure.square(rows)
+            square, hit = scene.structure.square(rows), []
             for i, mask in enumerate(masks):
                 residual, tolerance = self._residual(i, rows, square)
                 # What is small compared with the structure may be a mismatch.
                 doubtful = np.square(residual) > _CLEAR * tolerance
-                self.hit[i, rows] = mask[rows] & doubtful
+                hit.append(np.packbits(mask[rows] & doubtful, axis=1))
             first = rows.start % _EVERY
             here = slice(-(-rows.start // _EVERY), -(-rows.stop // _EVERY))
             self.square[here] = square[first::_EVERY, ::_EVERY]
+            return np.stack(hit)
 
-        in_threads(work, bands_in_cache(frames.shape))
+        hit = in_threads(work, bands_in_cache(frames.shape))
+        self._hit_bits = np.concatenate(hit, axis=1)
+
+    def _hit(self, i, rows):
+        """Return where an exposure is hit, in rows (rows, nx), a slice."""
+        bits, width = self._hit_bits[i, rows], self.frames.shape[1]
+        return np.unpackbits(bits, axis=1, count=width).view(bool)
 
     @cached_property
     def mean(self):
@@ -204,9 +210,9 @@ class TermsFit:
 
     def _filled(self, i, rows):
         """Return exposure i (rows, nx), where it is hit what it was matched to."""
-        data, left_out = self.frames.data[i, rows], self.hit[i, rows]
+        data, left_out = self.frames.data[i, rows], self._hit(i, rows)
         if self.frames.unused is not None:
-            left_out = left_out | self.frames.unused[i, rows]
+            left_out |= self.frames.unused[i, rows]
         residual = self.matched.data[i, rows] - self.reference[rows]
         return np.where(left_out, data - residual, data)
 
@@ -291,7 +297,7 @@ class TermsFit:
         variance = match_variance(self.mean[sampled], noise, i)
         square = self.square[slice(*(-(-k // _EVERY) for k in (rows.start, rows.stop)))]
         residual, tolerance = self._residual(i, sampled, square)
-        residual[self.hit[i][sampled]] = 0
+        residual[self._hit(i, sampled[0])[:, sampled[1]]] = 0
         unused = self.frames.unused
         usable = None if unused is None else ~unused[i][sampled]
         return difference[:, ::_EVERY], variance, weights(residual, tolerance, usable)

@@ -636,8 +636,11 @@ class TestDecide:
         masks[1:, 0, 0] = False
         z[1:, 0, 1] = 1.0
         masks[2, 1, 0] = False
-        assert coincident_pixels(z, masks).tolist() == [[False, False], [True, True]]
-        assert coincident_pixels(z[1:], masks[1:]).tolist() == [
+        assert coincident_pixels(Outliers.of(z, 0), masks).tolist() == [
+            [False, False],
+            [True, True],
+        ]
+        assert coincident_pixels(Outliers.of(z[1:], 0), masks[1:]).tolist() == [
             [False, False],
             [True, True],
         ]
@@ -651,8 +654,10 @@ class TestDecide:
         masks = np.arange(n)[:, np.newaxis, np.newaxis] < number
         z = np.full(masks.shape, 9, dtype=np.float32)
         values = np.median(np.where(masks, 1000, 10), axis=0)
-        assert_array_equal(coincident_pixels(z, masks), values > 10)
-        assert_array_equal(coincident_pixels(z, masks)[0], number >= needed)
+        assert_array_equal(coincident_pixels(Outliers.of(z, 0), masks), values > 10)
+        assert_array_equal(
+            coincident_pixels(Outliers.of(z, 0), masks)[0], number >= needed
+        )
 
     def test_coincident_of_the_others(self):
         """Where one of three is bad, the median of two is wrong by one hit."""
@@ -661,7 +666,9 @@ class TestDecide:
         masks[0] = True
         bad = np.zeros(z.shape, dtype=bool)
         bad[2, 0, 0] = True
-        assert coincident_pixels(z, masks, bad).tolist() == [[True, False]]
+        assert coincident_pixels(Outliers.of(z, 0), masks, bad).tolist() == [
+            [True, False]
+        ]
 
 
 class TestExpected:
