@@ -27,7 +27,7 @@ from ccdcr.exposures.ccd_values import (
     known_times,
 )
 from ccdcr.exposures.exposure_flags import bad_bits
-from ccdcr.exposures.open_exposures import list_exposures, open_exposures
+from ccdcr.exposures.open_exposures import list_exposures, list_labels, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import bands_in_cache, cut_bands, dilate, in_threads
 from ccdcr.utils.scratch import empty, release, zeros
@@ -127,7 +127,7 @@ def load_exposures(
             own = None if variance is None else variance[i]
             _fill(data[i], bad[i], own, exposure, detector.of(i))
             if own is not None:
-                _check_informed(bad[i], exposure, names[i] or f"exposure {i + 1}")
+                _check_informed(bad[i], exposure, list_labels(names)[i])
             release()
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
     bad = bad if bad.any() else None

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ccdcr.exceptions import ForeignMasksWarning, ignored_warnings, warn_user
 from ccdcr.exposures.align_exposures import find_places, read_alignment
-from ccdcr.exposures.open_exposures import Exposure
+from ccdcr.exposures.open_exposures import Exposure, list_labels
 from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import above_others
@@ -68,7 +68,7 @@ def check_order(masks, exposures, names):
         if foreign and order is None:
             order = _order_of_pixels(masks, frames)
     if order not in (None, same):
-        labels = [names[i] or f"exposure {i + 1}" for i in order]
+        labels = [list_labels(names)[i] for i in order]
         msg = (
             f"the exposures are not in the order of the masks; the right order of what "
             f"was given is {', '.join(str(i + 1) for i in order)}: {', '.join(labels)}"
@@ -97,7 +97,7 @@ def _describe_foreign(masks, names, foreign):
         )
     labels = []
     for i in foreign:
-        label = names[i] or f"exposure {i + 1}"
+        label = list_labels(names)[i]
         known = masks.meta.get(f"FILE{i + 1}")
         other = known and known != card_text(names[i])
         labels.append(f"{label} (they know {known})" if other else label)
