@@ -31,6 +31,7 @@ __all__ = [
     "Outliers",
     "coincident_pixels",
     "faint_groups",
+    "first_limit",
     "first_masks",
     "grow",
     "measure_leak",
@@ -236,7 +237,12 @@ def first_masks(frames, limits, level=None, extra=None):
         return z
 
     found = Outliers.find(measure, frames, limits.low)
-    return found.grown(limits.high + _MORE, limits)
+    return found.grown(first_limit(limits), limits)
+
+
+def first_limit(limits):
+    """Return the limit of seeds, in sigmas, in `first_masks`."""
+    return limits.high + _MORE
 
 
 def next_masks(masks, limits, frames, level, extra=None, *, structure=None, **seen):

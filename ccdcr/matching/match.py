@@ -2,6 +2,7 @@
 """Matched detection in arrays, in the whole image or around one pixel."""
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 from threading import Lock
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from astropy.table import Table
 
 from ccdcr.matching.clean_reference import (
+    OF_LOW,
     REACH,
     clean_reference,
     expected_values,
@@ -21,6 +23,7 @@ from ccdcr.matching.flag_pixels import (
     Limits,
     coincident_pixels,
     faint_groups,
+    first_limit,
     first_masks,
     measure_leak,
     next_masks,
@@ -35,6 +38,7 @@ from ccdcr.utils.neighbours import (
     FOUR,
     bands_in_cache,
     groups_with_seed,
+    in_seeded_groups,
     in_threads,
     median_of_nine,
     running,
@@ -272,15 +276,16 @@ def match_exposures(frames, options, known=None, advance=None):
     extra = _extra_variance(before, scene, frames.noise)
     # A low value must not look like structure that exposures are matched to.
     frames = record.without_low(frames, masks, scene, extra, faint=True)
-    current = frames
+    current, extra = frames, None
     if frames.low is not None:
         scene = None  # two of them would need too much memory
         masks = first_masks(frames, options.limits)
         masks, scene = _first_scene(frames, masks, tiling, options.limits, record)
     for k in range(options.passes):
-        level = extra = data = limited = None
         if k > 0:
-            scene = None
+            rules = {"limits": options.limits, "record": record}
+            _unflag_cores(current, masks, scene, extra, **rules)
+            scene = level = extra = data = limited = None
             scene = _scene(current, masks, mean=True)
         # In the first pass much of the structure may be flagged.
         hits, current, masks = masks if k > 0 else None, None, None
@@ -307,9 +312,7 @@ def match_exposures(frames, options, known=None, advance=None):
             masks = first_masks(current, options.limits, level, extra)
         if advance is not None:
             advance()
-    terms = None
-    if known is None:
-        terms = TermsFit(frames, current, scene, masks, fits)
+    terms = known is None and TermsFit(frames, current, scene, masks, fits)
     planes = _planes(scene)
     scene = None  # the fit of terms needs the room
     return Matched(
@@ -323,7 +326,7 @@ def match_exposures(frames, options, known=None, advance=None):
         record.dispersions[-1],
         record.known(tiling.size),
         limited,
-        terms and measure_terms(terms),
+        measure_terms(terms) if terms else None,
     )
 
 
@@ -411,6 +414,69 @@ class _Record:
         lists = self.terms, self.dispersions, self.lows, self.curves, self.differ
         *first, curves, differ = map(tuple, lists)
         return Known(tile, *first, self.kernels, leak, curves, differ)
+
+
+_LEFT = np.float32(0.3)  # of the level of structure: what the five terms may leave
+# Squared sigmas of clear structure, and its pixels of 25 and of 81 around a star.
+_CLEAR, _LEAST_BESIDE, _MOST_AROUND = np.float32(64), 6, 20
+
+
+def _unflag_cores(frames, masks, scene, extra, *, limits, record):
+    """
+    Clear groups of two exposures' masks, in place, that mismatch on structure may make.
+
+    The five terms do not match the core of a bright star that differs much. Flagged,
+    it would have the shape of one exposure in the reference that kernels are fitted to.
+    A group stays if one of its pixels deviates by more than mismatch.
+    """
+    if len(frames) != 2 or not record.differ[-1]:
+        return
+    flagged, nx = masks.any(axis=0), frames.shape[1]
+    for i, mask in enumerate(masks):
+        place = np.flatnonzero(mask)
+        here = np.unravel_index(place, mask.shape)
+        noise, signal = frames.noise.at(here), scene.reference[here]
+        core = scene.structure.square(here) > _STRONG * noise.mean_variance(signal)
+        core[core] = _in_stars(frames, scene, flagged, [axis[core] for axis in here])
+        beside = _around(here, mask.shape, 1)
+        level = np.max([scene.structure.level(part) for part in beside], axis=0)
+        variance = noise.variance(signal, i)
+        variance += OF_LOW * noise.variance_of_others(signal, i)
+        variance += np.maximum(extra[here], np.square(_LEFT * level))
+        deviation = frames.data[i][here] - frames.data[1 - i][here]
+        sure = deviation > first_limit(limits) * np.sqrt(variance)
+        hit = in_seeded_groups(place, nx, sure) | ~in_seeded_groups(place, nx, core)
+        mask.ravel()[place[~hit]] = False
+
+
+def _in_stars(frames, scene, flagged, places):
+    """
+    Return which places (m,) have clear structure beside them, but no dense one around.
+
+    What both exposures' hits have in common has none beside it. Where structure is
+    dense, other pixels tell the kernels.
+    """
+
+    def number(reach, step, flags):
+        total = np.zeros(len(places[0]), dtype=int)
+        for part in _around(places, flagged.shape, reach, step):
+            variance = frames.noise.at(part).mean_variance(scene.reference[part])
+            found = scene.structure.square(part) > _CLEAR * variance
+            total += found & ~flags[part] if flags is not None else found
+        return total
+
+    beside = number(2, 1, flagged) >= _LEAST_BESIDE
+    return beside & (number(24, 6, None) <= _MOST_AROUND)
+
+
+def _around(places, shape, reach, step=1):
+    """Yield the places (m,) around places, every ``step`` pixels."""
+    steps = range(-reach, reach + 1, step)
+    for both in product(steps, steps):
+        yield tuple(
+            np.clip(k + d, 0, n - 1)
+            for k, d, n in zip(places, both, shape, strict=True)
+        )
 
 
 # Squared sigmas of structure; pixels and part of a tile's that hits do not flag.

@@ -93,6 +93,16 @@ class TestValues:
         assert len(pull) > 1000
         assert np.sqrt(np.mean(pull**2)) == pytest.approx(1, abs=0.15)
 
+    def test_cores_of_two(self):
+        """Cores of stars of other seeing are no hits of one of two exposures."""
+        sim = simulate_exposures(
+            (160, 160), n_exposures=2, scene="stars", seeing=(2.25, 2.75), seed=32
+        )
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        bright = sim.expected.mean(axis=0) > 2000
+        assert bright.any()
+        assert not (masks.crmasks & ~sim.hits(1) & bright).any()
+
     def test_bias_and_exposure_times(self):
         """Values are in the unit of the exposures, with bias and at their own flux."""
         sim = simulate_exposures(
