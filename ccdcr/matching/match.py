@@ -432,12 +432,17 @@ def _unflag_cores(frames, masks, scene, extra, *, limits, record):
     if len(frames) != 2 or not record.differ[-1]:
         return
     flagged, nx = masks.any(axis=0), frames.shape[1]
+
+    def is_strong(place):
+        here = np.unravel_index(place, flagged.shape)
+        noise = frames.noise.at(here).mean_variance(scene.reference[here])
+        return scene.structure.square(here) > _STRONG * noise
+
     for i, mask in enumerate(masks):
         place = np.flatnonzero(mask)
+        place = place[in_seeded_groups(place, nx, is_strong(place))]
         here = np.unravel_index(place, mask.shape)
         noise, signal = frames.noise.at(here), scene.reference[here]
-        core = scene.structure.square(here) > _STRONG * noise.mean_variance(signal)
-        core[core] = _in_stars(frames, scene, flagged, [axis[core] for axis in here])
         beside = _around(here, mask.shape, 1)
         level = np.max([scene.structure.level(part) for part in beside], axis=0)
         variance = noise.variance(signal, i)
@@ -445,8 +450,11 @@ def _unflag_cores(frames, masks, scene, extra, *, limits, record):
         variance += np.maximum(extra[here], np.square(_LEFT * level))
         deviation = frames.data[i][here] - frames.data[1 - i][here]
         sure = deviation > first_limit(limits) * np.sqrt(variance)
-        hit = in_seeded_groups(place, nx, sure) | ~in_seeded_groups(place, nx, core)
-        mask.ravel()[place[~hit]] = False
+        place = place[~in_seeded_groups(place, nx, sure)]
+        core = is_strong(place)
+        here = np.unravel_index(place[core], mask.shape)
+        core[core] = _in_stars(frames, scene, flagged, here)
+        mask.ravel()[place[in_seeded_groups(place, nx, core)]] = False
 
 
 def _in_stars(frames, scene, flagged, places):
