@@ -586,9 +586,8 @@ class TestDecide:
         others = data[1:, 30, 30].mean()
         signal = max(others, 100)
         sigma = np.sqrt((9 + signal) * (1 + 1 / (n - 1)))
-        assert next(iter(z))[30, 30] == pytest.approx(
-            (data[0, 30, 30] - others) / sigma
-        )
+        (value,) = z.values[0][z.places[0] == 30 * 60 + 30]
+        assert value == pytest.approx((data[0, 30, 30] - others) / sigma)
         assert found[0, 30, 30]
         assert found.sum() == 1
 
