@@ -22,7 +22,7 @@ from ccdcr.utils.neighbours import (
     pixels_of,
     with_halo,
 )
-from ccdcr.utils.scratch import in_turn, release, zeros
+from ccdcr.utils.scratch import in_turn, limited, release, zeros
 
 __all__ = [
     "LEAST_OF_MEDIAN",
@@ -45,6 +45,7 @@ _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the 
 _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
 _BAND = 1 << 16  # pixels: more need much memory, as there are many planes
+_ROWS = 32  # of a band, at least: those beside are measured, too
 _MOST = 1 << 30  # pixels whose places, and those beside, are 32-bit integers
 
 
@@ -96,7 +97,7 @@ class Outliers:
                 look(band, z[:, inside])
             return cls.of(z, least, inside)
 
-        bands = cut_bands(frames.shape, _BAND)
+        bands = cut_bands(frames.shape, _BAND if limited() else max(_BAND, _ROWS * nx))
         parts = in_threads(work, bands)
         starts = [band.start * nx for band in bands]
         places, values, kind = [], [], np.int32 if ny * nx < _MOST else np.int64

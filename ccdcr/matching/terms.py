@@ -251,7 +251,8 @@ class TermsFit:
                     ):
                         result[i, a, b] = value
 
-        in_threads(work, self.tiling.bands())
+        # More threads need more memory, and wait for each other in small tiles.
+        in_threads(work, self.tiling.bands(), most=1)
         return results
 
     def _sampled(self, rows):

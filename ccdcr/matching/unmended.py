@@ -82,7 +82,7 @@ def find_displacement(frames, reference, profile):
         pair = _without(first, second), _without(second, first)
         return _compare(*pair, frames.shape, i + 1)
 
-    found = in_threads(compare, range(len(excess) - 1), most=2)
+    found = in_threads(compare, range(len(excess) - 1), most=1)
     found = [displacement for displacement in found if displacement is not None]
     return max(found, key=lambda displacement: displacement.fitting, default=None)
 
