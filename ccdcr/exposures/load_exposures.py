@@ -202,14 +202,19 @@ def _warn_of_constant(data, bad):
 
 
 def _constant_runs(plane, bad):
-    """Return which runs of pixels along some rows have one value, and are good."""
-    end = plane.shape[1] // _RUN * _RUN
-    cut = (np.s_[:: min(_RUN, len(plane)), :end], (-1, _RUN))
-    runs = plane[cut[0]].reshape(cut[1])
-    known = np.isfinite(runs).all(axis=1)
+    """Return which runs of pixels in pairs of rows have one value, and are good."""
+    step = max(min(_RUN, len(plane)) // 2, 1)
+    ny, nx = len(plane) // (2 * step), plane.shape[1] // _RUN
+
+    def runs(image):
+        part = image[: ny * 2 * step : step, : nx * _RUN].reshape(ny, 2, nx, _RUN)
+        return part.swapaxes(1, 2).reshape(ny * nx, 2 * _RUN)
+
+    values = runs(plane)
+    known = np.isfinite(values).all(axis=1)
     if bad is not None:
-        known &= ~bad[cut[0]].reshape(cut[1]).any(axis=1)
-    return (runs.min(axis=1) == runs.max(axis=1)) & known, known
+        known &= ~runs(bad).any(axis=1)
+    return (values.min(axis=1) == values.max(axis=1)) & known, known
 
 
 def _warn_of_identical(data):

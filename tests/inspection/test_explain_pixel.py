@@ -238,7 +238,7 @@ class TestMatched:
         options = make_options(wide_masks.requirements)
         matched = match_exposures(frames, options)
         rows = np.arange(stack.shape[1])
-        z = decide(matched, options.limits, rows)[1].at_rows(rows)
+        z = decide(matched, options.limits, rows)[1].kept
         assert known.tile == matched.known.tile
         for pixel in [(100, 350), (0, 0), (329, 699), (200, 610)]:
             rows, columns = surroundings(pixel, stack.shape[1:], known.tile)
