@@ -44,7 +44,7 @@ USUAL_LEAK = 0.02
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
 _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
-_BAND = 1 << 16  # pixels: more need much memory, as there are many planes
+_BAND = 1 << 17  # pixels: more need much memory, as there are many planes
 _ROWS = 32  # of a band, at least: those beside are measured, too
 _MOST = 1 << 30  # pixels whose places, and those beside, are 32-bit integers
 
@@ -98,7 +98,7 @@ class Outliers:
             return cls.of(z, least, inside)
 
         bands = cut_bands(frames.shape, _BAND if limited() else max(_BAND, _ROWS * nx))
-        parts = in_threads(work, bands)
+        parts = in_threads(work, bands, most=1)  # two would need smaller bands
         starts = [band.start * nx for band in bands]
         places, values, kind = [], [], np.int32 if ny * nx < _MOST else np.int64
         for _ in range(len(frames)):
