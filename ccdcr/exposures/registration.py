@@ -22,7 +22,7 @@ from ccdcr.utils.neighbours import (
     running,
     with_halo,
 )
-from ccdcr.utils.scratch import keep
+from ccdcr.utils.scratch import empty, keep
 from ccdcr.utils.stacks import median
 
 __all__ = ["Registration", "measure_registration"]
@@ -342,11 +342,16 @@ def _median_of_good(image, bad):
 def _thin_defects(image, bad):
     """Return which runs of columns, and of rows (transposed), are defects."""
     bad = np.zeros(image.shape, dtype=bool) if bad is None else bad
-    bands = [image[inside] for image, _, inside in _filled_bands(image, bad, 0)]
-    rows = np.concatenate([_medians_of_runs(band) for band in bands])
-    columns = np.concatenate([_medians_of_runs(band.T) for band in bands], axis=1)
-    image = np.concatenate(bands)
-    return _defects(rows, image), _defects(columns, image.T)
+    filled, rows, columns, start = empty(image.shape), [], [], 0
+    for part, _, inside in _filled_bands(image, bad, 0):
+        band = part[inside]
+        filled[start : start + len(band)] = band
+        if not rows or len(band) >= _RUN:
+            rows.append(_medians_of_runs(band))
+        columns.append(_medians_of_runs(band.T))
+        start += len(band)
+    rows, columns = np.concatenate(rows), np.concatenate(columns, axis=1)
+    return _defects(rows, filled), _defects(columns, filled.T)
 
 
 def _defects(medians, image):

@@ -73,6 +73,12 @@ class TestOffsets:
         data += rng.normal(0, 3, data.shape)
         assert not measure_registration(data).registered
 
+    def test_wide(self):
+        """Rows at the end that are no whole run have the columns of those before."""
+        data = np.random.default_rng(1).normal(100, 10, (2, 38, 40_000))
+        data[:, :, [500, 30_000]] += 3000
+        assert measure_registration(data.astype(np.float32)).registered
+
     @pytest.mark.parametrize(("columns", "seed"), [((-80, -160), 6), ((3000, 6000), 7)])
     def test_unequal_columns(self, columns, seed):
         """Columns of the detector beside each other are not the scene."""
