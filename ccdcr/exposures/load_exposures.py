@@ -176,13 +176,11 @@ def _warn_of_constant(data, bad):
     """Warn of exposures (n, ny, nx) that have one value here but not in all others."""
     if data[0].size < _TELLING:
         return
-    constant, known = np.swapaxes(
-        [
-            _constant_runs(plane, None if bad is None else bad[i])
-            for i, plane in enumerate(data)
-        ],
-        *(0, 1),
-    )
+    found = [
+        _constant_runs(plane, None if bad is None else bad[i])
+        for i, plane in enumerate(data)
+    ]
+    constant, known = map(np.array, zip(*found, strict=True))
     constant |= ~known
     whole = constant.all(axis=1) & known.any(axis=1)
     alone = constant & known & ~constant.all(axis=0)

@@ -16,6 +16,7 @@ from ccdcr.utils.neighbours import (
     cut_bands,
     in_threads,
     pixels_of,
+    place_type,
     with_halo,
 )
 from ccdcr.utils.scratch import in_parts, in_turn, release
@@ -29,7 +30,7 @@ _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
 _HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
-_MOST, _BAND = 1 << 31, 1 << 16  # pixels: of 32-bit places, and at once
+_BAND = 1 << 16  # pixels at once
 _AT_ONCE, _TINY = 1 << 13, np.float32(1e-12)
 
 
@@ -55,7 +56,7 @@ def find_expected(frames, matched, masks):
     clean exposure have none.
     """
     (ny, nx), free = frames.shape, matched.frames.data
-    kind = np.int32 if ny * nx < _MOST else np.int64
+    kind = place_type(frames.shape)
 
     def work(rows):
         some = masks[:, rows].any(axis=0)

@@ -20,6 +20,7 @@ from ccdcr.utils.neighbours import (
     in_seeded_groups,
     in_threads,
     pixels_of,
+    place_type,
     with_halo,
 )
 from ccdcr.utils.scratch import in_turn, limited, release, zeros
@@ -46,7 +47,6 @@ _LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.05)
 _BAND = 1 << 17  # pixels: more need much memory, as there are many planes
 _ROWS = 32  # of a band, at least: those beside are measured, too
-_MOST = 1 << 30  # pixels whose places, and those beside, are 32-bit integers
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Outliers:
             return cls.of(z, least, inside)
 
         bands = cut_bands(frames.shape, _BAND if limited() else max(_BAND, _ROWS * nx))
-        parts = in_threads(work, bands, most=1)  # two would need smaller bands
+        parts = [work(band) for band in in_turn(bands)]  # threads need smaller ones
         starts = [band.start * nx for band in bands]
-        places, values, kind = [], [], np.int32 if ny * nx < _MOST else np.int64
+        places, values, kind = [], [], place_type(frames.shape)
         for _ in range(len(frames)):
             pairs = zip(parts, starts, strict=True)
             found = [np.add(p.places.pop(0), k, dtype=kind) for p, k in pairs]

@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass, field, replace
 from itertools import product
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ class _Counter:
     """Counter of `Deviations` of every ``step``-th row, band by band."""
 
     def __init__(self, level, step):
-        self._level, self._step, self._lock = level, step, Lock()
+        self._level, self._step = level, step
         self._counts = np.zeros((_CELLS[0], _CELLS[1] + 2), dtype=np.intp)
         sample = level[::step, ::_SAMPLE]
         low, high = np.quantile(sample, [_PART, 1 - _PART])
@@ -103,7 +102,7 @@ class _Counter:
         self._y = np.linspace(_LOWEST, _HIGHEST, _CELLS[1] + 1)
 
     def add(self, rows, z):
-        """Count those of deviations (n, rows, nx), in any order and thread."""
+        """Count those of deviations (n, rows, nx), in any order."""
         every = slice(-rows.start % self._step, None, self._step)
         self.count(self._level[rows][every], z[:, every])
 
@@ -117,8 +116,7 @@ class _Counter:
             row = np.clip(_cells(plane[known], self._y), -1, ny) + 1
             cells = column[known] * (ny + 2) + row  # and what is beyond
             counts = np.bincount(cells, minlength=self._counts.size)
-            with self._lock:
-                self._counts += counts.reshape(self._counts.shape)
+            self._counts += counts.reshape(self._counts.shape)
 
     def deviations(self):
         """Return the `Deviations` that were counted."""

@@ -23,7 +23,7 @@ from ccdcr.utils.neighbours import (
     smooth_columns,
     with_halo,
 )
-from ccdcr.utils.scratch import empty
+from ccdcr.utils.scratch import empty, in_turn
 
 __all__ = ["Terms", "TermsFit", "measure_terms"]
 
@@ -251,8 +251,9 @@ class TermsFit:
                     ):
                         result[i, a, b] = value
 
-        # More threads need more memory, and wait for each other in small tiles.
-        in_threads(work, self.tiling.bands(), most=1)
+        # Threads need more memory, and wait for each other in small tiles.
+        for rows in in_turn(self.tiling.bands()):
+            work(rows)
         return results
 
     def _sampled(self, rows):

@@ -152,7 +152,8 @@ def find_point_like(frames, matched, masks):
                 found[i, rows] = (chosen & (flagged[i] | free))[inside]
 
     longer = max(_EXPOSURES // len(masks), 1)
-    in_threads(work, bands_in_cache(masks.shape[1:], longer=longer), most=1)
+    for rows in in_turn(bands_in_cache(masks.shape[1:], longer=longer)):
+        work(rows)
     in_threads(partial(_of_one, found), bands_in_cache(masks.shape[1:]))
     return found
 

@@ -16,7 +16,7 @@ from ccdcr.utils.neighbours import (
     running,
     with_halo,
 )
-from ccdcr.utils.scratch import zeros
+from ccdcr.utils.scratch import in_turn, zeros
 
 __all__ = [
     "Displacement",
@@ -82,7 +82,7 @@ def find_displacement(frames, reference, profile):
         pair = _without(first, second), _without(second, first)
         return _compare(*pair, frames.shape, i + 1)
 
-    found = in_threads(compare, range(len(excess) - 1), most=1)
+    found = [compare(i) for i in in_turn(range(len(excess) - 1))]
     found = [displacement for displacement in found if displacement is not None]
     return max(found, key=lambda displacement: displacement.fitting, default=None)
 

@@ -29,6 +29,7 @@ __all__ = [
     "number_of_threads",
     "pixels_of",
     "pixels_of_seeded_groups",
+    "place_type",
     "running",
     "smooth_columns",
     "with_halo",
@@ -39,6 +40,7 @@ FOUR = ((-1, 0), (1, 0), (0, -1), (0, 1))
 EIGHT = (*FOUR, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 _BAND = 1 << 20  # pixels that are worked on at once
+_MOST_OF_32_BITS = 1 << 30  # pixels
 _CACHE = 1 << 17  # pixels of which several float32 planes fit into a cache
 
 
@@ -63,6 +65,11 @@ def with_halo(rows, halo, length):
     start = max(rows.start - halo, 0)
     wide = slice(start, min(rows.stop + halo, length))
     return wide, slice(rows.start - start, rows.stop - start)
+
+
+def place_type(shape):
+    """Return the integers that flat places in (ny, nx), and beside, need."""
+    return np.int32 if np.prod(shape) < _MOST_OF_32_BITS else np.int64
 
 
 def in_threads(function, items, most=8):
