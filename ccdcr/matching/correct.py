@@ -29,22 +29,26 @@ __all__ = ["HALO", "Limited", "Scene", "match", "match_along", "unmatched_disper
 
 # Three lines together: differences are as wide as the structure, a track is not.
 _BLOCK, _LENGTH, _WIDTH = 4, 11, 3  # pixels, blocks and lines of strips
-_ANNEALING = (0.5, 0.15, 0.05)
+# Tolerance of mismatch on structure, and how soon what is significant counts in full.
+# Hits that are not known would bend finer strips.
+_COARSE, _FINE = ((0.5, 0.15, 0.05), 1.0), ((0.15, 0.05, 0.015), 4.0)
 _PRIOR = 0.3
 _RANGE = (-0.7, 2.0)
 _SIGNIFICANT = 16.0  # squared sigmas
-HALO = _WIDTH // 2 * len(_ANNEALING)  # lines on both sides that change a result
-_FAR = _BLOCK * (_LENGTH // 2 + 2) * len(_ANNEALING)  # pixels along them, likewise
+_STEPS = len(_FINE[0])
+HALO = _WIDTH // 2 * _STEPS  # lines on both sides that change a result
+_FAR = _BLOCK * (_LENGTH // 2 + 2) * _STEPS  # pixels along them, likewise
 _HIGH, _CACHED = 64 * _BLOCK, 1 << 18  # rows and pixels of blocks under a limit
 
 
-def match_along(axis, difference, height, variance, bad=None):
+def match_along(axis, difference, height, variance, bad=None, *, fine=False):
     """
     Subtract a multiple of the structure along rows or columns, in place.
 
     In running strips of 44 x 3 pixels along ``axis`` the factor of ``height`` is fitted
     with decreasing tolerance, then shrunk by its significance, so that equivalent
-    exposures do not change. The factors are known every 4 pixels.
+    exposures do not change. The factors are known every 4 pixels. They are ``fine``
+    if ``bad`` tells the hits.
     """
     if not height.any():
         return
@@ -52,18 +56,19 @@ def match_along(axis, difference, height, variance, bad=None):
     planes = difference, height, variance, bad
     if axis == 1:
         planes = [plane if plane is None else plane.T for plane in planes]
-    part = _matched_part(*planes)
+    part = _matched_part(*planes, fine)
     difference -= part.T if axis == 1 else part
 
 
-def _matched_part(difference, height, variance, bad):
+def _matched_part(difference, height, variance, bad, fine):
     """Return the multiple of the structure along columns that is to be subtracted."""
+    steps, slope = _FINE if fine else _COARSE
     usable = None if bad is None or not bad.any() else ~bad
     # Arrays are used again: new ones would take as long as the arithmetic.
     square, tolerance, weight = np.square(height), *map(np.empty_like, [height] * 2)
     left, blocks = _empty_blocks(square)
     left[:] = difference
-    for q in _ANNEALING:
+    for q in steps:
         np.multiply(square, np.float32(q**2), out=tolerance)
         tolerance += variance
         weights(left, tolerance, usable, out=weight)
@@ -74,13 +79,14 @@ def _matched_part(difference, height, variance, bad):
         factor = _sums(weight)
         factor /= norm
         np.clip(factor, *map(np.float32, _RANGE), out=factor)
-        if q > _ANNEALING[-1]:
+        if q > steps[-1]:
             _interpolate(factor, blocks)
             left *= height
             np.subtract(difference, left, out=left)
     norm *= np.square(factor)
     with np.errstate(divide="ignore"):
-        factor *= np.maximum(1 - np.float32(_SIGNIFICANT) / norm, 0)
+        share = np.float32(slope) * (1 - np.float32(_SIGNIFICANT) / norm)
+    factor *= np.clip(share, 0, 1, out=share)
     _interpolate(factor, blocks)
     left *= height
     return left
@@ -178,7 +184,7 @@ class Limited:
         matched.ravel()[self.places] = self.values
 
 
-def match(frames, scene, fits, *, strips=None):
+def match(frames, scene, fits, *, strips=None, fine=False):
     """
     Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
@@ -186,6 +192,7 @@ def match(frames, scene, fits, *, strips=None):
     there. The dispersion is measured without this limit. Bad and low pixels do not
     change; saturated ones do, which may be flagged. There are strips if the frames
     whose pixels tell them are given: hits on bright structure would bend their own.
+    They are ``fine`` if these frames ignore the hits.
     """
     differences = empty(frames.data.shape)
 
@@ -197,7 +204,7 @@ def match(frames, scene, fits, *, strips=None):
             difference = _difference(frames, scene, i, part)
             difference -= correction
             if strips is not None:
-                _match_strips(difference, strips, scene, i, part, axis=1)
+                _match_strips(difference, strips, scene, i, part, axis=1, fine=fine)
             differences[i, rows] = difference[inside]
 
     in_threads(tiles_and_rows, fits.tiling.bands())
@@ -211,7 +218,7 @@ def match(frames, scene, fits, *, strips=None):
         for i in range(len(frames)):
             difference = blocks.cut(i, part)
             if strips is not None:
-                _match_strips(difference, strips, scene, i, wide, axis=0)
+                _match_strips(difference, strips, scene, i, wide, axis=0, fine=fine)
             difference = difference[inside]
             free[i] = reference + difference
             guarded = _guarded(difference, frames, scene, i, part)
@@ -280,11 +287,12 @@ def _difference(frames, scene, i, part):
     return frames.data[i][part] - scene.reference[part]
 
 
-def _match_strips(difference, frames, scene, i, part, *, axis):
+def _match_strips(difference, frames, scene, i, part, *, axis, fine):
     """Match exposure i along columns (axis 0) or rows, in place."""
     variance = match_variance(scene.reference[part], frames.noise.at(part), i)
     bad = None if frames.unused is None else frames.unused[i][part]
-    match_along(axis, difference, scene.structure.height[part], variance, bad)
+    height = scene.structure.height[part]
+    match_along(axis, difference, height, variance, bad, fine=fine)
 
 
 def _guarded(difference, frames, scene, i, part):

@@ -14,6 +14,7 @@ from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     cut_bands,
+    find_places,
     in_threads,
     pixels_of,
     place_type,
@@ -28,6 +29,7 @@ _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
 _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
 _FITS = 4
+_ROUNDS = 2  # more change nothing that noise does not hide
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
 _HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
 _BAND = 1 << 16  # pixels at once
@@ -95,9 +97,11 @@ def find_expected(frames, matched, masks):
     alone = (number == 1) & matched.fits.fitted.ravel()[place]
     off = place[alone], value[alone] - matched.reference.ravel()[place[alone]]
     release()
+    off = off[0], _solve(off, matched, masks)
     change, times, more = _by_kernels(off, matched, masks, places, alone[here])
     if len(masks) == 2:  # clean pixels have the noise of kernels, too
         mismatch = np.maximum(mismatch - more, 0)
+    mismatch = np.maximum(mismatch, _beyond_edges(matched, place)[here])
     sigmas = np.sqrt(variance[here] * times**2 + more + mismatch)
     return Expected(places, value[here] + correction + change, sigmas)
 
@@ -111,37 +115,78 @@ def _by_kernels(off, matched, masks, places, alone):
     flat places and values of the difference. What makes it sharper makes its noise
     larger.
     """
-    frames, fits = matched.frames, matched.fits
+    fits, n = matched.fits, len(masks)
     change = np.zeros((3, len(alone)), dtype=np.float32)
     change[1] = 1
     found = np.flatnonzero(alone)
-    for part, taps, first in in_turn(_in_bands(found, off, matched, places[1])):
+    for part, around, known in in_turn(_around(found, off, matched, places[1:])):
         i, y, x = (axis[part] for axis in places)
-        usable = ~masks[:, y, x]
-        if frames.unused is not None:
-            usable &= ~frames.unused[:, y, x]
-        kernels = fits.at(i, y, x) - fits.at(usable.argmax(axis=0), y, x)
-        middle = kernels[:, kernels.shape[1] // 2]
-        change[0, part] = np.einsum("mt,tm->m", kernels, taps.at((y - first, x))[:-1])
-        change[1, part] += middle
-        change[2, part] = np.square(kernels).sum(axis=1) - np.square(middle)
-        noise = frames.noise.at((y, x)).mean_variance(matched.level[y, x])
-        change[2, part] *= noise / len(masks)
+        clean = fits.at(_clean(matched, masks, y, x), y, x)
+        kernels = fits.at(i, y, x) - clean
+        middle = np.s_[:, kernels.shape[1] // 2]
+        change[0, part] = np.einsum("mt,tm->m", kernels, around)
+        change[1, part] += kernels[middle] / (1 + clean[middle])
+        kernels[middle] = 0
+        noise = matched.frames.noise.at((y, x)).mean_variance(matched.level[y, x])
+        # Beside it the reference is the mean of all, or that of one exposure, too.
+        shares = known * (1 - 1 / n) + 1 / n
+        change[2, part] = noise * np.einsum("mt,tm->m", np.square(kernels), shares)
     return change
 
 
-def _in_bands(found, off, matched, y):
-    """Yield some of the indices found, of rows y, `Taps` around and their first row."""
+def _solve(off, matched, masks):
+    """Return values (m,) of ``off`` for references that their own kernels see."""
+    places, first = off
+    y, x = np.divmod(places, matched.extra.shape[1])
+    values, every = first, np.arange(len(places))
+    for _ in range(_ROUNDS):
+        seen = np.zeros_like(first)
+        around = _around(every, (places, values), matched, (y, x))
+        for part, taps, _ in in_turn(around):
+            here = y[part], x[part]
+            kernels = matched.fits.at(_clean(matched, masks, *here), *here)
+            seen[part] = np.einsum("mt,tm->m", kernels, taps)
+        values = first - seen
+    return values
+
+
+def _clean(matched, masks, y, x):
+    """Return the first exposure (m,) that is clean at places."""
+    usable = ~masks[:, y, x]
+    if matched.frames.unused is not None:
+        usable &= ~matched.frames.unused[:, y, x]
+    return usable.argmax(axis=0)
+
+
+def _beyond_edges(matched, place):
+    """Return the variance at flat places (m,) of structure that is cut by an edge."""
+    y, x, variance = matched.fits.beyond_edges(matched.profile)
+    if not len(y):
+        return np.zeros(len(place), dtype=np.float32)
+    index, inside = find_places(y * matched.extra.shape[1] + x, place)
+    return np.where(inside, variance[index], np.float32(0))
+
+
+def _around(found, off, matched, places):
+    """
+    Yield some of the indices found, and what taps see around their places, (taps, m).
+
+    It is the values of ``off`` at its places, 0 elsewhere, and whether there is one.
+    """
     (ny, nx), half = matched.extra.shape, matched.fits.taps.half
+    y, x = places
     for rows in bands_in_cache((ny, nx)) if len(found) else ():
         wide, _ = with_halo(rows, half, ny)
         here = slice(*np.searchsorted(off[0], (wide.start * nx, wide.stop * nx)))
-        image = np.zeros((wide.stop - wide.start, nx), dtype=np.float32)
-        image.ravel()[off[0][here] - wide.start * nx] = off[1][here]
-        taps = Taps.of_image(image, half)
+        images = np.zeros((2, wide.stop - wide.start, nx), dtype=np.float32)
+        planes = images.reshape(2, -1)
+        index = off[0][here] - wide.start * nx
+        planes[0, index], planes[1, index] = off[1][here], 1
+        taps = [Taps.of_image(image, half) for image in images]
         inside = found[(y[found] >= rows.start) & (y[found] < rows.stop)]
         for start in range(0, len(inside), _AT_ONCE):
-            yield inside[start : start + _AT_ONCE], taps, wide.start
+            part = inside[start : start + _AT_ONCE]
+            yield part, *(t.at((y[part] - wide.start, x[part]))[:-1] for t in taps)
 
 
 def _over_dispersion(free, matched, masks, here):

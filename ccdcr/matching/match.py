@@ -293,8 +293,8 @@ def match_exposures(frames, options, known=None, advance=None):
             fits = fit_kernels(frames, scene, fits, wholes=record.kernels)
             record.kernels = fits.wholes
             scene.structure = replace(scene.structure, profile=fits.taps.middle)
-        told = options.choose(frames if hits is None else frames.ignoring(hits))
-        data, after, limited = match(frames, scene, fits, strips=told)
+        told = options.choose(_without_hits(frames, hits, scene))
+        data, after, limited = match(frames, scene, fits, strips=told, fine=k > 0)
         hits = told = None
         extra = _extra_variance(record.mismatch(after), scene, frames.noise)
         if k == options.passes - 1:
@@ -328,6 +328,18 @@ def match_exposures(frames, options, known=None, advance=None):
     )
 
 
+def _without_hits(frames, hits, scene):
+    """
+    Return frames that ignore hits (or None), and pixels that most exposures are hit in.
+
+    The hits change in place.
+    """
+    if hits is None:
+        return frames
+    # There the reference is of few exposures, which would be matched to themselves.
+    return frames.ignoring(np.logical_or(hits, scene.hit, out=hits))
+
+
 def match_masked(frames, masks, options):
     """Return exposures `Matched` with given masks (n, ny, nx), free of limits."""
     tiling = Tiling.from_tile(frames.shape, options.tile)
@@ -339,7 +351,8 @@ def match_masked(frames, masks, options):
         fits = fit_tiles(fitted, scene, tiling)
         if k == options.passes - 1:
             fits = fit_kernels(fitted, scene, fits)
-        data, after, limited = match(fitted, scene, fits, strips=options.choose(fitted))
+        told = options.choose(_without_hits(frames, masks.copy(), scene))
+        data, after, limited = match(fitted, scene, fits, strips=told, fine=k > 0)
         current = frames.replace(data)
     level = SmoothLevel(scene, frames.noise)
     extra = _extra_variance(after, scene, frames.noise)
