@@ -140,8 +140,9 @@ class Scene:
     Clean reference (ny, nx) of the exposures and its `Structure`.
 
     ``hit`` are pixels hit in a majority of the exposures (in any of two), dilated;
-    ``flagged`` are those with any hit in 3 x 3 pixels, ``fitted`` (or None) those that
-    kernels are applied to.
+    ``flagged`` are those with any hit in 3 x 3 pixels, ``alone`` those where one of two
+    exposures is the reference, to which it has no difference (None of more), ``fitted``
+    (or None) those that kernels are applied to.
     """
 
     def __init__(self, reference, structure, masks, fitted=None):
@@ -152,6 +153,7 @@ class Scene:
         n = len(masks)
         # Of two exposures any hit puts one far below the other.
         self.hit = keep(dilate(number >= (1 if n == 2 else majority(n)), 2))
+        self.alone = keep(number > 0) if n == 2 else None
         self.flagged = keep(running(np.maximum, number > 0, 3))
 
 

@@ -530,11 +530,10 @@ class _Fit:
         """Return difference, variance and use of each exposure."""
         frames, scene = self.frames, self.scene
         m, noise = scene.reference[rows], frames.noise.at(rows)
-        clear = ~scene.flagged[rows]
-        # Where one of two is flagged the reference is the other, without differences.
-        if len(frames) > 2:
-            clear |= level > _STRONG * noise.mean_variance(m)
+        clear = ~scene.flagged[rows] | (level > _STRONG * noise.mean_variance(m))
         clear &= self.fitted[rows]
+        if scene.alone is not None:
+            clear &= ~scene.alone[rows]
         planes = []
         for i, coefficients in enumerate(self.fits.coefficients):
             difference = frames.data[i, rows] - m
