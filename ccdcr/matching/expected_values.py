@@ -14,6 +14,7 @@ from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     cut_bands,
+    dilate,
     find_places,
     in_threads,
     pixels_of,
@@ -28,7 +29,7 @@ _STRONG = np.float32(256)  # squared sigmas of structure that tells mismatch
 _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
 _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
-_FITS = 4
+_FITS, _BESIDE = 4, 4  # and pixels
 _ROUNDS = 2  # more change nothing that noise does not hide
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
 _HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
@@ -247,7 +248,8 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
 
     step = max(matched.extra.size // _ENOUGH, 1)
     rows = np.s_[::step]
-    clean = ~masks[:, rows].any(axis=0) & is_clear(rows)
+    # Pixels that are hit in both are not known, but beside those that are.
+    clean = ~dilate(masks.any(axis=0), _BESIDE)[rows] & is_clear(rows)
     if frames.unused is not None:
         clean &= ~frames.unused[:, rows].any(axis=0)
     y, x = pixels_of(clean)
