@@ -8,7 +8,7 @@ from astropy.nddata import CCDData
 from scipy import ndimage
 
 from ccdcr import CRCombiner, CRMaskSet, add_expected, detect_cosmic_rays
-from ccdcr.simulation import simulate_exposures
+from ccdcr.simulation import evaluate, simulate_exposures
 
 KNOWN = {"gain": 1.0, "readnoise": 3.0}
 FLUX = {"flux": (0.8, 1.0, 1.2), "background": (0, 10, 20)}
@@ -102,6 +102,30 @@ class TestValues:
         bright = sim.expected.mean(axis=0) > 2000
         assert bright.any()
         assert not (masks.crmasks & ~sim.hits(1) & bright).any()
+
+    @pytest.mark.parametrize(
+        ("scene", "seed", "differ", "brightest", "most"),
+        [
+            # A track over the wing of a star would be matched to itself.
+            ("stars", 12004, {"seeing": (2.25, 2.75)}, 0.01, (3.3, 1.3)),
+            # Lines vary on their own, by less than what mismatch would hide.
+            ("fibres", 12001, {"sky_lines": (1.06, 0.94)}, 0.01, (1.45, 1.3)),
+            # Structure that is hit in both is no mismatch.
+            ("longslit", 13003, {}, 0.05, (1.45, 1.1)),
+        ],
+    )
+    def test_bright_of_two(self, scene, seed, differ, brightest, most):
+        """Means of two exposures are right where structure is bright, as they claim."""
+        sim = simulate_exposures(
+            (300, 300), n_exposures=2, scene=scene, cr_rate=1.0, seed=seed, **differ
+        )
+        masks = detect_cosmic_rays(sim.exposures, **KNOWN)
+        means = {"mean": CRCombiner(sim.exposures, masks).meancr_combine()}
+        found = evaluate(masks, means, sim).masked
+        row = found[found["brightest"] == brightest][0]
+        error, pull = most
+        assert row["error"] < error
+        assert 2 - pull < row["pull"] < pull
 
     def test_bias_and_exposure_times(self):
         """Values are in the unit of the exposures, with bias and at their own flux."""
