@@ -120,7 +120,7 @@ def _by_kernels(off, matched, masks, places, alone):
     change = np.zeros((3, len(alone)), dtype=np.float32)
     change[1] = 1
     found = np.flatnonzero(alone)
-    for part, around, known in in_turn(_around(found, off, matched, places[1:])):
+    for part, around in in_turn(_around(found, off, matched, places[1:])):
         i, y, x = (axis[part] for axis in places)
         clean = fits.at(_clean(matched, masks, y, x), y, x)
         kernels = fits.at(i, y, x) - clean
@@ -130,7 +130,7 @@ def _by_kernels(off, matched, masks, places, alone):
         kernels[middle] = 0
         noise = matched.frames.noise.at((y, x)).mean_variance(matched.level[y, x])
         # Beside it the reference is the mean of all, or that of one exposure, too.
-        shares = known * (1 - 1 / n) + 1 / n
+        shares = np.where(around != 0, np.float32(1), np.float32(1 / n))
         change[2, part] = noise * np.einsum("mt,tm->m", np.square(kernels), shares)
     return change
 
@@ -143,7 +143,7 @@ def _solve(off, matched, masks):
     for _ in range(_ROUNDS):
         seen = np.zeros_like(first)
         around = _around(every, (places, values), matched, (y, x))
-        for part, taps, _ in in_turn(around):
+        for part, taps in in_turn(around):
             here = y[part], x[part]
             kernels = matched.fits.at(_clean(matched, masks, *here), *here)
             seen[part] = np.einsum("mt,tm->m", kernels, taps)
@@ -172,22 +172,20 @@ def _around(found, off, matched, places):
     """
     Yield some of the indices found, and what taps see around their places, (taps, m).
 
-    It is the values of ``off`` at its places, 0 elsewhere, and whether there is one.
+    It is the values of ``off`` at its places, 0 elsewhere.
     """
     (ny, nx), half = matched.extra.shape, matched.fits.taps.half
     y, x = places
     for rows in bands_in_cache((ny, nx)) if len(found) else ():
         wide, _ = with_halo(rows, half, ny)
         here = slice(*np.searchsorted(off[0], (wide.start * nx, wide.stop * nx)))
-        images = np.zeros((2, wide.stop - wide.start, nx), dtype=np.float32)
-        planes = images.reshape(2, -1)
-        index = off[0][here] - wide.start * nx
-        planes[0, index], planes[1, index] = off[1][here], 1
-        taps = [Taps.of_image(image, half) for image in images]
+        image = np.zeros((wide.stop - wide.start, nx), dtype=np.float32)
+        image.ravel()[off[0][here] - wide.start * nx] = off[1][here]
+        taps = Taps.of_image(image, half)
         inside = found[(y[found] >= rows.start) & (y[found] < rows.stop)]
         for start in range(0, len(inside), _AT_ONCE):
             part = inside[start : start + _AT_ONCE]
-            yield part, *(t.at((y[part] - wide.start, x[part]))[:-1] for t in taps)
+            yield part, taps.at((y[part] - wide.start, x[part]))[:-1]
 
 
 def _over_dispersion(free, matched, masks, here):
