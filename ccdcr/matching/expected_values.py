@@ -2,7 +2,6 @@
 """Values that flagged pixels would have without their hits."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy.optimize import nnls
@@ -85,6 +84,7 @@ def find_expected(frames, matched, masks):
     )
     here = np.concatenate(found)
     places = exposure, *np.divmod(place[here], nx)
+    beyond = _beyond_edges(matched, place)[here]
     shares = _mismatch_shares(free, matched, masks)
     mismatch = _over_dispersion(free, matched, masks, places[1:])
     mismatch *= np.maximum(2 / number[here], 1)
@@ -102,7 +102,7 @@ def find_expected(frames, matched, masks):
     change, times, more = _by_kernels(off, matched, masks, places, alone[here])
     if len(masks) == 2:  # clean pixels have the noise of kernels, too
         mismatch = np.maximum(mismatch - more, 0)
-    mismatch = np.maximum(mismatch, _beyond_edges(matched, place)[here])
+    mismatch = np.maximum(mismatch, beyond)
     sigmas = np.sqrt(variance[here] * times**2 + more + mismatch)
     return Expected(places, value[here] + correction + change, sigmas)
 
@@ -214,14 +214,18 @@ def _over_dispersion(free, matched, masks, here):
     sure = np.where((excess > _SURE * error) & (levels > EDGES[1]), excess, 0)
     # The mean of what it may be, which is not negative.
     mean = error * np.exp(norm.logpdf(excess / error) - norm.logcdf(excess / error))
-    variance, level = in_parts(partial(_levels, matched), here)
-    strength, rest = (
-        np.interp(np.log(level), np.log(levels), values)
-        for values in (np.sqrt(sure) / levels, excess + mean - sure)
-    )
-    extra = (np.square(strength * level) + rest) * variance
-    # Higher levels have too few pixels to tell.
-    return np.where(level > levels[-1], np.maximum(extra, matched.extra[here]), extra)
+    factors = np.sqrt(sure) / levels, excess + mean - sure
+
+    def extra(places):
+        variance, level = _levels(matched, places)
+        told = (np.interp(np.log(level), np.log(levels), k) for k in factors)
+        strength, rest = told
+        found = (np.square(strength * level) + rest) * variance
+        # Higher levels have too few pixels to tell.
+        higher = np.maximum(found, matched.extra[places])
+        return np.where(level > levels[-1], higher, found)
+
+    return in_parts(extra, here)
 
 
 def _mismatch_of_two(mismatch, free, matched, masks, here):
