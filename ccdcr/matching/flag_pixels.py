@@ -18,7 +18,6 @@ from ccdcr.utils.neighbours import (
     cut_bands,
     find_places,
     in_seeded_groups,
-    in_threads,
     pixels_of,
     place_type,
     with_halo,
@@ -114,12 +113,10 @@ class Outliers:
     def grown(self, high, limits):
         """Return the masks (n, ny, nx) grown from seeds above a limit."""
         masks = zeros((len(self), *self.shape), bool)
-
-        def work(i):
-            found = grow(self.places[i], self.values[i], self.shape, high, limits)
-            masks[i].ravel()[found] = True
-
-        in_threads(work, range(len(self)))
+        for place, z, mask in in_turn(
+            zip(self.places, self.values, masks, strict=True)
+        ):
+            mask.ravel()[grow(place, z, self.shape, high, limits)] = True
         return masks
 
 
