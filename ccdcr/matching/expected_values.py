@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.optimize import nnls
 from scipy.stats import norm
 
@@ -13,7 +14,6 @@ from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import (
     bands_in_cache,
     cut_bands,
-    dilate,
     find_places,
     in_threads,
     pixels_of,
@@ -28,8 +28,8 @@ _STRONG = np.float32(256)  # squared sigmas of structure that tells mismatch
 _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
 _CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
-_FITS, _BESIDE = 4, 4  # and pixels
-_ROUNDS = 2  # more change nothing that noise does not hide
+_FITS, _ROUNDS = 4, 2  # more rounds change less than noise
+_BESIDE = 4  # pixels
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
 _HIDDEN, _FITTED = np.float32(1.3), np.float32(0.03)
 _BAND = 1 << 16  # pixels at once
@@ -250,8 +250,7 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
 
     step = max(matched.extra.size // _ENOUGH, 1)
     rows = np.s_[::step]
-    # Pixels that are hit in both are not known, but beside those that are.
-    clean = ~dilate(masks.any(axis=0), _BESIDE)[rows] & is_clear(rows)
+    clean = ~_near_hits(masks, step) & is_clear(rows)
     if frames.unused is not None:
         clean &= ~frames.unused[:, rows].any(axis=0)
     y, x = pixels_of(clean)
@@ -269,6 +268,19 @@ def _mismatch_of_two(mismatch, free, matched, masks, here):
     factors[0] += _FITTED
     told = factors @ in_parts(terms, here)
     return np.where(in_parts(is_clear, here), told, mismatch)
+
+
+def _near_hits(masks, step):
+    """
+    Return the pixels of every ``step``-th row that have hits of any exposure near.
+
+    There may be pixels that are hit in both and not known.
+    """
+    rows = np.arange(0, masks.shape[1], step)
+    near = np.zeros((len(rows), masks.shape[2]), dtype=bool)
+    for shift in range(-_BESIDE, _BESIDE + 1):
+        near |= masks[:, np.clip(rows + shift, 0, masks.shape[1] - 1)].any(axis=0)
+    return ndimage.binary_dilation(near, np.ones((1, 2 * _BESIDE + 1)))
 
 
 def _squared_shape(profile, places):

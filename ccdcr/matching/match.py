@@ -43,7 +43,7 @@ from ccdcr.utils.neighbours import (
     running,
 )
 from ccdcr.utils.planes import fill_from_nearest
-from ccdcr.utils.scratch import empty, keep
+from ccdcr.utils.scratch import empty, in_turn, keep
 
 __all__ = [
     "Decision",
@@ -337,7 +337,9 @@ def _without_hits(frames, hits, scene):
     if hits is None:
         return frames
     # There the reference is of few exposures, which would be matched to themselves.
-    return frames.ignoring(np.logical_or(hits, scene.hit, out=hits))
+    for mask in in_turn(hits):
+        np.logical_or(mask, scene.hit, out=mask)
+    return frames.ignoring(hits)
 
 
 def match_masked(frames, masks, options):
