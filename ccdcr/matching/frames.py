@@ -276,12 +276,14 @@ def _find_curve(base, own, clean, bands):
     step = max(number // _CURVE_SAMPLE, 1)
     base, own = thinned([base, own], clean, in_turn(bands), step)
     x, ratio = np.log(base), own / base
-    if x.size < _CURVE_LEAST:
-        return [0.0], [float(np.median(ratio)) if x.size else 1.0]
+    if not x.size:
+        return [0.0], [1.0]
     low, high = np.quantile(x, (0.001, 0.999))
     place = (x - low) * (_CURVE_BINS / max(high - low, _TINY))
     place = np.clip(place, 0, _CURVE_BINS - 1).astype(int)
     few = np.bincount(place, minlength=_CURVE_BINS) < _CURVE_LEAST
+    if few.all():
+        return [0.0], [float(np.median(ratio))]
     found = [
         (float(np.median(x[here])), float(np.median(ratio[here])))
         for here in (place == k for k in np.flatnonzero(~few))

@@ -28,7 +28,7 @@ from ccdcr.utils.neighbours import (
 from ccdcr.utils.scratch import empty, in_turn
 from ccdcr.utils.stacks import multiply
 
-__all__ = ["KernelFits", "Taps", "find_fitted", "fit_kernels"]
+__all__ = ["KernelFits", "Taps", "are_told", "find_fitted", "fit_kernels"]
 
 _HALF = 2  # pixels on each side of the middle of a kernel
 _THRESHOLD, _GROW = np.float32(5.0), 2  # sigmas of structure, and pixels around
@@ -54,6 +54,7 @@ _AT_ONCE = 256  # pixels
 _BEYOND = np.float32(4)  # squared error of what is outside, of its last change
 _CONSTANT = 1e-6  # prior of the constant, 1 / variance
 _STRONG = np.float32(256.0)  # squared sigmas of structure that hits do not leave
+_MOST_ALONE = 0.7  # of the squared structure of a tile
 
 
 @dataclass(frozen=True)
@@ -308,6 +309,28 @@ def _part(place, tiling, axis, first):
     """Return how far places are from the centre of a tile to the next, 0 to 1."""
     part = (place + 0.5) / tiling.size[axis] - 0.5 - first
     return np.clip(part, 0, 1).astype(np.float32)
+
+
+def are_told(frames, scene, tiling):
+    """
+    Return whether pixels that are clean in both of two exposures tell kernels.
+
+    They do in most of the tiles that have strong structure.
+    """
+
+    def work(rows):
+        level = scene.structure.square(rows)
+        level = level / frames.noise.at(rows).mean_variance(scene.reference[rows])
+        level *= level > _STRONG
+        total, alone = (
+            tiling.cut(plane).sum(axis=1)
+            for plane in (level, level * scene.alone[rows])
+        )
+        few = alone > _MOST_ALONE * total
+        return np.count_nonzero(few), np.count_nonzero(total)
+
+    few, number = np.sum(in_threads(work, tiling.bands()), axis=0)
+    return 2 * few < number
 
 
 def fit_kernels(frames, scene, fits, *, wholes=None):

@@ -28,7 +28,7 @@ from ccdcr.matching.flag_pixels import (
     next_masks,
 )
 from ccdcr.matching.frames import find_structure
-from ccdcr.matching.kernels import find_fitted, fit_kernels
+from ccdcr.matching.kernels import are_told, find_fitted, fit_kernels
 from ccdcr.matching.low_values import find_low_values
 from ccdcr.matching.match_tiles import Tiling, fit_tiles
 from ccdcr.matching.mismatch import noise_levels, sampled_rows
@@ -157,6 +157,7 @@ class Known:
     the `LowPriors` of each search or None. ``kernels`` (n, k) are those of the whole
     image. ``leak`` is None before it is measured. ``curves`` are those of the noise and
     ``differ`` whether cores of structure were flagged, each time that it was measured.
+    ``told`` is whether pixels that are clean in both of two exposures tell kernels.
     """
 
     tile: tuple
@@ -167,6 +168,7 @@ class Known:
     leak: float | None = None
     curves: tuple = ()
     differ: tuple = ()
+    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,7 @@ def match_exposures(frames, options, known=None, advance=None):
         fits = fit_tiles(frames, scene, tiling, mean=record.term(k))
         record.terms.append(fits.mean)
         if k == options.passes - 1:
+            scene.alone = record.alone(frames, scene, tiling)
             fits = fit_kernels(frames, scene, fits, wholes=record.kernels)
             record.kernels = fits.wholes
             scene.structure = replace(scene.structure, profile=fits.taps.middle)
@@ -352,6 +355,7 @@ def match_masked(frames, masks, options):
         scene = _scene(current, masks, mean=k > 0)
         fits = fit_tiles(fitted, scene, tiling)
         if k == options.passes - 1:
+            scene.alone = _Record(None).alone(fitted, scene, tiling)
             fits = fit_kernels(fitted, scene, fits)
         told = options.choose(_without_hits(frames, masks.copy(), scene))
         data, after, limited = match(fitted, scene, fits, strips=told, fine=k > 0)
@@ -382,6 +386,7 @@ class _Record:
         self.terms, self.dispersions, self.lows, self.curves = [], [], [], []
         self.differ = []
         self.kernels = known and known.kernels
+        self.told = known is not None and known.told
 
     def measured(self, frames, masks):
         """Return frames whose noise is that of the exposures clean by masks."""
@@ -398,6 +403,12 @@ class _Record:
             differ = self._known.differ[len(self.differ)]
         self.differ.append(differ)
         return differ
+
+    def alone(self, frames, scene, tiling):
+        """Return pixels (ny, nx) of one exposure alone, if kernels leave them out."""
+        if self._known is None:
+            self.told = scene.alone is not None and are_told(frames, scene, tiling)
+        return scene.alone if self.told else None
 
     def term(self, k):
         """Return the terms of tiles without structure in pass k, None if not known."""
@@ -426,7 +437,7 @@ class _Record:
         leak = None if self._known is None else self._known.leak
         lists = self.terms, self.dispersions, self.lows, self.curves, self.differ
         *first, curves, differ = map(tuple, lists)
-        return Known(tile, *first, self.kernels, leak, curves, differ)
+        return Known(tile, *first, self.kernels, leak, curves, differ, self.told)
 
 
 _LEFT = np.float32(0.3)  # of the level of structure: what the five terms may leave

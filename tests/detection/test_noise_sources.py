@@ -418,6 +418,19 @@ class TestUncertainty:
         assert z[:50][clean[:50]].std() == pytest.approx(1, abs=0.05)
         assert abs(z[:, 150:][clean[:, 150:]].mean()) < 0.1
 
+    def test_small(self):
+        """Few pixels have uncertainties that depend on the signal."""
+        sim = simulate_exposures(
+            (20, 20), n_exposures=2, scene="stars", seed=0, cr_rate=5.0
+        )
+        rng = np.random.default_rng(0)
+        for ccd in sim.exposures:
+            ccd.mask = rng.random((20, 20)) < 0.2
+            ccd.uncertainty = StdDevUncertainty(np.sqrt(np.clip(ccd.data, 0, None) + 9))
+        masks = detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=3.0)
+        found = (masks.crmasks & sim.hits(50)).sum()
+        assert found > 0.7 * (sim.hits(50) & [~ccd.mask for ccd in sim.exposures]).sum()
+
     def test_nothing_at_all(self):
         """An uncertainty of 0 everywhere is a mistake."""
         case = Reduced()

@@ -11,7 +11,7 @@ from ccdcr import detect_cosmic_rays
 from ccdcr.matching.clean_reference import mean_reference
 from ccdcr.matching.correct import Scene
 from ccdcr.matching.frames import Frames, Noise, find_structure
-from ccdcr.matching.kernels import KernelFits, Taps, fit_kernels
+from ccdcr.matching.kernels import KernelFits, Taps, are_told, fit_kernels
 from ccdcr.matching.match_tiles import TileFits, Tiling, fit_tiles, make_terms
 
 GAIN, READNOISE = 1.4, 4.74
@@ -169,6 +169,23 @@ def test_bright_trace(n, ratio, level):
     masks = detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE, ma_satlevel=level)
     y, x = np.indices(masks.shape)
     assert not masks.crmasks[:, np.abs(y - 50 - 0.007 * x) < 8].any()
+
+
+@pytest.mark.parametrize(("number", "hit", "told"), [(1, 1, False), (3, 1, True)])
+def test_told(number, hit, told):
+    """Hits in the core of the only star leave nothing that tells kernels of two."""
+    y, x = np.indices(SHAPE)
+    columns = 30 + 60 * np.arange(number)
+    image = np.full(SHAPE, 100, dtype=np.float32)
+    for x0 in columns:
+        image += 2e4 * np.exp(-((y - 50) ** 2 + (x - x0) ** 2) / 4.5)
+    masks = np.zeros((2, *SHAPE), dtype=bool)
+    for x0 in columns[:hit]:
+        masks[0, 47:54, x0 - 3 : x0 + 4] = True
+    noise = Noise.from_detector(2, 1.0, 3.0)
+    scene = Scene(image, find_structure(image, noise), masks)
+    frames = Frames.from_arrays(np.stack([image, image]), noise)
+    assert are_told(frames, scene, Tiling.from_tile(SHAPE, 60)) == told
 
 
 def test_beyond_edges():
