@@ -116,8 +116,8 @@ def detect_cosmic_rays(
         addition to the interpreter with its packages, to arrays of the caller and to
         the masks. Files are read in bands, and what does not fit is kept in temporary
         files; the result does not depend on the limit. Only ``crmethod="matched"``
-        works in bands, from about 11 bytes per pixel of one exposure on. Default is no
-        limit.
+        works in bands, from about 11 bytes per pixel of one exposure, and 5 MB for each
+        exposure, on. Default is no limit.
     progress_bar : callable, optional
         Function that wraps an iterable, such as ``tqdm`` or
         `~astropy.utils.console.ProgressBar`: the names of the stages, or of the images
