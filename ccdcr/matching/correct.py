@@ -153,8 +153,9 @@ class Scene:
         n = len(masks)
         # Of two exposures any hit puts one far below the other.
         self.hit = keep(dilate(number >= (1 if n == 2 else majority(n)), 2))
-        self.alone = keep(number > 0) if n == 2 else None
-        self.flagged = keep(running(np.maximum, number > 0, 3))
+        some = number > 0
+        self.alone = keep(some) if n == 2 else None
+        self.flagged = keep(running(np.maximum, some, 3))
 
 
 @dataclass(frozen=True)

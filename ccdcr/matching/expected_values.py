@@ -98,7 +98,7 @@ def find_expected(frames, matched, masks):
     alone = (number == 1) & matched.fits.fitted.ravel()[place]
     off = place[alone], value[alone] - matched.reference.ravel()[place[alone]]
     release()
-    off = off[0], _solve(off, matched, masks)
+    off = off[0], _settle(off, matched, masks)
     change, times, more = _by_kernels(off, matched, masks, places, alone[here])
     if len(masks) == 2:  # clean pixels have the noise of kernels, too
         mismatch = np.maximum(mismatch - more, 0)
@@ -120,9 +120,9 @@ def _by_kernels(off, matched, masks, places, alone):
     change = np.zeros((3, len(alone)), dtype=np.float32)
     change[1] = 1
     found = np.flatnonzero(alone)
-    for part, around in in_turn(_around(found, off, matched, places[1:])):
+    for part, around in in_turn(_taps_around(found, off, matched, places[1:])):
         i, y, x = (axis[part] for axis in places)
-        clean = fits.at(_clean(matched, masks, y, x), y, x)
+        clean = fits.at(_first_clean(matched, masks, y, x), y, x)
         kernels = fits.at(i, y, x) - clean
         middle = np.s_[:, kernels.shape[1] // 2]
         change[0, part] = np.einsum("mt,tm->m", kernels, around)
@@ -135,23 +135,23 @@ def _by_kernels(off, matched, masks, places, alone):
     return change
 
 
-def _solve(off, matched, masks):
+def _settle(off, matched, masks):
     """Return values (m,) of ``off`` for references that their own kernels see."""
     places, first = off
     y, x = np.divmod(places, matched.extra.shape[1])
     values, every = first, np.arange(len(places))
     for _ in range(_ROUNDS):
         seen = np.zeros_like(first)
-        around = _around(every, (places, values), matched, (y, x))
+        around = _taps_around(every, (places, values), matched, (y, x))
         for part, taps in in_turn(around):
             here = y[part], x[part]
-            kernels = matched.fits.at(_clean(matched, masks, *here), *here)
+            kernels = matched.fits.at(_first_clean(matched, masks, *here), *here)
             seen[part] = np.einsum("mt,tm->m", kernels, taps)
         values = first - seen
     return values
 
 
-def _clean(matched, masks, y, x):
+def _first_clean(matched, masks, y, x):
     """Return the first exposure (m,) that is clean at places."""
     usable = ~masks[:, y, x]
     if matched.frames.unused is not None:
@@ -168,7 +168,7 @@ def _beyond_edges(matched, place):
     return np.where(inside, variance[index], np.float32(0))
 
 
-def _around(found, off, matched, places):
+def _taps_around(found, off, matched, places):
     """
     Yield some of the indices found, and what taps see around their places, (taps, m).
 
@@ -218,8 +218,7 @@ def _over_dispersion(free, matched, masks, here):
 
     def extra(places):
         variance, level = _levels(matched, places)
-        told = (np.interp(np.log(level), np.log(levels), k) for k in factors)
-        strength, rest = told
+        strength, rest = (np.interp(np.log(level), np.log(levels), k) for k in factors)
         found = (np.square(strength * level) + rest) * variance
         # Higher levels have too few pixels to tell.
         higher = np.maximum(found, matched.extra[places])
