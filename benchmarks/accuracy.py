@@ -17,8 +17,9 @@ found where they are not, but have no efficiency. The real exposures have none, 
 and their counts are pixels. numina runs in its own Python.
 
 With ``--expected`` each row has the mean at masked pixels instead, with and without
-expected values: error, pull and signed difference to the same exposures without cosmic
-rays (see `ccdcr.simulation.Evaluation`), of all pixels and of the brightest 5% and 1%.
+expected values: error, pull, signed difference to the same exposures without cosmic
+rays, and the least possible error (see `ccdcr.simulation.Evaluation`), of all pixels
+and of the brightest 5% and 1%.
 """
 
 import argparse
@@ -46,8 +47,8 @@ SCENES = ("fibres", "stars", "longslit")
 CASES = ("eq", "flux", "shift", "see", "line", "all")
 METHODS = ("matched", "mm_lacosmic", "sigma_clip", "clip_extrema")
 COLUMNS = ("recall", "false", "own", "own false", "efficiency")
-MASKED = ("error", "pull", "difference")
-_POWERS = np.array([2.0, 2.0, 1.0])  # mean squares, but of the difference
+MASKED = ("error", "pull", "difference", "least")
+_POWERS = np.array([2.0, 2.0, 1.0, 2.0])  # mean squares, but of the difference
 KAST_DETECTOR, DARK_DETECTOR = (1.9, 3.8), (1.49, 12.6 * 1.49)
 
 NUMINA = """
@@ -209,7 +210,7 @@ def expected(scene, case, n, options):
         }
         for row in evaluate(masks, images, sim).masked:
             values = np.array([row[name] for name in MASKED]) ** _POWERS
-            total = sums.setdefault((row["image"], row["brightest"]), np.zeros(4))
+            total = sums.setdefault((row["image"], row["brightest"]), np.zeros(5))
             total += row["pixels"] * np.append(values, 1)
     for (image, part), (*total, pixels) in sums.items():
         values = (np.array(total) / pixels) ** (1 / _POWERS)

@@ -175,9 +175,10 @@ class Evaluation:
         brightest 5 % and 1 %. Columns: image, brightest (part of the pixels), pixels,
         error (RMS of the deviations from the mean of the exposures without noise, in
         units of the noise of the mean of exposures that were never hit), pull (RMS of
-        the deviations over the claimed uncertainty) and difference (median of the
+        the deviations over the claimed uncertainty), difference (median of the
         signed deviations from that mean of the same exposures without cosmic rays, in
-        units of its noise).
+        units of its noise) and least (the error that exact expected values would
+        have: the noise of the clean values alone).
     """
 
     masks: Table
@@ -294,8 +295,11 @@ def _judge_masked(crmasks, combined, truth):
     level = truth.expected.mean(axis=0)
     noise = np.sqrt((truth.noise**2).sum(axis=0)) / len(crmasks)
     data = np.stack([ccd.data for ccd in truth.exposures])
-    never_hit = (data - truth.cosmic_rays).mean(axis=0, dtype=float)
-    names = ("image", "brightest", "pixels", "error", "pull", "difference")
+    data = data - truth.cosmic_rays
+    never_hit = data.mean(axis=0, dtype=float)
+    number = np.maximum((~crmasks).sum(axis=0), 1)
+    left = np.where(crmasks, 0, data - truth.expected - truth.bias).sum(axis=0) / number
+    names = ("image", "brightest", "pixels", "error", "pull", "difference", "least")
     rows = []
     for name, image in combined.items():
         good = use if image.mask is None else use & ~image.mask
@@ -312,9 +316,10 @@ def _judge_masked(crmasks, combined, truth):
                 continue
             ratios = ((error / noise)[here], (error / sigma)[here])
             median = np.median((difference / noise)[here])
-            numbers = part, np.count_nonzero(here), *map(_rms, ratios), median
+            least = _rms((left / noise)[here])
+            numbers = part, np.count_nonzero(here), *map(_rms, ratios), median, least
             rows.append((name, *numbers))
-    kinds = ("U16", float, int, *[float] * 3)
+    kinds = ("U16", float, int, *[float] * 4)
     table = Table(rows=rows or None, names=names, dtype=None if rows else kinds)
     for name in names[3:]:
         table[name].info.format = ".3f"

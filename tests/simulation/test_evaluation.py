@@ -284,14 +284,14 @@ class TestMasked:
     """Combinations at masked pixels."""
 
     def test_by_hand(self):
-        """Errors in sigmas, pulls, and differences to the image never hit."""
+        """Errors and the least possible, pulls, differences to the image never hit."""
         rays = np.zeros((3, *SHAPE))
         rays[0, 2, 2:6] = 1000
         rays[1, 2, 5] = 30  # missed by its mask: this pixel says nothing of values
         crmasks = rays > 500
         crmasks[:, 7, 7] = True  # nowhere clean
         masks = CRMaskSet(crmasks.all(axis=0), crmasks.any(axis=0), crmasks)
-        truth = truth_of(rays, errors=(3, 0, 0))  # never hit: 1 too bright
+        truth = truth_of(rays, errors=(0, 3, 0))  # never hit: 1 too bright
         error = np.full(SHAPE, 99.0)
         error[2, 2:5] = 4, 7, 13
         image = image_of(error)
@@ -306,6 +306,7 @@ class TestMasked:
         assert_allclose(row["error"], rms / noise)
         assert_allclose(row["pull"], rms / 8)
         assert_allclose(row["difference"], 6 / noise)
+        assert_allclose(row["least"], 1.5 / noise)
 
     def test_brightest(self):
         """Only the brightest pixels count in their rows; nothing is NaN."""
