@@ -12,10 +12,12 @@ from ccdcr.matching.clean_reference import FEW, REACH, with_neighbours
 from ccdcr.matching.kernels import Taps
 from ccdcr.matching.mismatch import EDGES
 from ccdcr.utils.neighbours import (
+    FOUR,
     bands_in_cache,
     cut_bands,
     find_places,
     in_threads,
+    moved,
     pixels_of,
     place_type,
     with_halo,
@@ -284,11 +286,9 @@ def _near_hits(masks, step):
 
 def _squared_shape(profile, places):
     """Return squared height, slope and curvature (3, m) of structure at places."""
-    y, x = places
-    ny, nx = profile.shape
     middle, up, down, left, right = (
-        np.maximum(profile[np.clip(y + a, 0, ny - 1), np.clip(x + b, 0, nx - 1)], 0)
-        for a, b in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+        np.maximum(profile[moved(places, step, profile.shape)], 0)
+        for step in ((0, 0), *FOUR)
     )
     slope = (np.square(down - up) + np.square(right - left)) / 4
     curvature = up + down + left + right - 4 * middle

@@ -18,6 +18,7 @@ from ccdcr.utils.neighbours import (
     cut_bands,
     find_places,
     in_seeded_groups,
+    moved,
     pixels_of,
     place_type,
     with_halo,
@@ -285,11 +286,8 @@ def _alone_above(z, limits):
     """Return rows and columns (m,) of seeds (rows, nx) with no high pixel beside."""
     y, x = pixels_of((z > limits.high) & (z < limits.high + _DOUBTFUL))
     highest = np.full(len(y), -np.inf, dtype=z.dtype)
-    for dy, dx in EIGHT:
-        row, column = (
-            np.clip(k + d, 0, n - 1)
-            for k, d, n in zip((y, x), (dy, dx), z.shape, strict=True)
-        )
+    for step in EIGHT:
+        row, column = moved((y, x), step, z.shape)
         other = (row != y) | (column != x)
         highest = np.fmax(highest, np.where(other, z[row, column], -np.inf))
     alone = highest < _ALONE

@@ -21,6 +21,7 @@ from ccdcr.utils.neighbours import (
     bands_in_cache,
     dilate,
     in_threads,
+    moved,
     pixels_of,
     running,
     with_halo,
@@ -222,9 +223,9 @@ class KernelFits:
         edge[:] = self.fitted
         edge[half:-half, half:-half] = False
         y, x = pixels_of(edge)
-        steps = zip((y, x), _tap_places(half), profile.shape, strict=True)
-        nearest = (np.clip(k + d[:, np.newaxis], 0, n - 1) for k, d, n in steps)
-        change = self.taps.at((y, x))[:-1] - profile[tuple(nearest)]
+        steps = (step[:, np.newaxis] for step in _tap_places(half))
+        nearest = profile[moved((y, x), steps, profile.shape)]
+        change = self.taps.at((y, x))[:-1] - nearest
         square = np.zeros(len(y), dtype=np.float32)
         for i in range(len(self.kernels)):
             square += np.square(np.einsum("mt,tm->m", self.at(i, y, x), change))

@@ -9,7 +9,7 @@ from scipy import ndimage
 from ccdcr.matching.frames import Noise, structure_level
 from ccdcr.matching.mismatch import expected_quantile
 from ccdcr.utils import stacks as kernels
-from ccdcr.utils.neighbours import EIGHT, pixels_of
+from ccdcr.utils.neighbours import EIGHT, moved, pixels_of
 from ccdcr.utils.scratch import in_turn, release
 
 __all__ = ["USUAL_RATE", "LowPriors", "Sample", "cut_likelihoods", "measure_priors"]
@@ -287,10 +287,7 @@ def _log_prior(sample, mean, variance, astray):
 
 def box_places(pixels, shape):
     """Return rows and columns of 5 x 5 pixels, each (25, m), clipped to the image."""
-    return tuple(
-        np.clip(place + offsets[:, np.newaxis], 0, length - 1)
-        for place, offsets, length in zip(pixels, _BOX.T, shape, strict=True)
-    )
+    return moved(pixels, _BOX.T[..., np.newaxis], shape)
 
 
 def box_medians(stack, unused, pixels):

@@ -18,6 +18,7 @@ from ccdcr.utils.neighbours import (
     find_places,
     in_threads,
     label_pixels,
+    moved,
     pixels_of,
 )
 from ccdcr.utils.scratch import in_turn, limited, zeros
@@ -197,7 +198,7 @@ class _Groups:
         place = y * nx + x
         all_, on, off = clean.sum(axis=0), np.zeros_like(clean), 0
         for dy, dx in EIGHT:
-            there = np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)
+            there = moved((y, x), (dy, dx), (ny, nx))
             inside = (there[0] == y + dy) & (there[1] == x + dx)
             index, found = find_places(place, place + (dy * nx + dx))
             other = ~(found & inside & (self.index[index] == self.index))

@@ -40,6 +40,7 @@ from ccdcr.utils.neighbours import (
     in_seeded_groups,
     in_threads,
     median_of_nine,
+    moved,
     running,
 )
 from ccdcr.utils.planes import fill_from_nearest
@@ -505,10 +506,7 @@ def _around(places, shape, reach, step=1):
     """Yield the places (m,) around places, every ``step`` pixels."""
     steps = range(-reach, reach + 1, step)
     for both in product(steps, steps):
-        yield tuple(
-            np.clip(k + d, 0, n - 1)
-            for k, d, n in zip(places, both, shape, strict=True)
-        )
+        yield moved(places, both, shape)
 
 
 # Squared sigmas of structure; pixels and part of a tile's that hits do not flag.

@@ -26,6 +26,7 @@ __all__ = [
     "label_groups",
     "label_pixels",
     "median_of_nine",
+    "moved",
     "number_of_threads",
     "pixels_of",
     "pixels_of_seeded_groups",
@@ -235,6 +236,13 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 def pixels_of(mask):
     """Return the same as `numpy.nonzero`, faster where few pixels are True."""
     return np.unravel_index(np.flatnonzero(mask), mask.shape)
+
+
+def moved(places, step, shape):
+    """Return rows and columns moved by a step (dy, dx), at most to the image's edge."""
+    return tuple(
+        np.clip(k + d, 0, n - 1) for k, d, n in zip(places, step, shape, strict=True)
+    )
 
 
 def label_groups(mask):

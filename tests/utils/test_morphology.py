@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import ndimage
 
-from ccdcr.utils.neighbours import dilate, groups_with_seed, label_groups
+from ccdcr.utils.neighbours import dilate, groups_with_seed, label_groups, moved
 
 
 @pytest.mark.parametrize("times", [0, 1, 2, 3])
@@ -47,3 +47,10 @@ def test_propagation(share, order):
     seed = rng.random(mask.shape) < share
     expected = ndimage.binary_propagation(seed & mask, np.ones((3, 3)), mask)
     assert_array_equal(groups_with_seed(mask, seed), expected)
+
+
+def test_moved():
+    """Places do not leave the image."""
+    y, x = moved((np.array([0, 2, 4]), np.array([1, 6, 3])), (-1, 1), (5, 7))
+    assert_array_equal(y, [0, 1, 3])
+    assert_array_equal(x, [2, 6, 4])
