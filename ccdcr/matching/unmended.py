@@ -221,7 +221,7 @@ def _likely_shifts(weighted, pixels, shape):
     step = max(-(-max(shape) // _LARGEST), 1)
     shape = tuple(-(-length // step) for length in shape)
     overlap = np.conj(fft.rfft2(_binned((y, x), weight, shape, step)))
-    overlap *= fft.rfft2(_binned(pixels, None, shape, step))
+    overlap *= fft.rfft2(_binned(pixels, 1, shape, step))
     overlap = fft.irfft2(overlap, shape)
     # Beyond the edge the correlation goes on at the other side.
     shifts = [
@@ -244,15 +244,16 @@ def _likely_shifts(weighted, pixels, shape):
 def _highest(image, number):
     """Return the rows and columns of the highest pixels of an image."""
     number = min(number, image.size)
-    flat = np.argpartition(image.ravel(), -number)[-number:]
+    least = np.partition(image.ravel(), -number)[-number]
+    flat = np.flatnonzero(image >= least)[:number]
     return [tuple(map(int, np.unravel_index(k, image.shape))) for k in flat]
 
 
 def _binned(pixels, weight, shape, step):
     """Return an image (ny, nx) of the sums of pixels in blocks of ``step`` pixels."""
-    place = pixels[0] // step * shape[1] + pixels[1] // step
-    sums = np.bincount(place, weight, shape[0] * shape[1])
-    return sums.reshape(shape).astype(np.float32)
+    sums = np.zeros(shape, dtype=np.float32)
+    np.add.at(sums, (pixels[0] // step, pixels[1] // step), weight)
+    return sums
 
 
 _PATCH, _FILLED = 7, 0.7  # pixels, and the part that no track of a cosmic ray fills
