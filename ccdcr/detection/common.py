@@ -192,7 +192,7 @@ def _exclude(always, other, name):
 
 # Bytes per pixel, and for each exposure: without a limit, with the least, and in files;
 # and in a band of all.
-_WHOLE, _LEAST, _IN_FILES = (60, 32), (10.5, 0), (20, 22)
+_WHOLE, _LEAST, _IN_FILES = (60, 26), (10.5, 0), (20, 22)
 _BAND_PIXELS, _BAND_BYTES = 1 << 17, 40
 
 

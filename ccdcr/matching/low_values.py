@@ -30,7 +30,7 @@ _DEEP = np.float32(4.5)  # sigmas
 _STEP = 4  # pixels between those of a sample
 _ITERATIONS = 20
 _RATES = 1e-7, 1e-3  # low values per pixel and exposure
-_BATCH = 1 << 15  # pixels
+_BATCH = 1 << 13  # pixels
 _PARTS = 16  # of the image, under a limit of memory
 
 

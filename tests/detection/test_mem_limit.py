@@ -127,8 +127,8 @@ class TestLimits:
     @pytest.mark.parametrize("method", ["lacosmic", "mmcosmic", "matched_lacosmic"])
     def test_other_methods(self, method):
         """Others need the images whole."""
-        with pytest.raises(ValueError, match=r"which needs them whole, got 1\.4e"):
-            detect(exposures(3), crmethod=method, mem_limit=LIMIT)
+        with pytest.raises(ValueError, match=r"which needs them whole, got 1e\+06"):
+            detect(exposures(3), crmethod=method, mem_limit=1e6)
 
     @pytest.mark.parametrize(
         "limit", [0, -1, np.nan, "-1e9", "1.2.3 GB", "GB", "5 m/s", 5 * u.m, True]
