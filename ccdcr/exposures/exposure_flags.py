@@ -95,7 +95,7 @@ class _FlaggedRows:
 
 def mask_flagged(exposure, bits, label):
     """Return an `Exposure` or CCDData, masked where flags have bad bits, too."""
-    if bits is None:
+    if not bits:
         return exposure
     flags = exposure.flags
     if flags is None or isinstance(flags, FlagCollection):
@@ -129,7 +129,7 @@ def mask_as_recorded(exposures, meta):
         msg = (
             f"the masks were made without the flagged pixels of {', '.join(lacking)}, "
             "whose flags are missing, so that bad pixels are used; keep the flags with "
-            "the exposures, or give ignore_flags=-1"
+            "the exposures, or combine with ignore_flags=-1"
         )
         warn_user(msg, ForeignMasksWarning)
     return [e if e.flags is None else mask_flagged(e, bits, name) for e, name in pairs]

@@ -151,7 +151,8 @@ def compare_methods(
         msg = f"nsigma must be a number > 0, got {nsigma!r}"
         raise ValueError(msg)
     inspection = Inspection.from_ccds(ccds, masks)
-    combiner = CRCombiner(inspection.ccds, inspection.masks)
+    # Flagged pixels are masked already.
+    combiner = CRCombiner(inspection.ccds, inspection.masks, ignore_flags=-1)
     applied = is_applied(apply_flux_factor, inspection.masks)
     options = {"use_lamedian": use_lamedian, "apply_flux_factor": applied}
     images = _combine(combiner, options)

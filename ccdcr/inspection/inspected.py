@@ -12,6 +12,7 @@ from ccdcr.combination.combine_rows import ImagePlanes, combine_planes
 from ccdcr.detection.detect_cosmic_rays import detect_cosmic_rays
 from ccdcr.exposures import CCDParameters
 from ccdcr.exposures.ccd_values import exposure_times, is_counts, is_electrons, is_rate
+from ccdcr.exposures.exposure_flags import BAD_FLAGS
 from ccdcr.masks.diagnostics import LOW, POINT_LIKE, UNKNOWN
 from ccdcr.masks.edit_masks import load_mask_exposures
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
@@ -33,10 +34,11 @@ class Inspection:
     """
     Masks and their exposures, read once by `from_ccds`.
 
-    ``ccds`` are the exposures as they came, [] for a part of the images; ``stack`` is
-    the same without bias, float32 (n, ny, nx), ``bad`` (n, ny, nx) is True for ignored
-    pixels, or None. ``detector`` is None if masks do not record gain and read noise.
-    ``factors`` (n,) are the flux factors that the stack still contains.
+    ``ccds`` are the exposures, flagged pixels masked as in the detection, [] for a part
+    of the images; ``stack`` is the same without bias, float32 (n, ny, nx), ``bad``
+    (n, ny, nx) is True for ignored pixels, or None. ``detector`` is None if masks do
+    not record gain and read noise. ``factors`` (n,) are the flux factors that the stack
+    still contains.
     """
 
     masks: CRMaskSet
@@ -126,7 +128,7 @@ class Inspection:
 
     def detect_again(self, requirements):
         """Return the masks of a new detection in the exposures."""
-        return detect_cosmic_rays(
+        masks = detect_cosmic_rays(
             self.ccds,
             requirements,
             gain=self.masks.gain if is_counts(self.unit) else None,
@@ -134,6 +136,9 @@ class Inspection:
             bias=self.detector.bias if self.detector else self.masks.bias,
             noise=self.masks.noise or "auto",
         )
+        if (bits := self.masks.meta.get(BAD_FLAGS)) is not None:
+            masks.meta[BAD_FLAGS] = bits
+        return masks
 
     def mask(self, name):
         """Return a mask (ny, nx) by name; EVERY are pixels masked in every exposure."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from ccdcr.exposures import load_ccds
 from ccdcr.exposures.ccd_parameters import bias_in_unit
+from ccdcr.exposures.exposure_flags import mask_as_recorded
 from ccdcr.masks.diagnostics import USER
 from ccdcr.masks.expected_table import keep_expected
 from ccdcr.masks.fits_reader import EDITED
@@ -200,9 +201,9 @@ class MaskExposures:
     """
     Exposures that fit a mask set.
 
-    ``ccds`` are the exposures as given. ``stack`` is (n, ny, nx) float32 without
-    ``bias``, ``bad`` of the same shape (True = ignored) or None. ``factors`` are the
-    flux factors that the stack still contains.
+    ``ccds`` are the exposures as given, with flagged pixels masked. ``stack`` is
+    (n, ny, nx) float32 without ``bias``, ``bad`` of the same shape (True = ignored) or
+    None. ``factors`` are the flux factors that the stack still contains.
     """
 
     ccds: list
@@ -215,7 +216,7 @@ class MaskExposures:
 def load_mask_exposures(ccds, masks):
     """Return the `MaskExposures` of CCDData or files and a `~ccdcr.CRMaskSet`."""
     ccds, names = load_ccds(ccds, name="ccds")
-    ccds = masks._aligned(ccds)  # noqa: SLF001
+    ccds = masks._aligned(mask_as_recorded(ccds, masks.meta))  # noqa: SLF001
     check_exposures(masks, ccds, names)
     bias = bias_in_unit(masks, ccds[0].unit)
     stack, bad = _stack(ccds, bias)

@@ -291,7 +291,9 @@ def test_recorded(tmp_path):
     assert sim.exposures[1].mask is None
     sim.exposures[1].flags = None
     with pytest.warns(ForeignMasksWarning, match="of exposure 2, .* ignore_flags=-1"):
-        combine(sim.exposures, crmasks=masks)
+        warned = combine(sim.exposures, crmasks=masks)
+    silenced = combine(sim.exposures, crmasks=masks, ignore_flags=-1)
+    assert_array_equal(silenced.data, warned.data)  # only exposure 2 has bad pixels
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from numpy.testing import assert_array_equal
 
 from ccdcr import (
     CRMaskSet,
+    ForeignMasksWarning,
     compare_methods,
     detect_cosmic_rays,
     explain_pixel,
@@ -174,3 +175,55 @@ class TestInspection:
         np.testing.assert_allclose(inspection.stack, expected, rtol=1e-5)
         for ccd, data in zip(ccds, before, strict=True):
             assert_array_equal(ccd.data, data)
+
+
+@pytest.mark.filterwarnings("ignore::ccdcr.exceptions.ImplausibleMaskWarning")
+class TestFlags:
+    """Pixels that the masks record as flagged are like masked ones."""
+
+    @pytest.fixture
+    def flagged(self):
+        """Exposures with flags, masked copies of them, and masks of the former."""
+        sim = simulate_exposures((60, 70), scene="fibres", seed=1)
+        for ccd in sim.exposures:
+            ccd.flags = np.zeros(ccd.shape, "u2")
+        sim.exposures[1].data[:, 30:32], sim.exposures[1].flags[:, 30:32] = 30000, 4
+        masked = [ccd.copy() for ccd in sim.exposures]
+        for ccd, original in zip(masked, sim.exposures, strict=True):
+            ccd.mask, ccd.flags = original.flags == 4, None
+        known = {"gain": 1.0, "readnoise": 3.0}
+        masks = detect_cosmic_rays(sim.exposures, ignore_flags="~4", **known)
+        return sim.exposures, masked, masks
+
+    def test_like_masked(self, flagged):
+        """Comparison, tables and edits of both are the same."""
+        ccds, masked, masks = flagged
+        unmarked = masks._with(meta={})
+        with_, without = compare_methods(ccds, masks), compare_methods(masked, unmarked)
+        assert list(map(list, with_.table.iterrows())) == list(
+            map(list, without.table.iterrows())
+        )
+        table = explain_pixel(ccds, masks, 31, 20)
+        assert table["verdict"][1] == "bad: ignored"
+        assert_array_equal(
+            table["value"], explain_pixel(masked, unmarked, 31, 20)["value"]
+        )
+        added = masks.edit(add=[[31, 20]], ccds=ccds).crmasks[:, 19, 30]
+        assert added.sum() == 1
+        assert not added[1]
+        assert ccds[1].mask is None
+
+    def test_detected_again(self, flagged):
+        """A new detection is the same, and records the flags, too."""
+        ccds, _, masks = flagged
+        again = Inspection.from_ccds(ccds, masks).detect_again(masks.requirements)
+        assert_array_equal(again.crmasks, masks.crmasks)
+        assert again.meta["BADFLAGS"] == 4
+
+    def test_missing(self, flagged):
+        """Flags that are missing are told once."""
+        ccds, _, masks = flagged
+        ccds[1].flags = None
+        with pytest.warns(ForeignMasksWarning, match="of exposure 2, whose") as caught:
+            compare_methods(ccds, masks)
+        assert [w.category for w in caught].count(ForeignMasksWarning) == 1
