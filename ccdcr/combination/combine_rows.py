@@ -12,6 +12,7 @@ from ccdcr.combination.clipping import reject
 from ccdcr.combination.methods import METHODS, Filled, Stack, combine_filled
 from ccdcr.exceptions import LocalMedianWarning, warn_user
 from ccdcr.exposures.ccd_parameters import known_variance
+from ccdcr.exposures.exposure_flags import CLEANED
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.utils.neighbours import cut_bands, in_threads
 from ccdcr.utils.stacks import count, median_factor
@@ -129,6 +130,7 @@ class Images:
         )
         if self.sigma is not None:
             result.uncertainty = StdDevUncertainty(self.sigma, copy=False)
+        result.meta.pop(CLEANED, None)
         result.meta.update(keywords)
         return result
 

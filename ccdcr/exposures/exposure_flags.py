@@ -15,6 +15,7 @@ from ccdcr.utils.neighbours import cut_bands
 
 __all__ = [
     "BAD_FLAGS",
+    "CLEANED",
     "FLAG_NAMES",
     "bad_bits",
     "flag_hdus",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 BAD_FLAGS = "BADFLAGS"  # keyword of the bits that mean bad, in meta of mask sets
+CLEANED = "CRCLEAN"  # keyword of cleaned exposures: UUID of the masks, and number
 
 _PYPEIT = "BPM,CR,SATURATION,MINCOUNTS,OFFSLITS,IS_NAN,IVAR0,IVAR_NAN,EXTRACT"
 _GEMINI = "BAD_PIXEL,NON_LINEAR,SATURATED,COSMIC_RAY,NO_DATA,OVERLAP,UNILLUMINATED"
@@ -125,7 +127,7 @@ def mask_as_recorded(exposures, meta):
         return exposures
     labels = [f"exposure {i}" for i in range(1, len(exposures) + 1)]
     pairs = list(zip(exposures, labels, strict=True))
-    if lacking := [label for exposure, label in pairs if exposure.flags is None]:
+    if lacking := [n for e, n in pairs if e.flags is None and CLEANED not in e.meta]:
         msg = (
             f"the masks were made without the flagged pixels of {', '.join(lacking)}, "
             "whose flags are missing, so that bad pixels are used; keep the flags with "

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ccdcr.exceptions import ForeignMasksWarning, ignored_warnings, warn_user
 from ccdcr.exposures.align_exposures import find_places, read_alignment
+from ccdcr.exposures.exposure_flags import CLEANED
 from ccdcr.exposures.open_exposures import Exposure, list_labels
 from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import label_groups
@@ -42,6 +43,7 @@ _LEAST_GROUPS, _ENOUGH = 12, 100  # of pixels that are hit in one exposure, each
 _BAND, _SAMPLE, _LEAST_PIXELS = 64, 8192, 20
 _ELSEWHERE = ((17, 5), (5, -23), (-11, 29), (-23, -13))  # where chance is measured
 _CLEAR_HIT, _CHANCE = np.float32(4.0), 0.02  # sigma; groups where noise is above it
+_REPLACED = np.float32(1e9)  # sigma, of hits in cleaned exposures
 _TELLING = 0.1  # of the groups that are clearly the highest
 _BY_CHANCE, _SURE, _CLEARLY = 2.5, 3.5, 0.25  # sigmas, sigmas, share of groups
 
@@ -52,7 +54,8 @@ def check_order(masks, exposures, names):
 
     Masks (n, ny, nx) and exposures (CCDData or `Exposure`), aligned ones also as they
     were before, are read by rows, as far as needed: where one exposure alone is hit it
-    must be the highest. The order is that of the names of files if all are known.
+    must be the highest, or cleaned. The order is that of the names of files if all are
+    known, or that of exposures that the masks have cleaned.
     """
     exposures = [
         Exposure.from_ccd(each) if isinstance(each, CCDData) else each
@@ -60,7 +63,7 @@ def check_order(masks, exposures, names):
     ]
     names = list(names or [""] * len(masks))
     same = list(range(len(masks)))
-    order = _order_of_names(masks, names)
+    order = _known_order(masks, exposures, names)
     foreign = []
     if order in (None, same) and len(masks) > 1:
         frames = _Frames.of(masks, exposures)
@@ -78,13 +81,19 @@ def check_order(masks, exposures, names):
         warn_user(_describe_foreign(masks, names, foreign), ForeignMasksWarning)
 
 
-def _order_of_names(masks, names):
-    """Return the places of the exposures of each mask by file names, or None."""
-    known = [masks.meta.get(f"FILE{i}") for i in range(1, len(masks) + 1)]
-    given = [card_text(name) for name in names]
-    if None in known or len(set(known)) < len(known) or set(known) != set(given):
-        return None
-    return [given.index(name) for name in known]
+def _known_order(masks, exposures, names):
+    """Return the places of the exposures of each mask by what names them, or None."""
+    numbers = range(1, len(masks) + 1)
+    files = [masks.meta.get(f"FILE{i}") for i in numbers]
+    cleaned = [f"{masks.uuid} {i}" for i in numbers]
+    for known, given in (
+        (files, [card_text(name) for name in names]),
+        (cleaned, [exposure.meta.get(CLEANED) for exposure in exposures]),
+    ):
+        unique = None not in known and len(set(known)) == len(known)
+        if unique and set(known) == set(given):
+            return [given.index(name) for name in known]
+    return None
 
 
 def _describe_foreign(masks, names, foreign):
@@ -152,14 +161,26 @@ class _Frames:
         data[bad] = np.nan
         return data
 
-    def aligned_rows(self, order, start, stop):
-        """Return rows (n, rows, nx) on the grid of the masks; NaN is not covered."""
+    @property
+    def silent(self):
+        """Which exposures (n,) are cleaned, without flags that tell where."""
+        return np.array([CLEANED in e.meta and e.flags is None for e in self.exposures])
+
+    def replaced(self, i, start, stop):
+        """Return rows of exposure i on its own grid, 1 where hits are replaced."""
+        exposure, (x, y), (_, nx) = self.exposures[i], self.starts[i], self.size
+        if CLEANED not in exposure.meta or exposure.flags is None:
+            return np.zeros((stop - start, nx))
+        return np.asarray(exposure.flags[y + start : y + stop])[:, x : x + nx] & 1
+
+    def aligned_rows(self, order, start, stop, read):
+        """Return what ``read`` gives (n, rows, nx) on the grid of the masks, or NaN."""
         stack = np.full((len(order), stop - start, self.shape[1]), np.nan, np.float32)
         for plane, i, (x, y) in zip(stack, order, self.places, strict=True):
             first, last = max(start - y, 0), min(stop - y, self.size[0])
             if first < last:
                 part = np.s_[first + y - start : last + y - start]
-                plane[part, x : x + self.size[1]] = self.rows(i, first, last)
+                plane[part, x : x + self.size[1]] = read(i, first, last)
         return stack
 
 
@@ -173,7 +194,8 @@ def _foreign(masks, frames, order):
         sigma = np.sqrt(chance * (1 - chance) / np.maximum(number, 1))
         foreign &= share < chance + _BY_CHANCE * sigma
     # If those of the other masks are not clearly higher either, noise is flagged.
-    if not foreign.all() and np.median(share[~foreign]) < _TELLING:
+    others = ~foreign & (number > 0)
+    if others.any() and np.median(share[others]) < _TELLING:
         return []
     return np.flatnonzero(foreign).tolist()
 
@@ -214,9 +236,9 @@ def _count_aligned(masks, frames, order):
     """Return counts of exposures above the median of the others, aligned."""
 
     def count(start, stop):
-        part, stack = masks[start:stop], frames.aligned_rows(order, start, stop)
+        bounds, part = (order, start, stop), masks[start:stop]
+        stack = frames.aligned_rows(*bounds, frames.rows)
         clean = ~part.crmasks.any(axis=0) & (np.isfinite(stack).sum(axis=0) > 1)
-        _drop_replaced(stack, part.expected)
         flat = stack.reshape(len(stack), -1)
         sample = _sample(clean)
         level, scale = _levels(flat[:, sample])
@@ -225,11 +247,11 @@ def _count_aligned(masks, frames, order):
             return above_others((flat[:, place] - level) / scale)
 
         sigma = _scatter(measure(sample))
+        replaced = frames.aligned_rows(*bounds, frames.replaced) == 1
         single = _single_hits(masks, part, start)
-        found = [
-            _count_highest(i, hit, clean, lambda place: measure(place) / sigma)
-            for i, hit in enumerate(single)
-        ]
+        single[frames.silent[order]] = False
+        score = _with_replaced(lambda place: measure(place) / sigma, replaced)
+        found = [_count_highest(i, hit, clean, score) for i, hit in enumerate(single)]
         return np.stack(found, axis=2)
 
     return _count_bands(count, masks.shape[0], len(masks))
@@ -240,21 +262,30 @@ def _count_own(masks, frames, _):
 
     def count(start, stop):
         n, (_, nx) = len(masks), frames.size
-        stack = np.stack([frames.rows(i, start, stop) for i in range(n)])
+        stack, replaced = (
+            np.stack([read(i, start, stop) for i in range(n)])
+            for read in (frames.rows, frames.replaced)
+        )
         sigma = _scatter(_above_neighbours(stack, _sample(np.ones(stack[0].shape))))
 
         def measure(place):
             return _above_neighbours(stack, place) / sigma
 
-        found = []
+        score, found = _with_replaced(measure, replaced == 1), []
         for i, (x, y) in enumerate(frames.places):
             part = masks[y + start : y + stop]
             single = _single_hits(masks, part, y + start)[i, :, x : x + nx]
             clean = ~part.crmasks[i, :, x : x + nx]
-            found.append(_count_highest(i, single, clean, measure))
+            found.append(_count_highest(i, single, clean, score))
         return np.stack(found, axis=2)
 
     return _count_bands(count, frames.size[0], len(masks))
+
+
+def _with_replaced(measure, replaced):
+    """Return ``measure`` with the replaced pixels (n, ny, nx) as the hits they were."""
+    flat = replaced.reshape(len(replaced), -1)
+    return lambda place: np.where(flat[:, place], _REPLACED, measure(place))
 
 
 def _count_bands(count, height, n):
@@ -327,20 +358,12 @@ def _single_hits(masks, part, start):
     return hit & (hit.sum(axis=0) == 1) & ~listed
 
 
-def _drop_replaced(stack, table):
-    """Set values that are the expected ones of a table, those of `clean`, to NaN."""
-    if table is not None:
-        place = tuple(np.asarray(table[name]) - 1 for name in ("EXPOSURE", "Y", "X"))
-        same = np.isclose(stack[place], table["VALUE"], rtol=1e-5, atol=0)
-        stack[tuple(index[same] for index in place)] = np.nan
-
-
-def _count_highest(i, hit, clean, measure):
+def _count_highest(i, hit, clean, score):
     """
     Return counts (2, 3, n): groups that each exposure wins, clearly wins, and all.
 
     First of the groups of hits (ny, nx), then of the same groups at clean pixels.
-    ``measure`` gives the values (n, m) of flat indices.
+    ``score`` gives the values (n, m) of flat indices.
     """
     labels, _ = label_groups(hit)
     y, x = np.nonzero(labels)
@@ -351,7 +374,7 @@ def _count_highest(i, hit, clean, measure):
     counts = []
     for dy, dx in ((0, 0), *_ELSEWHERE):
         place = (y + dy) % ny * nx + (x + dx) % nx
-        values = measure(place)
+        values = score(place)
         known = np.isfinite(values)
         if dy:
             known &= clean.ravel()[place]

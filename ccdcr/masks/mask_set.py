@@ -19,7 +19,7 @@ from ccdcr.exposures.align_exposures import (
     take_part,
     without_alignment,
 )
-from ccdcr.exposures.exposure_flags import FLAG_NAMES, mask_as_recorded
+from ccdcr.exposures.exposure_flags import CLEANED, FLAG_NAMES, mask_as_recorded
 from ccdcr.exposures.open_exposures import list_exposures
 from ccdcr.masks import fits_io, mask_flags
 from ccdcr.masks.diagnostics import Diagnostics, cut_diagnostics
@@ -700,7 +700,8 @@ class CRMaskSet:
             Copies, as floats. Replaced pixels have the uncertainty SIGMA, if the
             exposure has an uncertainty or gain and read noise are known, and bit 1 of
             ``flags`` is set. Masked pixels without an expected value are masked (True =
-            bad), and so are flagged pixels that the detection ignored.
+            bad), and so are flagged pixels that the detection ignored. The keyword
+            ``CRCLEAN`` is the UUID of the masks and the number of the exposure.
 
         Raises
         ------
@@ -722,10 +723,12 @@ class CRMaskSet:
         ccds = mask_as_recorded(load_ccds(ccds)[0], self.meta)
         parts, shape = self._parts_of(ccds)
         cleaned = clean_exposures(self._aligned(ccds), self)
-        if shape == self.shape or len(ccds) != len(self):
-            return cleaned
-        triples = zip(cleaned, parts, ccds, strict=True)
-        return [take_part(image, part, ccd) for image, part, ccd in triples]
+        if shape != self.shape:
+            triples = zip(cleaned, parts, ccds, strict=True)
+            cleaned = [take_part(image, part, ccd) for image, part, ccd in triples]
+        for i, ccd in enumerate(cleaned, start=1):
+            ccd.meta[CLEANED] = f"{self.uuid} {i}"
+        return cleaned
 
     @cached_property
     def bit_flags(self):

@@ -294,6 +294,8 @@ def test_recorded(tmp_path):
         warned = combine(sim.exposures, crmasks=masks)
     silenced = combine(sim.exposures, crmasks=masks, ignore_flags=-1)
     assert_array_equal(silenced.data, warned.data)  # only exposure 2 has bad pixels
+    copies[1].flags = None  # whose mask has them
+    assert combine(copies, crmasks=masks).data.max() < 5000
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData
 from scipy.ndimage import binary_dilation
 
 from ccdcr import (
@@ -150,6 +151,68 @@ class TestPixels:
         assert CRCombiner(sim.exposures[::-1], user).crmasks is user
 
 
+@pytest.fixture(scope="module")
+def cleaned(sim, masks):
+    """Cleaned exposures."""
+    return masks.clean(sim.exposures)
+
+
+@pytest.fixture(scope="module")
+def others(sim, masks):
+    """Masks of the same exposures: without a table, and of another method."""
+    known = KNOWN | {"bias": 200, "crmethod": "mm_lacosmic"}
+    return masks._with(expected=None), detect_cosmic_rays(sim.exposures, **known)
+
+
+class TestCleaned:
+    """Cleaned exposures are those of all masks of the same exposures."""
+
+    def test_right(self, sim, cleaned, others, tmp_path):
+        """No warning, also if some are not cleaned, in electrons, and in files."""
+        names = [tmp_path / f"{i}.fits" for i in range(3)]
+        for ccd, name in zip(cleaned, names, strict=True):
+            ccd.write(name)  # without flags
+        more = [{"meta": ccd.meta, "flags": ccd.flags} for ccd in cleaned]
+        electrons = [
+            CCDData(2 * ccd.data, unit="electron", mask=ccd.mask, **kept)
+            for ccd, kept in zip(cleaned, more, strict=True)
+        ]
+        for masks in others:
+            for ccds in (cleaned, [cleaned[0], *sim.exposures[1:]], electrons, names):
+                masks.apply_to(ccds)
+            assert "CRCLEAN" not in combine(names, crmasks=masks).header
+
+    def test_header(self, masks, cleaned):
+        """The header tells the masks and the exposure."""
+        assert [ccd.header["CRCLEAN"] for ccd in cleaned] == [
+            f"{masks.uuid} {i}" for i in (1, 2, 3)
+        ]
+
+    @pytest.mark.parametrize("order", WRONG)
+    def test_wrong_order(self, masks, cleaned, others, order):
+        """Replaced pixels, or without flags the headers, tell the order."""
+        ccds = [cleaned[i].copy() for i in order]
+        for each in (masks, *others):
+            with pytest.raises(ValueError, match=message(order)):
+                each.apply_to(ccds)
+        for ccd in ccds:
+            ccd.flags = None
+        with pytest.raises(ValueError, match=message(order)):
+            masks.apply_to(ccds)
+
+    def test_foreign(self, masks, cleaned, others):
+        """Cleaned exposures of another field, and those given twice, are found."""
+        sim = simulate_exposures(SHAPE, cr_rate=2, seed=7, bias=200)
+        foreign = detect_cosmic_rays(sim.exposures, bias=200, **KNOWN)
+        new = foreign.clean(sim.exposures)
+        for each in (masks, *others):
+            with pytest.warns(ForeignMasksWarning, match="masks of other exposures"):
+                each.apply_to(new)
+            for last in (cleaned[0], new[2]):
+                with pytest.warns(ForeignMasksWarning, match="than exposure 3: "):
+                    each.apply_to([*cleaned[:2], last])
+
+
 SHIFT = [[0, 0], [6, -3], [-4, 8]]
 
 
@@ -198,6 +261,15 @@ class TestDithers:
         ccds, masks = dithers
         with pytest.warns(ForeignMasksWarning, match="than exposure 3: "):
             masks.apply_to([ccds[0], ccds[1], ccds[1]])
+
+    def test_cleaned(self, dithers):
+        """Cleaned originals are right, also aligned; a wrong order is not."""
+        ccds, masks = dithers
+        cleaned, plain = masks.clean(ccds), masks._with(expected=None, uuid="new")
+        plain.apply_to(cleaned)
+        plain.apply_to(align_exposures(cleaned, SHIFT))
+        with pytest.raises(ValueError, match=message((1, 2, 0))):
+            plain.apply_to([cleaned[i] for i in (1, 2, 0)])
 
     def test_names(self, dithers, tmp_path):
         """Names of files are kept by alignment, and tell the order without hits."""
