@@ -14,6 +14,7 @@ from astropy.nddata import CCDData
 from astropy.wcs import Sip
 
 from ccdcr.exposures.exposure_files import PaddedRows
+from ccdcr.exposures.exposure_flags import map_planes
 from ccdcr.exposures.open_exposures import (
     Exposure,
     keep_names,
@@ -388,7 +389,9 @@ def _moved(exposure, place, shape):
         unit = exposure.sigma_unit
         moved.uncertainty = exposure.kind(array, unit=unit, copy=False)
     if getattr(exposure.flags, "shape", None) == exposure.shape:
-        moved.flags = _padded(exposure.flags, place, shape)[:]
+        moved.flags = map_planes(
+            lambda plane: _padded(plane, place, shape)[:], exposure.flags
+        )
     return moved
 
 
@@ -407,7 +410,7 @@ def take_part(aligned, part, original):
     ccd = aligned[part]
     ccd.meta = original.meta.copy()
     if aligned.flags is not None:
-        ccd.flags = aligned.flags[part]
+        ccd.flags = map_planes(lambda plane: plane[part], aligned.flags)
     return ccd
 
 

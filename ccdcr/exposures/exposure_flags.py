@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Flags of exposures: images of bits, which of them mean bad, and their union."""
 
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,12 +19,16 @@ __all__ = [
     "FLAG_NAMES",
     "bad_bits",
     "flag_hdus",
+    "map_planes",
     "mask_as_recorded",
     "mask_flagged",
+    "replaced_plane",
     "union_of_flags",
+    "with_replaced",
 ]
 
 BAD_FLAGS = "BADFLAGS"  # keyword of the bits that mean bad, in meta of mask sets
+_REPLACED = "replaced"
 CLEANED = "CRCLEAN"  # keyword of cleaned exposures: UUID of the masks, and number
 
 _PYPEIT = "BPM,CR,SATURATION,MINCOUNTS,OFFSLITS,IS_NAN,IVAR0,IVAR_NAN,EXTRACT"
@@ -120,6 +124,29 @@ def mask_flagged(exposure, bits, label):
     return masked
 
 
+def with_replaced(flags, replaced):
+    """
+    Return flags (an array, a FlagCollection or None) with the replaced pixels (ny, nx).
+
+    Their bit 1 is set, or that of a plane of its own in a collection.
+    """
+    if isinstance(flags, FlagCollection):
+        flags = deepcopy(flags)
+        flags[_REPLACED] = with_replaced(flags.get(_REPLACED), replaced)
+        return flags
+    if flags is None:
+        return replaced.astype(np.uint8)
+    if flags.dtype.kind not in "iub":
+        msg = f"flags must be integers, got {flags.dtype}; convert them first"
+        raise ValueError(msg)
+    return flags | (replaced * flags.dtype.type(1))
+
+
+def replaced_plane(flags):
+    """Return the plane whose bit 1 is set in replaced pixels, None if not known."""
+    return flags.get(_REPLACED) if isinstance(flags, FlagCollection) else flags
+
+
 def mask_as_recorded(exposures, meta):
     """Return exposures masked by flags as ``meta`` of their masks records."""
     bits = meta.get(BAD_FLAGS)
@@ -161,6 +188,16 @@ def _union(planes):
         for plane in planes:
             union[rows] |= np.asarray(plane[rows], dtype=dtype)
     return union
+
+
+def map_planes(function, flags):
+    """Return ``function(flags)``, or a FlagCollection of that of each plane."""
+    if not isinstance(flags, FlagCollection):
+        return function(flags)
+    planes = {name: function(plane) for name, plane in flags.items()}
+    collection = FlagCollection(shape=function(np.empty(flags.shape, bool)).shape)
+    collection.update(planes)
+    return collection
 
 
 def flag_hdus(flags):

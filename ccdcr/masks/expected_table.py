@@ -11,6 +11,7 @@ from astropy.table import Table
 from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_parameters import RecordedNoise
 from ccdcr.exposures.ccd_values import is_counts, is_known, is_rate
+from ccdcr.exposures.exposure_flags import with_replaced
 from ccdcr.exposures.open_exposures import load_ccds
 from ccdcr.masks.mask_order import check_exposures
 
@@ -202,8 +203,7 @@ def _cleaned(ccd, masks, i, rows, noise):
     clean.data[place] = rows.value[use]
     clean.mask = bad | (masks.crmasks[i] & ~found)
     clean.uncertainty = _uncertainty(ccd, noise, i, place, rows.sigma[use])
-    flags = np.zeros(ccd.shape, np.uint8) if ccd.flags is None else np.array(ccd.flags)
-    clean.flags = flags | (found * flags.dtype.type(1))
+    clean.flags = with_replaced(ccd.flags, found)
     return clean
 
 

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ccdcr.exceptions import ForeignMasksWarning, ignored_warnings, warn_user
 from ccdcr.exposures.align_exposures import find_places, read_alignment
-from ccdcr.exposures.exposure_flags import CLEANED
+from ccdcr.exposures.exposure_flags import CLEANED, replaced_plane
 from ccdcr.exposures.open_exposures import Exposure, list_labels
 from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import label_groups
@@ -164,14 +164,17 @@ class _Frames:
     @property
     def silent(self):
         """Which exposures (n,) are cleaned, without flags that tell where."""
-        return np.array([CLEANED in e.meta and e.flags is None for e in self.exposures])
+        flags = (replaced_plane(e.flags) for e in self.exposures)
+        pairs = zip(self.exposures, flags, strict=True)
+        return np.array([CLEANED in e.meta and plane is None for e, plane in pairs])
 
     def replaced(self, i, start, stop):
         """Return rows of exposure i on its own grid, 1 where hits are replaced."""
         exposure, (x, y), (_, nx) = self.exposures[i], self.starts[i], self.size
-        if CLEANED not in exposure.meta or exposure.flags is None:
+        plane = replaced_plane(exposure.flags)
+        if CLEANED not in exposure.meta or plane is None:
             return np.zeros((stop - start, nx))
-        return np.asarray(exposure.flags[y + start : y + stop])[:, x : x + nx] & 1
+        return np.asarray(plane[y + start : y + stop])[:, x : x + nx] & 1
 
     def aligned_rows(self, order, start, stop, read):
         """Return what ``read`` gives (n, rows, nx) on the grid of the masks, or NaN."""

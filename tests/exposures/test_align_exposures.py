@@ -7,7 +7,7 @@ from copy import copy, deepcopy
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.nddata import CCDData, FlagCollection, StdDevUncertainty
 from astropy.wcs import WCS, Sip
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
@@ -118,7 +118,8 @@ class TestMove:
             )
             for _ in range(2)
         ]
-        ccds[1].flags = np.arange(30).reshape(5, 6)
+        ccds[0].flags = FlagCollection(shape=(5, 6))
+        ccds[0].flags["hot"] = ccds[1].flags = np.arange(30).reshape(5, 6)
         before = [ccd.copy() for ccd in ccds]
         aligned = align_exposures(ccds, [(0, 0), (-2, 1)])
         assert [ccd.shape for ccd in aligned] == [(6, 8), (6, 8)]
@@ -135,6 +136,8 @@ class TestMove:
             sky = old.wcs.pixel_to_world(2.0, 3.0)
             assert_allclose(ccd.wcs.world_to_pixel(sky), (2 + x, 3 + y), atol=1e-6)
             assert ccd.header["CRPIX1"] == 3 + x
+        assert_array_equal(aligned[0].flags["hot"][first], ccds[1].flags)
+        assert aligned[0].flags.shape == (6, 8)
         assert_array_equal(aligned[1].flags[second], ccds[1].flags)
         assert_array_equal(ccds[0].data, before[0].data)
 

@@ -9,6 +9,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import (
     CCDData,
+    FlagCollection,
     InverseVariance,
     StdDevUncertainty,
     VarianceUncertainty,
@@ -221,6 +222,20 @@ class TestClean:
         assert (cleaned.flags == 4).all()
         assert masks.clean(ccds)[1].flags[2, 1] == 5
         assert cleaned.uncertainty is None
+
+    def test_kinds_of_flags(self):
+        """Named flags have a plane of replaced pixels; no numbers are an error."""
+        ccds = self.exposures()
+        ccds[0].flags = FlagCollection(shape=ccds[0].shape)
+        ccds[0].flags["hot"] = np.full(ccds[0].shape, 2)
+        cleaned = make_masks().clean(ccds)
+        assert list(ccds[0].flags) == ["hot"]
+        assert (cleaned[0].flags["hot"] == 2).all()
+        assert cleaned[0].flags["replaced"].sum() == 2
+        assert make_masks().clean(cleaned)[0].flags["replaced"].sum() == 2
+        ccds[0].flags = np.zeros(ccds[0].shape)
+        with pytest.raises(ValueError, match="flags must be integers, got float64"):
+            make_masks().clean(ccds)
 
     def test_units(self):
         """Integers become floats; values in adu are converted to electron."""
