@@ -191,7 +191,11 @@ class RowStack:
             return self
         data = _scaled(self.data, settings)
         rejected = reject(data, self.bad, self.flagged, settings.clips)
-        return replace(self, bad=self.bad | rejected)
+        expected = self.expected
+        if expected is not None:  # the mean of clean values would bring it back
+            pixels = (rejected & ~self.flagged).any(axis=0)
+            expected = expected.without(np.broadcast_to(pixels, rejected.shape))
+        return replace(self, bad=self.bad | rejected, expected=expected)
 
 
 @dataclass(frozen=True)

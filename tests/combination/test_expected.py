@@ -138,6 +138,16 @@ class TestValues:
         off = CRCombiner(ccds, masks).meancr_combine(use_expected=False)
         assert_allclose(off.data[0, 0], 102)
 
+    @pytest.mark.parametrize("method", ["meancr", "mediancr"])
+    def test_clipped_member(self, method):
+        """A clean value that is rejected does not come back in an expected value."""
+        pair = [None] * 4 + [((100 + 102 + 104 + 900) / 4, 5)]
+        values, flagged = [100, 102, 104, 900, 999], [0, 0, 0, 0, 1]
+        combiner = CRCombiner(*case([values, values], [flagged] * 2, [pair] * 2))
+        combiner.minmax_clipping(max_clip=500)
+        result = getattr(combiner, f"{method}_combine")()
+        assert_allclose(result.data[0], 102)
+
     def test_clipping(self):
         """Flagged values that would be clipped are replaced all the same."""
         ccds, masks = case(HIT, FLAGGED, PAIRS)
