@@ -29,7 +29,7 @@ __all__ = ["Expected", "find_expected"]
 _STRONG = np.float32(256)  # squared sigmas of structure that tells mismatch
 _SURE = 2.0  # errors of mismatch
 _ENOUGH, _LEAST = 1 << 17, 400  # pixels, and of a level
-_CLEAR, _ODD = np.float32(25), np.float32(20)  # squared sigmas
+_CLEAR, _ODD, _ODDEST = map(np.float32, (25, 20, 100))  # squared sigmas
 _FITS, _ROUNDS = 4, 2  # more rounds change less than noise
 _BESIDE = 4  # pixels
 # Clean pixels told the fit: mismatch over what is seen there, and part of the noise.
@@ -204,7 +204,9 @@ def _over_dispersion(free, matched, masks, here):
         clean &= ~frames.unused[:, rows].any(axis=0)
     values, level = free[:, rows][:, clean], level[clean]
     square = np.square(values - values.mean(axis=0)).sum(axis=0) / (len(free) - 1)
-    square /= variance[clean]
+    # Masks of other methods miss hits.
+    likely = square < _ODD * (variance + matched.extra[rows])[clean]
+    square, level = (square / variance[clean])[likely], level[likely]
     bins = np.searchsorted(EDGES, level)
     number, levels, squares = (np.bincount(bins, w) for w in (None, level, square))
     some = number >= _LEAST
@@ -341,12 +343,13 @@ def _mismatch_sums(free, matched, masks, rows):
     if unused is not None:
         usable &= ~unused[:, rows][:, *pixels]
     total, number = np.where(usable, values, 0).sum(axis=0), usable.sum(axis=0)
-    sums = np.zeros((3, len(free)))
+    sums, extra = np.zeros((3, len(free))), matched.extra[rows][pixels]
     others = np.maximum(number - 1, 1)
     for i, (value, use) in enumerate(zip(values, usable, strict=True)):
         noise = variance * (1 + 1 / others)
         excess = np.square(value - (total - value) / others) - noise
-        weight = square / noise**2 * (use & (number > 1))
+        likely = use & (number > 1) & (excess < _ODDEST * (noise + extra))
+        weight = square / noise**2 * likely
         terms = weight * excess, weight * square, np.square(weight * noise)
         sums[:, i] = [term.sum(dtype=float) for term in terms]
     return sums

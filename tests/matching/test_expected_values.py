@@ -169,6 +169,21 @@ class TestValues:
 class TestAddExpected:
     """Values for masks of other methods."""
 
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_incomplete_masks(self, n):
+        """Hits that masks miss are no mismatch: SIGMA stays that of the noise."""
+        sim = simulate_exposures((150, 150), n_exposures=n, scene="stars", seed=8)
+        crmasks = sim.hits(0.5)
+        for plane in crmasks:
+            labels, _ = ndimage.label(plane, np.ones((3, 3)))
+            plane &= labels % 20 != 1
+        missed = sim.hits(0.5) & ~crmasks
+        assert missed.any(axis=0).sum() > 50
+        plain = CRMaskSet(crmasks.all(axis=0), crmasks.any(axis=0), crmasks)
+        masks = add_expected(sim.exposures, plain, **KNOWN)
+        pull = pulls(masks, sim.expected)[clean_places(masks, sim)]
+        assert np.sqrt(np.mean(pull**2)) == pytest.approx(1, abs=0.15)
+
     def test_other_masks(self, differing):
         """Masks that record nothing get the same values, but for a better fit."""
         sim, masks = differing
