@@ -169,14 +169,12 @@ class TestValues:
 class TestAddExpected:
     """Values for masks of other methods."""
 
-    @pytest.mark.parametrize("n", [2, 3])
-    def test_incomplete_masks(self, n):
+    def test_incomplete_masks(self):
         """Hits that masks miss are no mismatch: SIGMA stays that of the noise."""
-        sim = simulate_exposures((150, 150), n_exposures=n, scene="stars", seed=8)
+        sim = simulate_exposures((150, 150), scene="stars", seed=8)
         crmasks = sim.hits(0.5)
-        for plane in crmasks:
-            labels, _ = ndimage.label(plane, np.ones((3, 3)))
-            plane &= labels % 20 != 1
+        labels = [ndimage.label(plane, np.ones((3, 3)))[0] for plane in crmasks]
+        crmasks &= np.mod(labels, 20) != 1
         missed = sim.hits(0.5) & ~crmasks
         assert missed.any(axis=0).sum() > 50
         plain = CRMaskSet(crmasks.all(axis=0), crmasks.any(axis=0), crmasks)
