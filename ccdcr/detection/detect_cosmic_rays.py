@@ -299,7 +299,7 @@ def add_expected(
     ``crmethod="matched"``, whose masks already have expected values. Use it for masks
     of other methods or of numina, and for edited masks. The values differ from those of
     a detection by fractions of SIGMA, because a detection does not know all masks while
-    it matches; both are equally close to the truth.
+    it matches, unless cores of stars differ; both are equally close to the truth.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ from ccdcr.matching.equivalence import (
 from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_profile, find_structure
-from ccdcr.matching.match import Options, find_hits
+from ccdcr.matching.match import Options, find_hits, match_masked
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
@@ -332,11 +332,14 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         hits = replace(hits, masks=None, coincident=None)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
-        hits.matched.limited.free(hits.matched.frames.data)
-        expected = find_expected(frames, hits.matched, crmasks)
+        matched = hits.matched.without_limits()
+        hits, known = replace(hits, matched=None), matched.known
+        if matched.fits is None:
+            matched = match_masked(frames, crmasks, options, matched.frames)
+        expected = find_expected(frames, matched, crmasks)
         expected = expected_in_unit(expected, exposures, factors[0])
     bright = flagged_fractions(
-        masks, hits.matched.reference, exposures.detector.compute_noise
+        masks, matched.reference, exposures.detector.compute_noise
     )
     matching = MatchingDiagnostics(
         deviations=hits.deviations,
@@ -344,9 +347,9 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         sky=sky,
         noise=hits.noise,
         gain_ratio=exposures.gain_ratio,
-        known=hits.matched.known,
+        known=known,
     )
-    hits = None  # the mask set needs the room
+    hits = matched = None  # the mask set needs the room
     flags = find_flags()
     _mark_point_like(flags, point_like)
     find_flags = None

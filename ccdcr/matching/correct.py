@@ -187,7 +187,7 @@ class Limited:
         matched.ravel()[self.places] = self.values
 
 
-def match(frames, scene, fits, *, strips=None, fine=False):
+def match(frames, scene, fits, *, strips=None, fine=False, place=None):
     """
     Return the corrected exposures (n, ny, nx), the `Dispersion` left, and `Limited`.
 
@@ -195,9 +195,10 @@ def match(frames, scene, fits, *, strips=None, fine=False):
     there. The dispersion is measured without this limit. Bad and low pixels do not
     change; saturated ones do, which may be flagged. There are strips if the frames
     whose pixels tell them are given: hits on bright structure would bend their own.
-    They are ``fine`` if these frames ignore the hits.
+    They are ``fine`` if these frames ignore the hits. The corrected exposures take the
+    ``place`` of an array, if one is given.
     """
-    differences = empty(frames.data.shape)
+    differences = empty(frames.data.shape) if place is None else place
 
     def tiles_and_rows(rows):
         wide, inside = with_halo(rows, HALO, frames.shape[0])

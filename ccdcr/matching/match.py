@@ -44,7 +44,7 @@ from ccdcr.utils.neighbours import (
     running,
 )
 from ccdcr.utils.planes import fill_from_nearest
-from ccdcr.utils.scratch import empty, in_turn, keep
+from ccdcr.utils.scratch import empty, in_turn, keep, zeros
 
 __all__ = [
     "Decision",
@@ -200,6 +200,19 @@ class Matched:
     limited: Any
     terms: Any = None
 
+    def without_limits(self):
+        """
+        Return the exposures without limits, or only what `match_masked` needs.
+
+        Kernels were told by cores of stars with hits that were not known yet. Where
+        cores differ between the exposures they have to be fitted again.
+        """
+        if not any(self.known.differ):
+            self.limited.free(self.frames.data)
+            return self
+        planes = "masks", "reference", "profile", "strength", "level", "extra"
+        return replace(self, **dict.fromkeys((*planes, "fits", "limited")))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -346,20 +359,29 @@ def _without_hits(frames, hits, scene):
     return frames.ignoring(hits)
 
 
-def match_masked(frames, masks, options):
-    """Return exposures `Matched` with given masks (n, ny, nx), free of limits."""
+def match_masked(frames, masks, options, current=None):
+    """
+    Return exposures `Matched` with given masks (n, ny, nx), free of limits.
+
+    ``current`` are those that were matched before, if any, for the last pass alone.
+    """
     tiling = Tiling.from_tile(frames.shape, options.tile)
     frames = _Record(None).measured(frames, masks)
     fitted = frames.ignoring(masks)
-    current = frames
-    for k in range(options.passes):
+    first = 0 if current is None else options.passes - 1
+    current = frames if current is None else current
+    for k in range(first, options.passes):
         scene = _scene(current, masks, mean=k > 0)
         fits = fit_tiles(fitted, scene, tiling)
         if k == options.passes - 1:
             scene.alone = _Record(None).alone(fitted, scene, tiling)
             fits = fit_kernels(fitted, scene, fits)
-        told = options.choose(_without_hits(frames, masks.copy(), scene))
-        data, after, limited = match(fitted, scene, fits, strips=told, fine=k > 0)
+        hits = zeros(masks.shape, bool)
+        np.copyto(hits, masks)
+        told = options.choose(_without_hits(frames, hits, scene))
+        place = None if current is frames else current.data
+        rules = {"strips": told, "fine": k > 0, "place": place}
+        data, after, limited = match(fitted, scene, fits, **rules)
         current = frames.replace(data)
     level = SmoothLevel(scene, frames.noise)
     extra = _extra_variance(after, scene, frames.noise)

@@ -127,6 +127,34 @@ class TestValues:
         assert row["error"] < error
         assert 2 - pull < row["pull"] < pull
 
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_hit_cores(self, n):
+        """Hits on cores of stars of other seeing do not tell how the cores differ."""
+        rng = np.random.default_rng(n)
+        y, x = np.mgrid[:208, :208]
+        truth = np.full((n, 208, 208), 100.0)
+        hits = np.zeros_like(truth)
+        sigma = np.linspace(2.25, 2.75, n)[:, None, None] / np.sqrt(8 * np.log(2))
+        for k, corner in enumerate(np.ndindex(8, 8)):
+            place = 26 * np.array(corner) + 13 + rng.uniform(-0.5, 0.5, 2)
+            square = (y - place[0]) ** 2 + (x - place[1]) ** 2
+            truth += 2e4 / (2 * np.pi * sigma**2) * np.exp(-square / 2 / sigma**2)
+            if k % 4 == 0:
+                row, column = np.round(place).astype(int)
+                hits[k // 4 % n, row, column - 1 : column + 2] = 4000
+        data = rng.poisson(truth) + rng.normal(0, 3, truth.shape) + hits
+        ccds = [CCDData(plane.astype(np.float32), unit="electron") for plane in data]
+        masks = detect_cosmic_rays(ccds, **KNOWN)
+        table = masks.expected
+        i, row, column = table["EXPOSURE"] - 1, table["Y"] - 1, table["X"] - 1
+        core = (hits[i, row, column] > 0) & (
+            masks.crmasks.sum(axis=0)[row, column] == 1
+        )
+        assert core.sum() > 40
+        error = (table["VALUE"] - truth[i, row, column])[core]
+        noise = np.sqrt(truth.mean(axis=0) / (n - 1))[row, column][core]
+        assert np.sqrt(np.mean((error / noise) ** 2)) < 2.5
+
     def test_bias_and_exposure_times(self):
         """Values are in the unit of the exposures, with bias and at their own flux."""
         sim = simulate_exposures(
