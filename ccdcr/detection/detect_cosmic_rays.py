@@ -28,7 +28,7 @@ from ccdcr.detection.mask_warnings import (
 )
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.align_exposures import find_places
-from ccdcr.exposures.ccd_parameters import bias_in_unit
+from ccdcr.exposures.ccd_parameters import bias_in_unit, bias_unit
 from ccdcr.exposures.ccd_values import is_electrons
 from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
@@ -315,8 +315,8 @@ def add_expected(
     Returns
     -------
     masks : `~ccdcr.CRMaskSet`
-        The same masks with `~ccdcr.CRMaskSet.expected`, and with gain and read noise if
-        they had none.
+        The same masks with `~ccdcr.CRMaskSet.expected`, and with gain, read noise and
+        bias if they had none.
 
     Raises
     ------
@@ -361,10 +361,15 @@ def add_expected(
 
 
 def _learned(exposures, masks):
-    """Return gain and read noise of exposures by name, those that masks do not know."""
+    """Return gain, read noise and bias by name, those that masks do not know."""
+    detector = exposures.detector
     names = () if exposures.measured else ("gain", "readnoise")
     unknown = [name for name in names if getattr(masks, name) is None]
-    return {name: getattr(exposures.detector, f"every_{name}") for name in unknown}
+    learned = {name: getattr(detector, f"every_{name}") for name in unknown}
+    # LAMEDIAN is without the bias that is recorded, even if it is 0.
+    if masks.bias is None or (masks.bias == 0 and masks.lamedian is None):
+        learned["bias"] = detector.bias / bias_unit(masks, exposures.unit)
+    return learned
 
 
 def _recorded(items, masks, given, options):

@@ -29,6 +29,7 @@ __all__ = [
     "CCDParameters",
     "RecordedNoise",
     "bias_in_unit",
+    "bias_unit",
     "check_noise_source",
     "compute_variance",
     "find_ccd_parameters",
@@ -386,10 +387,14 @@ def _of_exposure(value, i):
 
 
 def bias_in_unit(masks, unit):
-    """Return the recorded bias in the unit of the exposures, by the median gain."""
-    bias = masks.bias or 0.0
+    """Return the recorded bias in the unit of the exposures."""
+    return (masks.bias or 0.0) * bias_unit(masks, unit)
+
+
+def bias_unit(masks, unit):
+    """Return the unit of a recorded bias in that of exposures, by the median gain."""
     known = is_electrons(unit) and masks.gain is not None
-    return bias * float(np.median(masks.gain)) if known else bias
+    return float(np.median(masks.gain)) if known else 1.0
 
 
 def model_variance(data, gain, readnoise, bias):

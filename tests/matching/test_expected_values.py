@@ -242,6 +242,33 @@ class TestAddExpected:
         for name in ("VALUE", "SIGMA"):
             assert np.allclose(in_electrons[name], 2 * in_adu[name], rtol=1e-4)
 
+    @pytest.mark.parametrize(
+        ("unit", "gain", "known", "bias"),
+        [
+            ("adu", 2, {}, 300),
+            ("electron", None, {}, 600),
+            ("electron", None, {"gain": 2.0}, 300),
+            ("adu", None, {"gain": 2.0, "bias": 0.0}, 300),
+            ("adu", None, {"gain": 2.0, "bias": 290.0}, 290),
+            ("adu", None, {"gain": 2.0, "bias": 0.0, "lamedian": np.ones((90, 90))}, 0),
+        ],
+    )
+    def test_bias(self, unit, gain, known, bias):
+        """It is recorded in the unit of the gain, unless the masks know one."""
+        sim = simulate_exposures((90, 90), seed=8, gain=2.0, bias=300.0)
+        factor = 1 if unit == "adu" else 2
+        ccds = [CCDData(ccd.data * factor, unit=unit) for ccd in sim.exposures]
+        crmasks = sim.hits(5)
+        half = 2 * crmasks.sum(axis=0) >= 3
+        masks = CRMaskSet(half, crmasks.any(axis=0), crmasks, **known)
+        given = {"gain": gain, "readnoise": 3.0, "bias": 300.0 * factor}
+        masks = add_expected(ccds, masks, **given)
+        assert masks.bias == bias
+        if bias in (300, 600):
+            sigma = CRCombiner(ccds, masks).meancr_combine().uncertainty.array / factor
+            ratio = sigma / np.sqrt(np.square(sim.noise).sum(axis=0)) * 3
+            assert np.median(ratio) == pytest.approx(1, abs=0.02)
+
     def test_refused(self, differing):
         """What does not fit is refused."""
         sim, masks = differing
