@@ -31,7 +31,10 @@ class UsageError(Exception):
 # name=value and rules, as messages of the library have them.
 _VALUE = r"(?<![\w.'/-])([a-z_]+)=(True|False|'[^']*'|[\d.]*)(?=[\s;,)]|$)"
 _RULE = r"(?<!the )(?<!a )(?<![\w.'/-])([a-z_]+)(?= must\b| needs\b|: the file)"
-_PYTHON_ONLY = r", or (give )?CCDData objects,?|set ccd\.unit, or "
+_PYTHON_ONLY = (
+    r", or (give )?CCDData objects,?|set ccd\.unit, or |"
+    r", and add_expected\(ccds, masks\) makes them"
+)
 _POSITIONAL = {"files", "frames", "images", "inputs", "masks"}
 
 

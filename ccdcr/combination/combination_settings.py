@@ -260,7 +260,8 @@ def _expected_power(masks, unit, use_expected):
     if use_expected and other is None:
         msg = (
             "use_expected=True needs expected values, which the mask set does not "
-            "have; add_expected(ccds, masks) makes them"
+            "have; detections with crmethod='matched' have them, and "
+            "add_expected(ccds, masks) makes them"
         )
         raise ValueError(msg)
     if other is None or use_expected is False:

@@ -182,10 +182,10 @@ def expected_power(masks, unit):
     if convertible and is_counts(unit) == is_counts(other):
         return 0
     if not convertible or masks.gain is None:
-        msg = (
-            f"expected values are in {other} and the exposures are in {unit}; "
-            "the mask set records no gain to convert"
-        )
+        why = "the mask set records no gain to convert"
+        if not convertible:
+            why = f"these cannot be converted, use exposures in {other}"
+        msg = f"expected values are in {other} and the exposures are in {unit}; {why}"
         raise ValueError(msg)
     return 1 if is_counts(other) else -1
 

@@ -527,6 +527,10 @@ class TestMessages:
             ("is no unit; give unit=", "is no unit; give --unit"),
             ("give unit=, or CCDData objects, to say it", "give --unit to say it"),
             ("one by extension=, or give CCDData objects", "one by --extension"),
+            (
+                "crmethod='matched' has, and add_expected(ccds, masks) makes them",
+                "--set crmethod=matched has",
+            ),
             ("use overwrite=True to", "use --overwrite to"),
             ("use overwrite_output=True", "use --overwrite"),
             ("use apply_flux_factor=True", "use --apply-flux-factor"),

@@ -247,6 +247,9 @@ class TestClean:
         assert make_masks(gain=2.0).clean(ccds)[0].data[2, 1] == 246.5
         with pytest.raises(ValueError, match="the mask set records no gain"):
             make_masks().clean(ccds)
+        ccds = self.exposures(unit="adu/s")
+        with pytest.raises(ValueError, match="cannot be converted, use exposures in a"):
+            make_masks(gain=2.0).clean(ccds)
 
     def test_refused(self):
         """A set without values, and other exposures, are refused."""
