@@ -686,7 +686,10 @@ class CRMaskSet:
         Return copies of the exposures with masked values replaced.
 
         The values of `expected`, which are computed from the other exposures, replace
-        the masked ones, as in the cleaned array of astroscrappy.
+        the masked ones, as in the cleaned array of astroscrappy. To combine the
+        exposures, use the original ones with the masks: values made from each other
+        are not independent, so that the mean of cleaned exposures with newly detected
+        masks has too small an uncertainty at hits.
 
         Parameters
         ----------
