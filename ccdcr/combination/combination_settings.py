@@ -58,7 +58,8 @@ class CombinationSettings:
     the `RecordedNoise`, or None. ``lamedian`` are
     the factor, the power of the gain and the offset that bring LAMEDIAN to the unit of
     the exposures. ``clips`` are those of `make_clips`. ``expected`` is the power of the
-    gain that brings expected values to the unit of the exposures, or None.
+    gain that brings expected values to the unit of the exposures, or None. ``fluxes``
+    (n,) are the flux scales of the exposures after the factors.
     """
 
     method: str
@@ -73,6 +74,7 @@ class CombinationSettings:
     expected: int | None = None
     offset: float = 0.0
     applied: bool = False
+    fluxes: Any = 1.0
 
     @classmethod
     def from_options(
@@ -112,8 +114,9 @@ class CombinationSettings:
         scatter = uncertainty == "scatter"
         if scaling is None:
             _warn_of_flux(masks, method, expected, applied)
+        fluxes = np.abs(masks.flux_factor * (1 if factors is None else factors))
         rules = known, scatter, lamedian, tuple(clips), expected, offset, applied
-        return cls(method, unit, factors, kinds, model, *rules)
+        return cls(method, unit, factors, kinds, model, *rules, fluxes)
 
     def variances(self, stack):
         """Return the variance (rows, nx) of each exposure of a RowStack, or None."""

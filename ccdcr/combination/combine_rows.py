@@ -327,7 +327,8 @@ def _flat(stack, settings):
         substitute = np.multiply(stack.lamedian, factor, dtype=np.float64) + offset
         substitute = substitute.ravel()
     bad = stack.bad.reshape(n, -1) if stack.bad.any() else None
-    return Stack(data.reshape(n, -1), bad, weights, noise, settings.scatter, substitute)
+    more = settings.scatter, substitute, settings.fluxes
+    return Stack(data.reshape(n, -1), bad, weights, noise, *more)
 
 
 def _finish(combined, bad):

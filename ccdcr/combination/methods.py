@@ -136,7 +136,7 @@ class Stack:
     (n, pixels), or None. ``variances`` are those of the exposures, or None. With
     ``scatter`` the variance of a result is the scatter of the exposures used, and
     ``variances`` only serve where it is 0 or NaN. ``substitute`` (pixels,) replaces
-    the minimum, or is None.
+    the minimum, or is None. ``fluxes`` (n,) are the flux scales of the data.
     """
 
     data: np.ndarray
@@ -145,6 +145,7 @@ class Stack:
     variances: Any = None
     scatter: bool = False
     substitute: np.ndarray | None = None
+    fluxes: Any = 1.0
 
     def at(self, index):
         """Return the stack of some pixels."""
@@ -156,6 +157,7 @@ class Stack:
             None if self.variances is None else [v[index] for v in self.variances],
             self.scatter,
             None if self.substitute is None else self.substitute[index],
+            self.fluxes,
         )
 
     def median(self):
@@ -318,16 +320,19 @@ class Filled:
         weights = 1.0 if weights is None else weights.reshape(len(stack.data), -1)
         shares = np.where(stack.bad, 0, weights)
         with np.errstate(invalid="ignore", divide="ignore"):
-            shares = shares / shares.sum(axis=0)
-            part = np.where(self.clean, 0, shares).sum(axis=0)
-            square = ((shares * self.sigmas).sum(axis=0) / part) ** 2
-        one = np.where(np.isfinite(one), one, square)
-        square = np.where(part > 0, square, 0)
-        # It is made of the clean ones; pixels around may have made it better, and
-        # mismatch worse.
-        least = np.minimum(square, one)
-        shared = part * (2 - part)
-        return (1 - shared) * one + shared * least + part**2 * (square - least)
+            return self._total(one, shares / shares.sum(axis=0))
+
+    def _total(self, one, shares):
+        """Return the variance with that of the clean mean, and shares (n, pixels)."""
+        part = np.where(self.clean, 0, shares).sum(axis=0)
+        filled = (shares * self.sigmas).sum(axis=0) ** 2
+        clean = (1 - part) ** 2 * np.where(np.isfinite(one), one, filled / part**2)
+        shares = shares * np.reshape(self.stack.fluxes, (-1, 1))
+        ratio = (shares * ~self.clean).sum(axis=0) / (shares * self.clean).sum(axis=0)
+        # Filled values are made of the clean ones. At one flux scale the covariance is
+        # the variance of the better mean: pixels around may have made the filled ones
+        # better, and mismatch worse.
+        return clean + filled + 2 * np.fmin(clean * ratio, filled / ratio)
 
 
 def _filled_factors(clean, filled):

@@ -169,6 +169,24 @@ class TestVariances:
         second = 90 + (2 / 3) ** 2 * (9.5**2 - 90)
         assert_allclose(sigma[:3] ** 2, [first, second, (50 + 51 + 52) / 9])
 
+    @pytest.mark.parametrize("weights", [[1, 1, 1], [1, 2, 3], [0, 0, 1], [1, 0, 0]])
+    @pytest.mark.parametrize("scaling", [[1, 1, 1], [1 / 9, 1 / 3, 1], [2, 0, 1]])
+    def test_flux_scales(self, scaling, weights):
+        """A value of 9 s is 9 / 4 times the sum of those of 3 s and 1 s."""
+        flux, variance = np.array([9, 3, 1]), np.array([900, 300, 100])
+        shares = np.eye(3)
+        shares[0] = 0, 9 / 4, 9 / 4
+        pairs = [[(900, np.sqrt((shares[0] ** 2 * variance).sum())), None, None]]
+        ccds, masks = case([[5000, 300, 100]], [[1, 0, 0]], pairs, flux_factor=flux)
+        for ccd, one in zip(ccds, variance, strict=True):
+            ccd.uncertainty = StdDevUncertainty(np.full((1, 1), np.sqrt(one)))
+        combiner = CRCombiner(ccds, masks)
+        combiner.weights, combiner.scaling = np.array(weights, float), scaling
+        result = combiner.meancr_combine(apply_flux_factor=False)
+        factors = np.multiply(weights, scaling) @ shares / np.sum(weights)
+        expected = (factors**2 * variance).sum()
+        assert_allclose(result.uncertainty.array[0, 0] ** 2, expected)
+
     def test_truth(self):
         """Means and medians scatter as claimed where values are means of the clean."""
         rng = np.random.default_rng(1)
