@@ -392,7 +392,7 @@ def _match_expected(exposures, masks, *, is_new):
     frames = frames.without(masks.low)
     if is_new and not (exposures.alike or exposures.variance is not None):
         check = check_noise(frames)
-        warn_of_check(check, check.levels, None)
+        warn_of_check(check, check.levels, None, exposures)
     frames = with_level_skies(frames, measure_sky_levels(frames))
     options = make_options(requirements)
     matched = match_masked(frames, masks.crmasks, options)

@@ -69,7 +69,8 @@ __all__ = [
     "second_opinion",
 ]
 
-_LESS, _FAR_OFF = 0.8, 2.5  # times the noise: mismatch makes neither at faint signal
+# Times the noise: mismatch makes no less of it, nor far more at faint signal.
+_LESS, _OFF, _FAR_OFF = 0.8, 1.2, 2.5
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FAINTER = 3  # times
 _SMALL_SHIFT = 1.5  # pixels: terms of tiles tell larger ones wrongly
@@ -371,7 +372,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     stages.advance()  # the last one is done
     warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
     if not exposures.alike:
-        _warn_of_noise(matching.noise, frames, failures=report.failures)
+        _warn_of_noise(matching.noise, frames, exposures, report.failures)
     return result
 
 
@@ -470,7 +471,7 @@ def _list_pixels(flags, n, origin):
     return np.concatenate(rows)
 
 
-def _warn_of_noise(levels, frames, *, failures):
+def _warn_of_noise(levels, frames, exposures, failures):
     """Warn if the noise is not that of the noise model or of the uncertainties."""
     if frames.noise.own is not None:
         warn_of_noise(
@@ -482,10 +483,12 @@ def _warn_of_noise(levels, frames, *, failures):
     check, likeliest = check_noise(frames), None
     if check.larger:  # else what deviates is left by matching
         likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
-    faintest = [*check.levels["noise"], 1.0][0]
+    noise = [*check.levels["noise"]] or [1.0]
     # Failures whose remedy is to register the exposures do not come of wrong noise.
     displaced = any("register" in reason for reason in failures)
     most = np.inf if displaced else _FAR_OFF
-    if failures and _LESS < faintest < most:
+    if not displaced and not kernels.is_off(noise[-1]):
+        most = _OFF  # mismatch grows with the signal
+    if failures and _LESS < noise[0] < most:
         return  # the differences of exposures that do not match are not all noise
-    warn_of_check(check, levels, likeliest)
+    warn_of_check(check, levels, likeliest, exposures)

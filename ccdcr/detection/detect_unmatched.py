@@ -95,7 +95,7 @@ def _warn_of_noise(report, exposures, factors):
         warn_of_noise(report.levels, *["uncertainty"] * is_off)
         return
     check = check_noise(scaled_frames(exposures, factors))
-    warn_of_check(check, report.levels, report.likeliest)
+    warn_of_check(check, report.levels, report.likeliest, exposures)
 
 
 def make_criteria(observed, requirements, offsets, found):

@@ -3,6 +3,7 @@
 
 import numpy as np
 from astropy import log
+from astropy import units as u
 from astropy.table import Table
 from scipy.stats import poisson
 
@@ -14,6 +15,7 @@ from ccdcr.exceptions import (
     NotEquivalentWarning,
     warn_user,
 )
+from ccdcr.exposures.ccd_values import is_rate, known_times
 from ccdcr.matching.equivalence import MENDED, NOT_REGISTERED
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.utils.neighbours import label_groups
@@ -37,9 +39,11 @@ _MOST_BRIGHT = 4  # times the fraction of faint pixels
 _RARE, _FEW = 1e-6, 10  # chance of so many groups, and least number of groups
 _LEAST_EXCESS, _MOST_EXCESS = 2.5, 12.0  # sigmas that name an exposure, and that warn
 _MOST_FAINT = 3.0  # sigmas, of faint groups, that warn
+_FEW_DIGITS = 0.1  # of a ratio of noise, which are too few for smaller ones
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
+_LEAST_TIME, _ALIKE = 5.0, 0.2  # seconds of rates; logarithm of a gain and a time
 _REMEDIES = {
     "readnoise": "check readnoise",
     "gain": "check gain",
@@ -211,22 +215,27 @@ def warn_of_registration(registration, places):
 
 def warn_of_noise(levels, *causes):
     """Warn of the level whose noise is off most, and of its likeliest causes."""
-    if not causes:
-        return
+    if causes:
+        _warn_of_ratio(levels, causes[0], [_REMEDIES[cause] for cause in causes])
+
+
+def _warn_of_ratio(levels, cause, remedies):
+    """Warn of the level whose noise is off most, with what to do."""
     ratio = np.asarray(levels["noise"])
     worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
+    times = f"{ratio[worst]:{'.2f' if ratio[worst] > _FEW_DIGITS else '.1g'}}"
     explains = "gain and readnoise explain"
-    if causes[0] == "uncertainty":
+    if cause == "uncertainty":
         explains = "their uncertainties say"
     msg = (
-        f"the noise of the exposures is {ratio[worst]:.2f} times what {explains} at a "
+        f"the noise of the exposures is {times} times what {explains} at a "
         f"signal of {levels['x'][worst]:.4g}; "
-        f"{'; or '.join(_REMEDIES[cause] for cause in causes)}"
+        f"{'; or '.join(remedies)}"
     )
     warn_user(msg, NoiseModelWarning)
 
 
-def warn_of_check(check, levels, likeliest):
+def warn_of_check(check, levels, likeliest, exposures):
     """
     Warn of the noise by a `NoiseCheck`, or by levels of another measurement.
 
@@ -234,13 +243,30 @@ def warn_of_check(check, levels, likeliest):
     verdict: without levels, and where the noise is too large at bright signal only, as
     it is if the exposures are not equivalent.
     """
-    names = [name for name, _ in check.causes]
-    if names:
-        warn_of_noise(check.levels, *names)
+    if check.causes:
+        remedies = [_find_remedy(*cause, exposures) for cause in check.causes]
+        _warn_of_ratio(check.levels, check.causes[0][0], remedies)
     elif likeliest is not None:
         larger = np.asarray(levels["noise"]) > 1
         if not len(check.levels) or (is_off(levels["noise"]) & larger).any():
             warn_of_noise(levels, likeliest)
+
+
+def _find_remedy(cause, value, exposures):
+    """Return what to do about a cause, by the value that explains the noise."""
+    if cause not in {"gain", "readnoise"}:
+        return _REMEDIES[cause]
+    time = np.median(known_times(exposures.headers))
+    if cause == "gain" and is_rate(exposures.unit):
+        value = value / time
+    elif cause == "gain" and time > _LEAST_TIME:
+        times = value / exposures.detector.gain / time
+        if abs(np.log(times)) < _ALIKE:
+            return (
+                f"the values seem to be divided by EXPTIME ({time:g} s): set their "
+                f"unit to {exposures.unit / u.s}"
+            )
+    return f"{_REMEDIES[cause]}: {value:.2g} would explain the noise"
 
 
 def flagged_fractions(masks, image, compute_noise):

@@ -28,7 +28,8 @@ _MISMATCHES, _LEVELS, _OF_MISMATCH = 12, 4, 0.5  # of the variance
 _ALMOST, _IMPROBABLE = 6.0, 12.0  # chi2 above the best one, with unlikely values
 _MOST_CAUSES = 3
 _APART = 3.0  # sigmas of the mean exposure, of signals that are told apart
-_FACTORS = np.linspace(-3.5, 3.5, 281)  # logarithms
+_FACTORS = np.linspace(-8.5, 8.5, 681)  # logarithms, of exposure times, too
+_STEPS = 0.75  # electrons that whole ones may add to measured noise
 _LOG_RANGE, _LEAST_SKY = 4.0, 0.05  # of a bias or sky, and part that sky is
 _LEAST_BIAS, _RARE = 100.0, 3.0  # adu, and chi2 of one smaller by a factor of e
 _SKY_LEFT, _MOST_LEFT = 0.06, 4.0  # of a subtracted sky, and chi2 of more
@@ -68,7 +69,7 @@ def check_noise(frames):
     gain, floor = 1 / float(noise.slope.mean()), float(noise.floor.mean())
     model = _Model(gain, gain * np.sqrt(floor))
     usable = ratio * model(x) >= 1 if _is_whole(frames) else np.ones(len(x), bool)
-    usable &= kernels.has_smooth_noise(x * gain, model.readnoise)
+    usable &= _has_smooth_noise(x, ratio, model)
     x, pixels, ratio = x[usable], pixels[usable], ratio[usable]
     if len(x) and np.ptp(x) < _WIDE * np.sqrt(np.median(ratio * model(x))):
         x, ratio = (np.atleast_1d(np.average(a, weights=pixels)) for a in (x, ratio))
@@ -89,6 +90,13 @@ def check_noise(frames):
     # Noise lowers the quantile of a background of one level.
     faint = np.quantile(signal, 0.1) + _OF_TENTH * error
     return NoiseCheck(levels, _likeliest(x, pixels, variance, model, faint))
+
+
+def _has_smooth_noise(x, ratio, model):
+    """Return where single electrons are no large part of the measured noise."""
+    electrons = np.maximum(x, 0) * model.gain
+    smooth = kernels.has_smooth_noise(electrons, model.readnoise)
+    return smooth | (np.sqrt(ratio * model(x)) * model.gain > electrons**0.5 + _STEPS)
 
 
 def _surely_off(ratio, pixels):

@@ -105,6 +105,17 @@ def test_noise_beside_failure():
         detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=12.0)
 
 
+def test_noise_by_failure():
+    """Nor that it is the cause, as where only faint pixels have more noise."""
+    options = {"scene": "longslit", "gain": 1.5, "readnoise": 4.0, "seed": 1}
+    sim = simulate_exposures((256, 256), **options)
+    with (
+        pytest.warns(NoiseModelWarning, match="check readnoise"),
+        pytest.warns(MatchingFailedWarning, match="check gain, read noise"),
+    ):
+        detect_cosmic_rays(sim.exposures, gain=1.5, readnoise=0.1)
+
+
 class TestCoincidences:
     """More coincidences than chance explains."""
 

@@ -75,6 +75,15 @@ def test_mismatch(scene, options):
         assert check(draw(scene, seed, **options))[1] == []
 
 
+@pytest.mark.parametrize("photons", [0.1, 0.4, 1, 2, 4, 10, 30])
+def test_counted_photons(photons):
+    """Single electrons, whose quantiles are steps, are no larger noise."""
+    for seed in range(3):
+        data = np.random.default_rng(seed).poisson(photons, (3, *SHAPE))
+        assert check(data, gain=1.0, readnoise=0.1)[1] == []
+        assert check(data / 2, gain=2.0, readnoise=0.1)[1] == []
+
+
 class TestCauses:
     """The likeliest causes hold the true one, and it is the first where it is clear."""
 
@@ -89,7 +98,7 @@ class TestCauses:
             assert causes[0] == "gain"
             assert dict(found.causes)["gain"] == pytest.approx(GAIN, rel=0.1)
 
-    @pytest.mark.parametrize("factor", [0.4, 2.5])
+    @pytest.mark.parametrize("factor", [0.025, 0.4, 2.5])
     @pytest.mark.parametrize("scene", ["fibres", "longslit"])
     @pytest.mark.parametrize("n", [2, 3])
     def test_readnoise(self, factor, scene, n):
@@ -171,6 +180,34 @@ class TestWarning:
         with warnings.catch_warnings():
             warnings.simplefilter("error", NoiseModelWarning)
             detect_cosmic_rays(ccds, bias=300, **options)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
+    @pytest.mark.parametrize("scene", SCENES)
+    def test_rates(self, scene):
+        """Values divided by the exposure time, whose unit does not say so."""
+        data = draw(scene, 1)
+        options = {"gain": GAIN, "readnoise": READNOISE}
+        for time in (30, 1200):
+            meta = {"EXPTIME": time}
+            ccds = [CCDData(x / time, unit="adu", meta=meta) for x in data]
+            with pytest.warns(NoiseModelWarning, match=rf"{time} s\): set .* adu / s"):
+                detect_cosmic_rays(ccds, **options)
+            for ccd in ccds:
+                ccd.unit = "adu / s"
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", NoiseModelWarning)
+                detect_cosmic_rays(ccds, **options)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
+    def test_value(self):
+        """A gain or read noise that explains the noise is said, of rates, too."""
+        ccds = [CCDData(x / 60, unit="adu / s") for x in draw("fibres", 1)]
+        for ccd in ccds:
+            ccd.meta["EXPTIME"] = 60
+        with pytest.warns(NoiseModelWarning, match=r"check gain: 1\.[567]\d* would"):
+            detect_cosmic_rays(ccds, gain=4 * GAIN, readnoise=READNOISE)
+        with pytest.warns(NoiseModelWarning, match=r"check readnoise: (3\.[6-9]|4) wo"):
+            detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE / 40)
 
     @pytest.mark.filterwarnings("ignore::ccdcr.MatchingFailedWarning")
     @pytest.mark.parametrize("n", [3, 5])
