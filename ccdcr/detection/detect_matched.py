@@ -489,6 +489,7 @@ def _warn_of_noise(levels, frames, exposures, failures):
     most = np.inf if displaced else _FAR_OFF
     if not displaced and not kernels.is_off(noise[-1]):
         most = _OFF  # mismatch grows with the signal
-    if failures and _LESS < noise[0] < most:
+    below = "below" in dict(check.causes)
+    if failures and not below and _LESS < noise[0] < most:
         return  # the differences of exposures that do not match are not all noise
     warn_of_check(check, levels, likeliest, exposures)

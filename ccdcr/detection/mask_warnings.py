@@ -243,7 +243,14 @@ def warn_of_check(check, levels, likeliest, exposures):
     verdict: without levels, and where the noise is too large at bright signal only, as
     it is if the exposures are not equivalent.
     """
-    if check.causes:
+    if check.causes and check.causes[0][0] == "below":
+        msg = (
+            f"many pixels are far below 0, about {check.causes[0][1]:.3g}, as if too "
+            "much sky or bias were subtracted, and their noise is unknown: subtract "
+            "less, or give the exposures uncertainties"
+        )
+        warn_user(msg, NoiseModelWarning)
+    elif check.causes:
         remedies = [_find_remedy(*cause, exposures) for cause in check.causes]
         _warn_of_ratio(check.levels, check.causes[0][0], remedies)
     elif likeliest is not None:

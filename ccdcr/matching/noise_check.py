@@ -34,6 +34,7 @@ _LOG_RANGE, _LEAST_SKY = 4.0, 0.05  # of a bias or sky, and part that sky is
 _LEAST_BIAS, _RARE = 100.0, 3.0  # adu, and chi2 of one smaller by a factor of e
 _SKY_LEFT, _MOST_LEFT = 0.06, 4.0  # of a subtracted sky, and chi2 of more
 _SKY_BELOW, _SKY_NOISE = 0.3, 3.0  # of the sky that is missing, and sigmas
+_FAR_BELOW, _MOST_BELOW = 5.0, 0.2  # sigmas below 0, and part of the pixels
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class NoiseCheck:
 
     ``levels`` is a table of signal ``x``, ``pixels`` and ``noise``, measured over
     expected. ``causes`` are pairs of a name and the value that explains the noise,
-    none to three of them: gain, readnoise, bias, sky or resampled. ``larger`` tells
-    whether the noise may be too large without a cause: where there is much signal, or
-    where it is not known.
+    none to three of them: gain, readnoise, bias, sky or resampled; or below, with the
+    level of pixels far below 0 if there are many. ``larger`` tells whether the noise
+    may be too large without a cause: where there is much signal, or it is not known.
     """
 
     levels: Table
@@ -68,6 +69,10 @@ def check_noise(frames):
     noise = frames.noise.typical
     gain, floor = 1 / float(noise.slope.mean()), float(noise.floor.mean())
     model = _Model(gain, gain * np.sqrt(floor))
+    low = x < -_FAR_BELOW * np.sqrt(np.maximum(ratio, 1) * model(x))
+    if pixels[low].sum() > _MOST_BELOW * pixels.sum():
+        levels = Table([x, pixels, np.sqrt(ratio)], names=("x", "pixels", "noise"))
+        return NoiseCheck(levels, (("below", float(np.median(x[low]))),))
     usable = ratio * model(x) >= 1 if _is_whole(frames) else np.ones(len(x), bool)
     usable &= _has_smooth_noise(x, ratio, model)
     x, pixels, ratio = x[usable], pixels[usable], ratio[usable]

@@ -137,6 +137,14 @@ class TestCauses:
         data -= np.quantile(data, 0.1)
         assert "sky" in check(data)[1]
 
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_below(self, n):
+        """Too much was subtracted: what most pixels have is below 0."""
+        # Of 500 electrons 600 adu were subtracted.
+        ((cause, level),) = check(draw("flat", n, n) - 600)[0].causes
+        assert cause == "below"
+        assert level == pytest.approx(500 / GAIN - 600, rel=0.02)
+
     def test_same_noise(self):
         """Causes that one level of signal cannot tell apart are all named."""
         rng, size = np.random.default_rng(1), (3, *SHAPE)
@@ -217,6 +225,15 @@ class TestWarning:
         data += (rng.poisson(4000, data.shape) - 4000) / GAIN
         ccds = [CCDData(plane, unit="adu") for plane in data]
         with pytest.warns(NoiseModelWarning, match="a sky seems to have been sub"):
+            detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE)
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
+    @pytest.mark.parametrize("n", [2, 3])
+    @pytest.mark.parametrize("scene", SCENES)
+    def test_below(self, scene, n):
+        """A sky of which too much was subtracted, whether matching fails or not."""
+        ccds = [CCDData(x - 500, unit="adu") for x in draw(scene, n, n)]
+        with pytest.warns(NoiseModelWarning, match=r"far below 0, .* subtract less"):
             detect_cosmic_rays(ccds, gain=GAIN, readnoise=READNOISE)
 
     @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
