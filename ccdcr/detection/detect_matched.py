@@ -25,6 +25,7 @@ from ccdcr.detection.mask_warnings import (
     warn_of_mismatch,
     warn_of_noise,
     warn_of_saturation,
+    warn_of_size,
 )
 from ccdcr.exposures.align_exposures import find_places
 from ccdcr.exposures.ccd_values import is_counts, is_rate
@@ -372,6 +373,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     )
     stages.advance()  # the last one is done
     warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
+    warn_of_size(frames.shape)
     warn_of_saturation(frames, exposures, factors[0])
     if not exposures.alike:
         _warn_of_noise(matching.noise, frames, exposures, report.failures)

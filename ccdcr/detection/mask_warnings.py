@@ -29,9 +29,11 @@ __all__ = [
     "warn_of_noise",
     "warn_of_registration",
     "warn_of_saturation",
+    "warn_of_size",
 ]
 
 _LEAST = 1000  # pixels of an image whose fractions are judged
+_LEAST_SIDE, _LEAST_SIZE = 8, 256  # pixels that tell how exposures differ
 _MOST_FLAGGED = 0.2
 _BLOCK, _LEAST_BLOCKS, _LEAST_PART = 32, 6, 0.02  # pixels; blocks, also as a part
 # Times the chance, with and without many more on bright pixels.
@@ -209,6 +211,17 @@ def _name_excess(excess):
     return [
         f"hits do not explain all flags on structure of {exposures} {', '.join(worst)}"
     ]
+
+
+def warn_of_size(shape):
+    """Warn of images (ny, nx) in which too few pixels tell how exposures differ."""
+    if min(shape) < _LEAST_SIDE or shape[0] * shape[1] < _LEAST_SIZE:
+        msg = (
+            f"{shape[1]} x {shape[0]} pixels are too few to match exposures, and "
+            "expected values may be wrong by several sigmas: give larger parts of the "
+            f"exposures, at least {_LEAST_SIDE} pixels wide and {_LEAST_SIZE} in all"
+        )
+        warn_user(msg, MatchingFailedWarning)
 
 
 def warn_of_saturation(frames, exposures, factors):

@@ -117,6 +117,20 @@ def test_noise_by_failure():
         detect_cosmic_rays(sim.exposures, gain=1.5, readnoise=0.1)
 
 
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("shape", [(3, 50), (60, 7), (12, 12)])
+def test_small(shape, n):
+    """Too few pixels to match exposures; twice as many are enough."""
+    options = {"n_exposures": n, "cr_rate": 0.0, "readnoise": 3.0, "seed": 1}
+    small = simulate_exposures(shape, **options).exposures
+    with pytest.warns(MatchingFailedWarning, match=f"{shape[1]} x {shape[0]} pixels"):
+        detect_cosmic_rays(small, gain=1.0, readnoise=3.0)
+    large = simulate_exposures([max(length, 16) for length in shape], **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detect_cosmic_rays(large.exposures, gain=1.0, readnoise=3.0)
+
+
 @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
 class TestSaturation:
     """Stars that are cut at a level, of which the detection does not know."""
