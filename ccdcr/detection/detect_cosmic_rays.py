@@ -22,6 +22,7 @@ from ccdcr.detection.detect_matched import (
 from ccdcr.detection.detect_unmatched import detect_unmatched
 from ccdcr.detection.mask_warnings import (
     warn_of_check,
+    warn_of_dead,
     warn_of_implausible,
     warn_of_mismatch,
     warn_of_registration,
@@ -235,6 +236,7 @@ def _detect(ccds, requirements, progress_bar, **options):
     if not matched and not _has_offsets(requirements):
         registration = measure_registration(exposures.data, exposures.bad)
         warn_of_registration(registration, find_places(exposures.headers))
+    warn_of_dead(exposures.data, masks, exposures.bad)
     if masks.equivalence is None or not masks.equivalence.failures:
         warn_of_implausible(masks, exposures.bad)
     return masks

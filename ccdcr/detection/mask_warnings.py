@@ -24,6 +24,7 @@ from ccdcr.utils.stacks import chance_of_half, is_off
 __all__ = [
     "flagged_fractions",
     "warn_of_check",
+    "warn_of_dead",
     "warn_of_implausible",
     "warn_of_mismatch",
     "warn_of_noise",
@@ -34,6 +35,8 @@ __all__ = [
 
 _LEAST = 1000  # pixels of an image whose fractions are judged
 _LEAST_SIDE, _LEAST_SIZE = 8, 256  # pixels that tell how exposures differ
+# Pixels of a dead line, part of them that others have flagged, and how many are named.
+_LINE, _BY_DEAD, _NAMED = 32, 0.2, 5
 _MOST_FLAGGED = 0.2
 _BLOCK, _LEAST_BLOCKS, _LEAST_PART = 32, 6, 0.02  # pixels; blocks, also as a part
 # Times the chance, with and without many more on bright pixels.
@@ -76,8 +79,7 @@ def warn_of_implausible(masks, bad=None):
     size = np.count_nonzero(use)
     if size < _LEAST:
         return
-    hits = masks.crmasks if masks.low is None else masks.crmasks & ~masks.low
-    planes = [plane & use for plane in (masks.mediancr, *hits)]
+    planes = [plane & use for plane in (masks.mediancr, *_hits(masks))]
     names = ["MEDIANCR", *(f"CRMASK{i}" for i in range(1, len(planes)))]
     fractions = [np.count_nonzero(plane) / size for plane in planes]
     full = [
@@ -108,6 +110,48 @@ def warn_of_implausible(masks, bad=None):
             f"them{_remedy(masks)}"
         )
         warn_user(msg, CoincidenceWarning)
+
+
+def _hits(masks):
+    """Return the masks of exposures without low values."""
+    return masks.crmasks if masks.low is None else masks.crmasks & ~masks.low
+
+
+def warn_of_dead(data, masks, bad=None):
+    """Warn of columns and rows of one value in an exposure if others look hit there."""
+    (n, ny, nx), hits, found = data.shape, _hits(masks), {}
+    across = nx // _LINE
+
+    def by_row(band):
+        return band[..., : across * _LINE].reshape(n, -1, _LINE).swapaxes(1, 2)
+
+    for start in range(0, ny - _LINE + 1, _LINE):
+        part = np.s_[:, start : start + _LINE]
+        band = data[part] if bad is None else np.where(bad[part], np.nan, data[part])
+        others = hits[part].sum(axis=0) > hits[part]
+        for i, x in _find_dead(band, others):
+            found.setdefault(i + 1, {})[f"x = {x + 1}"] = True
+        for i, k in _find_dead(by_row(band), by_row(others)):
+            found.setdefault(i + 1, {})[f"y = {start + k // across + 1}"] = True
+    if found:
+        lines = [
+            f"{', '.join([*v][:_NAMED])} of exposure {i}" for i, v in found.items()
+        ]
+        msg = (
+            f"columns or rows have one value as if they were dead, {'; '.join(lines)}, "
+            "and other exposures look hit there: mask them in the exposures"
+        )
+        warn_user(msg, ImplausibleMaskWarning)
+
+
+def _find_dead(lines, others):
+    """Return exposures and indices of lines (n, pixels, m) of one value, by place."""
+    dead = (lines == lines[:, :1]).all(axis=1) & (others.mean(axis=1) > _BY_DEAD)
+    return [
+        place
+        for place in np.argwhere(dead).tolist()
+        if len(np.unique(lines[..., place[1]])) > _LINE // 2
+    ]
 
 
 def _find_lacking(planes):

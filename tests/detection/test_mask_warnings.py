@@ -199,6 +199,45 @@ class TestSaturation:
             detect_cosmic_rays(ccds, readnoise=0.1)
 
 
+@pytest.mark.filterwarnings("ignore::ccdcr.NotEquivalentWarning")
+class TestDeadLines:
+    """Columns and rows of one value in one exposure."""
+
+    def detect(self, n, lines, *, axis, masked=False):
+        """Detect where some columns or rows of the last exposure have values."""
+        sim = simulate_exposures((130, 150), n_exposures=n, scene="longslit", seed=4)
+        data = np.array([ccd.data for ccd in sim.exposures])
+        if axis == "y":
+            data = data.swapaxes(1, 2).copy()
+        for line, value in lines.items():
+            data[-1, ..., line] = value
+        mask = np.zeros(data.shape, dtype=bool)
+        mask[-1][..., list(lines)] = masked
+        planes = zip(data, mask, strict=True)
+        if axis == "y":
+            planes = ((plane.T, bad.T) for plane, bad in planes)
+        ccds = [CCDData(x, mask=bad, unit="adu") for x, bad in planes]
+        return detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0)
+
+    @pytest.mark.parametrize("axis", ["x", "y"])
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_dead(self, n, axis):
+        """They are named, because they look like hits of the others."""
+        match = rf"{axis} = 43, {axis} = 71 of exposure {n}, .* mask them"
+        with pytest.warns(ImplausibleMaskWarning, match=match):
+            detected = self.detect(n, {42: 13, 70: 13}, axis=axis)
+        flagged = detected.crmasks if axis == "x" else detected.crmasks.swapaxes(1, 2)
+        assert flagged[0, :, [42, 70]].mean() > 0.2
+
+    @pytest.mark.parametrize("axis", ["x", "y"])
+    def test_silent(self, axis):
+        """Nothing is said of those that are masked, or that are flagged themselves."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ImplausibleMaskWarning)
+            self.detect(2, {42: 13, 70: 13}, axis=axis, masked=True)
+            self.detect(2, {42: 9000}, axis=axis)
+
+
 class TestCoincidences:
     """More coincidences than chance explains."""
 
