@@ -37,6 +37,7 @@ _LEAST = 1000  # pixels of an image whose fractions are judged
 _LEAST_SIDE, _LEAST_SIZE = 8, 256  # pixels that tell how exposures differ
 # Pixels of a dead line, part of them that others have flagged, and how many are named.
 _LINE, _BY_DEAD, _NAMED = 32, 0.2, 5
+_MOST_LINES = 16  # more are an area, which is named by itself
 _MOST_FLAGGED = 0.2
 _BLOCK, _LEAST_BLOCKS, _LEAST_PART = 32, 6, 0.02  # pixels; blocks, also as a part
 # Times the chance, with and without many more on bright pixels.
@@ -133,6 +134,7 @@ def warn_of_dead(data, masks, bad=None):
             found.setdefault(i + 1, {})[f"x = {x + 1}"] = True
         for i, k in _find_dead(by_row(band), by_row(others)):
             found.setdefault(i + 1, {})[f"y = {start + k // across + 1}"] = True
+    found = {i: v for i, v in found.items() if len(v) <= _MOST_LINES}
     if found:
         lines = [
             f"{', '.join([*v][:_NAMED])} of exposure {i}" for i, v in found.items()

@@ -898,6 +898,7 @@ class TestWhole:
         assert left["mediancr"] <= 2
         assert left["meancrt"] <= 2
 
+    @pytest.mark.filterwarnings("ignore:.*pixels are too few to match")
     @pytest.mark.parametrize("shape", [(20, 20), (1, 30), (3, 70)])
     def test_small(self, shape):
         """Images smaller than a tile, and than any window."""
