@@ -321,7 +321,7 @@ def _forbid(z, frames, rows):
         z[~np.isfinite(z)] = -np.inf
 
 
-def coincident_pixels(z, masks, unused=None):
+def coincident_pixels(z, masks, bad=None):
     """
     Return the pixels (ny, nx) with so many hits that the median is wrong.
 
@@ -333,9 +333,9 @@ def coincident_pixels(z, masks, unused=None):
         here = places[(values > LEAST_OF_MEDIAN) & mask.ravel()[places]]
         number.ravel()[here] += 1
     result = number >= needed_of_median(len(masks))
-    if unused is not None:
-        some = unused.any(axis=0)
-        good = kernels.count(unused, len(masks))[some]
+    if bad is not None:
+        some = bad.any(axis=0)
+        good = kernels.count(bad, len(masks))[some]
         result[some] = number[some] >= needed_of_median(good)
     return result
 

@@ -244,7 +244,8 @@ def find_hits(frames, options, advance=None):
     _ = None  # the masks of before
     known = replace(matched.known, leak=leak)
     matched = replace(matched, masks=masks, known=known)
-    coincident = keep(coincident_pixels(z, masks, frames.unused))
+    # Saturated exposures are in the median, too.
+    coincident = keep(coincident_pixels(z, masks, frames.bad))
     frames = replace(frames, noise=matched.frames.noise)
     noise = noise_levels(frames, matched, masks, z.kept)
     faint = faint_groups(z, masks)

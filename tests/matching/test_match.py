@@ -908,6 +908,14 @@ class TestWhole:
         assert masks.crmasks[1, 0, 10]
         assert masks.crmasks[[0, 2]].sum() == 0
 
+    def test_saturated_hits(self):
+        """A hit that saturates is one of three values, of which the median is right."""
+        sim = simulate_exposures((100, 120), scene="stars", cr_rate=0, seed=3)
+        sim.exposures[1].data[10:90:20, 10:110:20] = 6e4
+        masks = detect_cosmic_rays(sim.exposures, ma_satlevel=59000, **KNOWN)
+        assert masks.crmasks[1, 10:90:20, 10:110:20].all()
+        assert not masks.mediancr.any()
+
     def test_bad_pixels(self, rng):
         """NaN, infinity and masks take no part and are never flagged."""
         sim = simulate_exposures((128, 128), scene="stars", seed=3)
