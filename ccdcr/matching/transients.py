@@ -55,7 +55,6 @@ _CROSSED, _SURER = 0.3, 1800.0  # part of a crossed source; chi square by its ar
 _RARE, _DOUBTFUL = 1e-4, 0.01  # chance that a point source differs so much
 _SHARP = 0.4  # pixels: sigma of the charge of a hit in one place
 _BESIDE = 3  # pixels that tell a peak
-_EXPOSURES = 6  # in a band, for each that fits into a cache
 _AT_ONCE = 400_000  # values
 
 
@@ -151,8 +150,7 @@ def find_point_like(frames, matched, masks):
                 chosen = _select(image, flagged[i], seeds, (spreads[i], long), inside)
                 found[i, rows] = (chosen & (flagged[i] | free))[inside]
 
-    longer = max(_EXPOSURES // len(masks), 1)
-    for rows in in_turn(bands_in_cache(masks.shape[1:], longer=longer)):
+    for rows in in_turn(bands_in_cache(masks.shape[1:])):
         work(rows)
     in_threads(partial(_of_one, found), bands_in_cache(masks.shape[1:]))
     return found
