@@ -50,7 +50,8 @@ _FEW_DIGITS = 0.1  # of a ratio of noise, which are too few for smaller ones
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
-_LEAST_TIME, _ALIKE = 5.0, 0.2  # seconds of rates; logarithm of a gain and a time
+_LEAST_TIME = 5.0  # seconds of rates
+_ALIKE, _SAME = 0.2, 0.05  # logarithms of a gain and a time, and of the given value
 # Sigmas of a saturation level, pixels cut at it, part of it that others have there, and
 # of a level that is safely below it.
 _SURELY_BRIGHT, _LEAST_PLATEAU, _AS_BRIGHT, _BELOW = 20.0, 3, 0.3, 0.99
@@ -147,13 +148,16 @@ def warn_of_dead(data, masks, bad=None):
 
 
 def _find_dead(lines, others):
-    """Return exposures and indices of lines (n, pixels, m) of one value, by place."""
+    """Return exposures and indices of lines (n, pixels, m) of one low value."""
     dead = (lines == lines[:, :1]).all(axis=1) & (others.mean(axis=1) > _BY_DEAD)
-    return [
-        place
-        for place in np.argwhere(dead).tolist()
-        if len(np.unique(lines[..., place[1]])) > _LINE // 2
-    ]
+    found = []
+    for i, k in np.argwhere(dead).tolist():
+        rest = np.delete(lines[..., k], i, axis=0)
+        # Saturated ones are the highest.
+        low = np.count_nonzero(rest > lines[i, 0, k]) > rest.size / 2
+        if low and len(np.unique(lines[..., k])) > _LINE // 2:
+            found.append((i, k))
+    return found
 
 
 def _find_lacking(planes):
@@ -281,7 +285,9 @@ def warn_of_saturation(frames, exposures, factors):
             frames.unused, data, i, highest
         ):
             times = exposures.detector.times
-            level = most * factors[i] + np.max(exposures.detector.bias)
+            ratio = exposures.gain_ratio  # the highest are cut first where it is large
+            level = most * factors[i] / (1 if ratio is None else ratio.max())
+            level += np.max(exposures.detector.bias)
             levels[i + 1] = level * (1 if times is None else times[i])
     if levels:
         level = _BELOW * min(levels.values())
@@ -358,12 +364,21 @@ def warn_of_check(check, levels, likeliest, exposures):
         )
         warn_user(msg, NoiseModelWarning)
     elif check.causes:
+        if any(_is_given(*cause, exposures.detector) for cause in check.causes):
+            return
         remedies = [_find_remedy(*cause, exposures) for cause in check.causes]
         _warn_of_ratio(check.levels, check.causes[0][0], remedies)
     elif likeliest is not None:
         larger = np.asarray(levels["noise"]) > 1
         if not len(check.levels) or (is_off(levels["noise"]) & larger).any():
             warn_of_noise(levels, likeliest)
+
+
+def _is_given(cause, value, detector):
+    """Return whether a value that would explain the noise is the one that is given."""
+    if cause not in {"gain", "readnoise"}:
+        return False
+    return abs(np.log(value / max(getattr(detector, cause), 1e-9))) < _SAME
 
 
 def _find_remedy(cause, value, exposures):

@@ -161,7 +161,13 @@ def mask_as_recorded(exposures, meta):
             "the exposures, or combine with ignore_flags=-1"
         )
         warn_user(msg, ForeignMasksWarning)
-    return [e if e.flags is None else mask_flagged(e, bits, name) for e, name in pairs]
+    return [
+        # Bit 1 of cleaned ones is that of replaced pixels.
+        mask_flagged(e, bits & ~1 if CLEANED in e.meta else bits, name)
+        if e.flags is not None
+        else e
+        for e, name in pairs
+    ]
 
 
 def union_of_flags(exposures):

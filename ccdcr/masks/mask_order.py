@@ -61,6 +61,8 @@ def check_order(masks, exposures, names):
         Exposure.from_ccd(each) if isinstance(each, CCDData) else each
         for each in exposures
     ]
+    if _cleaned_names(masks) == [exposure.meta.get(CLEANED) for exposure in exposures]:
+        return
     names = list(names or [""] * len(masks))
     same = list(range(len(masks)))
     order = _known_order(masks, exposures, names)
@@ -81,14 +83,18 @@ def check_order(masks, exposures, names):
         warn_user(_describe_foreign(masks, names, foreign), ForeignMasksWarning)
 
 
+def _cleaned_names(masks):
+    """Return what the headers of exposures that masks have cleaned hold."""
+    return [f"{masks.uuid} {i}" for i in range(1, len(masks) + 1)]
+
+
 def _known_order(masks, exposures, names):
     """Return the places of the exposures of each mask by what names them, or None."""
     numbers = range(1, len(masks) + 1)
     files = [masks.meta.get(f"FILE{i}") for i in numbers]
-    cleaned = [f"{masks.uuid} {i}" for i in numbers]
     for known, given in (
         (files, [card_text(name) for name in names]),
-        (cleaned, [exposure.meta.get(CLEANED) for exposure in exposures]),
+        (_cleaned_names(masks), [exposure.meta.get(CLEANED) for exposure in exposures]),
     ):
         unique = None not in known and len(set(known)) == len(known)
         if unique and set(known) == set(given):
