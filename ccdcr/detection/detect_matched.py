@@ -130,7 +130,8 @@ def make_frames(
         )
         noise = Noise.from_variances(own, None if is_measured else noise)
     level = (satlevel - detector.bias) / factors
-    frames = Frames.from_arrays(data, noise, bad, level, in_place=in_place)
+    options = {"ratio": detector.gain_ratio, "in_place": in_place}
+    frames = Frames.from_arrays(data, noise, bad, level, **options)
     return frames if variance is None else frames.measured(None)[0]
 
 

@@ -296,6 +296,9 @@ def _is_alike(values):
     return bool(np.ptp(values) <= _ALIKE * values[0])
 
 
+_ROUNDED = np.float32(1 - 1e-6)
+
+
 @dataclass(frozen=True)
 class Frames:
     """
@@ -314,14 +317,21 @@ class Frames:
     raw: np.ndarray | None = None
 
     @classmethod
-    def from_arrays(cls, data, noise, bad=None, level=np.inf, *, in_place=False):
+    def from_arrays(
+        cls, data, noise, bad=None, level=np.inf, *, ratio=None, in_place=False
+    ):
         """
         Return finite frames with values at the saturation ``level`` marked.
 
-        ``level`` is one number, or one for each exposure; values under ``bad`` may be
-        anything. Data change if ``in_place``.
+        ``level`` is one number, or one for each exposure, before data were multiplied
+        by the ``ratio`` of gains, (ny, nx), (n, ny, nx) or None; values under ``bad``
+        may be anything. Data change if ``in_place``.
         """
         level = np.broadcast_to(np.float32(level), len(data))
+        if ratio is not None:
+            ratio = np.broadcast_to(ratio, data.shape)
+            pairs = zip(level, ratio, strict=True)
+            level = (most * plane * _ROUNDED for most, plane in pairs)
         saturated = empty(data.shape, bool)
         with np.errstate(invalid="ignore"):
             planes = zip(data, saturated, level, strict=True)

@@ -237,6 +237,19 @@ class TestDeadLines:
             self.detect(2, {42: 13, 70: 13}, axis=axis, masked=True)
             self.detect(2, {42: 9000}, axis=axis)
 
+    @pytest.mark.filterwarnings("ignore::ccdcr.exceptions.NotEquivalentWarning")
+    @pytest.mark.filterwarnings("ignore::ccdcr.exceptions.MatchingFailedWarning")
+    def test_saturated_trace(self):
+        """The highest value is that of saturation."""
+        trace = 100 + 7e4 * np.exp(-((np.arange(200) - 100.0) ** 2) / 12.5)
+        image = np.tile(trace, (300, 1))
+        rng = np.random.default_rng(2)
+        data = [np.minimum(rng.poisson(image * f), 65535.0) for f in (0.8, 1, 1.2)]
+        ccds = [CCDData(plane.astype(np.float32), unit="adu") for plane in data]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ImplausibleMaskWarning)
+            detect_cosmic_rays(ccds, gain=1.0, readnoise=3.0, ma_satlevel=65000.0)
+
 
 class TestCoincidences:
     """More coincidences than chance explains."""

@@ -188,6 +188,19 @@ class TestCleaned:
             f"{masks.uuid} {i}" for i in (1, 2, 3)
         ]
 
+    @pytest.mark.parametrize(("flag", "ignore"), [(1, None), (4, 0)])
+    def test_own_flags(self, sim, flag, ignore):
+        """Bit 1 of the exposures may mean anything; replaced pixels are not bad."""
+        ccds = [ccd.copy() for ccd in sim.exposures]
+        for ccd in ccds:
+            ccd.flags = np.zeros(SHAPE, np.uint8)
+            ccd.flags[:, ::2] = flag
+        masks = detect_cosmic_rays(ccds, bias=200, ignore_flags=ignore, **KNOWN)
+        once = masks.clean(ccds)
+        for first, second in zip(once, masks.clean(once), strict=True):
+            assert first.mask[:, ::2].all() == (ignore is not None)
+            assert (first.mask == second.mask).all()
+
     @pytest.mark.parametrize("order", WRONG)
     def test_wrong_order(self, masks, cleaned, others, order):
         """Replaced pixels, or without flags the headers, tell the order."""

@@ -90,6 +90,17 @@ class TestFrames:
         assert frames.replace(data + 1).unused is frames.unused
         assert Frames.from_arrays(data, noise_of(3)).unused is None
 
+    def test_saturation_of_amplifiers(self, rng):
+        """The level is that of counts, whatever the gain of an amplifier."""
+        data = rng.integers(60_000, 65_536, (3, 6, 7)).astype(np.float32)
+        ratio = rng.uniform(0.7, 1.3, (6, 7)).astype(np.float32)
+        factors = np.array([0.7, 1.0, 1.3])
+        given = data * ratio / factors[:, np.newaxis, np.newaxis]
+        frames = Frames.from_arrays(
+            given.astype(np.float32), noise_of(3), level=65_000 / factors, ratio=ratio
+        )
+        assert_array_equal(frames.saturated, data >= 65_000)
+
 
 class TestReference:
     """References that are clean where a majority is hit."""
