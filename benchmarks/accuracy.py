@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections import defaultdict
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -198,7 +199,7 @@ def simulated(method, scene, case, n, options):
 
 def expected(scene, case, n, options):
     """Print how good the mean is at masked pixels, with and without expected values."""
-    sums = {}
+    sums = defaultdict(lambda: np.zeros(len(MASKED) + 1))
     for sim in simulations(scene, case, n, options):
         masks = detect_cosmic_rays(
             sim.exposures, gain=sim.gain, readnoise=sim.readnoise
@@ -210,7 +211,7 @@ def expected(scene, case, n, options):
         }
         for row in evaluate(masks, images, sim).masked:
             values = np.array([row[name] for name in MASKED]) ** _POWERS
-            total = sums.setdefault((row["image"], row["brightest"]), np.zeros(5))
+            total = sums[row["image"], row["brightest"]]
             total += row["pixels"] * np.append(values, 1)
     for (image, part), (*total, pixels) in sums.items():
         values = (np.array(total) / pixels) ** (1 / _POWERS)

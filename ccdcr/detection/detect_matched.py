@@ -336,10 +336,13 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         hits = replace(hits, masks=None, coincident=None)
     with stages("expected values"):
         crmasks = stack_crmasks(masks, len(frames))
-        matched = hits.matched.without_limits()
-        hits, known = replace(hits, matched=None), matched.known
-        if matched.fits is None:
-            matched = match_masked(frames, crmasks, options, matched.frames)
+        matched, hits = hits.matched, replace(hits, matched=None)
+        # Kernels were told by cores of stars with hits that were not known yet.
+        if any((known := matched.known).differ):
+            current, matched = matched.frames, None  # the fit needs the room
+            matched = match_masked(frames, crmasks, options, current)
+        else:
+            matched.limited.free(matched.frames.data)
         expected = find_expected(frames, matched, crmasks)
         expected = expected_in_unit(expected, exposures, factors[0])
     bright = flagged_fractions(
@@ -353,7 +356,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         gain_ratio=exposures.gain_ratio,
         known=known,
     )
-    hits = matched = None  # the mask set needs the room
+    hits = matched = current = None  # the mask set needs the room
     flags = find_flags()
     _mark_point_like(flags, point_like)
     find_flags = None

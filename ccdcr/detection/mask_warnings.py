@@ -55,6 +55,7 @@ _ALIKE, _SAME = 0.2, 0.05  # logarithms of a gain and a time, and of the given v
 # Sigmas of a saturation level, pixels cut at it, part of it that others have there, and
 # of a level that is safely below it.
 _SURELY_BRIGHT, _LEAST_PLATEAU, _AS_BRIGHT, _BELOW = 20.0, 3, 0.3, 0.99
+_GIVEN = ("gain", "readnoise")
 _REMEDIES = {
     "readnoise": "check readnoise",
     "gain": "check gain",
@@ -376,14 +377,14 @@ def warn_of_check(check, levels, likeliest, exposures):
 
 def _is_given(cause, value, detector):
     """Return whether a value that would explain the noise is the one that is given."""
-    if cause not in {"gain", "readnoise"}:
+    if cause not in _GIVEN:
         return False
     return abs(np.log(value / max(getattr(detector, cause), 1e-9))) < _SAME
 
 
 def _find_remedy(cause, value, exposures):
     """Return what to do about a cause, by the value that explains the noise."""
-    if cause not in {"gain", "readnoise"}:
+    if cause not in _GIVEN:
         return _REMEDIES[cause]
     time = np.median(known_times(exposures.headers))
     if cause == "gain" and is_rate(exposures.unit):

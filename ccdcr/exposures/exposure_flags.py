@@ -161,12 +161,11 @@ def mask_as_recorded(exposures, meta):
             "the exposures, or combine with ignore_flags=-1"
         )
         warn_user(msg, ForeignMasksWarning)
+    # Bit 1 of cleaned ones is that of replaced pixels.
+    own = [bits & ~1 if CLEANED in e.meta else bits for e in exposures]
     return [
-        # Bit 1 of cleaned ones is that of replaced pixels.
-        mask_flagged(e, bits & ~1 if CLEANED in e.meta else bits, name)
-        if e.flags is not None
-        else e
-        for e, name in pairs
+        e if e.flags is None else mask_flagged(e, each, name)
+        for (e, name), each in zip(pairs, own, strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import above_others
 
-__all__ = ["alignment_remedy", "check_exposures", "check_order"]
+__all__ = ["alignment_remedy", "check_exposures", "check_order", "cleaned_names"]
 
 
 def check_exposures(masks, ccds, names):
@@ -61,7 +61,7 @@ def check_order(masks, exposures, names):
         Exposure.from_ccd(each) if isinstance(each, CCDData) else each
         for each in exposures
     ]
-    if _cleaned_names(masks) == [exposure.meta.get(CLEANED) for exposure in exposures]:
+    if cleaned_names(masks) == [exposure.meta.get(CLEANED) for exposure in exposures]:
         return
     names = list(names or [""] * len(masks))
     same = list(range(len(masks)))
@@ -83,7 +83,7 @@ def check_order(masks, exposures, names):
         warn_user(_describe_foreign(masks, names, foreign), ForeignMasksWarning)
 
 
-def _cleaned_names(masks):
+def cleaned_names(masks):
     """Return what the headers of exposures that masks have cleaned hold."""
     return [f"{masks.uuid} {i}" for i in range(1, len(masks) + 1)]
 
@@ -94,7 +94,7 @@ def _known_order(masks, exposures, names):
     files = [masks.meta.get(f"FILE{i}") for i in numbers]
     for known, given in (
         (files, [card_text(name) for name in names]),
-        (_cleaned_names(masks), [exposure.meta.get(CLEANED) for exposure in exposures]),
+        (cleaned_names(masks), [exposure.meta.get(CLEANED) for exposure in exposures]),
     ):
         unique = None not in known and len(set(known)) == len(known)
         if unique and set(known) == set(given):

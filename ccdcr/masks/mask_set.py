@@ -48,7 +48,7 @@ from ccdcr.masks.mask_checks import (
     scalar,
     text,
 )
-from ccdcr.masks.mask_order import check_order
+from ccdcr.masks.mask_order import check_order, cleaned_names
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.notebook import html_facts, html_table, html_text
 from ccdcr.utils.stacks import chance_of_all, chance_of_half
@@ -729,8 +729,8 @@ class CRMaskSet:
         if shape != self.shape:
             triples = zip(cleaned, parts, ccds, strict=True)
             cleaned = [take_part(image, part, ccd) for image, part, ccd in triples]
-        for i, ccd in enumerate(cleaned, start=1):
-            ccd.meta[CLEANED] = f"{self.uuid} {i}"
+        for ccd, name in zip(cleaned, cleaned_names(self), strict=True):
+            ccd.meta[CLEANED] = name
         return cleaned
 
     @cached_property

@@ -296,7 +296,7 @@ def _is_alike(values):
     return bool(np.ptp(values) <= _ALIKE * values[0])
 
 
-_ROUNDED = np.float32(1 - 1e-6)
+_ROUNDED = np.float32(1 - 1e-6)  # products in another order differ by less
 
 
 @dataclass(frozen=True)

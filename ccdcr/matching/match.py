@@ -200,19 +200,6 @@ class Matched:
     limited: Any
     terms: Any = None
 
-    def without_limits(self):
-        """
-        Return the exposures without limits, or only what `match_masked` needs.
-
-        Kernels were told by cores of stars with hits that were not known yet. Where
-        cores differ between the exposures they have to be fitted again.
-        """
-        if not any(self.known.differ):
-            self.limited.free(self.frames.data)
-            return self
-        planes = "masks", "reference", "profile", "strength", "level", "extra"
-        return replace(self, **dict.fromkeys((*planes, "fits", "limited")))
-
 
 @dataclass(frozen=True)
 class Found:
