@@ -89,3 +89,17 @@ def test_names_once():
     """A file name says where it is."""
     names = Counter(p.name for p in FILES if not p.name.startswith("__"))
     assert [name for name, number in names.items() if number > 1] == []
+
+
+def test_simulations_are_reproducible():
+    """Every simulation of a test says its seed, so that no run differs from others."""
+    unseeded = []
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and "simulate_exposures" in ast.unparse(
+                node.func
+            ):
+                given = {keyword.arg for keyword in node.keywords}
+                if not given & {"seed", None}:  # None: a mapping of options
+                    unseeded.append(f"{path.name}:{node.lineno}")
+    assert not unseeded

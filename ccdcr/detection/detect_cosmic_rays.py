@@ -233,6 +233,8 @@ def _detect(ccds, requirements, progress_bar, **options):
     matched = requirements.crmethod in STAGES["matched"]
     detect = detect_matched if matched else detect_unmatched
     masks = detect(exposures, requirements, lists, progress_bar)
+    if exposures.alike:
+        return masks
     if not matched and not _has_offsets(requirements):
         registration = measure_registration(exposures.data, exposures.bad)
         warn_of_registration(registration, find_places(exposures.headers))
@@ -488,6 +490,6 @@ def check_equivalence(
     report = report_equivalence(
         frames, matched, matched.masks, sky, registration, places=places
     )
-    if report.failures:
+    if report.failures and not exposures.alike:
         warn_of_mismatch(report, uncertain=exposures.variance is not None)
     return report

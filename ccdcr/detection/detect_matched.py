@@ -376,10 +376,10 @@ def detect_matched(exposures, requirements, lists, progress_bar):
         diagnostics=Diagnostics(flags=flags, timing=stages.timing, matching=matching),
     )
     stages.advance()  # the last one is done
-    warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
     warn_of_size(frames.shape)
-    warn_of_saturation(frames, exposures, factors[0])
-    if not exposures.alike:
+    if not exposures.alike:  # else all that is odd may come of it
+        warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
+        warn_of_saturation(frames, exposures, factors[0])
         _warn_of_noise(matching.noise, frames, exposures, report.failures)
     return result
 
