@@ -78,7 +78,7 @@ class FluxScaleWarning(CRWarning):
 
 
 class ForeignMasksWarning(CRWarning):
-    """The masks seem to belong to other exposures."""
+    """The masks, or their expected values, seem to belong to other exposures."""
 
 
 class NoUncertaintyWarning(CRWarning):

@@ -33,7 +33,8 @@ _VALUE = r"(?<![\w.'/-])([a-z_]+)=(True|False|'[^']*'|[\d.]*)(?=[\s;,)]|$)"
 _RULE = r"(?<!the )(?<!a )(?<![\w.'/-])([a-z_]+)(?= must\b| needs\b|: the file)"
 _PYTHON_ONLY = (
     r", or (give )?CCDData objects,?|set ccd\.unit, or |"
-    r", and add_expected\(ccds, masks\) makes them"
+    r", and add_expected\(ccds, masks\) makes them|"
+    r"compute them again with add_expected\(ccds, masks\), or "
 )
 _POSITIONAL = {"files", "frames", "images", "inputs", "masks"}
 
@@ -62,6 +63,7 @@ def to_options(text, options):
         return match[1]
 
     text = re.sub(_VALUE, value, re.sub(_PYTHON_ONLY, "", text))
+    text = text.replace("with add_expected(ccds, masks)", "with --noise auto")
     return re.sub(_RULE, rule, text)
 
 

@@ -23,6 +23,7 @@ from ccdcr.exposures.ccd_parameters import (
     find_noise_source,
 )
 from ccdcr.exposures.ccd_values import exposure_times, is_electrons
+from ccdcr.masks.expected_check import REMEDY, check_expected
 from ccdcr.masks.expected_table import ExpectedRows, expected_power
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.masks.mask_checks import as_map
@@ -117,6 +118,12 @@ class CombinationSettings:
         fluxes = np.abs(masks.flux_factor * (1 if factors is None else factors))
         rules = known, scatter, lamedian, tuple(clips), expected, offset, applied
         return cls(method, unit, factors, kinds, model, *rules, fluxes)
+
+    def check_expected(self, exposures, masks_of):
+        """Warn of expected values that are used and are not those of exposures."""
+        if self.expected is not None:
+            remedy = f"{REMEDY}, or use use_expected=False"
+            check_expected(exposures, masks_of, remedy)
 
     def variances(self, stack):
         """Return the variance (rows, nx) of each exposure of a RowStack, or None."""

@@ -13,6 +13,7 @@ from ccdcr.combination.methods import METHODS, Filled, Stack, combine_filled
 from ccdcr.exceptions import LocalMedianWarning, warn_user
 from ccdcr.exposures.ccd_parameters import known_variance
 from ccdcr.exposures.exposure_flags import CLEANED
+from ccdcr.masks.expected_check import cut_masks
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.utils.neighbours import cut_bands, in_threads
 from ccdcr.utils.stacks import count, median_factor
@@ -228,7 +229,7 @@ class ImagePlanes:
                 if mask is not None:
                     bad[i] = mask if np.ndim(mask) == 0 else mask[rows]
         bad |= ~np.isfinite(data)
-        masks = {name: mask[..., rows, :] for name, mask in self.masks.items()}
+        masks = cut_masks(self.masks, rows)
         flagged, expected = masks.pop("FLAGGED", None), masks.pop("EXPECTED", None)
         expected = None if expected is None else expected.without(bad)
         if "LOW" in masks:

@@ -34,6 +34,7 @@ from ccdcr.exceptions import short_repr
 from ccdcr.exposures.exposure_files import FileRows, Scratch
 from ccdcr.exposures.exposure_flags import mask_as_recorded, union_of_flags
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
+from ccdcr.masks.expected_check import cut_masks
 from ccdcr.masks.mask_order import check_order
 from ccdcr.masks.mask_rows import open_masks
 from ccdcr.masks.mask_set import CRMaskSet
@@ -155,7 +156,7 @@ class _Masks:
     def rows(self, rows):
         """Return masks by name, and LAMEDIAN or None, of some rows."""
         if self._planes is not None:
-            planes = {name: m[..., rows, :] for name, m in self._planes.items()}
+            planes = cut_masks(self._planes, rows)
             return planes, self._cut(self._masks.lamedian, rows)
         part = self._masks[rows]
         given = self._given and self._given.rows(rows)
@@ -174,7 +175,7 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         exposures = stack.enter_context(opened)
         masks = open_masks(stack, crmasks, mem_limit * _MASKS, folder)
         check_fit(masks, len(exposures), exposures[0].shape)
-        check_order(masks, exposures, list_exposures(items)[1])
+        foreign = check_order(masks, exposures, list_exposures(items)[1])
         if reading["ignore_flags"] is None:
             exposures = mask_as_recorded(exposures, masks.meta)
         check_dtype(settings["dtype"])
@@ -195,6 +196,8 @@ def combine_tiles(items, crmasks, method, options, *, number, folder, **settings
         )
         function = TileCombination(chosen, settings["dtype"], number)
         parts = _Masks(masks, chosen, given)
+        if not foreign:
+            chosen.check_expected(exposures, lambda rows: parts.rows(rows)[0])
         images = _run_tiles(
             function,
             exposures,

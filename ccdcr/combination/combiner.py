@@ -25,6 +25,7 @@ from ccdcr.exposures.exposure_flags import (
     union_of_flags,
 )
 from ccdcr.exposures.open_exposures import Exposure, check_arrays, list_exposures
+from ccdcr.masks.expected_check import cut_masks
 from ccdcr.masks.mask_order import check_order
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 
@@ -209,7 +210,8 @@ class CRCombiner(LateCombiner):
         if value is not None:
             value = read_masks(value, "crmasks")
             check_fit(value, len(self._ccds), self._ccds[0].shape)
-            check_order(value, self._exposures, list_exposures(self._ccds)[1])
+            names = list_exposures(self._ccds)[1]
+            self._foreign = check_order(value, self._exposures, names)
             self._mask_as_recorded(value.meta)
         self._crmasks = value
 
@@ -307,6 +309,10 @@ class CRCombiner(LateCombiner):
         check_weights(self.weights)
         scaling = self.scaling if scale_to is None else scale_to
         settings, planes = self._prepare(method, scaling, **options)
+        if not self._foreign:
+            settings.check_expected(
+                self._exposures, lambda rows: cut_masks(planes.masks, rows)
+            )
         images = combine_planes(planes, self.dtype, settings)
         images.replace_by_local_median(self.crmasks.local_median_pixels)
         more = {"scaled": scaling is not None, "replaced": images.replaced}

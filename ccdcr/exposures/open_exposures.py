@@ -222,6 +222,16 @@ class Exposure:
         planes = (self.data, self.mask, self.sigma)
         return tuple(None if plane is None else plane[rows] for plane in planes)
 
+    def good_rows(self, rows, columns=np.s_[:]):
+        """Return some rows as float32, NaN where they are masked."""
+        with np.errstate(over="ignore", invalid="ignore"):  # not finite in float32
+            data = np.array(self.data[rows], np.float32)[:, columns]
+        bad = ~np.isfinite(data)
+        if self.mask is not None:
+            bad |= np.asarray(self.mask[rows], bool)[:, columns]
+        data[bad] = np.nan
+        return data
+
     def lasting(self):
         """Return the exposure with what is in temporary files read into memory."""
 

@@ -12,7 +12,8 @@ from ccdcr.exceptions import short_repr
 from ccdcr.exposures.ccd_parameters import RecordedNoise
 from ccdcr.exposures.ccd_values import is_counts, is_known, is_rate
 from ccdcr.exposures.exposure_flags import with_replaced
-from ccdcr.exposures.open_exposures import load_ccds
+from ccdcr.exposures.open_exposures import Exposure, load_ccds
+from ccdcr.masks.expected_check import REMEDY, check_expected, cut_masks
 from ccdcr.masks.mask_order import check_exposures
 
 __all__ = [
@@ -162,7 +163,7 @@ def clean_exposures(ccds, masks):
         )
         raise ValueError(msg)
     ccds, names = load_ccds(ccds)
-    check_exposures(masks, ccds, names)
+    foreign = check_exposures(masks, ccds, names)
     table, power = masks.expected, 0
     if table is None:
         table = make_expected_table(np.zeros((3, 0), int), *np.zeros((2, 0)), u.adu)
@@ -170,6 +171,10 @@ def clean_exposures(ccds, masks):
         power = expected_power(masks, ccds[0].unit)
     rows = ExpectedRows.from_table(table, masks.crmasks.shape, masks.gain, power)
     noise = RecordedNoise.from_masks(masks, ccds[0].unit, [ccd.meta for ccd in ccds])
+    if not foreign:
+        planes = {"FLAGGED": masks.crmasks, "LOW": masks.low, "EXPECTED": rows}
+        exposures = [Exposure.from_ccd(ccd) for ccd in ccds]
+        check_expected(exposures, lambda part: cut_masks(planes, part), REMEDY)
     return [_cleaned(ccd, masks, i, rows, noise) for i, ccd in enumerate(ccds)]
 
 

@@ -19,7 +19,7 @@ __all__ = ["alignment_remedy", "check_exposures", "check_order", "cleaned_names"
 
 
 def check_exposures(masks, ccds, names):
-    """Refuse exposures of another number, shape or order than those of the masks."""
+    """As `check_order`, and refuse exposures of another number or shape."""
     shape = ccds[0].shape
     if (len(ccds), *shape) != masks.crmasks.shape:
         msg = (
@@ -27,7 +27,7 @@ def check_exposures(masks, ccds, names):
             f"masks, got {len(ccds)} of shape {shape}{alignment_remedy(masks, shape)}"
         )
         raise ValueError(msg)
-    check_order(masks, ccds, names)
+    return check_order(masks, ccds, names)
 
 
 def alignment_remedy(masks, shape):
@@ -55,14 +55,14 @@ def check_order(masks, exposures, names):
     Masks (n, ny, nx) and exposures (CCDData or `Exposure`), aligned ones also as they
     were before, are read by rows, as far as needed: where one exposure alone is hit it
     must be the highest, or cleaned. The order is that of the names of files if all are
-    known, or that of exposures that the masks have cleaned.
+    known, or that of exposures that the masks have cleaned. Return whether it warned.
     """
     exposures = [
         Exposure.from_ccd(each) if isinstance(each, CCDData) else each
         for each in exposures
     ]
     if cleaned_names(masks) == [exposure.meta.get(CLEANED) for exposure in exposures]:
-        return
+        return False
     names = list(names or [""] * len(masks))
     same = list(range(len(masks)))
     order = _known_order(masks, exposures, names)
@@ -81,6 +81,7 @@ def check_order(masks, exposures, names):
         raise ValueError(msg)
     if foreign:
         warn_user(_describe_foreign(masks, names, foreign), ForeignMasksWarning)
+    return bool(foreign)
 
 
 def cleaned_names(masks):
@@ -159,13 +160,7 @@ class _Frames:
         """Return rows of exposure i on its own grid, NaN where it is masked."""
         (x, y), (_, nx) = self.starts[i], self.size
         part = np.s_[y + start : y + stop], np.s_[x : x + nx]
-        with np.errstate(over="ignore", invalid="ignore"):  # not finite in float32
-            data = np.array(self.exposures[i].data[part[0]], np.float32)[:, part[1]]
-        bad = ~np.isfinite(data)
-        if (mask := self.exposures[i].mask) is not None:
-            bad |= np.asarray(mask[part[0]], bool)[:, part[1]]
-        data[bad] = np.nan
-        return data
+        return self.exposures[i].good_rows(*part)
 
     @property
     def silent(self):

@@ -531,6 +531,14 @@ class TestMessages:
                 "crmethod='matched' has, and add_expected(ccds, masks) makes them",
                 "--set crmethod=matched has",
             ),
+            (
+                "compute them again with add_expected(ccds, masks), or give --x",
+                "give --x",
+            ),
+            (
+                "compute them again with add_expected(ccds, masks)",
+                "compute them again with --noise auto",
+            ),
             ("use overwrite=True to", "use --overwrite to"),
             ("use overwrite_output=True", "use --overwrite"),
             ("use apply_flux_factor=True", "use --apply-flux-factor"),
