@@ -49,56 +49,57 @@ def cut_masks(planes, rows):
 
 
 def _count_far(exposures, masks, rows):
-    """Return the numbers (2, n) of far expected values and of all, in some rows."""
+    """Return the numbers (2, n) of values that are far off, and of all, in rows."""
     expected, n = masks["EXPECTED"], len(exposures)
-    if not len(expected.y):
+    if n < 2 or not len(expected.y):
         return np.zeros((2, n))
     data = np.stack([exposure.good_rows(rows) for exposure in exposures])
-    low = masks.get("LOW", False)
-    data[masks["FLAGGED"] | low] = np.nan
-    pick = slice(None, None, len(expected.y) // _IN_BAND + 1)
+    data[masks["FLAGGED"] | masks.get("LOW", False)] = np.nan
     columns = (expected.exposure, expected.y, expected.x, expected.value)
+    pick = slice(None, None, len(expected.y) // _IN_BAND + 1)
     i, y, x, value = (column[pick] for column in columns)
-    # Another exposure that is clean there, the next one if it is.
+    # The next exposure that is clean there, NaN if there is none.
     order = (i + np.arange(1, n)[:, np.newaxis]) % n
-    clean = np.isfinite(data[order, y, x])
-    j = order[clean.argmax(axis=0), np.arange(len(i))]
-    distance, known = _distances(data, (i, y, x), j, value, expected.sigma[pick])
-    known &= clean.any(axis=0)
-    far = known & (distance > _FAR)
-    return np.stack([np.bincount(i[which], minlength=n) for which in (far, known)])
+    next_clean = np.isfinite(data[order, y, x]).argmax(axis=0)
+    j = order[next_clean, np.arange(len(i))]
+    own, other = _clean_neighbours(data, (i, j), (y, x))
+    found = _distance(value, data[j, y, x], own, other, expected.sigma[pick])
+    some = [np.bincount(i[which], minlength=n) for which in (found > _FAR, found >= 0)]
+    return np.stack(some)
 
 
-def _distances(data, places, j, value, sigma):
-    """
-    Return how far (m,) values are from those near them, and where it is known.
-
-    Exposures (n, rows, nx) i and j of clean pixels near ``places`` (i, y, x) are
-    compared: they may differ by a constant, or by a constant and a factor, and j tells
-    i. What is nearer counts.
-    """
-    i, y, x = places
+def _clean_neighbours(data, pair, place):
+    """Return pixels (2, 24, m) near places (y, x), NaN if not clean in both of pair."""
     _, ny, nx = data.shape
-    near = y + _STEPS[0][:, np.newaxis], x + _STEPS[1][:, np.newaxis]
-    inside = (near[0] >= 0) & (near[0] < ny) & (near[1] >= 0) & (near[1] < nx)
-    near = near[0].clip(0, ny - 1), near[1].clip(0, nx - 1)
-    own, other = data[i, *near].astype(float), data[j, *near].astype(float)
-    clean = inside & np.isfinite(own) & np.isfinite(other)
+    y, x = (a + step[:, np.newaxis] for a, step in zip(place, _STEPS, strict=True))
+    inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+    y, x = y.clip(0, ny - 1), x.clip(0, nx - 1)
+    near = np.array([data[i, y, x] for i in pair], float)
+    near[:, ~(inside & np.isfinite(near).all(axis=0))] = np.nan
+    return near
+
+
+def _distance(value, there, own, other, sigma):
+    """
+    Return how far values (m,) are from what is near them, NaN where it is not known.
+
+    An exposure is compared with another one, which has the values ``there``: pixels
+    near them (24, m) may differ by a constant, or by a constant and a factor. What is
+    nearer counts; sigma counts up to some times the scatter.
+    """
+    clean = np.isfinite(own)
     number = np.maximum(clean.sum(axis=0), 1)
     levels = [np.where(clean, a, 0).sum(axis=0) / number for a in (own, other)]
     pairs = zip((own, other), levels, strict=True)
     own, other = (np.where(clean, a - level, 0) for a, level in pairs)
     squares = np.square(other).sum(axis=0)
     squares[squares == 0] = np.inf
-    above, there = value - levels[0], data[j, y, x] - levels[1]
-    nearest = np.full(len(value), np.inf)
-    known = clean.sum(axis=0) >= _LEAST_CLEAN
-    for factor, error in ((1.0, 0.0), ((own * other).sum(axis=0) / squares, 1.0)):
-        variance = np.square(own - factor * other).sum(axis=0)
-        variance *= (1 + 1 / number + error * there**2 / squares) / number
-        known &= variance > 0
+    above, there = value - levels[0], there - levels[1]
+    distance = np.full(len(value), np.inf)
+    for factor, error in ((1, 0), ((own * other).sum(axis=0) / squares, 1)):
+        variance = np.square(own - factor * other).sum(axis=0) / number
+        variance *= 1 + 1 / number + error * there**2 / squares
         variance += np.minimum(np.square(sigma), _UNSURE**2 * variance)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = np.abs(above - factor * there) / np.sqrt(variance)
-        nearest = np.minimum(nearest, found)
-    return nearest, known
+        variance[(variance == 0) | (number < _LEAST_CLEAN)] = np.nan
+        distance = np.minimum(distance, np.abs(above - factor * there) / variance**0.5)
+    return distance
