@@ -29,15 +29,15 @@ __all__ = ["HALO", "Limited", "Scene", "match", "match_along", "unmatched_disper
 
 # Three lines together: differences are as wide as the structure, a track is not.
 _BLOCK, _LENGTH, _WIDTH = 4, 11, 3  # pixels, blocks and lines of strips
-# Tolerance of mismatch on structure, and how soon what is significant counts in full.
-# Hits that are not known would bend finer strips.
-_COARSE, _FINE = ((0.5, 0.15, 0.05), 1.0), ((0.15, 0.05, 0.015), 4.0)
+# Tolerance of mismatch on structure, squared sigmas that are significant, and how soon
+# these count in full. Hits that are not known would bend finer strips.
+_COARSE, _FINE = ((0.5, 0.15, 0.05), 16.0, 1.0), ((0.15, 0.05, 0.015), 16.0, 4.0)
+_IN_COMMON = 9.0, 2.0  # the same of three strips
 _PRIOR = 0.3
 _RANGE = (-0.7, 2.0)
-_SIGNIFICANT = 16.0  # squared sigmas
 _STEPS = len(_FINE[0])
 HALO = _WIDTH // 2 * _STEPS  # lines on both sides that change a result
-_FAR = _BLOCK * (_LENGTH // 2 + 2) * _STEPS  # pixels along them, likewise
+_FAR = _BLOCK * ((_LENGTH // 2 + 2) * _STEPS + _LENGTH)  # pixels along them, likewise
 _HIGH, _CACHED = 64 * _BLOCK, 1 << 18  # rows and pixels of blocks under a limit
 
 
@@ -48,7 +48,8 @@ def match_along(axis, difference, height, variance, bad=None, *, fine=False):
     In running strips of 44 x 3 pixels along ``axis`` the factor of ``height`` is fitted
     with decreasing tolerance, then shrunk by its significance, so that equivalent
     exposures do not change. The factors are known every 4 pixels. They are ``fine``
-    if ``bad`` tells the hits.
+    if ``bad`` tells the hits: then what strips of three times this length have in
+    common counts by its own significance.
     """
     if not height.any():
         return
@@ -62,7 +63,7 @@ def match_along(axis, difference, height, variance, bad=None, *, fine=False):
 
 def _matched_part(difference, height, variance, bad, fine):
     """Return the multiple of the structure along columns that is to be subtracted."""
-    steps, slope = _FINE if fine else _COARSE
+    steps, *rule = _FINE if fine else _COARSE
     usable = None if bad is None or not bad.any() else ~bad
     # Arrays are used again: new ones would take as long as the arithmetic.
     square, tolerance, weight = np.square(height), *map(np.empty_like, [height] * 2)
@@ -83,13 +84,37 @@ def _matched_part(difference, height, variance, bad, fine):
             _interpolate(factor, blocks)
             left *= height
             np.subtract(difference, left, out=left)
-    norm *= np.square(factor)
-    with np.errstate(divide="ignore"):
-        share = np.float32(slope) * (1 - np.float32(_SIGNIFICANT) / norm)
-    factor *= np.clip(share, 0, 1, out=share)
+    common = _common(factor, norm) if fine else np.float32(0)
+    factor -= common
+    _shrink(factor, norm, rule)
+    factor += common
     _interpolate(factor, blocks)
     left *= height
     return left
+
+
+def _common(factor, norm):
+    """Return what factors (blocks, nx) have in common with those before and after."""
+    total, weight = _with_next(factor * norm), _with_next(norm)
+    total /= weight
+    _shrink(total, weight, _IN_COMMON)
+    return total
+
+
+def _with_next(sums):
+    """Return sums (blocks, nx) of strips with those of the strips at both ends."""
+    total = sums.copy(order="K")
+    total[_LENGTH:] += sums[:-_LENGTH]
+    total[:-_LENGTH] += sums[_LENGTH:]
+    return total
+
+
+def _shrink(factor, norm, rule):
+    """Shrink factors (blocks, nx) of a norm (1 / variance), in place."""
+    significant, slope = map(np.float32, rule)
+    with np.errstate(divide="ignore"):
+        share = slope * (1 - significant / (norm * np.square(factor)))
+    factor *= np.clip(share, 0, 1, out=share)
 
 
 def _empty_blocks(values):

@@ -495,6 +495,20 @@ class TestStrips:
         match_along(1, difference, height, variance)
         assert np.mean(difference != before) < 0.01
 
+    @pytest.mark.parametrize(("fine", "everywhere"), [(1, 1), (1, 0), (0, 1)])
+    def test_common(self, fine, everywhere):
+        """What strips have in common is subtracted, though each is not significant."""
+        height = np.full((9, 132), 100, dtype=np.float32)
+        # 10 squared sigmas in 44 x 3 pixels, 30 in three times as many.
+        variance = np.full_like(height, 132 * 3**2 / 10)
+        difference = np.float32(0.03) * height
+        if not everywhere:
+            difference[:, :44] = difference[:, 88:] = 0
+        before = difference.copy()
+        match_along(1, difference, height, variance, fine=fine)
+        left = difference[1:-1, 60:72] / before[1:-1, 60:72]
+        assert_allclose(left, 0 if fine and everywhere else 1, atol=0.05)
+
     def test_bad(self, rng):
         """Bad pixels have no weight."""
         difference, height, variance = self.line(rng, 0.2)
