@@ -21,12 +21,12 @@ from ccdcr.detection.detect_matched import (
 )
 from ccdcr.detection.detect_unmatched import detect_unmatched
 from ccdcr.detection.mask_warnings import (
-    warn_of_check,
     warn_of_dead,
     warn_of_implausible,
     warn_of_mismatch,
     warn_of_registration,
 )
+from ccdcr.detection.noise_warnings import warn_of_check
 from ccdcr.exceptions import UnusedRequirementWarning, warn_user
 from ccdcr.exposures.align_exposures import find_places
 from ccdcr.exposures.ccd_parameters import bias_in_unit, bias_unit

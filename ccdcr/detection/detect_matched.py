@@ -21,12 +21,11 @@ from ccdcr.detection.common import (
 )
 from ccdcr.detection.mask_warnings import (
     flagged_fractions,
-    warn_of_check,
     warn_of_mismatch,
-    warn_of_noise,
-    warn_of_saturation,
     warn_of_size,
 )
+from ccdcr.detection.noise_warnings import warn_of_matched
+from ccdcr.detection.saturation import warn_of_saturation
 from ccdcr.exposures.align_exposures import find_places
 from ccdcr.exposures.ccd_values import is_counts, is_rate
 from ccdcr.exposures.registration import measure_registration
@@ -47,11 +46,9 @@ from ccdcr.matching.expected_values import find_expected
 from ccdcr.matching.flag_pixels import Limits, first_masks
 from ccdcr.matching.frames import Frames, Noise, find_profile, find_structure
 from ccdcr.matching.match import Options, find_hits, match_masked
-from ccdcr.matching.noise_check import check_noise
 from ccdcr.matching.sky_levels import measure_sky_levels, with_level_skies
 from ccdcr.matching.transients import find_point_like
 from ccdcr.matching.unmended import excess_on_structure, find_reasons
-from ccdcr.median_minimum.exact_boundary import likeliest_cause
 from ccdcr.single_image.detectors import run_detector
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import groups_with_seed, label_groups
@@ -71,8 +68,6 @@ __all__ = [
     "second_opinion",
 ]
 
-# Times the noise: mismatch makes no less of it, nor far more at faint signal.
-_LESS, _OFF, _FAR_OFF = 0.8, 1.2, 2.5
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FAINTER = 3  # times
 _SMALL_SHIFT = 1.5  # pixels: terms of tiles tell larger ones wrongly
@@ -380,7 +375,7 @@ def detect_matched(exposures, requirements, lists, progress_bar):
     if not exposures.alike:  # else all that is odd may come of it
         warn_of_mismatch(report, *excess, uncertain=exposures.variance is not None)
         warn_of_saturation(frames, exposures, factors[0])
-        _warn_of_noise(matching.noise, frames, exposures, report.failures)
+        warn_of_matched(matching.noise, frames, exposures, report.failures)
     return result
 
 
@@ -477,27 +472,3 @@ def _list_pixels(flags, n, origin):
         y, x = np.nonzero(flags[f"CRMASK{i}"] == origin)
         rows.append(np.column_stack([np.full(len(y), i), x + 1, y + 1]))
     return np.concatenate(rows)
-
-
-def _warn_of_noise(levels, frames, exposures, failures):
-    """Warn if the noise is not that of the noise model or of the uncertainties."""
-    if frames.noise.own is not None:
-        warn_of_noise(
-            levels, *["uncertainty"] * int(kernels.is_off(levels["noise"]).any())
-        )
-        return
-    gain = 1 / frames.noise.slope.mean()
-    readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())
-    check, likeliest = check_noise(frames), None
-    if check.larger:  # else what deviates is left by matching
-        likeliest = likeliest_cause(levels, gain, readnoise, equivalent=True)
-    noise = [*check.levels["noise"]] or [1.0]
-    # Failures whose remedy is to register the exposures do not come of wrong noise.
-    displaced = any("register" in reason for reason in failures)
-    most = np.inf if displaced else _FAR_OFF
-    if not displaced and not kernels.is_off(noise[-1]):
-        most = _OFF  # mismatch grows with the signal
-    below = "below" in dict(check.causes)
-    if failures and not below and _LESS < noise[0] < most:
-        return  # the differences of exposures that do not match are not all noise
-    warn_of_check(check, levels, likeliest, exposures)

@@ -18,11 +18,8 @@ from ccdcr.detection.common import (
     single_image_detector,
 )
 from ccdcr.detection.detect_matched import effective_parameters, scaled_frames
-from ccdcr.detection.mask_warnings import (
-    flagged_fractions,
-    warn_of_check,
-    warn_of_noise,
-)
+from ccdcr.detection.mask_warnings import flagged_fractions
+from ccdcr.detection.noise_warnings import warn_of_check, warn_of_noise
 from ccdcr.masks.diagnostics import Diagnostics
 from ccdcr.matching.noise_check import check_noise
 from ccdcr.median_minimum.criteria import make_simulated_criteria, measure_offsets

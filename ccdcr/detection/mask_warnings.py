@@ -1,9 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Warnings about implausible masks, unexpected noise and exposures that differ."""
+"""Warnings about implausible masks and exposures that differ."""
 
 import numpy as np
 from astropy import log
-from astropy import units as u
 from astropy.table import Table
 from scipy.stats import poisson
 
@@ -11,25 +10,20 @@ from ccdcr.exceptions import (
     CoincidenceWarning,
     ImplausibleMaskWarning,
     MatchingFailedWarning,
-    NoiseModelWarning,
     NotEquivalentWarning,
     warn_user,
 )
-from ccdcr.exposures.ccd_values import is_rate, known_times
 from ccdcr.matching.equivalence import MENDED, NOT_REGISTERED
 from ccdcr.requirements.requirement_table import STAGES
-from ccdcr.utils.neighbours import label_groups, label_pixels
-from ccdcr.utils.stacks import chance_of_half, is_off
+from ccdcr.utils.neighbours import label_groups
+from ccdcr.utils.stacks import chance_of_half
 
 __all__ = [
     "flagged_fractions",
-    "warn_of_check",
     "warn_of_dead",
     "warn_of_implausible",
     "warn_of_mismatch",
-    "warn_of_noise",
     "warn_of_registration",
-    "warn_of_saturation",
     "warn_of_size",
 ]
 
@@ -46,28 +40,9 @@ _MOST_BRIGHT = 4  # times the fraction of faint pixels
 _RARE, _FEW = 1e-6, 10  # chance of so many groups, and least number of groups
 _LEAST_EXCESS, _MOST_EXCESS = 2.5, 12.0  # sigmas that name an exposure, and that warn
 _MOST_FAINT = 3.0  # sigmas, of faint groups, that warn
-_FEW_DIGITS = 0.1  # of a ratio of noise, which are too few for smaller ones
 _SAMPLE = 100_000  # pixels that are enough for percentiles
 _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
-_LEAST_TIME = 5.0  # seconds of rates
-_ALIKE, _SAME = 0.2, 0.05  # logarithms of a gain and a time, and of the given value
-# Sigmas of a saturation level, pixels cut at it, part of it that others have there, and
-# of a level that is safely below it.
-_SURELY_BRIGHT, _LEAST_PLATEAU, _AS_BRIGHT, _BELOW = 20.0, 3, 0.3, 0.99
-_GIVEN = ("gain", "readnoise")
-_REMEDIES = {
-    "readnoise": "check readnoise",
-    "gain": "check gain",
-    "bias": "a bias seems to be left in the exposures: give bias, or subtract it",
-    "sky": "a sky seems to have been subtracted: give the exposures uncertainties, or "
-    "detect before",
-    "resampled": "the exposures seem to have been resampled, so that neighbouring "
-    "pixels share their noise: detect before, or give them uncertainties",
-    "uncertainty": "check the uncertainties of the exposures, or use noise='detector'",
-    "equivalence": "the exposures seem not to be equivalent: register them, or use "
-    "flux_factor='auto'",
-}
 
 
 def warn_of_implausible(masks, bad=None):
@@ -275,128 +250,10 @@ def warn_of_size(shape):
         warn_user(msg, MatchingFailedWarning)
 
 
-def warn_of_saturation(frames, exposures, factors):
-    """Warn of structure that is cut at one level in some exposures, and not marked."""
-    data = frames.data if frames.raw is None else frames.raw
-    highest = np.array([plane.max() for plane in data])
-    levels = {}
-    for i, most in enumerate(highest):
-        sigma = np.sqrt(frames.noise.typical.mean_variance(most))
-        if most > _SURELY_BRIGHT * sigma and _has_plateau(
-            frames.unused, data, i, highest
-        ):
-            times = exposures.detector.times
-            ratio = exposures.gain_ratio  # the highest are cut first where it is large
-            level = most * factors[i] / (1 if ratio is None else ratio.max())
-            level += np.max(exposures.detector.bias)
-            levels[i + 1] = level * (1 if times is None else times[i])
-    if levels:
-        level = _BELOW * min(levels.values())
-        msg = (
-            f"the brightest pixels of exposure {', '.join(map(str, levels))} have one "
-            "value, as if they were saturated, but not all of them do in the others, "
-            "which spoils what is expected there: give a level just below it, such as "
-            f"ma_satlevel={level:.6g}"
-        )
-        warn_user(msg, ImplausibleMaskWarning)
-
-
-def _has_plateau(unused, data, i, highest):
-    """
-    Return whether neighbouring pixels of exposure i have its highest value.
-
-    The others are bright there, too, as they are not at hits, and not at all of these
-    at their own highest values.
-    """
-    place = np.flatnonzero(data[i] == highest[i])
-    if unused is not None:
-        place = place[~unused[i].ravel()[place]]
-    if len(place) < _LEAST_PLATEAU:
-        return False
-    label = label_pixels(place, data.shape[2])
-    place = place[np.bincount(label)[label] > 1]
-    values = np.array([plane.ravel()[place] for plane in data])
-    cut = values == highest[:, np.newaxis]
-    bright = (values > _AS_BRIGHT * highest[i]).all(axis=0)
-    return np.count_nonzero(bright & ~cut.all(axis=0)) >= _LEAST_PLATEAU
-
-
 def warn_of_registration(registration, places):
     """Warn if exposures are not registered; ``places`` are those of aligned ones."""
     if not registration.is_fine(places):
         warn_user(f"{NOT_REGISTERED}: {registration}", MatchingFailedWarning)
-
-
-def warn_of_noise(levels, *causes):
-    """Warn of the level whose noise is off most, and of its likeliest causes."""
-    if causes:
-        _warn_of_ratio(levels, causes[0], [_REMEDIES[cause] for cause in causes])
-
-
-def _warn_of_ratio(levels, cause, remedies):
-    """Warn of the level whose noise is off most, with what to do."""
-    ratio = np.asarray(levels["noise"])
-    worst = np.argmax(np.abs(np.log(np.maximum(ratio, 1e-3))))
-    times = f"{ratio[worst]:{'.2f' if ratio[worst] > _FEW_DIGITS else '.1g'}}"
-    explains = "gain and readnoise explain"
-    if cause == "uncertainty":
-        explains = "their uncertainties say"
-    msg = (
-        f"the noise of the exposures is {times} times what {explains} at a "
-        f"signal of {levels['x'][worst]:.4g}; "
-        f"{'; or '.join(remedies)}"
-    )
-    warn_user(msg, NoiseModelWarning)
-
-
-def warn_of_check(check, levels, likeliest, exposures):
-    """
-    Warn of the noise by a `NoiseCheck`, or by levels of another measurement.
-
-    ``likeliest`` is the cause by the latter, or None. It counts where the check has no
-    verdict: without levels, and where the noise is too large at bright signal only, as
-    it is if the exposures are not equivalent.
-    """
-    if check.causes and check.causes[0][0] == "below":
-        msg = (
-            f"many pixels are far below 0, about {check.causes[0][1]:.3g}, as if too "
-            "much sky or bias were subtracted, and their noise is unknown: subtract "
-            "less, or give the exposures uncertainties"
-        )
-        warn_user(msg, NoiseModelWarning)
-    elif check.causes:
-        if any(_is_given(*cause, exposures.detector) for cause in check.causes):
-            return
-        remedies = [_find_remedy(*cause, exposures) for cause in check.causes]
-        _warn_of_ratio(check.levels, check.causes[0][0], remedies)
-    elif likeliest is not None:
-        larger = np.asarray(levels["noise"]) > 1
-        if not len(check.levels) or (is_off(levels["noise"]) & larger).any():
-            warn_of_noise(levels, likeliest)
-
-
-def _is_given(cause, value, detector):
-    """Return whether a value that would explain the noise is the one that is given."""
-    if cause not in _GIVEN:
-        return False
-    return abs(np.log(value / max(getattr(detector, cause), 1e-9))) < _SAME
-
-
-def _find_remedy(cause, value, exposures):
-    """Return what to do about a cause, by the value that explains the noise."""
-    if cause not in _GIVEN:
-        return _REMEDIES[cause]
-    time = np.median(known_times(exposures.headers))
-    if cause == "gain" and is_rate(exposures.unit):
-        value = value / time
-    elif cause == "gain" and time > _LEAST_TIME:
-        times = value / exposures.detector.gain / time
-        if abs(np.log(times)) < _ALIKE:
-            return (
-                f"the values seem to be divided by EXPTIME ({time:g} s): set their "
-                f"unit to {exposures.unit / u.s}"
-            )
-    return f"{_REMEDIES[cause]}: {value:.2g} would explain the noise"
 
 
 def flagged_fractions(masks, image, compute_noise):

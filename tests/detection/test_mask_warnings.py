@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What warnings say of noise, differences and coincidences, and when they come."""
+"""What warnings say of differences and coincidences, and when they come."""
 
 import warnings
 
@@ -14,30 +14,12 @@ from ccdcr import (
     CRMaskSet,
     ImplausibleMaskWarning,
     MatchingFailedWarning,
-    NoiseModelWarning,
     NotEquivalentWarning,
     detect_cosmic_rays,
 )
 from ccdcr.detection.mask_warnings import warn_of_implausible, warn_of_mismatch
 from ccdcr.matching.mismatch import expected_quantile
 from ccdcr.simulation import simulate_exposures
-
-
-@pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
-def test_faint_noise(n, whole):
-    """The noise is 1 times what is expected of 4 electrons, and Q / Q0 is 1."""
-    rng = np.random.default_rng(n)
-    data = rng.poisson(4, (n, 250, 250)) + rng.normal(0, 4, (n, 250, 250))
-    data = np.rint(data) if whole else data
-    ccds = [CCDData(plane.astype(np.float32), unit="electron") for plane in data]
-    masks = detect_cosmic_rays(ccds, readnoise=4.0)
-    noise = masks.diagnostics.matching.noise["noise"]
-    # Half of the values count, and rounding adds a twelfth to a variance of 20.
-    assert abs(np.median(noise) - 1) < 0.015
-    levels = masks.equivalence.levels
-    rich = levels["values"] > 20000
-    assert np.abs(levels["after"][rich] - 1).max() < 0.05
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
@@ -96,27 +78,6 @@ def test_left():
         warn_of_mismatch(report, [7, 2, 0], [2.9, 2, 0])
 
 
-def test_noise_beside_failure():
-    """A failure does not hide that the noise is wrong."""
-    sim = simulate_exposures((256, 256), shift=[(-0.9, 0), (0, 0), (0.9, 0)], seed=4)
-    with (
-        pytest.warns(NoiseModelWarning, match="check"),
-        pytest.warns(MatchingFailedWarning),
-    ):
-        detect_cosmic_rays(sim.exposures, gain=1.0, readnoise=12.0)
-
-
-def test_noise_by_failure():
-    """Nor that it is the cause, as where only faint pixels have more noise."""
-    options = {"scene": "longslit", "gain": 1.5, "readnoise": 4.0, "seed": 1}
-    sim = simulate_exposures((256, 256), **options)
-    with (
-        pytest.warns(NoiseModelWarning, match="check readnoise"),
-        pytest.warns(MatchingFailedWarning, match="check gain, read noise"),
-    ):
-        detect_cosmic_rays(sim.exposures, gain=1.5, readnoise=0.1)
-
-
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("shape", [(3, 50), (60, 7), (12, 12)])
 def test_small(shape, n):
@@ -129,74 +90,6 @@ def test_small(shape, n):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detect_cosmic_rays(large.exposures, gain=1.0, readnoise=3.0)
-
-
-@pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
-class TestSaturation:
-    """Stars that are cut at a level, of which the detection does not know."""
-
-    def exposures(self, level, fluxes=(1, 0.8), *, whole=False, cut=slice(None)):
-        """Return exposures of three stars; pixels are cut at a level (electron)."""
-        rng, (y, x) = np.random.default_rng(1), np.mgrid[:120, :120]
-        scene = np.full(x.shape, 100.0)
-        for a, b in ((30, 41), (64.3, 80), (90, 35.5)):
-            scene += 3e5 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 3.3)
-        data = rng.poisson([scene * flux for flux in fluxes]) + rng.normal(
-            0, 4, x.shape
-        )
-        data[0, 10:16, 60:64] += 9e4  # a hit
-        data[cut] = np.minimum(data[cut], level)
-        data = np.rint(data) if whole else data.astype(np.float32)
-        return [CCDData(plane, unit="electron") for plane in data]
-
-    @pytest.mark.parametrize("whole", [False, True])
-    @pytest.mark.parametrize("fluxes", [(1, 0.8), (1, 0.8, 0.9)])
-    def test_cut(self, whole, fluxes):
-        """The warning names a level that helps."""
-        ccds, match = self.exposures(6e4, fluxes, whole=whole), "ma_satlevel=59400"
-        with pytest.warns(ImplausibleMaskWarning, match=f"exposure 1.*{match}"):
-            detect_cosmic_rays(ccds, readnoise=4.0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ImplausibleMaskWarning)
-            detect_cosmic_rays(ccds, readnoise=4.0, ma_satlevel=59400)
-
-    def test_rates(self):
-        """The level is that of counts, bias included."""
-        ccds = self.exposures(6e4)
-        for ccd in ccds:
-            ccd.data, ccd.unit = (ccd.data + 300) / 60, "electron / s"
-            ccd.meta["EXPTIME"] = 60
-        options = {"readnoise": 4.0, "bias": 5.0}
-        with pytest.warns(
-            ImplausibleMaskWarning, match=f"ma_satlevel={0.99 * 60300:g}"
-        ):
-            detect_cosmic_rays(ccds, **options)
-
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"level": np.inf},
-            {"level": np.inf, "whole": True},
-            {"level": 6e4, "cut": np.s_[:, :20]},  # only a hit is
-            {"level": 6e4, "fluxes": (1, 1)},  # alike in both
-            {"level": 300, "cut": np.s_[:, 20:, :20]},  # fainter than others
-        ],
-    )
-    def test_silent(self, options):
-        """Nothing is said where nothing is wrong."""
-        ccds = self.exposures(**options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ImplausibleMaskWarning)
-            detect_cosmic_rays(ccds, readnoise=4.0)
-
-    @pytest.mark.parametrize("n", [2, 3])
-    def test_faint(self, n):
-        """Many pixels of counted photons have the highest value by chance."""
-        data = np.random.default_rng(n).poisson(0.2, (n, 120, 120))
-        ccds = [CCDData(np.minimum(plane, 1.0), unit="electron") for plane in data]
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ImplausibleMaskWarning)
-            detect_cosmic_rays(ccds, readnoise=0.1)
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.NotEquivalentWarning")
