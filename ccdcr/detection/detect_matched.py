@@ -25,9 +25,8 @@ from ccdcr.detection.mask_warnings import (
     warn_of_size,
 )
 from ccdcr.detection.noise_warnings import warn_of_matched
-from ccdcr.detection.saturation import warn_of_saturation
+from ccdcr.detection.saturation import frame_level, warn_of_saturation
 from ccdcr.exposures.align_exposures import find_places
-from ccdcr.exposures.ccd_values import is_counts, is_rate
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.diagnostics import (
     LOW,
@@ -63,7 +62,6 @@ __all__ = [
     "make_masks",
     "make_options",
     "report_equivalence",
-    "saturation_level",
     "scaled_frames",
     "second_opinion",
 ]
@@ -71,32 +69,17 @@ __all__ = [
 _SMOOTH, _LEAST_LEFT = 9, 0.01  # pixels; of the variance
 _FAINTER = 3  # times
 _SMALL_SHIFT = 1.5  # pixels: terms of tiles tell larger ones wrongly
-_FULL = 65535.0  # adu, what 16 bits hold
-
-
-def saturation_level(satlevel, unit, detector):
-    """
-    Return the saturation level in the unit of the data, one or of each exposure (n,).
-
-    ``satlevel`` is that of raw counts, bias included; None is 65535 for counts, and
-    none for electrons.
-    """
-    if satlevel is None:
-        satlevel = _FULL if is_counts(unit) else np.inf
-    if not is_rate(unit):
-        return satlevel
-    return np.inf if detector.times is None else satlevel / np.array(detector.times)
 
 
 def scaled_frames(exposures, factors, satlevel=None, *, in_place=False):
     """Return the `Frames` of exposures divided by factors (n,)."""
-    satlevel = saturation_level(satlevel, exposures.unit, exposures.detector)
+    ccd = exposures.detector
     return make_frames(
         exposures.data,
-        exposures.detector,
+        ccd,
         factors,
         bad=exposures.bad,
-        satlevel=satlevel,
+        level=frame_level(satlevel, exposures.unit, ccd, factors),
         variance=exposures.variance,
         is_measured=exposures.measured,
         in_place=in_place,
@@ -109,12 +92,16 @@ def make_frames(
     factors,
     *,
     bad=None,
-    satlevel=np.inf,
+    level=np.inf,
     variance=None,
     is_measured=False,
     in_place=False,
 ):
-    """Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,)."""
+    """
+    Return the `Frames` of (n, ny, nx) without bias, divided by factors (n,).
+
+    ``level`` is the saturation level as `frame_level` gives it.
+    """
     data = _divided(data, factors, in_place=in_place)
     depths = factors * detector.depths(len(data))
     readnoise = detector.every_readnoise
@@ -124,7 +111,6 @@ def make_frames(
             variance, np.square(factors, dtype=np.float32), in_place=in_place
         )
         noise = Noise.from_variances(own, None if is_measured else noise)
-    level = (satlevel - detector.bias) / factors
     options = {"ratio": detector.gain_ratio, "in_place": in_place}
     frames = Frames.from_arrays(data, noise, bad, level, **options)
     return frames if variance is None else frames.measured(None)[0]

@@ -4,13 +4,42 @@
 import numpy as np
 
 from ccdcr.exceptions import ImplausibleMaskWarning, warn_user
+from ccdcr.exposures.ccd_values import is_counts, is_rate
 from ccdcr.utils.neighbours import label_pixels
 
-__all__ = ["warn_of_saturation"]
+__all__ = ["frame_level", "raw_level", "warn_of_saturation"]
 
+_FULL = 65535.0  # adu, what 16 bits hold
 # Sigmas of a saturation level, pixels cut at it, part of it that others have there, and
 # of a level that is safely below it.
 _SURELY_BRIGHT, _LEAST_PLATEAU, _AS_BRIGHT, _BELOW = 20.0, 3, 0.3, 0.99
+
+
+def frame_level(satlevel, unit, detector, factors):
+    """
+    Return the saturation level of exposures without bias, over factors (n,).
+
+    ``satlevel`` is that of raw counts, bias included; None is 65535 for counts, and
+    none for electrons. Where the gain is a map, the level is that of its median.
+    """
+    if satlevel is None:
+        satlevel = _FULL if is_counts(unit) else np.inf
+    if is_rate(unit):
+        times = detector.times
+        satlevel = np.inf if times is None else satlevel / np.array(times)
+    return (satlevel - detector.bias) / factors
+
+
+def raw_level(level, detector, factors, i):
+    """
+    Return the ``satlevel`` of which exposure i has this `frame_level`.
+
+    Where the gain is a map, a level that cuts the highest values, times its ratio.
+    """
+    ratio, times = detector.gain_ratio, detector.times
+    # The highest are cut first where the ratio is large.
+    level = level * factors[i] / (1 if ratio is None else ratio.max())
+    return (level + detector.bias) * (1 if times is None else times[i])
 
 
 def warn_of_saturation(frames, exposures, factors):
@@ -23,11 +52,7 @@ def warn_of_saturation(frames, exposures, factors):
         if most > _SURELY_BRIGHT * sigma and _has_plateau(
             frames.unused, data, i, highest
         ):
-            times = exposures.detector.times
-            ratio = exposures.gain_ratio  # the highest are cut first where it is large
-            level = most * factors[i] / (1 if ratio is None else ratio.max())
-            level += np.max(exposures.detector.bias)
-            levels[i + 1] = level * (1 if times is None else times[i])
+            levels[i + 1] = raw_level(most, exposures.detector, factors, i)
     if levels:
         level = _BELOW * min(levels.values())
         msg = (

@@ -5,7 +5,8 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from ccdcr.combination.methods import METHODS
-from ccdcr.detection.detect_matched import make_frames, make_options, saturation_level
+from ccdcr.detection.detect_matched import make_frames, make_options
+from ccdcr.detection.saturation import frame_level
 from ccdcr.exposures.ccd_parameters import CCDParameters, known_variance
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
@@ -341,7 +342,7 @@ def _matched_frames(inspection, matching, bounds):
         ccd.at(bounds),
         matching.scale,
         bad=bad,
-        satlevel=saturation_level(satlevel, inspection.unit, ccd),
+        level=frame_level(satlevel, inspection.unit, ccd, matching.scale),
         variance=variance,
         is_measured=inspection.detector is None,
     )

@@ -5,9 +5,28 @@ import warnings
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.nddata import CCDData
 
 from ccdcr import ImplausibleMaskWarning, detect_cosmic_rays
+from ccdcr.detection.saturation import frame_level, raw_level
+from ccdcr.exposures import CCDParameters
+
+
+@pytest.mark.parametrize("gain_map", [None, np.array([[2.0, 3.0]])])
+@pytest.mark.parametrize(
+    ("satlevel", "times", "expected"),
+    [(4000, None, (1500, 750)), (60000, (10.0, 20.0), (2500, 500))],
+)
+def test_levels(satlevel, times, expected, gain_map):
+    """Bias, times and factors are applied one way and undone the other."""
+    unit, factors = u.adu if times is None else u.adu / u.s, np.array([2.0, 4.0])
+    ccd = CCDParameters(2.0, 3.0, 1000.0, times=times, gain_map=gain_map)
+    levels = frame_level(satlevel, unit, ccd, factors)
+    assert tuple(levels) == expected
+    most = 1 if gain_map is None else 1.5  # of the highest to the typical gain
+    for i, level in enumerate(expected):
+        assert raw_level(level * most, ccd, factors, i) == satlevel
 
 
 @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
