@@ -70,8 +70,7 @@ def warn_of_matched(levels, frames, exposures, failures):
     most = np.inf if displaced else _FAR_OFF
     if not displaced and not is_off(noise[-1]):
         most = _OFF  # mismatch grows with the signal
-    below = "below" in dict(check.causes)
-    if failures and not below and _LESS < noise[0] < most:
+    if failures and check.below is None and _LESS < noise[0] < most:
         return  # the differences of exposures that do not match are not all noise
     warn_of_check(check, levels, likeliest, exposures)
 
@@ -84,10 +83,10 @@ def warn_of_check(check, levels, likeliest, exposures):
     verdict: without levels, and where the noise is too large at bright signal only, as
     it is if the exposures are not equivalent.
     """
-    if check.causes and check.causes[0][0] == "below":
+    if check.below is not None:
         msg = (
-            f"many pixels are far below 0, about {check.causes[0][1]:.3g}, as if too "
-            "much sky or bias were subtracted, and their noise is unknown: subtract "
+            f"many pixels are far below 0, about {check.below:.3g}, as if too much "
+            "sky or bias were subtracted, and their noise is unknown: subtract "
             "less, or give the exposures uncertainties"
         )
         warn_user(msg, NoiseModelWarning)

@@ -44,13 +44,15 @@ class NoiseCheck:
 
     ``levels`` is a table of signal ``x``, ``pixels`` and ``noise``, measured over
     expected. ``causes`` are pairs of a name and the value that explains the noise,
-    none to three of them: gain, readnoise, bias, sky or resampled; or below, with the
-    level of pixels far below 0 if there are many. ``larger`` tells whether the noise
-    may be too large without a cause: where there is much signal, or it is not known.
+    none to three of them: gain, readnoise, bias, sky or resampled. ``below`` is the
+    level of pixels far below 0 if there are many, else None. ``larger`` tells whether
+    the noise may be too large without a cause: where there is much signal, or it is not
+    known.
     """
 
     levels: Table
     causes: tuple = ()
+    below: float | None = None
     larger: bool = True
 
 
@@ -72,7 +74,7 @@ def check_noise(frames):
     low = x < -_FAR_BELOW * np.sqrt(np.maximum(ratio, 1) * model(x))
     if pixels[low].sum() > _MOST_BELOW * pixels.sum():
         levels = Table([x, pixels, np.sqrt(ratio)], names=("x", "pixels", "noise"))
-        return NoiseCheck(levels, (("below", float(np.median(x[low]))),))
+        return NoiseCheck(levels, below=float(np.median(x[low])))
     usable = ratio * model(x) >= 1 if _is_whole(frames) else np.ones(len(x), bool)
     usable &= _has_smooth_noise(x, ratio, model)
     x, pixels, ratio = x[usable], pixels[usable], ratio[usable]
