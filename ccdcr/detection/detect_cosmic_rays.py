@@ -35,6 +35,7 @@ from ccdcr.exposures.load_exposures import load_exposures, scale_factors
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
 from ccdcr.exposures.registration import measure_registration
 from ccdcr.masks.expected_table import expected_table
+from ccdcr.masks.mask_flags import only_hits
 from ccdcr.masks.mask_order import check_exposures
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 from ccdcr.matching.expected_values import find_expected
@@ -238,9 +239,10 @@ def _detect(ccds, requirements, progress_bar, **options):
     if not matched and not _has_offsets(requirements):
         registration = measure_registration(exposures.data, exposures.bad)
         warn_of_registration(registration, find_places(exposures.headers))
-    warn_of_dead(exposures.data, masks, exposures.bad)
+    hits = only_hits(masks)
+    warn_of_dead(exposures.data, hits, exposures.bad)
     if masks.equivalence is None or not masks.equivalence.failures:
-        warn_of_implausible(masks, exposures.bad)
+        warn_of_implausible(masks, hits, exposures.bad)
     return masks
 
 

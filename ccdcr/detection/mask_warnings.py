@@ -45,9 +45,9 @@ _PERCENTILE = 95
 _FAINT, _BRIGHT = 2.0, 5.0  # sigmas above the median
 
 
-def warn_of_implausible(masks, bad=None):
+def warn_of_implausible(masks, hits, bad=None):
     """
-    Warn of masks that can hardly be those of cosmic rays.
+    Warn of masks with ``hits`` (n, ny, nx) that can hardly be those of cosmic rays.
 
     Only pixels that are good in all exposures are judged (``bad`` (n, ny, nx), True =
     bad, or None): elsewhere fewer hits spoil the median. MEANCRT, which grows with the
@@ -57,7 +57,7 @@ def warn_of_implausible(masks, bad=None):
     size = np.count_nonzero(use)
     if size < _LEAST:
         return
-    planes = [plane & use for plane in (masks.mediancr, *_hits(masks))]
+    planes = [plane & use for plane in (masks.mediancr, *hits)]
     names = ["MEDIANCR", *(f"CRMASK{i}" for i in range(1, len(planes)))]
     fractions = [np.count_nonzero(plane) / size for plane in planes]
     full = [
@@ -90,14 +90,9 @@ def warn_of_implausible(masks, bad=None):
         warn_user(msg, CoincidenceWarning)
 
 
-def _hits(masks):
-    """Return the masks of exposures without low values."""
-    return masks.crmasks if masks.low is None else masks.crmasks & ~masks.low
-
-
-def warn_of_dead(data, masks, bad=None):
-    """Warn of columns and rows of one value in an exposure if others look hit there."""
-    (n, ny, nx), hits, found = data.shape, _hits(masks), {}
+def warn_of_dead(data, hits, bad=None):
+    """Warn of columns and rows of one value in an exposure where others have hits."""
+    (n, ny, nx), found = data.shape, {}
     across = nx // _LINE
 
     def by_row(band):

@@ -13,7 +13,14 @@ from ccdcr.exposures.exposure_flags import FLAG_NAMES
 from ccdcr.utils.files import atomic_path, check_output, write_hdulist
 from ccdcr.utils.neighbours import label_groups
 
-__all__ = ["HIT_FLAGS", "list_boxes", "make_flags", "write_dq", "write_ds9"]
+__all__ = [
+    "HIT_FLAGS",
+    "list_boxes",
+    "make_flags",
+    "only_hits",
+    "write_dq",
+    "write_ds9",
+]
 
 # Value of a cosmic ray by convention. JWST ignores an OUTLIER that may be used.
 HIT_FLAGS = {
@@ -24,6 +31,11 @@ HIT_FLAGS = {
     "pypeit": FLAG_NAMES["pypeit"]["CR"],
 }
 _LARGEST = 1 << 30
+
+
+def only_hits(masks):
+    """Return the masks of exposures (n, ny, nx) without low values."""
+    return masks.crmasks if masks.low is None else masks.crmasks & ~masks.low
 
 
 def make_flags(masks, convention):
@@ -50,7 +62,7 @@ def _our_flags(masks):
     """Return the flags by the names of ccdcr; 0 where an exposure is not masked."""
     n, names = len(masks), FLAG_NAMES["ccdcr"]
     low = np.zeros_like(masks.crmasks) if masks.low is None else masks.low
-    hit = masks.crmasks & ~low
+    hit = only_hits(masks)
     number = hit.sum(axis=0)
     planes = {
         "COSMIC": hit,

@@ -11,6 +11,7 @@ from ccdcr.exceptions import ForeignMasksWarning, ignored_warnings, warn_user
 from ccdcr.exposures.align_exposures import find_places, read_alignment
 from ccdcr.exposures.exposure_flags import CLEANED, replaced_plane
 from ccdcr.exposures.open_exposures import Exposure, list_labels
+from ccdcr.masks.mask_flags import only_hits
 from ccdcr.utils.files import card_text
 from ccdcr.utils.neighbours import label_groups
 from ccdcr.utils.stacks import above_others
@@ -353,7 +354,7 @@ def _above_neighbours(stack, place):
 
 def _single_hits(masks, part, start):
     """Return where (n, rows, nx) one exposure alone is hit, not by the user's list."""
-    hit = part.crmasks if part.low is None else part.crmasks & ~part.low
+    hit = only_hits(part)
     listed = np.zeros(hit.shape[1:], dtype=bool)
     given = masks.requirements and masks.requirements.pixels_to_be_flagged_as_cr
     for x, y, *_ in given or ():

@@ -583,7 +583,7 @@ class CRMaskSet:
         rows = [_count(name, mask) for name, mask in planes.items()]
         table = Table(rows=rows, names=("mask", "pixels", "fraction", "groups"))
         table["fraction"].info.format = ".6f"
-        chances = self._only_hits.mean(axis=(1, 2))
+        chances = mask_flags.only_hits(self).mean(axis=(1, 2))
         expected = np.zeros(len(rows))
         expected[-2:] = chance_of_half(chances), chance_of_all(chances)
         masked = np.arange(len(rows)) < len(rows) - 2
@@ -606,11 +606,7 @@ class CRMaskSet:
 
     @cached_property
     def _hits(self):
-        return self._only_hits.sum(axis=0, dtype=np.int16)
-
-    @property
-    def _only_hits(self):
-        return self.crmasks if self.low is None else self.crmasks & ~self.low
+        return mask_flags.only_hits(self).sum(axis=0, dtype=np.int16)
 
     def apply_to(self, ccds):
         """

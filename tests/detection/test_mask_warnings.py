@@ -157,18 +157,19 @@ class TestCoincidences:
         if bright is not None:
             columns = [["MEDIANCR"], [bright], [0.001]]
             bright = Table(columns, names=("mask", "bright", "faint"))
-        return CRMaskSet(mediancr, crmasks.any(axis=0), crmasks, bright=bright)
+        masks = CRMaskSet(mediancr, crmasks.any(axis=0), crmasks, bright=bright)
+        return masks, crmasks
 
     def test_many(self):
         """Ten times more, and significant."""
         with pytest.warns(CoincidenceWarning, match="flagged in MEDIANCR, "):
-            warn_of_implausible(self.masks(30))
+            warn_of_implausible(*self.masks(30))
 
     def test_bright(self):
         """Fewer are enough where they are on bright pixels."""
         match = "and 26 times more of the bright pixels than of the faint ones"
         with pytest.warns(CoincidenceWarning, match=match):
-            warn_of_implausible(self.masks(12, bright=0.026))
+            warn_of_implausible(*self.masks(12, bright=0.026))
 
     @pytest.mark.parametrize("seed", range(5))
     @pytest.mark.parametrize("groups", [0, 2])
@@ -176,7 +177,7 @@ class TestCoincidences:
         """What chance explains is no reason for a warning."""
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warn_of_implausible(self.masks(groups, bright=0.001, seed=seed))
+            warn_of_implausible(*self.masks(groups, bright=0.001, seed=seed))
 
     def test_single_image(self):
         """Structure that L.A. Cosmic takes for hits is noticed."""
