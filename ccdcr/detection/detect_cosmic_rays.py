@@ -74,7 +74,8 @@ def detect_cosmic_rays(
         Three or more exposures or their files, or two with ``crmethod="matched"``. All
         have one shape (ny, nx) and are in adu, electron, count, DN or photon, or one of
         these per second (the headers must then have EXPTIME). Pixels that are masked
-        (True = bad), not finite or beyond 1e12 electron are ignored and never flagged.
+        (True = bad), not finite or beyond 1e12 electron are ignored and never flagged,
+        as are columns and rows of one value in all exposures (padding).
     requirements : `~ccdcr.Requirements`, mapping, str or `~pathlib.Path`, optional
         The requirements, or a YAML file that contains them.
     gain : float, `~numpy.ndarray`, `~astropy.units.Quantity`, str or mapping, optional

@@ -30,7 +30,8 @@ from ccdcr.exposures.exposure_flags import bad_bits
 from ccdcr.exposures.open_exposures import list_exposures, list_labels, open_exposures
 from ccdcr.utils import stacks as kernels
 from ccdcr.utils.neighbours import bands_in_cache, cut_bands, dilate, in_threads
-from ccdcr.utils.scratch import empty, release, zeros
+from ccdcr.utils.padding import find_padding
+from ccdcr.utils.scratch import empty, in_turn, release, zeros
 
 __all__ = ["Exposures", "load_exposures", "measure_flux_factors", "scale_factors"]
 
@@ -130,6 +131,9 @@ def load_exposures(
                 _check_informed(bad[i], exposure, list_labels(names)[i])
             release()
         unit, headers = opened[0].unit, tuple(exposure.meta for exposure in opened)
+    padding = find_padding(data, bad)
+    for plane in in_turn(bad if padding.any() else ()):
+        np.logical_or(plane, padding, out=plane)
     bad = bad if bad.any() else None
     _check_bias(data, detector.bias, bad)
     _warn_of_masked(bad)

@@ -22,6 +22,7 @@ from ccdcr.median_minimum.exact_statistics import compared_planes
 from ccdcr.median_minimum.simulated_boundary import low_reference
 from ccdcr.requirements.requirement_table import STAGES
 from ccdcr.requirements.requirements import Requirements
+from ccdcr.utils.padding import find_padding
 from ccdcr.utils.planes import Observed, clean_mean, make_planes, scaled
 
 __all__ = ["EVERY", "Inspection", "stamp_bounds"]
@@ -62,11 +63,16 @@ class Inspection:
         unit = exposures.ccds[0].unit
         gain = 1.0 if is_electrons(unit) else masks.gain
         known = gain is not None and masks.readnoise is not None
+        bad, padding = exposures.bad, find_padding(exposures.stack, exposures.bad)
+        if padding.any():
+            bad = padding | (
+                np.zeros_like(exposures.stack, bool) if bad is None else bad
+            )
         return cls(
             masks,
             exposures.ccds,
             exposures.stack,
-            exposures.bad,
+            bad,
             unit,
             _parameters(gain, masks, exposures) if known else None,
             exposures.factors,

@@ -15,6 +15,7 @@ from ccdcr.utils.scratch import limited
 __all__ = [
     "EIGHT",
     "FOUR",
+    "along",
     "bands_in_cache",
     "box_sums",
     "cut_bands",
@@ -95,11 +96,11 @@ def running(function, image, size):
     """Return `numpy.minimum`, `maximum` or `logical_or` in windows of odd size."""
     image = np.pad(image, size // 2, mode="edge")
     for axis in (0, 1):
-        image = _along(function, image, size, axis)
+        image = along(function, image, size, axis)
     return image
 
 
-def _along(function, image, size, axis):
+def along(function, image, size, axis):
     """Combine windows of 2, 4, 8 ... pixels; two of them overlap in the last step."""
     width = 1
     while width < size:
