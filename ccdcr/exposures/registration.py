@@ -535,8 +535,9 @@ def _fit_terms(pixels, second, start, used):
         signal = np.minimum(values, np.maximum(flux * other, 0))
         variance = noise**2 + (flux * second.noise) ** 2 + soft**2
         variance += (_UNLIKE_FLUX * signal) ** 2
-        # Hits and defects are far from the rest.
-        agree = known / (1 + rest**2 / variance / 4) ** 2
+        # Hits and defects are far from the rest, also by any number of sigmas.
+        with np.errstate(over="ignore"):
+            agree = known / (1 + rest**2 / variance / 4) ** 2
         weight = agree / variance
         moved = flux * np.einsum("pi,pik->pk", slopes, model[..., used])
         basis = np.column_stack([moved, other, np.ones_like(other)])

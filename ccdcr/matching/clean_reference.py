@@ -244,6 +244,7 @@ def _clean_of_columns(columns, masks, bad):
 REACH = 2  # pixels around that are used
 FEW = 3  # clean others: the mean of more is good enough
 _AT_ONCE = 1 << 11  # pixels
+_LOST = np.float32(1e-4)  # of a weight: rounding of the sum spoils what is left of it
 _CURVED = np.float32(2)  # error^2 / scatter^2 of the mean of 3 points of a parabola
 
 _OFFSETS = [
@@ -306,6 +307,11 @@ def means_of_others(stack, masks, unused, weights=None):
         weight = others if weights is None else whole - shares[i]
         reference = np.subtract(total, own := clean(i), out=own)
         none = others == 0
+        lost = (weight < _LOST * whole) & ~none
+        if weights is not None and lost.any():
+            rest = np.delete(shares[:, lost], i, axis=0)
+            weight[lost] = rest.sum(axis=0)
+            reference[lost] = (rest * np.delete(stack[:, lost], i, axis=0)).sum(axis=0)
         if none.any():
             reference /= np.where(none, 1, weight)
             columns = stack[:, none], None if unused is None else unused[:, none]

@@ -40,6 +40,7 @@ _STRONG = 16.0  # sigmas of structure where nothing is left out
 _QUANTILE, _QUANTILE_OF_TWO = (0.995, 1.0), (0.8, 3.06)
 _TYPICAL = (0.95, 2.0)  # leftovers of cosmic rays do not reach it; for 3 to 9 exposures
 _LIKELY = 0.05  # of the level: mismatch that matching leaves, if nothing is proven
+_MOST = 1e4  # of the level, whose square is finite
 _ERROR, _SIGMAS = 1.9, 2.0  # relative error of a quantile times the root of the number
 
 
@@ -160,7 +161,7 @@ class Dispersion:
                 strength[k] = carried
             else:
                 carried = max(least[k], min(carried, most[k]), min(value, _LIKELY))
-        return strength
+        return np.minimum(strength, _MOST)
 
     def _strength(self, quantile):
         excess = np.maximum(quantile**2 - self.noise_quantile**2, 0)

@@ -26,7 +26,7 @@ _OF_HITS = {0.0: 0.0, 0.04: 0.5, 0.08: 2.0}  # of the variance, and chi2 of it
 _OF_PHOTONS = 1.5  # power of the signal: photons have 1, mismatch has 2
 _MISMATCHES, _LEVELS, _OF_MISMATCH = 12, 4, 0.5  # of the variance
 _ALMOST, _IMPROBABLE = 6.0, 12.0  # chi2 above the best one, with unlikely values
-_MOST_CAUSES = 3
+_MOST_CAUSES, _TINY = 3, 1e-30
 _APART = 3.0  # sigmas of the mean exposure, of signals that are told apart
 _FACTORS = np.linspace(-8.5, 8.5, 681)  # logarithms, of exposure times, too
 _STEPS = 0.75  # electrons that whole ones may add to measured noise
@@ -205,7 +205,7 @@ def _likeliest(x, pixels, variance, model, faint):
     mismatch, hits = _mismatch(x, variance, faint), list(_OF_HITS.items())
     for name, known in _explanations(np.maximum(x, 0), model, faint).items():
         variances, values, prior = known
-        excess = np.log(variance / (variances + mismatch))
+        excess = np.log(np.maximum(variance, _TINY) / (variances + mismatch))
         of_hits = [(np.square(excess - c) / error).sum(axis=-1) + p for c, p in hits]
         misfit = np.min(of_hits, axis=(0, 1))
         best = int(np.argmin(misfit + prior))

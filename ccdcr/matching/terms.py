@@ -100,7 +100,9 @@ def _relative(terms, covariance):
     """Return terms (n, ..., 4) relative to the mean exposure, and their errors."""
     flux = terms[..., :1] / np.maximum(terms[..., :1].mean(axis=0), _LEAST_FLUX)
     others = terms[..., 1:4] - terms[..., 1:4].mean(axis=0)
-    errors = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)[..., :4])
+    variances = np.diagonal(covariance, axis1=-2, axis2=-1)[..., :4]
+    # Rounding of huge values spoils them: then nothing is known.
+    errors = np.sqrt(np.where(variances >= 0, variances, (_WIDE * _SIZES[:4]) ** 2))
     # Across a tilted trace a small shift is the same as a large one along it.
     shifts = errors[..., 1:3]
     times = shifts / np.maximum(shifts.min(axis=-1, keepdims=True), _SMALL)

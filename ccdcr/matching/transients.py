@@ -313,11 +313,14 @@ def measure_psf(stars, variances, stamps):
     """
     Return the `PointSpread` of centred stars (m, pixels), or None.
 
-    It is None where there are less than three, and where they are as sharp as hits.
+    It is None where there are less than three, and where they are as sharp as hits or
+    have no flux.
     """
     if len(stars) < _LEAST_STARS:
         return None
     middle = np.median(stars, axis=0)
+    if not (middle > 0).any():
+        return None
     psf = np.maximum(middle, 0) / np.maximum(middle, 0).sum()
     spread = np.median(np.abs(stars - middle), axis=0) / norm.ppf(0.75)
     spread = np.square(spread)

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What warnings say of noise that is not expected, and when they come."""
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
@@ -45,3 +47,37 @@ def test_noise_by_failure():
         pytest.warns(MatchingFailedWarning, match="check gain, read noise"),
     ):
         detect_cosmic_rays(sim.exposures, gain=1.5, readnoise=0.1)
+
+
+class TestNoNoise:
+    """Few electrons without read noise, and values that no model allows."""
+
+    def exposures(self, n, *, sky, readnoise, times=1.0, values=0.0):
+        """Return exposures of a trace with a few impossible values."""
+        rng, y = np.random.default_rng(1), np.arange(72.0)[:, np.newaxis]
+        trace = 3000 * np.exp(-((y - 36) ** 2) / 8) + sky + np.zeros((n, 72, 88))
+        data = rng.poisson(trace) + rng.normal(0, readnoise, trace.shape)
+        data[rng.random(data.shape) < 0.001] += values
+        data[0, 10:13, 20:23] += 1000
+        return [CCDData(times * plane, unit="electron") for plane in data]
+
+    @pytest.mark.filterwarnings("ignore::ccdcr.CRWarning")
+    @pytest.mark.parametrize("n", [2, 3])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"sky": 0.1, "readnoise": 0.0},
+            {"sky": 0.1, "readnoise": 0.0, "values": 9e11},
+            {"sky": 0.0, "readnoise": 0.01, "values": -9e11},
+            {"sky": 0.0, "readnoise": 0.01, "times": 1e6},
+        ],
+    )
+    def test_computed(self, n, options):
+        """Nothing overflows, and the hit is found."""
+        ccds = self.exposures(n, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            masks = detect_cosmic_rays(ccds, readnoise=options["readnoise"])
+        # Values far below 0 spoil what is expected around them.
+        is_low = options.get("values", 0) < 0
+        assert is_low or masks.crmasks[0, 10:13, 20:23].all()
