@@ -33,6 +33,7 @@ _BLOCK, _LENGTH, _WIDTH = 4, 11, 3  # pixels, blocks and lines of strips
 # these count in full. Hits that are not known would bend finer strips.
 _COARSE, _FINE = ((0.5, 0.15, 0.05), 16.0, 1.0), ((0.15, 0.05, 0.015), 16.0, 4.0)
 _IN_COMMON = 9.0, 2.0  # the same of three strips
+_ALIKE = np.float32(2.0)  # sigmas, of strips that have something in common
 _PRIOR = 0.3
 _RANGE = (-0.7, 2.0)
 _STEPS = len(_FINE[0])
@@ -94,18 +95,22 @@ def _matched_part(difference, height, variance, bad, fine):
 
 
 def _common(factor, norm):
-    """Return what factors (blocks, nx) have in common with those before and after."""
-    total, weight = _with_next(factor * norm), _with_next(norm)
+    """
+    Return what factors (blocks, nx) have in common with those before and after.
+
+    Those that differ count as if they were closer: a part of a line that differs
+    alone must not change the rest of it.
+    """
+    total, weight = factor * norm, norm.copy(order="K")
+    ends = np.s_[_LENGTH:], np.s_[:-_LENGTH]
+    for here, there in (ends, ends[::-1]):
+        own, other = norm[here], norm[there]
+        most = _ALIKE * np.sqrt(1 / own + 1 / other)
+        away = np.clip(factor[there] - factor[here], -most, most)
+        total[here] += other * (factor[here] + away)
+        weight[here] += other
     total /= weight
     _shrink(total, weight, _IN_COMMON)
-    return total
-
-
-def _with_next(sums):
-    """Return sums (blocks, nx) of strips with those of the strips at both ends."""
-    total = sums.copy(order="K")
-    total[_LENGTH:] += sums[:-_LENGTH]
-    total[:-_LENGTH] += sums[_LENGTH:]
     return total
 
 

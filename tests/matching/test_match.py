@@ -509,6 +509,14 @@ class TestStrips:
         left = difference[1:-1, 60:72] / before[1:-1, 60:72]
         assert_allclose(left, 0 if fine and everywhere else 1, atol=0.05)
 
+    def test_common_alone(self):
+        """A part of a line that differs alone does not change what is beside it."""
+        height = np.full((9, 300), 100, dtype=np.float32)
+        difference = np.zeros_like(height)
+        difference[:, 120:180] = 10  # 10 sigmas in 44 x 3 pixels
+        match_along(1, difference, height, np.full_like(height, 132), fine=True)
+        assert np.abs(difference[1:-1, 60:96]).max() < 0.5
+
     def test_bad(self, rng):
         """Bad pixels have no weight."""
         difference, height, variance = self.line(rng, 0.2)
