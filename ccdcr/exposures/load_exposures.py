@@ -134,6 +134,9 @@ def load_exposures(
     padding = find_padding(data, bad)
     for plane in in_turn(bad if padding.any() else ()):
         np.logical_or(plane, padding, out=plane)
+    if detector.gain_map is not None:  # after which padding is no longer constant
+        for i, plane in enumerate(in_turn(data)):
+            np.multiply(plane, detector.of(i).gain_ratio, out=plane)
     bad = bad if bad.any() else None
     _check_bias(data, detector.bias, bad)
     _warn_of_masked(bad)
@@ -268,8 +271,6 @@ def _fill(data, bad, variance, exposure, detector):
         values, mask, sigma = exposure.cut(rows)
         with np.errstate(over="ignore"):  # beyond float32 is not finite either
             np.subtract(values, detector.bias, out=data[rows], casting="unsafe")
-        if ratio is not None:
-            data[rows] *= ratio[rows]
         _drop_impossible(data[rows], bad[rows], MOST_SIGNAL / detector.gain)
         if mask is not None:
             bad[rows] |= np.asarray(mask, dtype=bool)

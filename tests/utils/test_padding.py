@@ -86,3 +86,20 @@ def test_detection(value, crmethod):
         )
     assert_array_equal(found.crmasks, expected.crmasks)
     assert_array_equal(found.mediancr, expected.mediancr)
+
+
+def test_gain_map():
+    """Padding is that of the given values, whatever the gain of its pixels."""
+    gain = np.random.default_rng(1).uniform(1, 1.5, SHAPE)
+    data, mask = draw(3, 200) / gain.astype(np.float32), np.zeros(SHAPE, dtype=bool)
+    data[0, ::9, ::9] += 500
+    mask[RIGHT] = True
+    data[:, mask] = 5
+    found, expected = (
+        detect_cosmic_rays(
+            [CCDData(x, mask=bad, unit="adu") for x in data], gain=gain, readnoise=0.1
+        )
+        for bad in (None, mask)
+    )
+    assert found.crmasks[0].sum() >= 90
+    assert_array_equal(found.crmasks, expected.crmasks)
