@@ -39,6 +39,7 @@ from ccdcr.utils.neighbours import (
     groups_with_seed,
     in_seeded_groups,
     in_threads,
+    label_pixels,
     median_of_nine,
     moved,
     running,
@@ -524,16 +525,17 @@ _STRONG, _MANY, _MOST = np.float32(256), 60, 0.25
 _CORES, _FEW = np.float32(1024), 4  # squared sigmas and pixels in the whole image
 _MEDIAN = 10  # exposures, whose median is right where they differ
 _UNLIKE = np.float32(1)  # of the level of structure: mismatch of exposures there
+_MOSTLY = 0.7  # of a group's pixels
 
 
 def _first_scene(frames, masks, tiling, limits, record):
     """
     Return masks and `Scene` before matching, without flags of mismatch.
 
-    In tiles where much of the structure is flagged the exposures differ. Only flags
-    that no mismatch makes count there, and the reference is the mean: the lowest
-    exposures would have edges that none has. So are the tiles beside: a trace on their
-    border would have one.
+    In tiles where much of the structure is flagged the exposures differ. Only groups
+    count there most of whose flags no mismatch makes, and single such flags; the
+    reference is the mean: the lowest exposures would have edges that none has. So are
+    the tiles beside: a trace on their border would have one.
     """
     scene = _scene(frames, masks)
     unlike = _unlike_tiles(frames, masks, scene, tiling, record)
@@ -545,10 +547,23 @@ def _first_scene(frames, masks, tiling, limits, record):
     extra = np.square(_UNLIKE * scene.structure.level()) * unlike
     sure = first_masks(frames, limits, scene.reference, extra)
     scene = None
+    _add_groups(sure, masks)
     masks = np.where(unlike, sure, masks)
     # Without the brightest exposures the mean would have a step.
     frames = replace(frames, saturated=None)
     return masks, _scene(frames, masks, mean=True, where=unlike)
+
+
+def _add_groups(sure, masks):
+    """Add groups of masks (n, ny, nx) that are mostly sure, as tracks over stars."""
+    for plane, mask in zip(sure, masks, strict=True):
+        place = np.flatnonzero(mask)
+        if not len(place):
+            continue
+        label = label_pixels(place, mask.shape[1])
+        number = np.bincount(label)
+        mostly = np.bincount(label, plane.ravel()[place]) > _MOSTLY * number
+        plane.ravel()[place[mostly[label]]] = True
 
 
 def _unlike_tiles(frames, masks, scene, tiling, record):

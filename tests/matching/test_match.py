@@ -1053,6 +1053,17 @@ class TestWhole:
         again = find_hits(frames_of(sim), Options())
         assert np.mean(found.masks != again.masks) < 1e-5
 
+    def test_track_over_star(self):
+        """A track over a star of two equal exposures is no difference of the stars."""
+        sim = simulate_exposures(
+            (300, 300), n_exposures=2, scene="stars", cr_rate=1.0, seed=12004
+        )
+        masks = detect_cosmic_rays(sim.exposures, crmethod="matched", **KNOWN)
+        star = np.s_[0, 150:154, 270:278]
+        hits = sim.cosmic_rays[star] > 12 * sim.noise[star]
+        assert np.count_nonzero(hits) > 10
+        assert masks.crmasks[star][hits].all()
+
 
 class TestLists:
     """The user's lists win, as for the other methods."""
