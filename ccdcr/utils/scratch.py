@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from math import ceil
 from numbers import Real
 
 import numpy as np
@@ -53,7 +54,7 @@ class ScratchSpace:
             return
         if self.limit < least:
             msg = (
-                f"mem_limit must be at least {int(least)} bytes for {what}, got "
+                f"mem_limit must be at least {ceil(least)} bytes for {what}, got "
                 f"{self.limit:g}"
             )
             raise ValueError(msg)
