@@ -13,7 +13,7 @@ from ccdcr.combination.methods import METHODS, Filled, Stack, combine_filled
 from ccdcr.exceptions import LocalMedianWarning, warn_user
 from ccdcr.exposures.ccd_parameters import known_variance
 from ccdcr.exposures.exposure_flags import CLEANED
-from ccdcr.masks.expected_check import cut_masks
+from ccdcr.masks.expected_table import cut_masks
 from ccdcr.masks.fits_reader import MAPS
 from ccdcr.utils.neighbours import cut_bands, in_threads
 from ccdcr.utils.stacks import count, median_factor

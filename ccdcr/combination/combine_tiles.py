@@ -34,7 +34,7 @@ from ccdcr.exceptions import short_repr
 from ccdcr.exposures.exposure_files import FileRows, Scratch
 from ccdcr.exposures.exposure_flags import mask_as_recorded, union_of_flags
 from ccdcr.exposures.open_exposures import list_exposures, open_exposures
-from ccdcr.masks.expected_check import cut_masks
+from ccdcr.masks.expected_table import cut_masks
 from ccdcr.masks.mask_order import check_order
 from ccdcr.masks.mask_rows import open_masks
 from ccdcr.masks.mask_set import CRMaskSet

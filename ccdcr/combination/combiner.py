@@ -25,7 +25,7 @@ from ccdcr.exposures.exposure_flags import (
     union_of_flags,
 )
 from ccdcr.exposures.open_exposures import Exposure, check_arrays, list_exposures
-from ccdcr.masks.expected_check import cut_masks
+from ccdcr.masks.expected_table import cut_masks
 from ccdcr.masks.mask_order import check_order
 from ccdcr.masks.mask_rows import check_not_swapped, read_masks
 

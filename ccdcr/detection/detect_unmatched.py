@@ -88,8 +88,8 @@ def detect_unmatched(exposures, requirements, lists, progress_bar):
 def _warn_of_noise(report, exposures, factors):
     """Warn if the noise is not that of the noise model."""
     if exposures.variance is not None:
-        is_off = report.likeliest is not None
-        warn_of_noise(report.levels, *["uncertainty"] * is_off)
+        if report.likeliest is not None:
+            warn_of_noise(report.levels, "uncertainty")
         return
     check = check_noise(scaled_frames(exposures, factors))
     warn_of_check(check, report.levels, report.likeliest, exposures)

@@ -32,10 +32,9 @@ _REMEDIES = {
 }
 
 
-def warn_of_noise(levels, *causes):
-    """Warn of the level whose noise is off most, and of its likeliest causes."""
-    if causes:
-        _warn_of_ratio(levels, causes[0], [_REMEDIES[cause] for cause in causes])
+def warn_of_noise(levels, cause):
+    """Warn of the level whose noise is off most, and of its likeliest cause."""
+    _warn_of_ratio(levels, cause, [_REMEDIES[cause]])
 
 
 def _warn_of_ratio(levels, cause, remedies):
@@ -57,7 +56,8 @@ def _warn_of_ratio(levels, cause, remedies):
 def warn_of_matched(levels, frames, exposures, failures):
     """Warn if the noise (``levels``) left by matching is not the expected one."""
     if frames.noise.own is not None:
-        warn_of_noise(levels, *["uncertainty"] * int(is_off(levels["noise"]).any()))
+        if is_off(levels["noise"]).any():
+            warn_of_noise(levels, "uncertainty")
         return
     gain = 1 / frames.noise.slope.mean()
     readnoise = gain * np.sqrt(frames.noise.typical.floor.mean())

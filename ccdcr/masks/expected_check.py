@@ -5,7 +5,7 @@ import numpy as np
 
 from ccdcr.exceptions import ForeignMasksWarning, warn_user
 
-__all__ = ["REMEDY", "check_expected", "cut_masks"]
+__all__ = ["REMEDY", "check_expected"]
 
 REMEDY = "compute them again with add_expected(ccds, masks)"
 
@@ -39,13 +39,6 @@ def check_expected(exposures, masks_of, remedy):
             f"detection; {remedy}"
         )
         warn_user(msg, ForeignMasksWarning)
-
-
-def cut_masks(planes, rows):
-    """Return some rows of planes by name, of those that are not None."""
-    return {
-        name: plane[..., rows, :] for name, plane in planes.items() if plane is not None
-    }
 
 
 def _count_far(exposures, masks, rows):

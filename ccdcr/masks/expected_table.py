@@ -13,13 +13,14 @@ from ccdcr.exposures.ccd_parameters import RecordedNoise
 from ccdcr.exposures.ccd_values import is_counts, is_known, is_rate
 from ccdcr.exposures.exposure_flags import with_replaced
 from ccdcr.exposures.open_exposures import Exposure, load_ccds
-from ccdcr.masks.expected_check import REMEDY, check_expected, cut_masks
+from ccdcr.masks.expected_check import REMEDY, check_expected
 from ccdcr.masks.mask_order import check_exposures
 
 __all__ = [
     "EXPECTED_COLUMNS",
     "ExpectedRows",
     "clean_exposures",
+    "cut_masks",
     "expected_power",
     "expected_table",
     "keep_expected",
@@ -152,6 +153,13 @@ class ExpectedRows:
         good = ~bad[self.exposure, self.y, self.x]
         columns = (self.exposure, self.y, self.x, self.value, self.sigma)
         return ExpectedRows(self.shape, *(column[good] for column in columns))
+
+
+def cut_masks(planes, rows):
+    """Return some rows of planes by name, of those that are not None."""
+    return {
+        name: plane[..., rows, :] for name, plane in planes.items() if plane is not None
+    }
 
 
 def clean_exposures(ccds, masks):

@@ -558,8 +558,6 @@ def _add_groups(sure, masks):
     """Add groups of masks (n, ny, nx) that are mostly sure, as tracks over stars."""
     for plane, mask in zip(sure, masks, strict=True):
         place = np.flatnonzero(mask)
-        if not len(place):
-            continue
         label = label_pixels(place, mask.shape[1])
         number = np.bincount(label)
         mostly = np.bincount(label, plane.ravel()[place]) > _MOSTLY * number
