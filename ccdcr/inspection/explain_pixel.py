@@ -10,7 +10,7 @@ from ccdcr.detection.saturation import frame_level
 from ccdcr.exposures.ccd_parameters import CCDParameters, known_variance
 from ccdcr.inspection.inspected import Inspection, stamp_bounds
 from ccdcr.masks.diagnostics import ORIGINS, UNKNOWN
-from ccdcr.matching.flag_pixels import LEAST_OF_MEDIAN, needed_of_median
+from ccdcr.matching.flag_pixels import CHARGED, LEAST_OF_MEDIAN, needed_of_median
 from ccdcr.matching.match import decision_at, surroundings
 from ccdcr.matching.sky_levels import with_level_skies
 from ccdcr.median_minimum.criteria import least_excess
@@ -72,9 +72,9 @@ def explain_pixel(ccds, masks, x, y):
 
     For ``matched``, the table contains the difference between each exposure and the
     mean of the others that are not hit, its deviation in sigma (the noise includes the
-    remaining mismatch), the limits ``ma_high`` and, beside a hit, ``ma_low`` and
-    ``ma_tail``, and the number of hits that corrupts the median. They are computed
-    again from the surroundings in about a second, and require the diagnostics.
+    remaining mismatch), the limits ``ma_high`` and, beside a hit, ``ma_low``, 1 sigma
+    of charge and ``ma_tail``, and the number of hits that corrupts the median. They are
+    computed again from the surroundings in about a second, and require the diagnostics.
 
     Examples
     --------
@@ -387,8 +387,10 @@ def _exposure_rows(i, decision, limits):
         why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"
         rows.append(_row(f"{name}: as part of a hit (sigma)", z, limits.low, why))
     if not decision.joined[i] and np.isfinite(charge := decision.charge[i]):
-        item = f"{name}: with charge of a hit neighbour (sigma)"
-        rows.append(_row(item, charge, limits.tail))
+        item = f"{name}: charge of a hit neighbour (sigma)"
+        rows.append(_row(item, charge, CHARGED))
+        item = f"{name}: deviation and this charge (sigma)"
+        rows.append(_row(item, z + charge, limits.tail))
     return rows
 
 

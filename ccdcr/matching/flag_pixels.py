@@ -26,6 +26,7 @@ from ccdcr.utils.neighbours import (
 from ccdcr.utils.scratch import in_turn, limited, release, zeros
 
 __all__ = [
+    "CHARGED",
     "LEAST_OF_MEDIAN",
     "USUAL_LEAK",
     "Limits",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 USUAL_LEAK = 0.02
+CHARGED = 1.0  # sigmas: more charge costs the mean more than a value less
 
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
 _LEAST_HITS, _QUANTILE = 100, 1 / 3
@@ -127,8 +129,9 @@ def grow(place, z, shape, high, limits):
 
     ``place`` are flat indices in order, ``z`` the deviations there. Pixels above the
     ``low`` limit that are connected to a seed are flagged. So are their four neighbours
-    if z plus ``leak`` times the z of the brightest one beside it, the charge received,
-    is above ``tail``: a low limit on z alone would select noise.
+    if the charge received, ``leak`` times the z of the brightest one beside it, is more
+    than 1 sigma, whatever their noise, or if z plus this charge is above ``tail``: a
+    low limit on z alone would select noise.
     """
     leak = USUAL_LEAK if limits.leak is None else limits.leak
     above = np.flatnonzero(z > limits.low)
@@ -146,7 +149,9 @@ def grow(place, z, shape, high, limits):
         brightest[index] = np.maximum(brightest[index], values[inside])
         ring.append(index)
     ring = np.concatenate(ring)
-    ring = ring[z[ring] + z.dtype.type(leak) * brightest[ring] > limits.tail]
+    charge = z.dtype.type(leak) * brightest[ring]
+    charged = (charge > CHARGED) & (z[ring] > -np.inf)
+    ring = ring[charged | (z[ring] + charge > limits.tail)]
     return place[np.concatenate([core, ring])]
 
 

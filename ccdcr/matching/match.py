@@ -681,8 +681,8 @@ class Decision:
     that are ``used``, ``noise`` that of the difference (NaN if unknown), ``z`` the
     deviation in sigmas (-inf = never flagged). ``around`` tells whether pixels around
     contribute to the reference, ``joined`` whether the pixel is connected to a seed;
-    ``charge`` is z with the charge of the brightest neighbour, NaN if none is hit.
-    ``hit`` and ``low`` are the result.
+    ``charge`` is that of the brightest neighbour in sigmas, NaN if none is hit. ``hit``
+    and ``low`` are the result.
     """
 
     value: np.ndarray
@@ -753,10 +753,10 @@ def _references(pixel, matched, masks):
 
 
 def _growth(z, limits, pixel):
-    """Return whether a pixel is joined to a seed, and its deviation with charge."""
+    """Return whether a pixel is joined to a seed, and the charge that it received."""
     core = groups_with_seed(z > limits.low, z > limits.high)
     around = np.pad(np.where(core, z, np.nan), 1, constant_values=np.nan)
     row, column = pixel
     neighbours = [around[row + 1 + dy, column + 1 + dx] for dy, dx in FOUR]
     brightest = np.nanmax(neighbours) if np.isfinite(neighbours).any() else np.nan
-    return core[pixel], z[pixel] + limits.leak * brightest
+    return core[pixel], limits.leak * brightest

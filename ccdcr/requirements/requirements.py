@@ -170,8 +170,8 @@ class Requirements:
         Raise it if wings of hits remain. Default is None: measured from bright hits,
         0.01 to 0.05, or 0.02 if there are few.
     ma_tail : float, optional
-        Deviation in sigma that a neighbour must reach, including this charge. Default
-        is 2.5.
+        Deviation in sigma that a neighbour must reach, including this charge, if it
+        received less than 1 sigma of it. Default is 2.5.
     ma_satlevel : float or None, optional
         Saturation level in the unit of the exposures, bias included. Saturated pixels
         are not used as a reference. None, the default, is 65535 for exposures in adu,

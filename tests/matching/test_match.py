@@ -209,14 +209,21 @@ class TestGrowth:
     def test_grow(self):
         """Neighbours by their own value and the charge they got, worked out by hand."""
         z = np.zeros((7, 7), dtype=np.float32)
-        z[3, 3] = 100
-        z[3, 2], z[2, 3], z[4, 3], z[2, 2] = 0.4, 0.6, -0.1, 2.4
-        # 0.02 * 100 = 2, so that 0.5 is missing to 2.5.
+        z[3, 3] = 40
+        z[3, 2], z[2, 3], z[4, 3], z[2, 2] = 1.6, 1.8, -0.1, 2.4
+        # 0.02 * 40 = 0.8, so that 1.7 is missing to 2.5.
         mask = grow(z, Limits(leak=0.02))
         assert np.argwhere(mask).tolist() == [[2, 3], [3, 3]]
         # A corner is no neighbour, but may be connected.
         mask = grow(z, Limits(low=2, leak=0.02))
         assert mask[2, 2]
+
+    @pytest.mark.parametrize(("hit", "flagged"), [(49, 1), (51, 4)])
+    def test_charge(self, hit, flagged):
+        """Above 1 sigma of charge the noise does not matter: 0.02 * 50."""
+        z = np.zeros((7, 7), dtype=np.float32)
+        z[3, 3], z[3, 2], z[2, 3], z[4, 3] = hit, -3, -0.5, -np.inf
+        assert grow(z, Limits(leak=0.02)).sum() == flagged
 
     def test_nothing(self):
         """Without a seed nothing is masked."""
