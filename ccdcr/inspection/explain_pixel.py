@@ -387,7 +387,7 @@ def _exposure_rows(i, decision, limits):
         why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"
         rows.append(_row(f"{name}: as part of a hit (sigma)", z, limits.low, why))
     if not decision.joined[i] and np.isfinite(charge := decision.charge[i]):
-        item = f"{name}: charge of a hit neighbour (sigma)"
+        item = f"{name}: charge of hit neighbours (sigma)"
         rows.append(_row(item, charge, CHARGED))
         item = f"{name}: deviation and this charge (sigma)"
         rows.append(_row(item, z + charge, limits.tail))

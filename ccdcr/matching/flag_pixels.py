@@ -129,9 +129,9 @@ def grow(place, z, shape, high, limits):
 
     ``place`` are flat indices in order, ``z`` the deviations there. Pixels above the
     ``low`` limit that are connected to a seed are flagged. So are their four neighbours
-    if the charge received, ``leak`` times the z of the brightest one beside it, is more
-    than 1 sigma, whatever their noise, or if z plus this charge is above ``tail``: a
-    low limit on z alone would select noise.
+    if the charge received, ``leak`` times the z of those beside it, is more than 1
+    sigma, whatever their noise, or if z plus this charge is above ``tail``: a low limit
+    on z alone would select noise.
     """
     leak = USUAL_LEAK if limits.leak is None else limits.leak
     above = np.flatnonzero(z > limits.low)
@@ -139,19 +139,18 @@ def grow(place, z, shape, high, limits):
     core = above[core]
     values = z[core]
     y, x = np.divmod(place[core], shape[1])
-    brightest = np.zeros_like(z)
+    charge = np.zeros_like(z)
     ring = []
     for dy, dx in FOUR:
         inside = (y + dy >= 0) & (y + dy < shape[0]) & (x + dx >= 0)
         inside &= x + dx < shape[1]
         index = find_places(place, place[core[inside]] + (dy * shape[1] + dx))[0]
         # One shift hits no pixel twice, so that no value is lost.
-        brightest[index] = np.maximum(brightest[index], values[inside])
+        charge[index] += z.dtype.type(leak) * values[inside]
         ring.append(index)
     ring = np.concatenate(ring)
-    charge = z.dtype.type(leak) * brightest[ring]
-    charged = (charge > CHARGED) & (z[ring] > -np.inf)
-    ring = ring[charged | (z[ring] + charge > limits.tail)]
+    charged = (charge > CHARGED) & (z > -np.inf) | (z + charge > limits.tail)
+    ring = ring[charged[ring]]
     return place[np.concatenate([core, ring])]
 
 

@@ -681,8 +681,8 @@ class Decision:
     that are ``used``, ``noise`` that of the difference (NaN if unknown), ``z`` the
     deviation in sigmas (-inf = never flagged). ``around`` tells whether pixels around
     contribute to the reference, ``joined`` whether the pixel is connected to a seed;
-    ``charge`` is that of the brightest neighbour in sigmas, NaN if none is hit. ``hit``
-    and ``low`` are the result.
+    ``charge`` is that of the neighbours in sigmas, NaN if none is hit. ``hit`` and
+    ``low`` are the result.
     """
 
     value: np.ndarray
@@ -758,5 +758,5 @@ def _growth(z, limits, pixel):
     around = np.pad(np.where(core, z, np.nan), 1, constant_values=np.nan)
     row, column = pixel
     neighbours = [around[row + 1 + dy, column + 1 + dx] for dy, dx in FOUR]
-    brightest = np.nanmax(neighbours) if np.isfinite(neighbours).any() else np.nan
-    return core[pixel], limits.leak * brightest
+    received = np.nansum(neighbours) if np.isfinite(neighbours).any() else np.nan
+    return core[pixel], limits.leak * received

@@ -262,7 +262,7 @@ class TestMatched:
             rows = rows_of(explain_pixel(wide.exposures, wide_masks, x + 1, y + 1))
             for i in range(3):
                 name = f"matched exposure {i + 1}: "
-                kinds = ("deviation", "as part of a hit", "charge of a hit")
+                kinds = ("deviation", "as part of a hit", "charge of hit")
                 hit = any(
                     row["verdict"].startswith("above")
                     and "joined to no hit" not in row["verdict"]
