@@ -387,11 +387,16 @@ def _exposure_rows(i, decision, limits):
         why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"
         rows.append(_row(f"{name}: as part of a hit (sigma)", z, limits.low, why))
     if not decision.joined[i] and np.isfinite(charge := decision.charge[i]):
-        item = f"{name}: charge of hit neighbours (sigma)"
-        rows.append(_row(item, charge, CHARGED))
-        item = f"{name}: deviation and this charge (sigma)"
-        rows.append(_row(item, z + charge, limits.tail))
+        rows.append(_charge_row(name, z, charge, limits.tail))
     return rows
+
+
+def _charge_row(name, z, charge, tail):
+    """Return the row that decides about a neighbour of hits."""
+    item = "charge of hit neighbours (sigma)"
+    if charge > CHARGED:
+        return _row(f"{name}: {item}", charge, CHARGED)
+    return _row(f"{name}: deviation and {item}", z + charge, tail)
 
 
 def _row(item, value, limit, why=""):

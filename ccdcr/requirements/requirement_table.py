@@ -405,7 +405,7 @@ _ROWS = (
     ("ma_high", 5.0, _POSITIVE, "sigma", "matched", "MAHIGH", "deviation that one pixel of a hit must reach"),
     ("ma_low", 4.0, _POSITIVE, "sigma", "matched", "MALOW", "deviation that pixels connected to it must reach"),
     ("ma_leak", None, optional(number(0)), "", "matched", "MALEAK", "fraction of its charge that a hit loses to each neighbour; none = measured"),
-    ("ma_tail", 2.5, _AT_LEAST_0, "sigma", "matched", "MATAIL", "deviation that a neighbour must reach, including less than 1 sigma of charge"),
+    ("ma_tail", 2.5, _AT_LEAST_0, "sigma", "matched", "MATAIL", "deviation that a neighbour must reach, charge included, if that is below 1 sigma"),
     ("ma_satlevel", None, _LEVEL, "unit of data", "matched", "MASATLEV", "saturation, bias included; none = 65535 adu, or none in electron"),
     ("ma_dilation", 0, _WHOLE, "pixel", "matched", "MADILAT", "number of 8-connected dilations of every mask"),
 )
