@@ -46,7 +46,7 @@ CHARGED = 1.0  # sigmas: more charge costs the mean more than a value less
 
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
 _LEAST_HITS, _QUANTILE = 30, 1 / 3
-_RANGE = (0.01, 0.2)
+_RANGE = (0.01, 0.1)
 _BAND = 1 << 17  # pixels: more need much memory, as there are many planes
 _ROWS = 32  # of a band, at least: those beside are measured, too
 
@@ -156,7 +156,7 @@ def grow(place, z, shape, high, limits):
 
 def measure_leak(z, masks):
     """
-    Return the part of its charge that a hit loses to each neighbour, 0.01 to 0.2.
+    Return the part of its charge that a hit loses to each neighbour, 0.01 to 0.1.
 
     The lowest of the four neighbours is beside the track and got its charge by
     diffusion, or more where the track passes near it: hence a low quantile. 0.02 if

@@ -168,7 +168,7 @@ class Requirements:
     ma_leak : float or None, optional
         Fraction of its charge that a hit pixel loses to each of its four neighbours.
         Raise it if wings of hits remain. Default is None: measured from bright hits,
-        0.01 to 0.2, or 0.02 if there are few.
+        0.01 to 0.1, or 0.02 if there are few.
     ma_tail : float, optional
         Deviation in sigma that a neighbour must reach, including this charge, if it
         received less than 1 sigma of it. Default is 2.5.

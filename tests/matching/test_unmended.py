@@ -176,8 +176,8 @@ class TestPatches:
         masks[1, 50:70, 20:60] = True
         patches = measure_patches(masks)
         assert patches.large.tolist() == [False, True, False]
-        # At the edge 3 of 7 lines of the box are empty, one pixel inside 2 of 7.
-        assert patches.fractions[1] == pytest.approx(18 * 38 / 40000, rel=0.03)
+        # One pixel inside the edge 3 of 9 lines of the box are empty, two inside 2 of 9.
+        assert patches.fractions[1] == pytest.approx(16 * 36 / 40000, rel=0.03)
         assert "of exposure 2; exposure 2 has" in str(patches)
 
 
