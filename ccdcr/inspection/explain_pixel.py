@@ -387,16 +387,17 @@ def _exposure_rows(i, decision, limits):
         why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"
         rows.append(_row(f"{name}: as part of a hit (sigma)", z, limits.low, why))
     if not decision.joined[i] and np.isfinite(charge := decision.charge[i]):
-        rows.append(_charge_row(name, z, charge, limits.tail))
+        why = "" if decision.hit[i] else ", but no exposure is clean"
+        rows.append(_charge_row(name, z, charge, limits.tail, why))
     return rows
 
 
-def _charge_row(name, z, charge, tail):
-    """Return the row that decides about a neighbour of hits."""
-    item = "charge of hit neighbours (sigma)"
-    if charge > CHARGED:
-        return _row(f"{name}: {item}", charge, CHARGED)
-    return _row(f"{name}: deviation and {item}", z + charge, tail)
+def _charge_row(name, z, charge, tail, why):
+    """Return the row that decides about a neighbour of hits, and why it does not."""
+    item, value, limit = "charge of hit neighbours", charge, CHARGED
+    if charge <= CHARGED:
+        item, value, limit = f"deviation and {item}", z + charge, tail
+    return _row(f"{name}: {item} (sigma)", value, limit, why if value > limit else "")
 
 
 def _row(item, value, limit, why=""):

@@ -113,14 +113,30 @@ class Outliers:
     def __len__(self):
         return len(self.places)
 
-    def grown(self, high, limits):
-        """Return the masks (n, ny, nx) grown from seeds above a limit."""
+    def grown(self, high, limits, unused=None):
+        """
+        Return the masks (n, ny, nx) grown from seeds above a limit.
+
+        Charge alone does not mask a pixel in the last exposure that is clean.
+        """
         masks = zeros((len(self), *self.shape), bool)
         for place, z, mask in in_turn(
             zip(self.places, self.values, masks, strict=True)
         ):
             mask.ravel()[grow(place, z, self.shape, high, limits)] = True
+        self._spare_last(masks, min(limits.low, limits.tail), unused)
         return masks
+
+    def _spare_last(self, masks, faint, unused):
+        """Unset masks, in place, of faint pixels where all usable exposures are hit."""
+        hit = np.ones(self.shape, dtype=bool)
+        for i, mask in enumerate(masks):
+            hit &= mask if unused is None else mask | unused[i]
+        hit = np.flatnonzero(hit)
+        for place, z, mask in zip(self.places, self.values, masks, strict=True):
+            here = hit[mask.ravel()[hit]]
+            index = find_places(place, here)[0]
+            mask.ravel()[here[z[index] <= faint]] = False
 
 
 def grow(place, z, shape, high, limits):
@@ -240,7 +256,7 @@ def first_masks(frames, limits, level=None, extra=None):
         return z
 
     found = Outliers.find(measure, frames, limits.low)
-    return found.grown(first_limit(limits), limits)
+    return found.grown(first_limit(limits), limits, unused)
 
 
 def first_limit(limits):
@@ -283,7 +299,7 @@ def next_masks(masks, limits, frames, level, extra=None, *, structure=None, **se
         return z
 
     found = Outliers.find(measure, frames, min(limits.low, _BRIGHT), **seen)
-    return found.grown(limits.high, limits), found
+    return found.grown(limits.high, limits, unused), found
 
 
 def _alone_above(z, limits):

@@ -200,7 +200,8 @@ class TestReference:
 
 def grow(z, limits):
     """Return the mask (ny, nx) grown from seeds above 6 sigma."""
-    return Outliers.of(z[np.newaxis], limits.low).grown(6, limits)[0]
+    both = np.stack([z, np.zeros_like(z)])
+    return Outliers.of(both, limits.low).grown(6, limits)[0]
 
 
 class TestGrowth:
@@ -224,6 +225,22 @@ class TestGrowth:
         z = np.zeros((7, 7), dtype=np.float32)
         z[3, 3], z[3, 2], z[2, 3], z[4, 3] = hit, -3, -0.5, -np.inf
         assert grow(z, Limits(leak=0.02)).sum() == flagged
+
+    @pytest.mark.parametrize("low", [False, True])
+    def test_last(self, low):
+        """Charge of 2 sigma does not mask the only exposure that is clean, 3 do."""
+        z = np.zeros((3, 5, 5), dtype=np.float32)
+        z[:2, 2, 2], z[2, 2, 1] = 50, 100
+        limits = Limits(leak=0.02)
+        unused = np.zeros(z.shape, dtype=bool)
+        if low:  # the second exposure does not count
+            z[1, 2, 2], unused[1, 2, 2] = -np.inf, True
+        masks = Outliers.of(z, limits.low).grown(6, limits, unused)
+        assert masks[:, 2, 2].tolist() == [True, not low, False]
+        assert masks[2, 1, 1]
+        z[2, 2, 2] = 3
+        masks = Outliers.of(z, limits.low).grown(6, limits, unused)
+        assert masks[2, 2, 2]
 
     def test_nothing(self):
         """Without a seed nothing is masked."""
