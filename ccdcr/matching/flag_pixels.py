@@ -128,15 +128,18 @@ class Outliers:
         return masks
 
     def _spare_last(self, masks, faint, unused):
-        """Unset masks, in place, of faint pixels where all usable exposures are hit."""
+        """Unset masks, in place, of the lowest where all are hit, if it is faint."""
         hit = np.ones(self.shape, dtype=bool)
         for i, mask in enumerate(masks):
             hit &= mask if unused is None else mask | unused[i]
         hit = np.flatnonzero(hit)
-        for place, z, mask in zip(self.places, self.values, masks, strict=True):
-            here = hit[mask.ravel()[hit]]
-            index = find_places(place, here)[0]
-            mask.ravel()[here[z[index] <= faint]] = False
+        flat = masks.reshape(len(masks), -1)
+        z = np.full((len(masks), len(hit)), np.inf, dtype=np.float32)
+        for i, (place, values) in enumerate(zip(self.places, self.values, strict=True)):
+            some = flat[i, hit]
+            z[i, some] = values[find_places(place, hit[some])[0]]
+        here = z.min(axis=0) <= faint
+        flat[z.argmin(axis=0)[here], hit[here]] = False
 
 
 def grow(place, z, shape, high, limits):

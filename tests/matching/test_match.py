@@ -238,9 +238,12 @@ class TestGrowth:
         masks = Outliers.of(z, limits.low).grown(6, limits, unused)
         assert masks[:, 2, 2].tolist() == [True, not low, False]
         assert masks[2, 1, 1]
-        z[2, 2, 2] = 3
+        z[0, 2, 2], z[0, 1, 2] = 0.5, 100
         masks = Outliers.of(z, limits.low).grown(6, limits, unused)
-        assert masks[2, 2, 2]
+        assert masks[:, 2, 2].tolist() == [True, not low, False]
+        z[:, 2, 2] += 3
+        masks = Outliers.of(z, limits.low).grown(6, limits, unused)
+        assert masks[:, 2, 2].tolist() == [True, not low, True]
 
     def test_nothing(self):
         """Without a seed nothing is masked."""
