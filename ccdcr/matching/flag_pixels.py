@@ -45,7 +45,7 @@ USUAL_LEAK = 0.02
 CHARGED = 1.0  # sigmas: more charge costs the mean more than a value less
 
 _BRIGHT, _BRIGHTEST = 100.0, 3000.0  # sigmas of hits whose neighbours tell the leak
-_LEAST_HITS, _QUANTILE = 30, 1 / 3
+_LEAST_HITS, _QUANTILE = 100, 1 / 3
 _RANGE = (0.01, 0.1)
 _BAND = 1 << 17  # pixels: more need much memory, as there are many planes
 _ROWS = 32  # of a band, at least: those beside are measured, too
@@ -179,7 +179,7 @@ def measure_leak(z, masks):
 
     The lowest of the four neighbours is beside the track and got its charge by
     diffusion, or more where the track passes near it: hence a low quantile. 0.02 if
-    there are fewer than 30 bright hits.
+    there are fewer than 100 bright hits.
     """
     number = masks.sum(axis=0, dtype=np.uint8)
     release()

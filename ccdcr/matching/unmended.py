@@ -256,7 +256,7 @@ def _binned(pixels, weight, shape, step):
     return sums
 
 
-_PATCH, _FILLED = 9, 0.7  # pixels, and the part that no track of a cosmic ray fills
+_PATCH, _FILLED = 9, 0.6  # pixels, and the part that no track of a cosmic ray fills
 _LEAST_PATCHES, _LEAST_FRACTION, _LEAST_OF_ALL = 100, 0.002, 0.15
 _MOST = 1.2  # times its share
 

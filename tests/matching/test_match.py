@@ -285,7 +285,7 @@ class TestLeak:
 
     def test_few(self, rng):
         """Few hits tell nothing, nor do those of several exposures."""
-        assert measure_leak(*self.hits(rng, 0.04, 25)) == 0.02
+        assert measure_leak(*self.hits(rng, 0.04, 90)) == 0.02
         z, masks = self.hits(rng, 0.04, 300)
         assert measure_leak(z, masks | masks.any(axis=0)) == 0.02
 
