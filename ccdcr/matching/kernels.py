@@ -51,6 +51,9 @@ _STEPS_OF_TILES = (3, 0.06), (1, 0.01)
 _BESIDE, _DENSE_TILE, _RAMP = 0.5, 0.6, 0.4
 _ENOUGH, _LEAST = 100_000, 50  # pixels, for the kernel of the whole image; of a tile
 _DENSE = 0.5  # of a part: all pixels are as quick as these
+# Noise in the taps makes kernels too small. What they tell above some sigmas, squared,
+# shows by how much; the prior is that of a slope of 1, in squared sigmas.
+_CLEAR, _PRIOR_OF_SLOPE, _SLOPES = np.float32(36), 100.0, (0.8, 1.3)
 _AT_ONCE = 256  # pixels
 _BEYOND = np.float32(4)  # squared error of what is outside, of its last change
 _CONSTANT = 1e-6  # prior of the constant, 1 / variance
@@ -334,7 +337,7 @@ def are_told(frames, scene, tiling):
     return 2 * few < number
 
 
-def fit_kernels(frames, scene, fits, *, wholes=None):
+def fit_kernels(frames, scene, fits, *, wholes=None, cores=False):
     """
     Return the `KernelFits` of the exposures, with the constants of `TileFits`.
 
@@ -342,7 +345,7 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
     least squares with decreasing tolerance of mismatch on structure. Pixels of tiles
     beside count half, unless structure is dense: a part of a profile would not tell its
     seeing. ``wholes`` (n, taps + 1) are given if the frames are whole tiles of a larger
-    image.
+    image. They are right in ``cores`` rather than around.
     """
     profile = scene.structure.profile
     fitted = scene.fitted
@@ -351,7 +354,10 @@ def fit_kernels(frames, scene, fits, *, wholes=None):
     fit = _Fit(frames, scene, fits, Taps.of_image(profile, _HALF), fitted)
     if wholes is None:
         wholes = _fit_whole(fit)
-    return KernelFits(fits, fit.taps, fitted, wholes, fit.of_tiles(wholes))
+    kernels = fit.of_tiles(wholes)
+    if cores:
+        kernels[..., :-1] *= fit.slopes(kernels).reshape(-1, 1, 1, 1)
+    return KernelFits(fits, fit.taps, fitted, wholes, kernels)
 
 
 def _fit_whole(fit):
@@ -457,6 +463,17 @@ class _Pixels:
         products = _own_product(weighted).astype(np.float64)
         return products[:-1, :-1], products[:-1, -1]
 
+    def slope_of(self, i, kernel):
+        """Return what tells the slope of exposure i where a kernel (k,) tells much."""
+        difference, floor, usable = self.exposures[i]
+        told = np.einsum("k,km->m", kernel[:-1], self.taps[:-1])
+        measured = difference - kernel[-1]
+        _, q = _STEPS_OF_TILES[-1]
+        variance = floor + np.float32(q**2) * self.level
+        weight = weights(measured - told, variance, usable)
+        weight *= told * (np.square(told) > _CLEAR * floor)
+        return np.dot(weight, measured), np.dot(weight, told)
+
 
 def _own_product(values):
     """
@@ -503,6 +520,19 @@ class _Fit:
         normal, right = _with_beside(normal, part), _with_beside(right, part)
         return _solve(normal + prior, right + near[:, np.newaxis, np.newaxis])
 
+    def slopes(self, kernels):
+        """Return by how much (n,) differences are larger than kernels of tiles tell."""
+        kernels = kernels.astype(np.float32)
+
+        def work(rows):
+            sums = np.full((len(kernels), 2), 0.0)
+            for a, b, pixels in self._tiles(rows, self._most):
+                sums += [pixels.slope_of(i, k[a, b]) for i, k in enumerate(kernels)]
+            return sums
+
+        sums = sum(in_threads(work, self.fits.tiling.bands())) + _PRIOR_OF_SLOPE
+        return np.clip(sums[:, 0] / sums[:, 1], *_SLOPES)
+
     def _part_beside(self):
         """Return how much the tiles beside count (ty, tx): 0 if structure is dense."""
         tiling = self.fits.tiling
@@ -511,13 +541,17 @@ class _Fit:
 
     def sample(self):
         """Return `_Pixels` of the whole image, at most about 100 000."""
-        most = max(_ENOUGH // np.prod(self.fits.tiling.number), _LEAST)
 
         def work(rows):
-            tiles = [pixels for _, _, pixels in self._tiles(rows, most)]
+            tiles = [pixels for _, _, pixels in self._tiles(rows, self._most)]
             return [_Pixels.join(tiles)] if tiles else []
 
         return list(chain(*in_threads(work, self.fits.tiling.bands())))
+
+    @property
+    def _most(self):
+        """The number of pixels of a tile that are enough for the whole image."""
+        return max(_ENOUGH // np.prod(self.fits.tiling.number), _LEAST)
 
     def _tiles(self, rows, most=None):
         """Yield the indices of each tile and its `_Pixels`, at most about ``most``."""

@@ -364,7 +364,7 @@ def match_masked(frames, masks, options, current=None):
         fits = fit_tiles(fitted, scene, tiling)
         if k == options.passes - 1:
             scene.alone = _Record(None).alone(fitted, scene, tiling)
-            fits = fit_kernels(fitted, scene, fits)
+            fits = fit_kernels(fitted, scene, fits, cores=True)
         hits = zeros(masks.shape, bool)
         np.copyto(hits, masks)
         told = options.choose(_without_hits(frames, hits, scene))
