@@ -525,7 +525,7 @@ class _Fit:
         kernels = kernels.astype(np.float32)
 
         def work(rows):
-            sums = np.full((len(kernels), 2), 0.0)
+            sums = np.zeros((len(kernels), 2))
             for a, b, pixels in self._tiles(rows, self._most):
                 sums += [pixels.slope_of(i, k[a, b]) for i, k in enumerate(kernels)]
             return sums
