@@ -387,7 +387,7 @@ def _exposure_rows(i, decision, limits):
         why = " and joined to a hit" if decision.joined[i] else ", joined to no hit"
         rows.append(_row(f"{name}: as part of a hit (sigma)", z, limits.low, why))
     if not decision.joined[i] and np.isfinite(charge := decision.charge[i]):
-        why = "" if decision.hit[i] else ", but no exposure is clean"
+        why = "" if decision.hit[i] else ", but all others are hit"
         rows.append(_charge_row(name, z, charge, limits.tail, why))
     return rows
 

@@ -266,7 +266,7 @@ class TestMatched:
                 hit = any(
                     row["verdict"].startswith("above")
                     and "joined to no hit" not in row["verdict"]
-                    and "no exposure is clean" not in row["verdict"]
+                    and "all others are hit" not in row["verdict"]
                     for item, row in rows.items()
                     if item.startswith(tuple(name + kind for kind in kinds))
                 )
