@@ -345,7 +345,7 @@ def fit_kernels(frames, scene, fits, *, wholes=None, cores=False):
     least squares with decreasing tolerance of mismatch on structure. Pixels of tiles
     beside count half, unless structure is dense: a part of a profile would not tell its
     seeing. ``wholes`` (n, taps + 1) are given if the frames are whole tiles of a larger
-    image. They are right in ``cores`` rather than around.
+    image. With ``cores`` the kernels are right in cores of structure, not around.
     """
     profile = scene.structure.profile
     fitted = scene.fitted
